@@ -1,0 +1,50 @@
+//! Named, tracked tasks, drained with a grace period.
+//!
+//! The only place that spawns: every task has a name in the log, counts until it ends, and hears of
+//! shutdown through a token.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+/// The tasks of one program. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Tasks {
+    /// Starts a task under `name`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that spawns"
+    )]
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        let task = task.instrument(tracing::info_span!("task", name));
+        tokio::spawn(self.tracker.track_future(task))
+    }
+
+    /// Cancelled when the program is to end.
+    #[must_use]
+    pub fn shutdown(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// Tells every task to end and waits for them, at most `grace`. Returns how many were left.
+    pub async fn drain(&self, grace: Duration) -> usize {
+        self.shutdown.cancel();
+        self.tracker.close();
+        match tokio::time::timeout(grace, self.tracker.wait()).await {
+            Ok(()) => 0,
+            Err(_) => self.tracker.len(),
+        }
+    }
+}

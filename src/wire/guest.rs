@@ -1,0 +1,334 @@
+//! Messages between the host and the guest agent, version [`VERSION`].
+//!
+//! Every connection goes from the host to port [`PORT`] of the guest and serves one request:
+//!
+//! ```text
+//! host                                   agent
+//!  Hello {version, nonce}          ──▶
+//!                                  ◀──   Hello {version, nonce, proof}
+//!  Proof {proof}, Request, …       ──▶            (proofs: module `proof`)
+//!                                  ◀──   Reply, …
+//! ```
+//!
+//! Messages are JSON in [`Control`](super::frame::Frame) frames; bytes travel beside them in data
+//! frames. What follows a request is said at its variant. Everything the agent says is hostile input
+//! to the host: frames are bounded by the codec, strings by the limits below.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BootId, VmId};
+
+/// The vsock port on which the agent listens.
+pub const PORT: u32 = 1024;
+
+/// The version of this protocol. Host and agent are built together and must agree exactly.
+pub const VERSION: u32 = 1;
+
+/// First message of the host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostHello {
+    /// [`VERSION`] of the host.
+    pub version: u32,
+    /// 32 random bytes, hexadecimal.
+    pub nonce: String,
+}
+
+/// First message of the agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AgentHello {
+    /// [`VERSION`] of the agent.
+    pub version: u32,
+    /// 32 random bytes, hexadecimal.
+    pub nonce: String,
+    /// The agent's proof that it holds the key of this VM and this boot, hexadecimal.
+    pub proof: String,
+}
+
+/// The host's proof, sent together with the request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostProof {
+    /// Hexadecimal.
+    pub proof: String,
+}
+
+/// What the host asks for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Is the guest up? Answer: [`Reply::Health`].
+    Health,
+    /// Identity and work-disk plan, once per boot, before anything else is served. The request is
+    /// followed by `steps` times one control frame with a [`PlanStep`] and, where the step has
+    /// content, data frames with exactly `size` bytes and an end-of-data frame. Answer:
+    /// [`Reply::Done`] when the guest runs in its own root, or [`Reply::Failed`] naming the step.
+    Setup(Box<Setup>),
+    /// Run a program. Answer: [`Reply::ExecStarted`] or [`Reply::ExecFailed`]; then stdout and stderr
+    /// frames, and last [`Reply::ExecEnded`]. The host meanwhile sends stdin frames, an end-of-stdin
+    /// frame, and control frames with [`ExecInput`]. When the host closes the connection early the
+    /// program gets SIGHUP.
+    Exec(Exec),
+    /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: [`Reply::Done`]
+    /// or [`Reply::Failed`].
+    ReceiveTree(ReceiveTree),
+    /// Sync the disks and power off. Answer: [`Reply::Done`] after the sync, before the power goes.
+    PowerOff,
+}
+
+/// What the agent answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Health`].
+    Health(Health),
+    /// It is done.
+    Done,
+    /// It failed; nothing more follows on this connection.
+    Failed {
+        /// What was being done: a boot step, or the plan step with its path.
+        step: String,
+        /// The chain of errors.
+        message: String,
+    },
+    /// The program runs.
+    ExecStarted {
+        /// Its process id in the guest.
+        pid: i32,
+    },
+    /// The program could not be started.
+    ExecFailed {
+        /// Why, in the sense of exit statuses 126 and 127.
+        reason: ExecFailure,
+        /// The error.
+        message: String,
+    },
+    /// The program ended and all of its output has been sent.
+    ExecEnded(ExecStatus),
+}
+
+/// Why a program could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecFailure {
+    /// No such program: exit status 127.
+    NotFound,
+    /// There, but it cannot be executed: exit status 126.
+    NotExecutable,
+    /// Anything else (no memory, no such folder): a failure of cove, exit status 125.
+    Other,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecStatus {
+    /// It exited with this status.
+    Exited(u8),
+    /// It was killed by this signal.
+    Signalled(i32),
+}
+
+impl ExecStatus {
+    /// The exit status that shells and `cove exec` show: the program's own, or 128 plus the signal.
+    #[must_use]
+    pub fn shell_status(self) -> u8 {
+        match self {
+            Self::Exited(status) => status,
+            Self::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+/// How the guest is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Health {
+    /// The boot this agent belongs to.
+    pub boot_id: BootId,
+    /// Whether [`Request::Setup`] has been done.
+    pub ready: bool,
+    /// Milliseconds since the guest's kernel started.
+    pub uptime_ms: u64,
+}
+
+/// Who the guest is. Everything a guest must know that is not in its image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Setup {
+    /// The VM's id.
+    pub vm: VmId,
+    /// Its hostname.
+    pub hostname: String,
+    /// The time of the host: nanoseconds since 1970 (UTC).
+    pub unix_time_ns: i64,
+    /// Random bytes for the guest's kernel, hexadecimal, at least 64 bytes.
+    pub entropy: String,
+    /// The network, or none.
+    pub network: Option<Network>,
+    /// The ssh host key, as OpenSSH writes it, to `/etc/ssh/ssh_host_ed25519_key`.
+    pub ssh_host_key: Option<SshHostKey>,
+    /// How many plan steps follow.
+    pub steps: u32,
+}
+
+/// The guest's network, IPv4 only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The MAC address of the device to configure, `xx:xx:xx:xx:xx:xx`.
+    pub mac: String,
+    /// The guest's address.
+    pub address: std::net::Ipv4Addr,
+    /// Length of the network's prefix.
+    pub prefix: u8,
+    /// The default gateway.
+    pub gateway: std::net::Ipv4Addr,
+    /// The resolver, for `/etc/resolv.conf`.
+    pub resolver: std::net::Ipv4Addr,
+    /// The maximum transmission unit in bytes.
+    pub mtu: u32,
+}
+
+/// An ssh host key pair in OpenSSH's own formats.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SshHostKey {
+    /// The private key file's content.
+    pub private: String,
+    /// The public key file's content.
+    pub public: String,
+}
+
+impl std::fmt::Debug for SshHostKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SshHostKey")
+            .field("public", &self.public)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One step of a work-disk plan. Paths are relative to the root of the work disk (the home), have no
+/// `..`, and are resolved with `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)` in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
+pub enum PlanStep {
+    /// Make a folder and its parents (parents 0755). An existing folder gets the mode.
+    MakeDirectory {
+        /// The path.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Write a whole file, atomically. Missing parents are made, 0755. `size` bytes follow.
+    WriteFile {
+        /// The path.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+        /// Length of the content in bytes.
+        size: u64,
+    },
+    /// Keep a block of text in a file, between two marker lines
+    /// `# >>> MARKER >>>` and `# <<< MARKER <<<`; the rest of the file is kept. `size` bytes follow.
+    /// An empty content removes the block.
+    EnsureBlock {
+        /// The path.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+        /// The marker, one line.
+        marker: String,
+        /// Where the block goes when the file has none yet.
+        at: BlockPlace,
+        /// Length of the content in bytes.
+        size: u64,
+    },
+    /// Make a symbolic link, atomically.
+    Symlink {
+        /// The path of the link.
+        path: String,
+        /// Its target: relative, inside the home.
+        target: String,
+    },
+    /// Remove a file or a link, if it is there.
+    Remove {
+        /// The path.
+        path: String,
+    },
+}
+
+impl PlanStep {
+    /// The path the step is about.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::MakeDirectory { path, .. }
+            | Self::WriteFile { path, .. }
+            | Self::EnsureBlock { path, .. }
+            | Self::Symlink { path, .. }
+            | Self::Remove { path } => path,
+        }
+    }
+
+    /// How many bytes of content follow the step; `None` where none can.
+    #[must_use]
+    pub fn content_size(&self) -> Option<u64> {
+        match self {
+            Self::WriteFile { size, .. } | Self::EnsureBlock { size, .. } => Some(*size),
+            Self::MakeDirectory { .. } | Self::Symlink { .. } | Self::Remove { .. } => None,
+        }
+    }
+}
+
+/// Where a new block goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockPlace {
+    /// Before everything else.
+    Start,
+    /// After everything else.
+    End,
+}
+
+/// A program to run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exec {
+    /// The program and its arguments, as they are: no shell. Strings of any bytes are not needed
+    /// (the RPC is JSON), so these are UTF-8. Empty: the login shell, as a login shell.
+    pub argv: Vec<String>,
+    /// Added to the login environment (HOME, USER, LOGNAME, SHELL, PATH, TERM).
+    pub env: Vec<(String, String)>,
+    /// The folder to run in: relative to the home, or absolute. The home when it is not given; an
+    /// absent folder is a failure of kind `other`.
+    pub cwd: Option<String>,
+    /// A pseudo-terminal of this size; then all output is stdout.
+    pub tty: Option<TtySize>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TtySize {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// What the host says to a running program, besides stdin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "input", rename_all = "snake_case")]
+pub enum ExecInput {
+    /// Send a signal to the program's process group.
+    Signal {
+        /// Its Linux number.
+        signal: i32,
+    },
+    /// The terminal has a new size.
+    Resize {
+        /// The size.
+        size: TtySize,
+    },
+}
+
+/// A tree to unpack.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReceiveTree {
+    /// The folder to make, relative to the home. It appears whole, by rename, or not at all; that it
+    /// exists already is an error.
+    pub path: String,
+}

@@ -1,0 +1,14 @@
+//! The only serde contract types: what crosses a socket, in either direction.
+//!
+//! This module knows neither the daemon nor the guest agent; both, and clients, depend on it.
+//!
+//! - [`guest`]: messages between host and guest agent, and [`frame`], the frames that carry them
+//! - [`proof`]: how host and agent prove themselves to each other
+//! - [`rpc`]: methods, parameters and results of the daemon's JSON-RPC
+
+#[cfg(feature = "guest-protocol")]
+pub mod frame;
+pub mod guest;
+#[cfg(feature = "guest-protocol")]
+pub mod proof;
+pub mod rpc;
