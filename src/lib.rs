@@ -27,7 +27,7 @@ pub mod image;
 pub mod net;
 #[cfg(feature = "daemon")]
 pub mod process;
-#[cfg(feature = "daemon")]
+#[cfg(feature = "client")]
 pub mod rpc;
 #[cfg(feature = "daemon")]
 pub mod store;

@@ -1,2 +1,3 @@
 //! (being written)
+pub mod ledger;
 pub mod plan;
