@@ -30,6 +30,8 @@ pub mod process;
 #[cfg(feature = "client")]
 pub mod rpc;
 #[cfg(feature = "daemon")]
+pub mod size;
+#[cfg(feature = "daemon")]
 pub mod store;
 #[cfg(feature = "daemon")]
 pub mod vm;

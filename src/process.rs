@@ -351,7 +351,10 @@ impl Process {
     ///
     /// # Errors
     /// When the kernel has no pidfds or no descriptors left.
-    #[expect(unsafe_code, reason = "registering a descriptor promises that it stays open")]
+    #[expect(
+        unsafe_code,
+        reason = "registering a descriptor promises that it stays open"
+    )]
     pub fn open_any(pid: i32) -> io::Result<Option<Self>> {
         let Some(raw) = Pid::from_raw(pid) else {
             return Ok(None);
