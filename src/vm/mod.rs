@@ -1,3 +1,7 @@
-//! (being written)
+//! The VM service (being written).
+
 pub mod ledger;
 pub mod plan;
+pub mod ports;
+pub mod record;
+pub mod state;

@@ -1,0 +1,289 @@
+//! What the VM service needs from the rest of the daemon: small traits that it owns, wired to the real
+//! things in one place (`daemon`), and to memory in tests. Failures cross these borders as reports.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::ledger::{Ledger, ResourceKind};
+use super::plan::WorkDiskPlan;
+use super::record::VmRecord;
+use super::state::{Accel, Boot, VsockAddress};
+use crate::id::{BootId, Digest, ImageName, VmId, VmName};
+use crate::process::ProcessId;
+use crate::report::Report;
+use crate::wire::guest::{Exec, Health, Network, Setup};
+use crate::wire::proof::BootKey;
+use crate::wire::rpc::{ClientContext, CreateWorkspace, HookPlan, VmWorkspace, WorkspacePlan};
+
+/// A port's failure.
+pub type PortResult<T> = Result<T, Report>;
+
+/// The rows of VMs and of their resources.
+#[async_trait]
+pub trait Rows: Send + Sync {
+    /// Writes a new VM together with the row of its folder. Another VM of that name is a conflict.
+    async fn insert(&self, vm: &VmRecord) -> PortResult<()>;
+    /// Writes what has changed of a VM.
+    async fn update(&self, vm: &VmRecord) -> PortResult<()>;
+    /// Removes a VM whose resources are all gone.
+    async fn remove(&self, vm: &VmId) -> PortResult<()>;
+    /// All VMs, oldest first.
+    async fn all(&self) -> PortResult<Vec<VmRecord>>;
+    /// The ledger of one VM.
+    fn ledger(&self, vm: &VmId) -> Arc<dyn Ledger>;
+    /// The resources a VM has or may have.
+    async fn resources(&self, vm: &VmId) -> PortResult<Vec<(ResourceKind, Option<ProcessId>)>>;
+    /// A resource is gone.
+    async fn released(&self, vm: &VmId, kind: ResourceKind) -> PortResult<()>;
+}
+
+/// Processes of the host.
+#[async_trait]
+pub trait Processes: Send + Sync {
+    /// Whether this very process lives.
+    fn alive(&self, process: ProcessId) -> PortResult<bool>;
+    /// Waits for its end.
+    async fn ended(&self, process: ProcessId) -> PortResult<()>;
+    /// Kills it and waits for its end. A process that is gone, or whose pid is somebody else's by now,
+    /// is no error and gets no signal.
+    async fn kill(&self, process: ProcessId) -> PortResult<()>;
+    /// Processes of this user that carry the VM's id among their arguments.
+    fn find(&self, vm: &VmId) -> Vec<ProcessId>;
+}
+
+/// What a machine is started from.
+#[derive(Debug)]
+pub struct MachineSpec {
+    /// The VM.
+    pub vm: VmId,
+    /// Its folder, with its disks.
+    pub folder: PathBuf,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initramfs that all boots share.
+    pub initramfs: PathBuf,
+    /// The root image.
+    pub image: PathBuf,
+    /// How processors are to run.
+    pub accel: Accel,
+    /// Virtual processors.
+    pub vcpu: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// The boot's id.
+    pub boot_id: BootId,
+    /// The boot's key.
+    pub key: BootKey,
+    /// The network device and what is behind it.
+    pub network: Option<Attachment>,
+}
+
+/// A network made for one boot of a VM.
+#[derive(Debug)]
+pub struct Attachment {
+    /// The TAP device.
+    pub tap: std::os::fd::OwnedFd,
+    /// What the guest must know.
+    pub guest: Network,
+}
+
+/// A machine that has been started.
+#[derive(Debug, Clone)]
+pub struct StartedMachine {
+    /// The monitor.
+    pub monitor: ProcessId,
+    /// How its vsock is reached.
+    pub vsock: VsockAddress,
+}
+
+/// Monitors.
+#[async_trait]
+pub trait Machines: Send + Sync {
+    /// How processors can run here: decided once by really booting, then remembered.
+    async fn choose_accel(
+        &self,
+        kernel: &Path,
+        initramfs: &Path,
+        digest: &Digest,
+    ) -> PortResult<Accel>;
+    /// Starts a machine, and its console's ring.
+    async fn start(&self, spec: MachineSpec, ledger: &dyn Ledger) -> PortResult<StartedMachine>;
+    /// Takes up the console's ring of a machine that was started by an earlier daemon.
+    async fn adopt(&self, vm: &VmId, folder: &Path, monitor: ProcessId) -> PortResult<()>;
+    /// How many bytes the guest has written to its console since the VM's first start.
+    fn console_position(&self, vm: &VmId) -> u64;
+    /// The last lines of the console and of the monitor's own output, for an error's cause.
+    fn last_words(&self, vm: &VmId, folder: &Path) -> Option<String>;
+    /// The console from a position on: text, its end, and how many bytes were lost before it.
+    fn console(&self, folder: &Path, from: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)>;
+}
+
+/// Networks of VMs.
+#[async_trait]
+pub trait Networks: Send + Sync {
+    /// Makes the network of one boot.
+    async fn start(&self, vm: &VmId, folder: &Path, ledger: &dyn Ledger) -> PortResult<Attachment>;
+    /// Takes up the network of a machine that was started by an earlier daemon.
+    async fn adopt(&self, vm: &VmId, folder: &Path, keeper: ProcessId) -> PortResult<()>;
+}
+
+/// Disk files.
+#[async_trait]
+pub trait Disks: Send + Sync {
+    /// Makes the VM's folder with its disks. Nothing is left when it fails.
+    async fn make(&self, folder: &Path, work_bytes: u64, root_bytes: u64) -> PortResult<()>;
+    /// Removes the VM's folder. One that is not there is no error.
+    async fn remove(&self, folder: &Path) -> PortResult<()>;
+    /// The folders there are, by name.
+    fn folders(&self, all: &Path) -> PortResult<Vec<PathBuf>>;
+}
+
+/// What a boot needs besides disks.
+#[derive(Debug, Clone)]
+pub struct BootFiles {
+    /// The root image.
+    pub image: PathBuf,
+    /// Its digest.
+    pub image_digest: Digest,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// Its digest.
+    pub kernel_digest: Digest,
+    /// cove's initramfs for that kernel.
+    pub initramfs: PathBuf,
+}
+
+/// Images and kernels.
+#[async_trait]
+pub trait BootSource: Send + Sync {
+    /// The present image of that name with the default kernel.
+    async fn resolve(&self, image: &ImageName) -> PortResult<BootFiles>;
+    /// The files a VM was made with.
+    async fn of_vm(&self, image: &Digest, kernel: &Digest) -> PortResult<BootFiles>;
+}
+
+/// A guest's agent.
+#[async_trait]
+pub trait Guest: Send + Sync {
+    /// Waits until it answers.
+    async fn wait_answering(&self, deadline: Duration) -> PortResult<Health>;
+    /// How it is.
+    async fn health(&self) -> PortResult<Health>;
+    /// Hands over identity and plan.
+    async fn set_up(&self, setup: Setup, plan: WorkDiskPlan) -> PortResult<()>;
+    /// Starts a program and returns its stream of frames, from the reply on.
+    async fn exec(&self, exec: &Exec) -> PortResult<Box<dyn ByteStream>>;
+    /// Asks it to power off.
+    async fn power_off(&self) -> PortResult<()>;
+    /// A folder to be made below the home from a tar stream.
+    async fn receive_tree(&self, path: &str) -> PortResult<Box<dyn TreeReceiver>>;
+}
+
+/// A stream of bytes in both directions.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+/// Takes a tar stream into a guest.
+#[async_trait]
+pub trait TreeReceiver: Send {
+    /// A writer for a blocking thread.
+    fn writer(&mut self) -> PortResult<Box<dyn std::io::Write + Send>>;
+    /// Waits until the folder is there. Called after the writer was dropped.
+    async fn finish(self: Box<Self>) -> PortResult<()>;
+}
+
+/// Makes the connection to a guest.
+pub trait Guests: Send + Sync {
+    /// The guest of this boot.
+    fn guest(
+        &self,
+        folder: &Path,
+        vsock: &VsockAddress,
+        key: BootKey,
+        boot: &BootId,
+    ) -> Arc<dyn Guest>;
+}
+
+/// What the hooks want to be written.
+#[derive(Debug)]
+pub struct HookResult {
+    /// The plan.
+    pub plan: WorkDiskPlan,
+    /// What each hook contributed, for people.
+    pub hooks: Vec<HookPlan>,
+}
+
+/// The hooks of one phase.
+#[async_trait]
+pub trait HookPhase: Send + Sync {
+    /// Runs `prepare-work-disk` of all hooks. Nothing is written.
+    async fn prepare_work_disk(
+        &self,
+        vm: &VmId,
+        name: &VmName,
+        client: &ClientContext,
+    ) -> PortResult<HookResult>;
+}
+
+/// Repositories of the host.
+#[async_trait]
+pub trait Checkouts: Send + Sync {
+    /// Looks at a repository before anything is made.
+    async fn inspect(&self, wanted: &CreateWorkspace) -> PortResult<Arc<dyn Checkout>>;
+}
+
+/// One repository that is to go in.
+#[async_trait]
+pub trait Checkout: Send + Sync {
+    /// What would go in, for people.
+    fn plan(&self) -> WorkspacePlan;
+    /// What the VM's row says of it.
+    fn record(&self) -> VmWorkspace;
+    /// Things the user should know.
+    fn notes(&self) -> Vec<String>;
+    /// Makes everything ready that needs no guest.
+    async fn pack(&self) -> PortResult<Box<dyn PackedCheckout>>;
+}
+
+/// A repository that is ready to be sent.
+#[async_trait]
+pub trait PackedCheckout: Send {
+    /// Sends it.
+    async fn deliver(self: Box<Self>, guest: &dyn Guest) -> PortResult<()>;
+}
+
+/// All the ports, as the composition root wires them.
+#[derive(Clone)]
+pub struct Ports {
+    /// Rows.
+    pub rows: Arc<dyn Rows>,
+    /// Processes.
+    pub processes: Arc<dyn Processes>,
+    /// Monitors.
+    pub machines: Arc<dyn Machines>,
+    /// Networks.
+    pub networks: Arc<dyn Networks>,
+    /// Disks.
+    pub disks: Arc<dyn Disks>,
+    /// Images and kernels.
+    pub boot_source: Arc<dyn BootSource>,
+    /// Guests.
+    pub guests: Arc<dyn Guests>,
+    /// Hooks.
+    pub hooks: Arc<dyn HookPhase>,
+    /// Repositories.
+    pub checkouts: Arc<dyn Checkouts>,
+}
+
+impl Ports {
+    /// The guest of a boot.
+    #[must_use]
+    pub fn guest_of(&self, folder: &Path, boot: &Boot) -> Option<Arc<dyn Guest>> {
+        let key = BootKey::from_hex(&boot.key)?;
+        Some(self.guests.guest(folder, &boot.vsock, key, &boot.id))
+    }
+}

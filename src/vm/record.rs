@@ -1,0 +1,96 @@
+//! What the daemon knows of a VM and writes down.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::state::State;
+use crate::id::{Digest, ImageName, VmId, VmName};
+use crate::wire::guest::SshHostKey;
+use crate::wire::rpc::{NetMode, Vm, VmNet, VmWorkspace};
+
+/// One VM: one row.
+#[derive(Debug, Clone)]
+pub struct VmRecord {
+    /// Its id.
+    pub id: VmId,
+    /// Its name, unique.
+    pub name: VmName,
+    /// What it was asked to be.
+    pub spec: VmSpec,
+    /// Where it is in its life.
+    pub state: State,
+    /// The repository inside.
+    pub workspace: Option<VmWorkspace>,
+    /// Whether it goes away with its client.
+    pub leased: bool,
+    /// When it was made.
+    pub created_at: String,
+    /// When it was last started.
+    pub started_at: Option<String>,
+    /// When somebody last used it.
+    pub last_touched_at: String,
+}
+
+/// What a VM was asked to be, after defaults.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VmSpec {
+    /// The image's name.
+    pub image: ImageName,
+    /// The image's digest: a newer image of that name is another one.
+    pub image_digest: Digest,
+    /// The kernel's digest.
+    pub kernel_digest: Digest,
+    /// Virtual processors.
+    pub vcpu: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Size of the work disk in bytes.
+    pub disk_bytes: u64,
+    /// Size of the overlay disk in bytes.
+    pub root_disk_bytes: u64,
+    /// The network.
+    pub net: NetMode,
+    /// Environment of every command.
+    pub env: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// The ssh host key of the guest, the same at every boot.
+    pub ssh_host_key: SshHostKey,
+}
+
+impl VmRecord {
+    /// The VM as clients see it.
+    #[must_use]
+    pub fn view(&self) -> Vm {
+        let boot = self.state.boot();
+        Vm {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            state: self.state.view(),
+            cause: self.state.cause().map(str::to_owned),
+            image: self.spec.image.clone(),
+            kernel: self.spec.kernel_digest.clone(),
+            vmm: "qemu".to_owned(),
+            accel: boot.map(|boot| boot.accel.as_str().to_owned()),
+            vcpu: self.spec.vcpu,
+            memory_mib: self.spec.memory_mib,
+            disk_bytes: self.spec.disk_bytes,
+            root_disk_bytes: self.spec.root_disk_bytes,
+            net: VmNet {
+                mode: self.spec.net,
+                address: boot
+                    .and_then(|b| b.network.as_ref())
+                    .map(|n| n.address.to_string()),
+            },
+            workspace: self.workspace.clone(),
+            labels: self.spec.labels.clone(),
+            created_at: self.created_at.clone(),
+            started_at: self.started_at.clone(),
+            last_touched_at: self.last_touched_at.clone(),
+            boot_id: boot.map(|boot| boot.id.clone()),
+            pid: boot.map(|boot| boot.monitor.pid),
+            leased: self.leased,
+        }
+    }
+}
