@@ -1,0 +1,264 @@
+//! The rows of VMs and resources.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
+
+use super::{Store, StoreError};
+use crate::id::VmId;
+use crate::process::ProcessId;
+use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
+use crate::vm::ports::{PortResult, Rows};
+use crate::vm::record::VmRecord;
+
+fn statement(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Statement { doing, source }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("rows have string keys only")
+}
+
+#[async_trait]
+impl Rows for Store {
+    async fn insert(&self, vm: &VmRecord) -> PortResult<()> {
+        let vm = vm.clone();
+        Ok(self.run(move |connection| insert(connection, &vm)).await?)
+    }
+
+    async fn update(&self, vm: &VmRecord) -> PortResult<()> {
+        let vm = vm.clone();
+        let update = move |connection: &mut Connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE vm SET spec = ?2, state = ?3, workspace = ?4, leased = ?5,
+                     started_at = ?6, last_touched_at = ?7 WHERE id = ?1",
+                )
+                .and_then(|mut update| {
+                    update.execute(params![
+                        vm.id.as_str(),
+                        json(&vm.spec),
+                        json(&vm.state),
+                        vm.workspace.as_ref().map(json),
+                        vm.leased,
+                        vm.started_at,
+                        vm.last_touched_at,
+                    ])
+                })
+                .map(drop)
+                .map_err(statement("change a VM"))
+        };
+        Ok(self.run(update).await?)
+    }
+
+    async fn remove(&self, vm: &VmId) -> PortResult<()> {
+        let vm = vm.clone();
+        let remove = move |connection: &mut Connection| {
+            connection
+                .execute("DELETE FROM vm WHERE id = ?1", [vm.as_str()])
+                .map(drop)
+                .map_err(statement("remove a VM"))
+        };
+        Ok(self.run(remove).await?)
+    }
+
+    async fn all(&self) -> PortResult<Vec<VmRecord>> {
+        Ok(self.run(|connection| all(connection)).await?)
+    }
+
+    fn ledger(&self, vm: &VmId) -> Arc<dyn Ledger> {
+        Arc::new(VmLedger {
+            store: self.clone(),
+            vm: vm.clone(),
+        })
+    }
+
+    async fn resources(&self, vm: &VmId) -> PortResult<Vec<(ResourceKind, Option<ProcessId>)>> {
+        let vm = vm.clone();
+        Ok(self
+            .run(move |connection| resources(connection, &vm))
+            .await?)
+    }
+
+    async fn released(&self, vm: &VmId, kind: ResourceKind) -> PortResult<()> {
+        let vm = vm.clone();
+        let release = move |connection: &mut Connection| {
+            connection
+                .prepare_cached("DELETE FROM resource WHERE vm = ?1 AND kind = ?2")
+                .and_then(|mut delete| delete.execute(params![vm.as_str(), kind.as_str()]))
+                .map(drop)
+                .map_err(statement("release a resource"))
+        };
+        Ok(self.run(release).await?)
+    }
+}
+
+fn insert(connection: &mut Connection, vm: &VmRecord) -> Result<(), StoreError> {
+    let failed = statement("add a VM");
+    let transaction = connection.transaction().map_err(&failed)?;
+    let taken: Option<String> = transaction
+        .query_row(
+            "SELECT name FROM vm WHERE name = ?1",
+            [vm.name.as_str()],
+            |row| row.get(0),
+        )
+        .optional()
+        .map_err(&failed)?;
+    if let Some(name) = taken {
+        return Err(StoreError::NameTaken { name });
+    }
+    transaction
+        .execute(
+            "INSERT INTO vm (id, name, spec, state, workspace, leased, created_at, started_at,
+             last_touched_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            params![
+                vm.id.as_str(),
+                vm.name.as_str(),
+                json(&vm.spec),
+                json(&vm.state),
+                vm.workspace.as_ref().map(json),
+                vm.leased,
+                vm.created_at,
+                vm.started_at,
+                vm.last_touched_at,
+            ],
+        )
+        .map_err(&failed)?;
+    transaction
+        .execute(
+            "INSERT INTO resource (vm, kind) VALUES (?1, ?2)",
+            params![vm.id.as_str(), ResourceKind::Folder.as_str()],
+        )
+        .map_err(&failed)?;
+    transaction.commit().map_err(&failed)
+}
+
+fn all(connection: &Connection) -> Result<Vec<VmRecord>, StoreError> {
+    let failed = statement("list the VMs");
+    let mut select = connection
+        .prepare_cached(
+            "SELECT id, name, spec, state, workspace, leased, created_at, started_at,
+             last_touched_at FROM vm ORDER BY created_at, id",
+        )
+        .map_err(&failed)?;
+    let mut rows = select.query([]).map_err(&failed)?;
+    let mut vms = Vec::new();
+    while let Some(row) = rows.next().map_err(&failed)? {
+        vms.push(record(row)?);
+    }
+    Ok(vms)
+}
+
+fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
+    let failed = statement("read a VM");
+    let id: String = row.get(0).map_err(&failed)?;
+    let corrupt = |problem: String| StoreError::Corrupt {
+        vm: id.chars().take(64).collect(),
+        problem,
+    };
+    let name: String = row.get(1).map_err(&failed)?;
+    let workspace: Option<String> = row.get(4).map_err(&failed)?;
+    Ok(VmRecord {
+        id: id
+            .parse()
+            .map_err(|e: crate::id::InvalidId| corrupt(e.to_string()))?,
+        name: name
+            .parse()
+            .map_err(|e: crate::id::InvalidId| corrupt(e.to_string()))?,
+        spec: parse(&row.get::<_, String>(2).map_err(&failed)?).map_err(&corrupt)?,
+        state: parse(&row.get::<_, String>(3).map_err(&failed)?).map_err(&corrupt)?,
+        workspace: workspace
+            .map(|text| parse(&text))
+            .transpose()
+            .map_err(&corrupt)?,
+        leased: row.get(5).map_err(&failed)?,
+        created_at: row.get(6).map_err(&failed)?,
+        started_at: row.get(7).map_err(&failed)?,
+        last_touched_at: row.get(8).map_err(&failed)?,
+    })
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn resources(
+    connection: &Connection,
+    vm: &VmId,
+) -> Result<Vec<(ResourceKind, Option<ProcessId>)>, StoreError> {
+    let failed = statement("list the resources of a VM");
+    let mut select = connection
+        .prepare_cached("SELECT kind, pid, start_ticks FROM resource WHERE vm = ?1")
+        .map_err(&failed)?;
+    let mut rows = select.query([vm.as_str()]).map_err(&failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(&failed)? {
+        let kind: String = row.get(0).map_err(&failed)?;
+        let kind = ResourceKind::ALL
+            .into_iter()
+            .find(|known| known.as_str() == kind);
+        let kind = kind.ok_or_else(|| StoreError::Corrupt {
+            vm: vm.to_string(),
+            problem: "it has a resource of an unknown kind".to_owned(),
+        })?;
+        let pid: Option<i32> = row.get(1).map_err(&failed)?;
+        let ticks: Option<i64> = row.get(2).map_err(&failed)?;
+        let process = pid.zip(ticks);
+        let process = process.map(|(pid, ticks)| ProcessId {
+            pid,
+            start_ticks: ticks.cast_unsigned(),
+        });
+        found.push((kind, process));
+    }
+    Ok(found)
+}
+
+/// The rows of one VM's resources.
+struct VmLedger {
+    store: Store,
+    vm: VmId,
+}
+
+impl VmLedger {
+    async fn write(
+        &self,
+        kind: ResourceKind,
+        process: Option<ProcessId>,
+    ) -> Result<(), LedgerError> {
+        let vm = self.vm.clone();
+        let write = move |connection: &mut Connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO resource (vm, kind, pid, start_ticks) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (vm, kind) DO UPDATE SET pid = ?3, start_ticks = ?4",
+                )
+                .and_then(|mut insert| {
+                    insert.execute(params![
+                        vm.as_str(),
+                        kind.as_str(),
+                        process.map(|process| process.pid),
+                        process.map(|process| process.start_ticks.cast_signed()),
+                    ])
+                })
+                .map(drop)
+                .map_err(statement("write down a resource"))
+        };
+        self.store.run(write).await.map_err(|source| LedgerError {
+            kind,
+            source: source.into(),
+        })
+    }
+}
+
+#[async_trait]
+impl Ledger for VmLedger {
+    async fn intend(&self, kind: ResourceKind) -> Result<(), LedgerError> {
+        self.write(kind, None).await
+    }
+
+    async fn made(&self, kind: ResourceKind, process: ProcessId) -> Result<(), LedgerError> {
+        self.write(kind, Some(process)).await
+    }
+}
