@@ -36,6 +36,4 @@ pub mod store;
 #[cfg(feature = "daemon")]
 pub mod vm;
 #[cfg(feature = "daemon")]
-pub mod vmm;
-#[cfg(feature = "daemon")]
 pub mod workspace;

@@ -1,7 +1,42 @@
-//! The VM service (being written).
+//! The VM service: it owns the lives of VMs, their operations and their host resources, and nothing
+//! else in the daemon does.
+//!
+//! ```text
+//!  create/start/stop/kill/delete          list/show            op.*
+//!            │                               │                  │
+//!            ▼                               ▼                  ▼
+//!   queue ─▶ owner task (one per VM)  ──▶ watch of the record   operations
+//!                 │  state::after, start, release
+//!                 ▼
+//!               ports (rows, processes, machines, networks, disks, images, guests, hooks, checkouts)
+//! ```
+//!
+//! The service knows no SQLite, no QEMU, no socket and no terminal: what it needs from the rest is in
+//! [`ports`].
 
 pub mod ledger;
+pub mod operation;
 pub mod plan;
 pub mod ports;
 pub mod record;
 pub mod state;
+
+mod create;
+mod lease;
+mod owner;
+mod recover;
+mod release;
+mod resolve;
+mod service;
+mod start;
+
+pub use create::CreateDefaults;
+pub use lease::ConnectionId;
+pub use service::{ExecTarget, VmService, VmSettings};
+pub use start::StartDeadlines;
+
+/// The present time as clients see it.
+#[must_use]
+pub fn now() -> String {
+    format!("{:.3}", jiff::Timestamp::now())
+}

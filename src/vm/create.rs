@@ -1,0 +1,362 @@
+//! Making a VM: resolve and validate (no lock), reserve name and row (one transaction), then its owner
+//! makes and starts it. Each phase undoes exactly what it made; a rejected request leaves nothing.
+
+use std::sync::Arc;
+
+use super::lease::ConnectionId;
+use super::owner::{Begin, Command};
+use super::ports::{BootFiles, Checkout};
+use super::record::{VmRecord, VmSpec};
+use super::service::VmService;
+use super::state::State;
+use crate::id::{ImageName, VmId, VmName};
+use crate::report::{Kind, Report};
+use crate::size::Size;
+use crate::wire::guest::SshHostKey;
+use crate::wire::rpc::{CreatePlan, CreateVm, MachinePlan, NetMode, Operation};
+
+/// Processors: QEMU's microvm takes more, but no host here has them.
+const VCPUS: std::ops::RangeInclusive<u32> = 1..=64;
+/// Memory in MiB: below this the guest's kernel does not reach its first program.
+const MEMORY_MIB: std::ops::RangeInclusive<u64> = 128..=1 << 20;
+/// Disks: an ext4 with a journal needs some room; 16 TiB is the end of 32-bit block numbers.
+const DISK_BYTES: std::ops::RangeInclusive<u64> = 64 << 20..=16 << 40;
+/// Variables of a VM's environment, and bytes of one.
+const MAX_ENV: (usize, usize) = (256, 32 * 1024);
+/// Labels, and bytes of one.
+const MAX_LABELS: (usize, usize) = (64, 256);
+/// How often a made-up name is made up again when it is taken.
+const NAME_ATTEMPTS: usize = 20;
+
+/// What a VM gets when its maker does not say.
+#[derive(Debug, Clone)]
+pub struct CreateDefaults {
+    /// The image.
+    pub image: ImageName,
+    /// Virtual processors.
+    pub vcpu: u32,
+    /// Memory.
+    pub memory: Size,
+    /// The work disk.
+    pub disk: Size,
+    /// The overlay disk.
+    pub root_disk: Size,
+    /// The network.
+    pub net: NetMode,
+}
+
+/// A request that is fit to be carried out.
+struct Checked {
+    name: Option<VmName>,
+    machine: MachinePlan,
+    files: BootFiles,
+    checkout: Option<Arc<dyn Checkout>>,
+}
+
+impl VmService {
+    /// Makes a VM and, unless told otherwise, starts it.
+    ///
+    /// # Errors
+    /// When the request is wrong or the name is taken; then there is no row and no file.
+    pub async fn create(
+        &self,
+        wanted: CreateVm,
+        connection: Option<ConnectionId>,
+    ) -> Result<Operation, Report> {
+        let checked = self.check(&wanted).await?;
+        if wanted.lease && connection.is_none() {
+            let message = "a lease needs a connection that stays open";
+            return Err(
+                Report::new(Kind::Invalid, message).with_hint("call vm.create over a WebSocket")
+            );
+        }
+        let record = self.reserve(&wanted, &checked).await?;
+        if let (true, Some(connection)) = (wanted.lease, connection) {
+            self.leases.hold(connection, record.id.clone());
+        }
+        let operation = self
+            .operations
+            .begin("create", &record.id, &record.name, super::now());
+        let handle = self.adopt(record);
+        let checkout = checked.checkout;
+        let begin = Begin {
+            operation: operation.clone(),
+            client: wanted.client,
+            checkout,
+        };
+        let start = wanted.start.unwrap_or(true);
+        handle.send(Command::Make { begin, start }, "new").await?;
+        self.report(&operation.id, wanted.wait).await
+    }
+
+    /// What `create` would put into the guest. Makes nothing.
+    ///
+    /// # Errors
+    /// When the request is wrong, or a hook fails.
+    pub async fn plan(&self, wanted: &CreateVm) -> Result<CreatePlan, Report> {
+        let checked = self.check(wanted).await?;
+        let name = match checked.name {
+            Some(name) => name,
+            None => made_up_name()?,
+        };
+        let hooks = &self.shared.ports.hooks;
+        let result = hooks
+            .prepare_work_disk(&VmId::random(), &name, &wanted.client)
+            .await?;
+        Ok(CreatePlan {
+            machine: checked.machine,
+            workspace: checked.checkout.map(|checkout| checkout.plan()),
+            hooks: result.hooks,
+        })
+    }
+
+    async fn check(&self, wanted: &CreateVm) -> Result<Checked, Report> {
+        let defaults = &self.settings.defaults;
+        let invalid = |error: crate::id::InvalidId| Report::new(Kind::Invalid, error.to_string());
+        let name: Option<VmName> = wanted
+            .name
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(invalid)?;
+        if let Some(name) = &name
+            && self.records().iter().any(|record| record.name == *name)
+        {
+            return Err(Report::new(
+                Kind::Conflict,
+                format!("there is a VM named `{name}` already"),
+            )
+            .with_hint("choose another `--name`, or delete that VM"));
+        }
+        let image: Option<ImageName> = wanted
+            .image
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(invalid)?;
+        let machine = MachinePlan {
+            image: image.unwrap_or_else(|| defaults.image.clone()),
+            vcpu: wanted.vcpu.unwrap_or(defaults.vcpu),
+            memory_mib: wanted.memory_mib.unwrap_or(defaults.memory.mebibytes()),
+            disk_bytes: wanted.disk_bytes.unwrap_or(defaults.disk.bytes()),
+            root_disk_bytes: wanted.root_disk_bytes.unwrap_or(defaults.root_disk.bytes()),
+            net: wanted.net.unwrap_or(defaults.net),
+        };
+        check_machine(&machine)?;
+        check_texts(wanted)?;
+        let files = self
+            .shared
+            .ports
+            .boot_source
+            .resolve(&machine.image)
+            .await?;
+        let checkout = match &wanted.workspace {
+            Some(workspace) => Some(self.shared.ports.checkouts.inspect(workspace).await?),
+            None => None,
+        };
+        Ok(Checked {
+            name,
+            machine,
+            files,
+            checkout,
+        })
+    }
+
+    async fn reserve(&self, wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
+        let mut record = record(wanted, checked)?;
+        for _ in 0..NAME_ATTEMPTS {
+            match self.shared.ports.rows.insert(&record).await {
+                Ok(()) => return Ok(record),
+                Err(error) if error.kind == Kind::Conflict && checked.name.is_none() => {
+                    record.name = made_up_name()?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Report::new(Kind::Conflict, "no free name could be made up")
+            .with_hint("give a `--name`"))
+    }
+}
+
+fn record(wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
+    let now = super::now();
+    let name = match &checked.name {
+        Some(name) => name.clone(),
+        None => made_up_name()?,
+    };
+    Ok(VmRecord {
+        id: VmId::random(),
+        spec: VmSpec {
+            image: checked.machine.image.clone(),
+            image_digest: checked.files.image_digest.clone(),
+            kernel_digest: checked.files.kernel_digest.clone(),
+            vcpu: checked.machine.vcpu,
+            memory_mib: checked.machine.memory_mib,
+            disk_bytes: checked.machine.disk_bytes,
+            root_disk_bytes: checked.machine.root_disk_bytes,
+            net: checked.machine.net,
+            env: wanted.env.clone(),
+            labels: wanted.labels.clone(),
+            ssh_host_key: ssh_host_key(&name)?,
+        },
+        name,
+        state: State::Created,
+        workspace: None,
+        leased: wanted.lease,
+        created_at: now.clone(),
+        started_at: None,
+        last_touched_at: now,
+    })
+}
+
+fn check_machine(machine: &MachinePlan) -> Result<(), Report> {
+    let refuse =
+        |message: String, hint: String| Err(Report::new(Kind::Invalid, message).with_hint(hint));
+    if !VCPUS.contains(&machine.vcpu) {
+        let message = format!("{} virtual processors are not possible", machine.vcpu);
+        return refuse(
+            message,
+            format!("give {} to {}", VCPUS.start(), VCPUS.end()),
+        );
+    }
+    if !MEMORY_MIB.contains(&machine.memory_mib) {
+        let message = format!("{} MiB of memory are not possible", machine.memory_mib);
+        return refuse(message, format!("give {} MiB or more", MEMORY_MIB.start()));
+    }
+    for (what, bytes) in [
+        ("work disk", machine.disk_bytes),
+        ("root disk", machine.root_disk_bytes),
+    ] {
+        if !DISK_BYTES.contains(&bytes) || !bytes.is_multiple_of(4096) {
+            let message = format!("a {what} of {bytes} bytes is not possible");
+            return refuse(
+                message,
+                "give 64M or more, in whole units of 4096 bytes".to_owned(),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_texts(wanted: &CreateVm) -> Result<(), Report> {
+    for (what, texts, (count, bytes)) in [
+        ("variables", &wanted.env, MAX_ENV),
+        ("labels", &wanted.labels, MAX_LABELS),
+    ] {
+        if texts.len() > count {
+            let message = format!("{} {what} are too many: {count} are allowed", texts.len());
+            return Err(Report::new(Kind::Invalid, message));
+        }
+        for (key, value) in texts {
+            let key_is_bad = key.is_empty() || key.contains(['=', '\0']) || value.contains('\0');
+            if key_is_bad || key.len() + value.len() > bytes {
+                let key: String = key.escape_debug().take(80).collect();
+                let message = format!("`{key}` cannot be one of the {what}");
+                return Err(Report::new(Kind::Invalid, message)
+                    .with_hint(format!("write KEY=VALUE, at most {bytes} bytes")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A name of an adjective and an animal.
+fn made_up_name() -> Result<VmName, Report> {
+    let made = petname::petname(2, "-").unwrap_or_default();
+    made.parse()
+        .map_err(|_| Report::new(Kind::Failed, "no name could be made up"))
+}
+
+/// A key pair for the guest's ssh server, the same at every boot of the VM.
+fn ssh_host_key(name: &VmName) -> Result<SshHostKey, Report> {
+    let failed = |error: ssh_key::Error| {
+        Report::new(Kind::Failed, "cannot make an ssh host key").with_cause(&error)
+    };
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("the kernel gives random numbers");
+    let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
+    let mut key = ssh_key::PrivateKey::from(pair);
+    key.set_comment(name.as_str());
+    Ok(SshHostKey {
+        private: key
+            .to_openssh(ssh_key::LineEnding::LF)
+            .map_err(failed)?
+            .to_string(),
+        public: key.public_key().to_openssh().map_err(failed)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> MachinePlan {
+        MachinePlan {
+            image: "default".parse().expect("valid"),
+            vcpu: 2,
+            memory_mib: 512,
+            disk_bytes: 1 << 30,
+            root_disk_bytes: 1 << 30,
+            net: NetMode::None,
+        }
+    }
+
+    #[test]
+    fn impossible_machines_are_refused_with_a_hint() {
+        assert_eq!(check_machine(&machine()), Ok(()));
+        for bad in [
+            MachinePlan {
+                vcpu: 0,
+                ..machine()
+            },
+            MachinePlan {
+                vcpu: 65,
+                ..machine()
+            },
+            MachinePlan {
+                memory_mib: 0,
+                ..machine()
+            },
+            MachinePlan {
+                disk_bytes: 1 << 20,
+                ..machine()
+            },
+        ] {
+            let error = check_machine(&bad).expect_err("refused");
+            assert!(
+                error.kind == Kind::Invalid && error.hint.is_some(),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn variables_must_be_variables() {
+        let with = |key: &str, value: &str| CreateVm {
+            env: [(key.to_owned(), value.to_owned())].into(),
+            ..CreateVm::default()
+        };
+        assert_eq!(check_texts(&with("A", "b=c d\n")), Ok(()));
+        for (key, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "\0")] {
+            check_texts(&with(key, value)).expect_err("refused");
+        }
+        check_texts(&with("A", &"x".repeat(40_000))).expect_err("too long");
+    }
+
+    #[test]
+    fn made_up_names_are_valid() {
+        for _ in 0..100 {
+            made_up_name().expect("a name");
+        }
+    }
+
+    #[test]
+    fn a_host_key_is_in_openssh_format() {
+        let key = ssh_host_key(&"web".parse().expect("valid")).expect("made");
+        assert!(
+            key.private
+                .starts_with("-----BEGIN OPENSSH PRIVATE KEY-----")
+        );
+        assert!(key.public.starts_with("ssh-ed25519 ") && key.public.ends_with(" web"));
+    }
+}

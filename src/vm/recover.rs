@@ -1,0 +1,139 @@
+//! Recovery: at its start the daemon compares its rows with the host.
+//!
+//! | the row says | the monitor lives | what happens |
+//! |---|---|---|
+//! | running | yes | adopted, untouched |
+//! | running, stopping | no | released, `stopped` with a cause |
+//! | stopping | yes | killed and released, `stopped`: the stop had been asked for |
+//! | starting, first start | any | released and removed: its client never got it |
+//! | starting, a later start | any | released, back at rest |
+//! | at rest | – | leftovers are released |
+//!
+//! Folders without a row are removed. One VM that cannot be recovered does not keep the others from it.
+
+use super::ledger::ResourceKind;
+use super::ports::PortResult;
+use super::record::VmRecord;
+use super::release::{Extent, release};
+use super::service::VmService;
+use super::state::{Boot, Event, Rest, State};
+use crate::report::{Kind, Report};
+
+impl VmService {
+    /// Takes up what an earlier daemon left. Called once, before anything else.
+    ///
+    /// # Errors
+    /// When the rows cannot be read. Failures with single VMs are logged.
+    pub async fn recover(&self) -> PortResult<()> {
+        let records = self.shared.ports.rows.all().await?;
+        for record in &records {
+            if let Err(error) = self.recover_one(record.clone()).await {
+                tracing::error!(vm = %record.id, error = error.one_line(), "cannot recover a VM");
+            }
+        }
+        self.remove_orphans(&records).await
+    }
+
+    async fn recover_one(&self, mut record: VmRecord) -> PortResult<()> {
+        match record.state.clone() {
+            State::Running { boot } if self.shared.ports.processes.alive(boot.monitor)? => {
+                self.take_up(&record, &boot).await;
+            }
+            State::Running { .. } | State::Stopping { .. } => {
+                let cause = Some("its monitor was gone when the daemon came back".to_owned());
+                self.bring_to_rest(&mut record, Event::Ended { cause })
+                    .await?;
+            }
+            State::Starting {
+                before: Rest::Created,
+                ..
+            } => {
+                let folder = self.folder(&record.id);
+                release(&self.shared.ports, &record.id, &folder, Extent::All).await?;
+                self.shared.ports.rows.remove(&record.id).await?;
+                tracing::info!(vm = %record.id, "removed a VM that was being made");
+                return Ok(());
+            }
+            State::Starting { .. } => {
+                self.bring_to_rest(&mut record, Event::StartFailed { kept: None })
+                    .await?;
+            }
+            State::Created | State::Stopped { .. } | State::Error { .. } => {
+                self.bring_to_rest(&mut record, Event::Ended { cause: None })
+                    .await?;
+            }
+        }
+        let leased = record.leased.then(|| record.id.clone());
+        self.adopt(record);
+        if let Some(vm) = leased {
+            self.expire(vm);
+        }
+        Ok(())
+    }
+
+    /// A VM that lives keeps living, whatever of its surroundings can or cannot be taken up.
+    async fn take_up(&self, record: &VmRecord, boot: &Boot) {
+        let (ports, folder) = (&self.shared.ports, self.folder(&record.id));
+        let console = ports
+            .machines
+            .adopt(&record.id, &folder, boot.monitor)
+            .await;
+        let network = self.take_up_network(record).await;
+        for error in [console, network].into_iter().filter_map(Result::err) {
+            tracing::warn!(vm = %record.id, error = error.one_line(), "taken up in part");
+        }
+        tracing::info!(vm = %record.id, pid = boot.monitor.pid, "taken up");
+    }
+
+    async fn take_up_network(&self, record: &VmRecord) -> PortResult<()> {
+        let resources = self.shared.ports.rows.resources(&record.id).await?;
+        let keeper = resources
+            .into_iter()
+            .find(|(kind, _)| *kind == ResourceKind::NetworkKeeper);
+        match keeper {
+            None => Ok(()),
+            Some((_, Some(keeper))) => {
+                let networks = &self.shared.ports.networks;
+                networks
+                    .adopt(&record.id, &self.folder(&record.id), keeper)
+                    .await
+            }
+            Some((_, None)) => Err(Report::new(
+                Kind::Failed,
+                "the network's keeper has a row but no identity",
+            )),
+        }
+    }
+
+    async fn bring_to_rest(&self, record: &mut VmRecord, event: Event) -> PortResult<()> {
+        let folder = self.folder(&record.id);
+        let released = release(&self.shared.ports, &record.id, &folder, Extent::Boot).await;
+        let state = record.state.clone().after(event);
+        record.state = state.map_err(|error| Report::new(Kind::Failed, error.to_string()))?;
+        self.shared.ports.rows.update(record).await?;
+        released
+    }
+
+    async fn remove_orphans(&self, records: &[VmRecord]) -> PortResult<()> {
+        let disks = &self.shared.ports.disks;
+        for folder in disks.folders(&self.settings.vms)? {
+            let name = folder
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            // Only what looks like ours: anything else in there is the user's.
+            let Ok(id) = name.parse::<crate::id::VmId>() else {
+                continue;
+            };
+            if records.iter().any(|record| record.id == id) {
+                continue;
+            }
+            for process in self.shared.ports.processes.find(&id) {
+                self.shared.ports.processes.kill(process).await?;
+            }
+            tracing::warn!(folder = %folder.display(), "removed a folder that no VM has");
+            disks.remove(&folder).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,354 @@
+//! The service's face: verbs on VMs, by name, id or prefix.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::create::CreateDefaults;
+use super::lease::Leases;
+use super::operation::{Operations, ended};
+use super::owner::{Answer, Begin, Command, Owner, QUEUE, Shared};
+use super::ports::{Guest, Ports};
+use super::record::VmRecord;
+use super::resolve::resolve;
+use super::start::StartDeadlines;
+use crate::id::VmId;
+use crate::report::{Kind, Report};
+use crate::task::Tasks;
+use crate::wire::guest::Exec;
+use crate::wire::rpc::{
+    ClientContext, Deleted, ExecVm, LogQuery, Logs, Operation, Page, Vm, VmPage, VmState,
+};
+
+/// What the service is told at its making.
+#[derive(Debug, Clone)]
+pub struct VmSettings {
+    /// The folder of the VMs' folders.
+    pub vms: PathBuf,
+    /// Where consoles are saved.
+    pub consoles: PathBuf,
+    /// Deadlines of a start.
+    pub start: StartDeadlines,
+    /// A guest that is asked to stop is killed after this.
+    pub stop: Duration,
+    /// What a VM gets when its maker does not say.
+    pub defaults: CreateDefaults,
+}
+
+/// The VM service. Clones are the same service.
+#[derive(Clone)]
+pub struct VmService {
+    pub(super) shared: Shared,
+    pub(super) settings: Arc<VmSettings>,
+    pub(super) operations: Arc<Operations>,
+    pub(super) leases: Arc<Leases>,
+    pub(super) tasks: Tasks,
+    pub(super) vms: Arc<Mutex<HashMap<VmId, Handle>>>,
+}
+
+/// How the service reaches one VM's owner.
+#[derive(Clone)]
+pub(super) struct Handle {
+    pub(super) view: watch::Receiver<VmRecord>,
+    commands: mpsc::Sender<Command>,
+    interrupts: watch::Sender<u32>,
+}
+
+/// A program that is to be run in a guest.
+pub struct ExecTarget {
+    /// The guest.
+    pub guest: Arc<dyn Guest>,
+    /// The program.
+    pub exec: Exec,
+}
+
+/// Most VMs on one page.
+const MAX_PAGE: u32 = 1000;
+/// VMs on a page when the client does not say.
+const DEFAULT_PAGE: u32 = 500;
+
+impl VmService {
+    /// The service over its ports. It knows no VM until [`recover`](Self::recover).
+    #[must_use]
+    pub fn new(ports: Ports, settings: VmSettings, tasks: Tasks) -> Self {
+        let shared = Shared {
+            ports,
+            start: settings.start,
+            stop: settings.stop,
+            consoles: settings.consoles.clone(),
+        };
+        Self {
+            shared,
+            settings: Arc::new(settings),
+            operations: Arc::default(),
+            leases: Arc::default(),
+            tasks,
+            vms: Arc::default(),
+        }
+    }
+
+    /// The operations of VMs.
+    #[must_use]
+    pub fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
+    /// Gives a VM its owner.
+    pub(super) fn adopt(&self, record: VmRecord) -> Handle {
+        let id = record.id.clone();
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let (interrupts, interrupted) = watch::channel(0);
+        let (view, views) = watch::channel(record.clone());
+        let owner = Owner {
+            shared: self.shared.clone(),
+            folder: self.folder(&id),
+            record,
+            view,
+            commands: queue,
+            interrupts: interrupted,
+            handled: watch::Sender::new(0),
+        };
+        let handle = Handle {
+            view: views,
+            commands,
+            interrupts,
+        };
+        self.vms
+            .lock()
+            .expect("no panic under the lock")
+            .insert(id.clone(), handle.clone());
+        let vms = self.vms.clone();
+        self.tasks.spawn("vm", async move {
+            owner.run().await;
+            vms.lock().expect("no panic under the lock").remove(&id);
+        });
+        handle
+    }
+
+    pub(super) fn folder(&self, vm: &VmId) -> PathBuf {
+        self.settings.vms.join(vm.as_str())
+    }
+
+    pub(super) fn records(&self) -> Vec<VmRecord> {
+        let vms = self.vms.lock().expect("no panic under the lock");
+        let mut records: Vec<_> = vms.values().map(|vm| vm.view.borrow().clone()).collect();
+        records.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
+        records
+    }
+
+    pub(super) fn handle(&self, wanted: &str) -> Result<Handle, Report> {
+        let id = resolve(&self.records(), wanted)?;
+        let vms = self.vms.lock().expect("no panic under the lock");
+        vms.get(&id).cloned().ok_or_else(|| gone(wanted))
+    }
+
+    /// Starts a VM; returns the operation.
+    ///
+    /// # Errors
+    /// When there is no such VM, or it is not at rest.
+    pub async fn start(
+        &self,
+        wanted: &str,
+        client: ClientContext,
+        wait: bool,
+    ) -> Result<Operation, Report> {
+        let handle = self.handle(wanted)?;
+        let record = handle.view.borrow().clone();
+        record
+            .state
+            .clone()
+            .after(super::state::Event::Start {
+                operation: crate::id::OperationId::random(),
+            })
+            .map_err(|error| Report::new(Kind::Conflict, format!("`{}`: {error}", record.name)))?;
+        let operation = self
+            .operations
+            .begin("start", &record.id, &record.name, super::now());
+        let begin = Begin {
+            operation: operation.clone(),
+            client,
+            checkout: None,
+        };
+        handle.send(Command::Start { begin }, wanted).await?;
+        self.report(&operation.id, wait).await
+    }
+
+    /// The operation now, or at its end.
+    pub(super) async fn report(
+        &self,
+        operation: &crate::id::OperationId,
+        wait: bool,
+    ) -> Result<Operation, Report> {
+        let state = self.operations.watch(operation)?;
+        if wait {
+            return ended(state).await;
+        }
+        let now = state.borrow().clone();
+        Ok(now)
+    }
+
+    /// Stops a VM gracefully, by force after the deadline. One that does not run is no error.
+    ///
+    /// # Errors
+    /// When there is no such VM, or something of it cannot be released.
+    pub async fn stop(&self, wanted: &str) -> Result<Vm, Report> {
+        self.handle(wanted)?
+            .ask(wanted, |answer| Command::Stop { answer })
+            .await
+    }
+
+    /// Ends a VM's monitor at once, even while it starts.
+    ///
+    /// # Errors
+    /// When there is no such VM, or something of it cannot be released.
+    pub async fn kill(&self, wanted: &str) -> Result<Vm, Report> {
+        let handle = self.handle(wanted)?;
+        handle.interrupt();
+        handle.ask(wanted, |answer| Command::Kill { answer }).await
+    }
+
+    /// Deletes a VM whatever it does.
+    ///
+    /// # Errors
+    /// When there is no such VM, or something of it cannot be released.
+    pub async fn delete(&self, wanted: &str) -> Result<Deleted, Report> {
+        let handle = self.handle(wanted)?;
+        handle.interrupt();
+        handle
+            .ask(wanted, |answer| Command::Delete { answer })
+            .await
+    }
+
+    /// One VM.
+    ///
+    /// # Errors
+    /// When there is no such VM.
+    pub fn show(&self, wanted: &str) -> Result<Vm, Report> {
+        Ok(self.handle(wanted)?.view.borrow().view())
+    }
+
+    /// A page of VMs, oldest first.
+    ///
+    /// # Errors
+    /// When the limit or the cursor is wrong.
+    pub fn list(&self, page: &Page) -> Result<VmPage, Report> {
+        let limit = page.limit.unwrap_or(DEFAULT_PAGE);
+        if limit == 0 || limit > MAX_PAGE {
+            let message = format!("`limit` is {limit}, but must lie in 1 to {MAX_PAGE}");
+            return Err(Report::new(Kind::Invalid, message));
+        }
+        let records = self.records();
+        let key = |record: &VmRecord| format!("{}/{}", record.created_at, record.id);
+        let start = match &page.cursor {
+            None => 0,
+            Some(cursor) => records.partition_point(|record| key(record) <= *cursor),
+        };
+        let end = records.len().min(start + limit as usize);
+        let next = (end < records.len()).then(|| key(&records[end - 1]));
+        Ok(VmPage {
+            vms: records[start..end].iter().map(VmRecord::view).collect(),
+            next,
+        })
+    }
+
+    /// How many VMs there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.vms.lock().expect("no panic under the lock").len()
+    }
+
+    /// The console of a VM.
+    ///
+    /// # Errors
+    /// When there is no such VM or its ring cannot be read.
+    pub fn logs(&self, query: &LogQuery) -> Result<Logs, Report> {
+        let id = self.handle(&query.vm)?.view.borrow().id.clone();
+        let console = self
+            .shared
+            .ports
+            .machines
+            .console(&self.folder(&id), query.from)?;
+        let (bytes, next, lost) = console;
+        Ok(Logs {
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            next,
+            lost,
+        })
+    }
+
+    /// The guest of a running VM.
+    ///
+    /// # Errors
+    /// When there is no such VM, or it does not run.
+    pub fn guest(&self, wanted: &str) -> Result<Arc<dyn Guest>, Report> {
+        let record = self.handle(wanted)?.view.borrow().clone();
+        let folder = self.folder(&record.id);
+        let boot = record
+            .state
+            .boot()
+            .filter(|_| record.state.view() == VmState::Running);
+        let guest = boot.and_then(|boot| self.shared.ports.guest_of(&folder, boot));
+        guest.ok_or_else(|| {
+            let name = &record.name;
+            Report::new(Kind::Conflict, format!("the VM `{name}` is not running"))
+                .with_hint(format!("start it with `cove start {name}`"))
+        })
+    }
+
+    /// A program to be run in a guest: in the workspace or the home, with the VM's environment.
+    ///
+    /// # Errors
+    /// When there is no such VM, or it does not run.
+    pub async fn exec(&self, wanted: ExecVm) -> Result<ExecTarget, Report> {
+        let guest = self.guest(&wanted.vm)?;
+        let handle = self.handle(&wanted.vm)?;
+        let record = handle.view.borrow().clone();
+        handle.send(Command::Touch, &wanted.vm).await?;
+        let mut env = record.spec.env;
+        env.extend(wanted.env);
+        let cwd = wanted
+            .cwd
+            .or_else(|| record.workspace.map(|workspace| workspace.guest_path));
+        let env = env.into_iter().collect();
+        Ok(ExecTarget {
+            guest,
+            exec: Exec {
+                argv: wanted.argv,
+                env,
+                cwd,
+                tty: wanted.tty,
+            },
+        })
+    }
+}
+
+fn gone(wanted: &str) -> Report {
+    Report::new(
+        Kind::NotFound,
+        format!("the VM `{wanted}` has just been deleted"),
+    )
+}
+
+impl Handle {
+    /// Ends what the owner is waiting for; the command that follows is handled next.
+    fn interrupt(&self) {
+        self.interrupts.send_modify(|count| *count += 1);
+    }
+
+    pub(super) async fn send(&self, command: Command, wanted: &str) -> Result<(), Report> {
+        self.commands.send(command).await.map_err(|_| gone(wanted))
+    }
+
+    async fn ask<T>(
+        &self,
+        wanted: &str,
+        command: impl FnOnce(Answer<T>) -> Command,
+    ) -> Result<T, Report> {
+        let (answer, answered) = oneshot::channel();
+        self.send(command(answer), wanted).await?;
+        answered.await.unwrap_or_else(|_| Err(gone(wanted)))
+    }
+}

@@ -1,0 +1,288 @@
+//! Starting a VM: from a folder with disks to a guest that answers.
+//!
+//! ```text
+//!  network ─▶ monitor ─▶ boot ──────────┐
+//!  hooks ───────────────────────────────┼─▶ setup ─▶ workspace
+//!  pack (the repository) ───────────────┘
+//! ```
+//!
+//! Hooks and packing run on the host while the kernel boots, so they cost no wall time. Whoever drops
+//! this future (a cancel) or gets its failure releases what the ledger says; nothing here undoes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::operation::Running;
+use super::ports::{
+    Attachment, BootFiles, Checkout, Guest, HookResult, MachineSpec, PackedCheckout, Ports,
+};
+use super::record::VmRecord;
+use super::release::{Extent, release};
+use super::state::{Accel, Boot};
+use crate::id::BootId;
+use crate::report::{Kind, Report};
+use crate::wire::guest::Setup;
+use crate::wire::proof::BootKey;
+use crate::wire::rpc::{ClientContext, NetMode};
+
+/// Deadlines of a start.
+#[derive(Debug, Clone, Copy)]
+pub struct StartDeadlines {
+    /// A guest that shows no sign of life for so long is started once more.
+    pub life: Duration,
+    /// A guest must answer within this.
+    pub boot: Duration,
+}
+
+/// Why a start failed.
+#[derive(Debug)]
+pub(super) enum StartFailure {
+    /// The host, a hook or the request: the start is undone.
+    Undo(Report),
+    /// The guest never became reachable: it is kept for inspection.
+    Guest(Report),
+}
+
+impl From<Report> for StartFailure {
+    fn from(report: Report) -> Self {
+        Self::Undo(report)
+    }
+}
+
+/// One start of one VM.
+pub(super) struct Start<'a> {
+    pub(super) ports: &'a Ports,
+    pub(super) record: &'a VmRecord,
+    pub(super) folder: PathBuf,
+    pub(super) deadlines: StartDeadlines,
+    pub(super) operation: &'a Running,
+    pub(super) client: &'a ClientContext,
+    pub(super) checkout: Option<Arc<dyn Checkout>>,
+}
+
+impl Start<'_> {
+    /// Runs it. Not cancel-safe by itself: dropping it leaves what the ledger names.
+    pub(super) async fn run(self) -> Result<Boot, StartFailure> {
+        let (booted, hooks, packed) = tokio::try_join!(self.boot(), self.hooks(), self.pack())?;
+        let (boot, guest) = booted;
+        {
+            let _stage = self.operation.stage("setup");
+            let steps = u32::try_from(hooks.plan.steps.len()).unwrap_or(u32::MAX);
+            let setup = self.setup(&boot, steps);
+            self.or_monitor_end(&boot, guest.set_up(setup, hooks.plan))
+                .await?;
+        }
+        if let Some(packed) = packed {
+            let _stage = self.operation.stage("workspace");
+            self.or_monitor_end(&boot, packed.deliver(&*guest)).await?;
+        }
+        Ok(boot)
+    }
+
+    async fn hooks(&self) -> Result<HookResult, StartFailure> {
+        let _stage = self.operation.stage("hooks");
+        let (id, name) = (&self.record.id, &self.record.name);
+        let result = self
+            .ports
+            .hooks
+            .prepare_work_disk(id, name, self.client)
+            .await?;
+        for hook in &result.hooks {
+            for line in &hook.log {
+                self.operation.note(format!("{}: {line}", hook.plugin));
+            }
+        }
+        Ok(result)
+    }
+
+    async fn pack(&self) -> Result<Option<Box<dyn PackedCheckout>>, StartFailure> {
+        let Some(checkout) = &self.checkout else {
+            return Ok(None);
+        };
+        let _stage = self.operation.stage("pack");
+        for note in checkout.notes() {
+            self.operation.note(note);
+        }
+        Ok(Some(checkout.pack().await?))
+    }
+
+    /// Boots until the guest answers. A boot without any sign of life is tried once more, visibly.
+    async fn boot(&self) -> Result<(Boot, Arc<dyn Guest>), StartFailure> {
+        let files = {
+            let spec = &self.record.spec;
+            self.ports
+                .boot_source
+                .of_vm(&spec.image_digest, &spec.kernel_digest)
+                .await?
+        };
+        let machines = &self.ports.machines;
+        let accel = machines
+            .choose_accel(&files.kernel, &files.initramfs, &files.kernel_digest)
+            .await?;
+        match self.boot_once(&files, accel).await? {
+            Attempt::Answered(booted) => Ok(booted),
+            Attempt::NoLife => {
+                self.operation.note(format!(
+                    "the guest showed no sign of life for {} s and is started once more",
+                    self.deadlines.life.as_secs_f64()
+                ));
+                release(self.ports, &self.record.id, &self.folder, Extent::Boot).await?;
+                match self.boot_once(&files, accel).await? {
+                    Attempt::Answered(booted) => Ok(booted),
+                    Attempt::NoLife => Err(self.guest_failure(
+                        Kind::TimedOut,
+                        "showed no sign of life in two boots".to_owned(),
+                    )),
+                }
+            }
+        }
+    }
+
+    async fn boot_once(&self, files: &BootFiles, accel: Accel) -> Result<Attempt, StartFailure> {
+        let (key, boot_id) = (BootKey::random(), BootId::random());
+        let ledger = self.ports.rows.ledger(&self.record.id);
+        let network = self.network(&*ledger).await?;
+        let guest_network = network.as_ref().map(|network| network.guest.clone());
+        let machine = {
+            let _stage = self.operation.stage("monitor");
+            let spec = self.machine_spec(files, accel, &key, &boot_id, network);
+            self.ports.machines.start(spec, &*ledger).await?
+        };
+        let _stage = self.operation.stage("boot");
+        let guest = self
+            .ports
+            .guests
+            .guest(&self.folder, &machine.vsock, key.clone(), &boot_id);
+        let printed = self.ports.machines.console_position(&self.record.id);
+        // All arms are cancel-safe: an unfinished connection is dropped, nothing else is consumed.
+        tokio::select! {
+            answered = guest.wait_answering(self.deadlines.boot) => match answered {
+                Ok(_) => {
+                    let boot = Boot {
+                        id: boot_id,
+                        key: key.to_hex(),
+                        accel,
+                        monitor: machine.monitor,
+                        vsock: machine.vsock,
+                        network: guest_network,
+                    };
+                    Ok(Attempt::Answered((boot, guest)))
+                }
+                Err(error) => {
+                    let what = format!("did not become reachable: {}", error.one_line());
+                    Err(self.guest_failure(error.kind, what))
+                }
+            },
+            ended = self.ports.processes.ended(machine.monitor) => {
+                ended?;
+                let what = "ended before it was reachable".to_owned();
+                Err(self.guest_failure(Kind::Failed, what))
+            }
+            () = self.no_life(printed) => Ok(Attempt::NoLife),
+        }
+    }
+
+    /// Done when the guest has printed nothing for the whole deadline; never done when it has.
+    async fn no_life(&self, printed: u64) {
+        tokio::time::sleep(self.deadlines.life).await;
+        if self.ports.machines.console_position(&self.record.id) != printed {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn network(
+        &self,
+        ledger: &dyn super::ledger::Ledger,
+    ) -> Result<Option<Attachment>, StartFailure> {
+        match self.record.spec.net {
+            NetMode::None => Ok(None),
+            NetMode::User => {
+                let _stage = self.operation.stage("network");
+                let networks = &self.ports.networks;
+                Ok(Some(
+                    networks
+                        .start(&self.record.id, &self.folder, ledger)
+                        .await?,
+                ))
+            }
+        }
+    }
+
+    fn machine_spec(
+        &self,
+        files: &BootFiles,
+        accel: Accel,
+        key: &BootKey,
+        boot_id: &BootId,
+        network: Option<Attachment>,
+    ) -> MachineSpec {
+        MachineSpec {
+            vm: self.record.id.clone(),
+            folder: self.folder.clone(),
+            kernel: files.kernel.clone(),
+            initramfs: files.initramfs.clone(),
+            image: files.image.clone(),
+            accel,
+            vcpu: self.record.spec.vcpu,
+            memory_mib: self.record.spec.memory_mib,
+            boot_id: boot_id.clone(),
+            key: key.clone(),
+            network,
+        }
+    }
+
+    fn setup(&self, boot: &Boot, steps: u32) -> Setup {
+        let now = jiff::Timestamp::now().as_nanosecond();
+        Setup {
+            vm: self.record.id.clone(),
+            hostname: self.record.name.to_string(),
+            unix_time_ns: i64::try_from(now).unwrap_or(i64::MAX),
+            entropy: format!(
+                "{}{}",
+                BootKey::random().to_hex(),
+                BootKey::random().to_hex()
+            ),
+            network: boot.network.clone(),
+            ssh_host_key: Some(self.record.spec.ssh_host_key.clone()),
+            steps,
+        }
+    }
+
+    /// Work with the guest, ended by the monitor's end: without this a dead guest would be waited for
+    /// until a deadline.
+    async fn or_monitor_end(
+        &self,
+        boot: &Boot,
+        work: impl Future<Output = Result<(), Report>>,
+    ) -> Result<(), StartFailure> {
+        // Both arms may be dropped: the start fails then.
+        tokio::select! {
+            done = work => Ok(done?),
+            ended = self.ports.processes.ended(boot.monitor) => {
+                ended?;
+                let what = "ended while it was being set up".to_owned();
+                Err(self.guest_failure(Kind::Failed, what))
+            }
+        }
+    }
+
+    fn guest_failure(&self, kind: Kind, what: String) -> StartFailure {
+        let name = &self.record.name;
+        let mut report = Report::new(kind, format!("the guest of `{name}` {what}"));
+        if let Some(words) = self
+            .ports
+            .machines
+            .last_words(&self.record.id, &self.folder)
+        {
+            report.cause.push(format!("its last words:\n{words}"));
+        }
+        StartFailure::Guest(report)
+    }
+}
+
+/// How one boot went.
+enum Attempt {
+    Answered((Boot, Arc<dyn Guest>)),
+    NoLife,
+}
