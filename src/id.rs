@@ -22,11 +22,7 @@ pub struct InvalidId {
 
 /// Control characters of a rejected string must not reach a terminal.
 fn shown(value: &str) -> String {
-    value
-        .chars()
-        .take(80)
-        .flat_map(char::escape_debug)
-        .collect()
+    value.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 macro_rules! string_id {
@@ -146,12 +142,10 @@ impl Digest {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        text
+    })
 }
 
 fn check_label(value: &str) -> Result<(), &'static str> {
@@ -161,10 +155,7 @@ fn check_label(value: &str) -> Result<(), &'static str> {
     if value.len() > 63 {
         return Err("it is longer than 63 characters");
     }
-    if !value
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    {
+    if !value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return Err("only a-z, 0-9 and - are allowed");
     }
     if value.starts_with('-') || value.ends_with('-') {
@@ -182,11 +173,7 @@ fn check_dotted(value: &str) -> Result<(), &'static str> {
 
 fn check_hex(value: &str, digits: usize, reason: &'static str) -> Result<(), &'static str> {
     let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if value.len() == digits && value.bytes().all(hexadecimal) {
-        Ok(())
-    } else {
-        Err(reason)
-    }
+    if value.len() == digits && value.bytes().all(hexadecimal) { Ok(()) } else { Err(reason) }
 }
 
 fn check_hex12(value: &str) -> Result<(), &'static str> {
@@ -209,26 +196,12 @@ mod tests {
     fn vm_names_are_hostname_labels() {
         let longest = "a".repeat(63);
         for good in ["a", "web-1", "0", longest.as_str()] {
-            assert_eq!(
-                good.parse::<VmName>().map(|n| n.to_string()).as_deref(),
-                Ok(good)
-            );
+            assert_eq!(good.parse::<VmName>().map(|n| n.to_string()).as_deref(), Ok(good));
         }
         let too_long = "a".repeat(64);
-        for bad in [
-            "",
-            "-a",
-            "a-",
-            "A",
-            "a_b",
-            "a.b",
-            "a b",
-            "ä",
-            "a\n",
-            "../x",
-            "a/b",
-            too_long.as_str(),
-        ] {
+        for bad in
+            ["", "-a", "a-", "A", "a_b", "a.b", "a b", "ä", "a\n", "../x", "a/b", too_long.as_str()]
+        {
             assert!(bad.parse::<VmName>().is_err(), "{bad:?} must be refused");
         }
     }

@@ -82,10 +82,7 @@ pub struct Tool {
 
 impl Tool {
     /// A tool with a deadline of 60 s, 16 MiB of output, no input and the daemon's environment.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one wrapper of child processes"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one wrapper of child processes")]
     #[must_use]
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut command = tokio::process::Command::new(&program);
@@ -167,20 +164,11 @@ impl Tool {
         let program = self.shown;
         let deadline = self.deadline;
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let start = |source| ToolError::Start {
-            program: program.clone(),
-            source,
-        };
+        let start = |source| ToolError::Start { program: program.clone(), source };
         let mut child = self.command.spawn().map_err(start)?;
         let stdin = child.stdin.take();
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| start(io::Error::other("no stdout")))?;
-        let stderr = child
-            .stderr
-            .take()
-            .ok_or_else(|| start(io::Error::other("no stderr")))?;
+        let stdout = child.stdout.take().ok_or_else(|| start(io::Error::other("no stdout")))?;
+        let stderr = child.stderr.take().ok_or_else(|| start(io::Error::other("no stderr")))?;
         let input = self.input;
         let work = async {
             let feed = async {
@@ -197,10 +185,7 @@ impl Tool {
             };
             let read_err = async {
                 let mut stderr = stderr;
-                (&mut stderr)
-                    .take(MAX_TOOL_STDERR)
-                    .read_to_end(&mut err)
-                    .await?;
+                (&mut stderr).take(MAX_TOOL_STDERR).read_to_end(&mut err).await?;
                 tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await
             };
             let (_, read, _) = tokio::join!(feed, read_out, read_err);
@@ -211,25 +196,16 @@ impl Tool {
             let (out, err) = work.await.map_err(start)?;
             if out.len() as u64 > self.max_output {
                 let limit = self.max_output;
-                return Err(ToolError::TooMuchOutput {
-                    program: program.clone(),
-                    limit,
-                });
+                return Err(ToolError::TooMuchOutput { program: program.clone(), limit });
             }
             let status = child.wait().await.map_err(start)?;
             if status.success() {
                 return Ok(out);
             }
             let stderr = String::from_utf8_lossy(&err).trim().to_owned();
-            Err(ToolError::Failed {
-                program: program.clone(),
-                status,
-                stderr,
-            })
+            Err(ToolError::Failed { program: program.clone(), status, stderr })
         });
-        timed
-            .await
-            .unwrap_or_else(|_| Err(ToolError::TimedOut { program, deadline }))
+        timed.await.unwrap_or_else(|_| Err(ToolError::TimedOut { program, deadline }))
     }
 }
 
@@ -254,28 +230,15 @@ impl Servant {
     ///
     /// # Errors
     /// When the program cannot be executed.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one wrapper of child processes"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one wrapper of child processes")]
     pub fn spawn(self) -> io::Result<(Process, ServantOutput)> {
         let output = ServantOutput::new()?;
         let mut command = tokio::process::Command::new(&self.program);
-        command
-            .args(&self.args)
-            .current_dir(&self.folder)
-            .env_clear()
-            .envs(self.env);
-        command
-            .stdin(Stdio::null())
-            .stdout(output.writer()?)
-            .stderr(output.writer()?);
+        command.args(&self.args).current_dir(&self.folder).env_clear().envs(self.env);
+        command.stdin(Stdio::null()).stdout(output.writer()?).stderr(output.writer()?);
         command.process_group(0);
         let mappings = self.descriptors.into_iter();
-        let mappings = mappings.map(|(parent_fd, child_fd)| FdMapping {
-            parent_fd,
-            child_fd,
-        });
+        let mappings = mappings.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
         command
             .as_std_mut()
             .fd_mappings(mappings.collect())
@@ -314,10 +277,7 @@ impl ServantOutput {
         let mut bytes = vec![0; MAX_SERVANT_OUTPUT as usize];
         let read = self.0.read_at(&mut bytes, 0).unwrap_or(0);
         bytes.truncate(read);
-        String::from_utf8_lossy(&bytes)
-            .trim_end_matches('\0')
-            .trim()
-            .to_owned()
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').trim().to_owned()
     }
 }
 
@@ -351,10 +311,7 @@ impl Process {
     ///
     /// # Errors
     /// When the kernel has no pidfds or no descriptors left.
-    #[expect(
-        unsafe_code,
-        reason = "registering a descriptor promises that it stays open"
-    )]
+    #[expect(unsafe_code, reason = "registering a descriptor promises that it stays open")]
     pub fn open_any(pid: i32) -> io::Result<Option<Self>> {
         let Some(raw) = Pid::from_raw(pid) else {
             return Ok(None);
@@ -371,10 +328,7 @@ impl Process {
         };
         // SAFETY: the descriptor is owned by the value and open as long as it is registered.
         let descriptor = unsafe { AsyncFd::register(descriptor) }?;
-        Ok(Some(Self {
-            id: ProcessId { pid, start_ticks },
-            descriptor,
-        }))
+        Ok(Some(Self { id: ProcessId { pid, start_ticks }, descriptor }))
     }
 
     /// Its identity.
@@ -424,11 +378,7 @@ impl Process {
 }
 
 fn start_ticks(pid: i32) -> Option<u64> {
-    procfs::process::Process::new(pid)
-        .ok()?
-        .stat()
-        .ok()
-        .map(|stat| stat.starttime)
+    procfs::process::Process::new(pid).ok()?.stat().ok().map(|stat| stat.starttime)
 }
 
 /// The live processes of this user that have `marker` among their arguments: how recovery finds what
@@ -443,16 +393,11 @@ pub fn find_by_argument(marker: &str) -> Vec<ProcessId> {
         .filter(|process| process.pid != std::process::id().cast_signed())
         .filter(|process| process.uid().is_ok_and(|uid| uid == own))
         .filter(|process| {
-            process
-                .cmdline()
-                .is_ok_and(|line| line.iter().any(|word| word.contains(marker)))
+            process.cmdline().is_ok_and(|line| line.iter().any(|word| word.contains(marker)))
         })
         .filter_map(|process| {
             let start_ticks = process.stat().ok()?.starttime;
-            Some(ProcessId {
-                pid: process.pid,
-                start_ticks,
-            })
+            Some(ProcessId { pid: process.pid, start_ticks })
         })
         .collect()
 }
@@ -482,17 +427,11 @@ impl ShortFolder {
 ///
 /// # Errors
 /// When no such descriptor is open.
-#[expect(
-    unsafe_code,
-    reason = "a number from the command line becomes an owned descriptor here"
-)]
+#[expect(unsafe_code, reason = "a number from the command line becomes an owned descriptor here")]
 pub fn inherited(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD only asks whether the number is an open descriptor.
     if number <= 2 || unsafe { nix::libc::fcntl(number, nix::libc::F_GETFD) } < 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{number} is not open"),
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{number} is not open")));
     }
     // SAFETY: it is open, and only the caller, who was told its number at start, owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
@@ -504,39 +443,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_failing_tool_tells_its_stderr() {
-        let error = Tool::new("sh")
-            .args(["-c", "echo no luck >&2; exit 3"])
-            .run()
-            .await;
+        let error = Tool::new("sh").args(["-c", "echo no luck >&2; exit 3"]).run().await;
         let text = error.expect_err("it fails").to_string();
-        assert!(
-            text.contains("no luck") && text.contains("exit status: 3"),
-            "{text}"
-        );
+        assert!(text.contains("no luck") && text.contains("exit status: 3"), "{text}");
     }
 
     #[tokio::test]
     async fn a_tool_is_bounded_in_time_and_output() {
-        let slow = Tool::new("sleep")
-            .arg("60")
-            .deadline(Duration::from_millis(50))
-            .run()
-            .await;
+        let slow = Tool::new("sleep").arg("60").deadline(Duration::from_millis(50)).run().await;
         assert!(matches!(slow, Err(ToolError::TimedOut { .. })), "{slow:?}");
-        let loud = Tool::new("head")
-            .args(["-c", "5000", "/dev/zero"])
-            .max_output(4999)
-            .run()
-            .await;
-        assert!(
-            matches!(loud, Err(ToolError::TooMuchOutput { .. })),
-            "{loud:?}"
-        );
-        let fits = Tool::new("cat")
-            .input(vec![7; 5000])
-            .max_output(5000)
-            .run()
-            .await;
+        let loud = Tool::new("head").args(["-c", "5000", "/dev/zero"]).max_output(4999).run().await;
+        assert!(matches!(loud, Err(ToolError::TooMuchOutput { .. })), "{loud:?}");
+        let fits = Tool::new("cat").input(vec![7; 5000]).max_output(5000).run().await;
         assert_eq!(fits.expect("fits"), vec![7; 5000]);
     }
 
@@ -555,27 +473,16 @@ mod tests {
         let (process, _output) = servant("exec sleep 600").spawn().expect("starts");
         let id = process.id();
         assert!(Process::open(id).expect("opens").is_some());
-        let impostor = ProcessId {
-            start_ticks: id.start_ticks + 1,
-            ..id
-        };
-        assert!(
-            Process::open(impostor).expect("opens").is_none(),
-            "another start time"
-        );
+        let impostor = ProcessId { start_ticks: id.start_ticks + 1, ..id };
+        assert!(Process::open(impostor).expect("opens").is_none(), "another start time");
         process.kill(Duration::from_secs(10)).await.expect("dies");
-        assert!(
-            Process::open(id)
-                .expect("opens")
-                .is_none_or(|p| p.id() == id)
-        );
+        assert!(Process::open(id).expect("opens").is_none_or(|p| p.id() == id));
     }
 
     #[tokio::test]
     async fn a_servant_cannot_fill_the_memory_with_output() {
-        let (process, output) = servant("echo first; head -c 300000 /dev/zero | tr '\\0' x")
-            .spawn()
-            .expect("starts");
+        let (process, output) =
+            servant("echo first; head -c 300000 /dev/zero | tr '\\0' x").spawn().expect("starts");
         process.ended().await.expect("ends");
         let text = output.text();
         assert!(text.starts_with("first\nxxx"), "{}", &text[..20]);

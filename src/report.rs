@@ -112,13 +112,7 @@ impl Report {
     /// A report of one sentence.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            cause: Vec::new(),
-            hint: None,
-            operation: None,
-        }
+        Self { kind, message: message.into(), cause: Vec::new(), hint: None, operation: None }
     }
 
     /// A report of an error and the whole chain of its sources.
@@ -156,11 +150,7 @@ impl Report {
     /// Message and causes on one line, for logs and for the cause of a VM's `error` state.
     #[must_use]
     pub fn one_line(&self) -> String {
-        std::iter::once(&self.message)
-            .chain(&self.cause)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(": ")
+        std::iter::once(&self.message).chain(&self.cause).cloned().collect::<Vec<_>>().join(": ")
     }
 }
 
@@ -228,10 +218,7 @@ mod tests {
 
     #[test]
     fn escape_sequences_do_not_survive() {
-        assert_eq!(
-            escape_control("a\u{1b}]0;x\u{7}\r\nb\tc"),
-            "a\\u{1b}]0;x\\u{7}\\u{d}\nb\tc"
-        );
+        assert_eq!(escape_control("a\u{1b}]0;x\u{7}\r\nb\tc"), "a\\u{1b}]0;x\\u{7}\\u{d}\nb\tc");
         assert_eq!(escape_control("\u{9b}31m\u{202e}"), "\\u{9b}31m\\u{202e}");
     }
 }

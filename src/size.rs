@@ -38,10 +38,7 @@ impl std::str::FromStr for Size {
     fn from_str(text: &str) -> Result<Self, InvalidSize> {
         let invalid = || InvalidSize(text.chars().take(40).collect());
         let upper = text.trim().to_ascii_uppercase();
-        let upper = upper
-            .strip_suffix("IB")
-            .or_else(|| upper.strip_suffix('B'))
-            .unwrap_or(&upper);
+        let upper = upper.strip_suffix("IB").or_else(|| upper.strip_suffix('B')).unwrap_or(&upper);
         let shift = match upper.chars().last() {
             Some('K') => 10,
             Some('M') => 20,
@@ -92,23 +89,9 @@ mod tests {
             ("0M", 0, "0 bytes"),
         ] {
             let size: Size = text.parse().expect(text);
-            assert_eq!(
-                (size.bytes(), size.to_string().as_str()),
-                (bytes, written),
-                "{text}"
-            );
+            assert_eq!((size.bytes(), size.to_string().as_str()), (bytes, written), "{text}");
         }
-        for bad in [
-            "",
-            "512",
-            "M",
-            "-1M",
-            "1.5G",
-            "1X",
-            "99999999T",
-            "1 G B",
-            "\u{1b}[2J",
-        ] {
+        for bad in ["", "512", "M", "-1M", "1.5G", "1X", "99999999T", "1 G B", "\u{1b}[2J"] {
             assert!(bad.parse::<Size>().is_err(), "{bad:?}");
         }
     }

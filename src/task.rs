@@ -19,10 +19,7 @@ pub struct Tasks {
 
 impl Tasks {
     /// Starts a task under `name`.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that spawns"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
     pub fn spawn<T: Send + 'static>(
         &self,
         name: &'static str,

@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 
 /// A variable that is set and not empty. The one place that reads the environment.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "config is the only reader of the environment"
-)]
+#[expect(clippy::disallowed_methods, reason = "config is the only reader of the environment")]
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -36,11 +36,7 @@ impl FileSync {
         if below.split('/').any(|part| part == "..") {
             return Err("`guest` must not have `..`");
         }
-        match self
-            .mode
-            .as_deref()
-            .map(|mode| u32::from_str_radix(mode, 8))
-        {
+        match self.mode.as_deref().map(|mode| u32::from_str_radix(mode, 8)) {
             None => Ok(()),
             Some(Err(_)) => Err("`mode` must be octal, such as \"0600\""),
             Some(Ok(bits)) if bits > 0o777 => Err("`mode` must lie in 0000 to 0777"),
@@ -57,9 +53,6 @@ impl FileSync {
     /// The permission bits of files.
     #[must_use]
     pub fn mode_bits(&self) -> u32 {
-        self.mode
-            .as_deref()
-            .and_then(|mode| u32::from_str_radix(mode, 8).ok())
-            .unwrap_or(0o600)
+        self.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(0o600)
     }
 }

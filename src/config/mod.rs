@@ -142,10 +142,7 @@ pub struct SshKeyConfig {
 
 impl Default for SshKeyConfig {
     fn default() -> Self {
-        Self {
-            files: vec!["~/.ssh/*.pub".to_owned()],
-            agent: true,
-        }
+        Self { files: vec!["~/.ssh/*.pub".to_owned()], agent: true }
     }
 }
 
@@ -159,9 +156,7 @@ pub struct GitIdentityConfig {
 
 impl Default for GitIdentityConfig {
     fn default() -> Self {
-        Self {
-            keys: vec!["user.name".to_owned(), "user.email".to_owned()],
-        }
+        Self { keys: vec!["user.name".to_owned(), "user.email".to_owned()] }
     }
 }
 
@@ -250,10 +245,9 @@ impl Explain for ConfigError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Read { path, .. } => Some(format!("make `{}` readable for you", path.display())),
-            Self::Parse { path, .. } => Some(format!(
-                "correct `{}`; the README lists all keys",
-                path.display()
-            )),
+            Self::Parse { path, .. } => {
+                Some(format!("correct `{}`; the README lists all keys", path.display()))
+            }
             Self::FileSync { .. } => {
                 Some("write `guest = \"~/path\"` and `mode = \"0600\"`".to_owned())
             }
@@ -273,10 +267,7 @@ impl Config {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => {
-                return Err(ConfigError::Read {
-                    path: path.to_owned(),
-                    source,
-                });
+                return Err(ConfigError::Read { path: path.to_owned(), source });
             }
         };
         let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Parse {
@@ -304,9 +295,7 @@ mod tests {
         let path = folder.path().join("config.toml");
         std::fs::write(&path, text).expect("written");
         Config::load(&path).map_err(|error| {
-            std::iter::once(error.to_string())
-                .chain(crate::report::causes(&error))
-                .collect()
+            std::iter::once(error.to_string()).chain(crate::report::causes(&error)).collect()
         })
     }
 
@@ -319,11 +308,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_errors_that_name_them() {
-        for text in [
-            "memroy = 1",
-            "[vm]\nmemroy = \"1G\"",
-            "[monitor]\nqmeu = \"x\"",
-        ] {
+        for text in ["memroy = 1", "[vm]\nmemroy = \"1G\"", "[monitor]\nqmeu = \"x\""] {
             let error = check(text).expect_err(text);
             assert!(error.contains("unknown field"), "{error}");
         }
@@ -344,10 +329,7 @@ mod tests {
             ("host = \"~/a\"\nguest = \"~/a\"\nmode = \"04755\"", "0777"),
         ] {
             let error = check(&format!("[[file_sync]]\n{entry}")).expect_err(entry);
-            assert!(
-                error.contains(problem) && error.contains("entry 1"),
-                "{entry}: {error}"
-            );
+            assert!(error.contains(problem) && error.contains("entry 1"), "{entry}: {error}");
         }
         let good = "[[file_sync]]\nhost = \"~/.aws\"\nguest = \"~/.aws\"\nmode = \"0640\"";
         assert_eq!(check(good).expect("loads").file_sync[0].mode_bits(), 0o640);

@@ -50,10 +50,7 @@ impl Paths {
             None => xdg("XDG_CACHE_HOME", ".cache")?,
         };
         let programs = std::env::current_exe().ok();
-        let programs = programs
-            .as_deref()
-            .and_then(|path| path.parent())
-            .map(PathBuf::from);
+        let programs = programs.as_deref().and_then(|path| path.parent()).map(PathBuf::from);
         let programs = programs.unwrap_or_else(|| PathBuf::from("/usr/bin"));
         let user_home_or_root = user_home.clone().unwrap_or_else(|| PathBuf::from("/"));
         let base = |home: PathBuf, socket, config, plugins| Self {
@@ -98,10 +95,9 @@ impl Paths {
 fn absolute(name: &'static str) -> Result<Option<PathBuf>, ConfigError> {
     match variable(name).map(PathBuf::from) {
         Some(path) if path.is_absolute() => Ok(Some(path)),
-        Some(path) => Err(ConfigError::Relative {
-            variable: name,
-            value: path.display().to_string(),
-        }),
+        Some(path) => {
+            Err(ConfigError::Relative { variable: name, value: path.display().to_string() })
+        }
         None => Ok(None),
     }
 }

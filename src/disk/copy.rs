@@ -15,11 +15,7 @@ use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
 /// When `to` exists already, or reading or writing fails; then there is no `to`.
 pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
     let source = File::open(from)?;
-    let target = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(to)?;
+    let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     let copied = copy(&source, &target);
     if copied.is_err() {
         std::fs::remove_file(to)?;
@@ -65,9 +61,7 @@ fn copy_by_hand(source: &File, target: &File, mut start: u64, end: u64) -> io::R
     use std::os::unix::fs::FileExt;
     let mut buffer = vec![0; 256 * 1024];
     while start < end {
-        let wanted = buffer
-            .len()
-            .min(usize::try_from(end - start).unwrap_or(usize::MAX));
+        let wanted = buffer.len().min(usize::try_from(end - start).unwrap_or(usize::MAX));
         source.read_exact_at(&mut buffer[..wanted], start)?;
         target.write_all_at(&buffer[..wanted], start)?;
         start += wanted as u64;
@@ -90,10 +84,7 @@ mod tests {
             file.write_all_at(b"hello", at).expect("written");
         }
         copy_sparse(&from, &to).expect("copied");
-        assert_eq!(
-            std::fs::read(&from).expect("read"),
-            std::fs::read(&to).expect("read")
-        );
+        assert_eq!(std::fs::read(&from).expect("read"), std::fs::read(&to).expect("read"));
         assert!(std::fs::metadata(&to).expect("there").blocks() * 512 < 1 << 20);
         copy_sparse(&from, &to).expect_err("never over an existing file");
     }

@@ -82,14 +82,12 @@ impl Explain for DiskError {
     fn hint(&self) -> Option<String> {
         let full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
         match self {
-            Self::Seed {
-                source: ToolError::Start { .. },
-                ..
-            } => Some("install e2fsprogs; `cove doctor` checks for it".to_owned()),
-            Self::Make { path, source } if full(source) => Some(format!(
-                "the file system of `{}` is full: make room",
-                path.display()
-            )),
+            Self::Seed { source: ToolError::Start { .. }, .. } => {
+                Some("install e2fsprogs; `cove doctor` checks for it".to_owned())
+            }
+            Self::Make { path, source } if full(source) => {
+                Some(format!("the file system of `{}` is full: make room", path.display()))
+            }
             Self::Seed { .. } | Self::Make { .. } | Self::Remove { .. } => None,
         }
     }
@@ -107,10 +105,7 @@ impl DiskFiles {
     /// Disks whose seeds are kept in this folder.
     #[must_use]
     pub fn new(seeds: PathBuf) -> Self {
-        Self {
-            seeds,
-            making: Mutex::new(()),
-        }
+        Self { seeds, making: Mutex::new(()) }
     }
 
     /// The empty file system of this size, made if it is not there.
@@ -127,16 +122,9 @@ impl DiskFiles {
         std::fs::create_dir_all(&self.seeds).map_err(make(&self.seeds))?;
         let draft = tempfile::NamedTempFile::new_in(&self.seeds).map_err(make(&seed))?;
         draft.as_file().set_len(bytes).map_err(make(&seed))?;
-        let tool = Tool::new("mke2fs")
-            .args(MKE2FS)
-            .arg(draft.path())
-            .deadline(SEED_DEADLINE);
-        tool.run()
-            .await
-            .map_err(|source| DiskError::Seed { bytes, source })?;
-        draft
-            .persist(&seed)
-            .map_err(|error| make(&seed)(error.error))?;
+        let tool = Tool::new("mke2fs").args(MKE2FS).arg(draft.path()).deadline(SEED_DEADLINE);
+        tool.run().await.map_err(|source| DiskError::Seed { bytes, source })?;
+        draft.persist(&seed).map_err(|error| make(&seed)(error.error))?;
         Ok(seed)
     }
 
@@ -157,14 +145,8 @@ impl DiskFiles {
 
 fn make_private_folder(folder: &Path) -> Result<(), DiskError> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder);
-    made.map_err(|source| DiskError::Make {
-        path: folder.to_owned(),
-        source,
-    })
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| DiskError::Make { path: folder.to_owned(), source })
 }
 
 #[async_trait]
@@ -191,10 +173,7 @@ impl Disks for DiskFiles {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => {
-                return Err(Report::of(&DiskError::Make {
-                    path: all.to_owned(),
-                    source,
-                }));
+                return Err(Report::of(&DiskError::Make { path: all.to_owned(), source }));
             }
         };
         Ok(entries.flatten().map(|entry| entry.path()).collect())
@@ -212,34 +191,17 @@ mod tests {
         let disks = DiskFiles::new(home.path().join("seeds"));
         let folder = home.path().join("vms/one");
         disks.make(&folder, 16 << 30, 1 << 30).await.expect("made");
-        assert_eq!(
-            std::fs::metadata(&folder).expect("there").mode() & 0o777,
-            0o700
-        );
+        assert_eq!(std::fs::metadata(&folder).expect("there").mode() & 0o777, 0o700);
         for (name, bytes) in [(WORK_DISK, 16_u64 << 30), (ROOT_DISK, 1 << 30)] {
             let file = std::fs::metadata(folder.join(name)).expect("there");
             assert_eq!((file.len(), file.mode() & 0o777), (bytes, 0o600), "{name}");
-            assert!(
-                file.blocks() * 512 < 8 << 20,
-                "{name} takes {} bytes",
-                file.blocks() * 512
-            );
-            let check = Tool::new("e2fsck")
-                .args(["-fn"])
-                .arg(folder.join(name))
-                .run()
-                .await;
+            assert!(file.blocks() * 512 < 8 << 20, "{name} takes {} bytes", file.blocks() * 512);
+            let check = Tool::new("e2fsck").args(["-fn"]).arg(folder.join(name)).run().await;
             check.expect("a clean file system");
         }
         disks.remove(&folder).await.expect("removed");
-        disks
-            .remove(&folder)
-            .await
-            .expect("removing twice is no error");
-        assert_eq!(
-            disks.folders(&home.path().join("vms")).expect("lists"),
-            Vec::<PathBuf>::new()
-        );
+        disks.remove(&folder).await.expect("removing twice is no error");
+        assert_eq!(disks.folders(&home.path().join("vms")).expect("lists"), Vec::<PathBuf>::new());
     }
 
     #[tokio::test]
@@ -247,14 +209,8 @@ mod tests {
         let home = tempfile::tempdir().expect("tempdir");
         let disks = DiskFiles::new(home.path().join("seeds"));
         let folder = home.path().join("vms/one");
-        let error = disks
-            .make(&folder, 1024, 1 << 30)
-            .await
-            .expect_err("too small");
-        assert!(
-            error.message.contains("1024 bytes") && !error.cause.is_empty(),
-            "{error:?}"
-        );
+        let error = disks.make(&folder, 1024, 1 << 30).await.expect_err("too small");
+        assert!(error.message.contains("1024 bytes") && !error.cause.is_empty(), "{error:?}");
         assert!(!folder.exists());
     }
 }

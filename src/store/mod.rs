@@ -115,10 +115,9 @@ impl Explain for StoreError {
                 Some("install the newer cove again, or set COVE_HOME to another folder".to_owned())
             }
             Self::NameTaken { .. } => Some("choose another `--name`, or delete that VM".to_owned()),
-            Self::Open { path, .. } | Self::Migrate { path, .. } => Some(format!(
-                "nothing was changed; `{}` is kept as it is",
-                path.display()
-            )),
+            Self::Open { path, .. } | Self::Migrate { path, .. } => {
+                Some(format!("nothing was changed; `{}` is kept as it is", path.display()))
+            }
             Self::Backup { .. } => Some("make room on that file system".to_owned()),
             Self::Corrupt { .. } => {
                 Some("nothing was changed; the row is kept as it is".to_owned())
@@ -189,21 +188,12 @@ impl Store {
 
 /// A connection with cove's settings, which hold for this connection and so are set on every one.
 fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let open = |source| StoreError::Open {
-        path: path.to_owned(),
-        source,
-    };
+    let open = |source| StoreError::Open { path: path.to_owned(), source };
     let connection = Connection::open(path).map_err(open)?;
     connection.busy_timeout(BUSY).map_err(open)?;
-    connection
-        .pragma_update(None, "journal_mode", "WAL")
-        .map_err(open)?;
-    connection
-        .pragma_update(None, "synchronous", "NORMAL")
-        .map_err(open)?;
-    connection
-        .pragma_update(None, "foreign_keys", true)
-        .map_err(open)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
+    connection.pragma_update(None, "synchronous", "NORMAL").map_err(open)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(open)?;
     Ok(connection)
 }
 

@@ -69,17 +69,12 @@ impl Rows for Store {
     }
 
     fn ledger(&self, vm: &VmId) -> Arc<dyn Ledger> {
-        Arc::new(VmLedger {
-            store: self.clone(),
-            vm: vm.clone(),
-        })
+        Arc::new(VmLedger { store: self.clone(), vm: vm.clone() })
     }
 
     async fn resources(&self, vm: &VmId) -> PortResult<Vec<(ResourceKind, Option<ProcessId>)>> {
         let vm = vm.clone();
-        Ok(self
-            .run(move |connection| resources(connection, &vm))
-            .await?)
+        Ok(self.run(move |connection| resources(connection, &vm)).await?)
     }
 
     async fn released(&self, vm: &VmId, kind: ResourceKind) -> PortResult<()> {
@@ -99,11 +94,7 @@ fn insert(connection: &mut Connection, vm: &VmRecord) -> Result<(), StoreError> 
     let failed = statement("add a VM");
     let transaction = connection.transaction().map_err(&failed)?;
     let taken: Option<String> = transaction
-        .query_row(
-            "SELECT name FROM vm WHERE name = ?1",
-            [vm.name.as_str()],
-            |row| row.get(0),
-        )
+        .query_row("SELECT name FROM vm WHERE name = ?1", [vm.name.as_str()], |row| row.get(0))
         .optional()
         .map_err(&failed)?;
     if let Some(name) = taken {
@@ -154,25 +145,16 @@ fn all(connection: &Connection) -> Result<Vec<VmRecord>, StoreError> {
 fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
     let failed = statement("read a VM");
     let id: String = row.get(0).map_err(&failed)?;
-    let corrupt = |problem: String| StoreError::Corrupt {
-        vm: id.chars().take(64).collect(),
-        problem,
-    };
+    let corrupt =
+        |problem: String| StoreError::Corrupt { vm: id.chars().take(64).collect(), problem };
     let name: String = row.get(1).map_err(&failed)?;
     let workspace: Option<String> = row.get(4).map_err(&failed)?;
     Ok(VmRecord {
-        id: id
-            .parse()
-            .map_err(|e: crate::id::InvalidId| corrupt(e.to_string()))?,
-        name: name
-            .parse()
-            .map_err(|e: crate::id::InvalidId| corrupt(e.to_string()))?,
+        id: id.parse().map_err(|e: crate::id::InvalidId| corrupt(e.to_string()))?,
+        name: name.parse().map_err(|e: crate::id::InvalidId| corrupt(e.to_string()))?,
         spec: parse(&row.get::<_, String>(2).map_err(&failed)?).map_err(&corrupt)?,
         state: parse(&row.get::<_, String>(3).map_err(&failed)?).map_err(&corrupt)?,
-        workspace: workspace
-            .map(|text| parse(&text))
-            .transpose()
-            .map_err(&corrupt)?,
+        workspace: workspace.map(|text| parse(&text)).transpose().map_err(&corrupt)?,
         leased: row.get(5).map_err(&failed)?,
         created_at: row.get(6).map_err(&failed)?,
         started_at: row.get(7).map_err(&failed)?,
@@ -196,9 +178,7 @@ fn resources(
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(&failed)? {
         let kind: String = row.get(0).map_err(&failed)?;
-        let kind = ResourceKind::ALL
-            .into_iter()
-            .find(|known| known.as_str() == kind);
+        let kind = ResourceKind::ALL.into_iter().find(|known| known.as_str() == kind);
         let kind = kind.ok_or_else(|| StoreError::Corrupt {
             vm: vm.to_string(),
             problem: "it has a resource of an unknown kind".to_owned(),
@@ -206,10 +186,8 @@ fn resources(
         let pid: Option<i32> = row.get(1).map_err(&failed)?;
         let ticks: Option<i64> = row.get(2).map_err(&failed)?;
         let process = pid.zip(ticks);
-        let process = process.map(|(pid, ticks)| ProcessId {
-            pid,
-            start_ticks: ticks.cast_unsigned(),
-        });
+        let process =
+            process.map(|(pid, ticks)| ProcessId { pid, start_ticks: ticks.cast_unsigned() });
         found.push((kind, process));
     }
     Ok(found)
@@ -245,10 +223,7 @@ impl VmLedger {
                 .map(drop)
                 .map_err(statement("write down a resource"))
         };
-        self.store.run(write).await.map_err(|source| LedgerError {
-            kind,
-            source: source.into(),
-        })
+        self.store.run(write).await.map_err(|source| LedgerError { kind, source: source.into() })
     }
 }
 

@@ -40,9 +40,7 @@ fn schema_is_what_all_migrations_make() {
         migrated.execute_batch(sql).expect("migrates");
     }
     let fresh = Connection::open_in_memory().expect("opens");
-    fresh
-        .execute_batch(include_str!("schema.sql"))
-        .expect("runs");
+    fresh.execute_batch(include_str!("schema.sql")).expect("runs");
     assert!(!schema(&fresh).is_empty());
     assert_eq!(schema(&migrated), schema(&fresh));
 }
@@ -69,20 +67,14 @@ async fn resources_have_rows_and_keep_the_vm_until_they_are_released() {
     let vm = record("web");
     store.insert(&vm).await.expect("inserted");
     let ledger = store.ledger(&vm.id);
-    let process = ProcessId {
-        pid: 7,
-        start_ticks: u64::MAX,
-    };
+    let process = ProcessId { pid: 7, start_ticks: u64::MAX };
     ledger.intend(ResourceKind::Monitor).await.expect("written");
     let rows = store.resources(&vm.id).await.expect("lists");
     assert!(
         rows.contains(&(ResourceKind::Folder, None))
             && rows.contains(&(ResourceKind::Monitor, None))
     );
-    ledger
-        .made(ResourceKind::Monitor, process)
-        .await
-        .expect("written");
+    ledger.made(ResourceKind::Monitor, process).await.expect("written");
     assert!(
         store
             .resources(&vm.id)
@@ -107,9 +99,7 @@ async fn what_is_written_is_read_again_after_reopening() {
         let store = Store::open(&path).expect("opens");
         store.insert(&vm).await.expect("inserted");
         vm.leased = true;
-        vm.state = crate::vm::state::State::Stopped {
-            cause: Some("it died".to_owned()),
-        };
+        vm.state = crate::vm::state::State::Stopped { cause: Some("it died".to_owned()) };
         store.update(&vm).await.expect("updated");
     }
     let store = Store::open(&path).expect("opens again");
@@ -122,10 +112,7 @@ fn a_database_from_the_future_is_refused_and_kept() {
     let folder = tempfile::tempdir().expect("tempdir");
     let path = folder.path().join("cove.db");
     drop(Store::open(&path).expect("opens"));
-    Connection::open(&path)
-        .expect("opens")
-        .pragma_update(None, "user_version", 99)
-        .expect("set");
+    Connection::open(&path).expect("opens").pragma_update(None, "user_version", 99).expect("set");
     let error = Store::open(&path).expect_err("refused");
     assert!(error.to_string().contains("version 99"), "{error}");
     assert_eq!(error.kind(), Kind::Refused);
@@ -155,9 +142,7 @@ async fn a_corrupt_row_is_named_and_kept() {
     let vm = record("web");
     store.insert(&vm).await.expect("inserted");
     let other = Connection::open(&path).expect("opens");
-    other
-        .execute("UPDATE vm SET state = '{}'", [])
-        .expect("spoilt");
+    other.execute("UPDATE vm SET state = '{}'", []).expect("spoilt");
     let error = store.all().await.expect_err("refused");
     assert!(error.message.contains(vm.id.as_str()), "{error}");
 }

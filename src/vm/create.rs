@@ -74,16 +74,10 @@ impl VmService {
         if let (true, Some(connection)) = (wanted.lease, connection) {
             self.leases.hold(connection, record.id.clone());
         }
-        let operation = self
-            .operations
-            .begin("create", &record.id, &record.name, super::now());
+        let operation = self.operations.begin("create", &record.id, &record.name, super::now());
         let handle = self.adopt(record);
         let checkout = checked.checkout;
-        let begin = Begin {
-            operation: operation.clone(),
-            client: wanted.client,
-            checkout,
-        };
+        let begin = Begin { operation: operation.clone(), client: wanted.client, checkout };
         let start = wanted.start.unwrap_or(true);
         handle.send(Command::Make { begin, start }, "new").await?;
         self.report(&operation.id, wanted.wait).await
@@ -100,9 +94,7 @@ impl VmService {
             None => made_up_name()?,
         };
         let hooks = &self.shared.ports.hooks;
-        let result = hooks
-            .prepare_work_disk(&VmId::random(), &name, &wanted.client)
-            .await?;
+        let result = hooks.prepare_work_disk(&VmId::random(), &name, &wanted.client).await?;
         Ok(CreatePlan {
             machine: checked.machine,
             workspace: checked.checkout.map(|checkout| checkout.plan()),
@@ -113,12 +105,8 @@ impl VmService {
     async fn check(&self, wanted: &CreateVm) -> Result<Checked, Report> {
         let defaults = &self.settings.defaults;
         let invalid = |error: crate::id::InvalidId| Report::new(Kind::Invalid, error.to_string());
-        let name: Option<VmName> = wanted
-            .name
-            .as_deref()
-            .map(str::parse)
-            .transpose()
-            .map_err(invalid)?;
+        let name: Option<VmName> =
+            wanted.name.as_deref().map(str::parse).transpose().map_err(invalid)?;
         if let Some(name) = &name
             && self.records().iter().any(|record| record.name == *name)
         {
@@ -128,12 +116,8 @@ impl VmService {
             )
             .with_hint("choose another `--name`, or delete that VM"));
         }
-        let image: Option<ImageName> = wanted
-            .image
-            .as_deref()
-            .map(str::parse)
-            .transpose()
-            .map_err(invalid)?;
+        let image: Option<ImageName> =
+            wanted.image.as_deref().map(str::parse).transpose().map_err(invalid)?;
         let machine = MachinePlan {
             image: image.unwrap_or_else(|| defaults.image.clone()),
             vcpu: wanted.vcpu.unwrap_or(defaults.vcpu),
@@ -144,22 +128,12 @@ impl VmService {
         };
         check_machine(&machine)?;
         check_texts(wanted)?;
-        let files = self
-            .shared
-            .ports
-            .boot_source
-            .resolve(&machine.image)
-            .await?;
+        let files = self.shared.ports.boot_source.resolve(&machine.image).await?;
         let checkout = match &wanted.workspace {
             Some(workspace) => Some(self.shared.ports.checkouts.inspect(workspace).await?),
             None => None,
         };
-        Ok(Checked {
-            name,
-            machine,
-            files,
-            checkout,
-        })
+        Ok(Checked { name, machine, files, checkout })
     }
 
     async fn reserve(&self, wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
@@ -214,35 +188,26 @@ fn check_machine(machine: &MachinePlan) -> Result<(), Report> {
         |message: String, hint: String| Err(Report::new(Kind::Invalid, message).with_hint(hint));
     if !VCPUS.contains(&machine.vcpu) {
         let message = format!("{} virtual processors are not possible", machine.vcpu);
-        return refuse(
-            message,
-            format!("give {} to {}", VCPUS.start(), VCPUS.end()),
-        );
+        return refuse(message, format!("give {} to {}", VCPUS.start(), VCPUS.end()));
     }
     if !MEMORY_MIB.contains(&machine.memory_mib) {
         let message = format!("{} MiB of memory are not possible", machine.memory_mib);
         return refuse(message, format!("give {} MiB or more", MEMORY_MIB.start()));
     }
-    for (what, bytes) in [
-        ("work disk", machine.disk_bytes),
-        ("root disk", machine.root_disk_bytes),
-    ] {
+    for (what, bytes) in [("work disk", machine.disk_bytes), ("root disk", machine.root_disk_bytes)]
+    {
         if !DISK_BYTES.contains(&bytes) || !bytes.is_multiple_of(4096) {
             let message = format!("a {what} of {bytes} bytes is not possible");
-            return refuse(
-                message,
-                "give 64M or more, in whole units of 4096 bytes".to_owned(),
-            );
+            return refuse(message, "give 64M or more, in whole units of 4096 bytes".to_owned());
         }
     }
     Ok(())
 }
 
 fn check_texts(wanted: &CreateVm) -> Result<(), Report> {
-    for (what, texts, (count, bytes)) in [
-        ("variables", &wanted.env, MAX_ENV),
-        ("labels", &wanted.labels, MAX_LABELS),
-    ] {
+    for (what, texts, (count, bytes)) in
+        [("variables", &wanted.env, MAX_ENV), ("labels", &wanted.labels, MAX_LABELS)]
+    {
         if texts.len() > count {
             let message = format!("{} {what} are too many: {count} are allowed", texts.len());
             return Err(Report::new(Kind::Invalid, message));
@@ -263,8 +228,7 @@ fn check_texts(wanted: &CreateVm) -> Result<(), Report> {
 /// A name of an adjective and an animal.
 fn made_up_name() -> Result<VmName, Report> {
     let made = petname::petname(2, "-").unwrap_or_default();
-    made.parse()
-        .map_err(|_| Report::new(Kind::Failed, "no name could be made up"))
+    made.parse().map_err(|_| Report::new(Kind::Failed, "no name could be made up"))
 }
 
 /// A key pair for the guest's ssh server, the same at every boot of the VM.
@@ -278,10 +242,7 @@ fn ssh_host_key(name: &VmName) -> Result<SshHostKey, Report> {
     let mut key = ssh_key::PrivateKey::from(pair);
     key.set_comment(name.as_str());
     Ok(SshHostKey {
-        private: key
-            .to_openssh(ssh_key::LineEnding::LF)
-            .map_err(failed)?
-            .to_string(),
+        private: key.to_openssh(ssh_key::LineEnding::LF).map_err(failed)?.to_string(),
         public: key.public_key().to_openssh().map_err(failed)?,
     })
 }
@@ -305,28 +266,13 @@ mod tests {
     fn impossible_machines_are_refused_with_a_hint() {
         assert_eq!(check_machine(&machine()), Ok(()));
         for bad in [
-            MachinePlan {
-                vcpu: 0,
-                ..machine()
-            },
-            MachinePlan {
-                vcpu: 65,
-                ..machine()
-            },
-            MachinePlan {
-                memory_mib: 0,
-                ..machine()
-            },
-            MachinePlan {
-                disk_bytes: 1 << 20,
-                ..machine()
-            },
+            MachinePlan { vcpu: 0, ..machine() },
+            MachinePlan { vcpu: 65, ..machine() },
+            MachinePlan { memory_mib: 0, ..machine() },
+            MachinePlan { disk_bytes: 1 << 20, ..machine() },
         ] {
             let error = check_machine(&bad).expect_err("refused");
-            assert!(
-                error.kind == Kind::Invalid && error.hint.is_some(),
-                "{error:?}"
-            );
+            assert!(error.kind == Kind::Invalid && error.hint.is_some(), "{error:?}");
         }
     }
 
@@ -353,10 +299,7 @@ mod tests {
     #[test]
     fn a_host_key_is_in_openssh_format() {
         let key = ssh_host_key(&"web".parse().expect("valid")).expect("made");
-        assert!(
-            key.private
-                .starts_with("-----BEGIN OPENSSH PRIVATE KEY-----")
-        );
+        assert!(key.private.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
         assert!(key.public.starts_with("ssh-ed25519 ") && key.public.ends_with(" web"));
     }
 }

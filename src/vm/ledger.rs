@@ -26,13 +26,8 @@ pub enum ResourceKind {
 
 impl ResourceKind {
     /// All kinds, in the order in which they are made; they are released in reverse.
-    pub const ALL: [Self; 5] = [
-        Self::Folder,
-        Self::NetworkKeeper,
-        Self::Uplink,
-        Self::VsockDevice,
-        Self::Monitor,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Folder, Self::NetworkKeeper, Self::Uplink, Self::VsockDevice, Self::Monitor];
 
     /// The kind as it is written in the database and in messages.
     #[must_use]

@@ -83,10 +83,7 @@ impl Operations {
     /// When there is no such operation (any more).
     pub fn watch(&self, id: &OperationId) -> Result<watch::Receiver<Operation>, Report> {
         let entries = self.entries.lock().expect("no panic under the lock");
-        entries
-            .get(id)
-            .map(|entry| entry.state.subscribe())
-            .ok_or_else(|| unknown(id))
+        entries.get(id).map(|entry| entry.state.subscribe()).ok_or_else(|| unknown(id))
     }
 
     /// Cancels an operation. One that has ended stays as it ended.
@@ -105,10 +102,8 @@ impl Operations {
     pub fn list(&self) -> Vec<Operation> {
         let mut entries = self.entries.lock().expect("no panic under the lock");
         prune(&mut entries);
-        let mut list: Vec<_> = entries
-            .values()
-            .map(|entry| (entry.began, entry.state.borrow().clone()))
-            .collect();
+        let mut list: Vec<_> =
+            entries.values().map(|entry| (entry.began, entry.state.borrow().clone())).collect();
         list.sort_by_key(|(began, _)| *began);
         list.into_iter().map(|(_, operation)| operation).collect()
     }
@@ -122,10 +117,8 @@ fn unknown(id: &OperationId) -> Report {
 fn prune(entries: &mut HashMap<OperationId, Entry>) {
     let ended = |entry: &Entry| *entry.ended.lock().expect("no panic under the lock");
     entries.retain(|_, entry| ended(entry).is_none_or(|at| at.elapsed() < KEPT_FOR));
-    let mut old: Vec<_> = entries
-        .iter()
-        .filter_map(|(id, entry)| Some((ended(entry)?, id.clone())))
-        .collect();
+    let mut old: Vec<_> =
+        entries.iter().filter_map(|(id, entry)| Some((ended(entry)?, id.clone()))).collect();
     if old.len() > KEPT_AT_MOST {
         old.sort_by_key(|(at, _)| *at);
         for (_, id) in &old[..old.len() - KEPT_AT_MOST] {
@@ -151,24 +144,16 @@ impl Running {
     pub fn stage(&self, name: &'static str) -> StageGuard {
         let began = self.elapsed_us();
         self.state.send_modify(|operation| {
-            operation.stages.push(Stage {
-                name: name.to_owned(),
-                began_us: began,
-                took_us: None,
-            });
+            operation.stages.push(Stage { name: name.to_owned(), began_us: began, took_us: None });
         });
-        StageGuard {
-            running: self.clone(),
-            name,
-        }
+        StageGuard { running: self.clone(), name }
     }
 
     /// Tells the user something.
     pub fn note(&self, note: impl Into<String>) {
         let note = note.into();
         tracing::info!(operation = %self.id, note);
-        self.state
-            .send_modify(|operation| operation.notes.push(note));
+        self.state.send_modify(|operation| operation.notes.push(note));
     }
 
     /// Done when somebody cancels the operation. Cancel-safe.
@@ -191,8 +176,7 @@ impl Running {
             }
         }
         *self.ended.lock().expect("no panic under the lock") = Some(Instant::now());
-        self.state
-            .send_modify(|operation| operation.end = Some(end));
+        self.state.send_modify(|operation| operation.end = Some(end));
     }
 
     fn elapsed_us(&self) -> u64 {
@@ -226,21 +210,12 @@ mod tests {
 
     fn begin(operations: &Operations) -> Running {
         let name = "web".parse().expect("valid");
-        operations.begin(
-            "create",
-            &VmId::random(),
-            &name,
-            "2026-01-01T00:00:00Z".to_owned(),
-        )
+        operations.begin("create", &VmId::random(), &name, "2026-01-01T00:00:00Z".to_owned())
     }
 
     fn failed() -> OperationEnd {
         let error = Report::new(Kind::Failed, "no luck");
-        OperationEnd::Failed {
-            error,
-            vm_kept: false,
-            console_saved: None,
-        }
+        OperationEnd::Failed { error, vm_kept: false, console_saved: None }
     }
 
     #[tokio::test]
@@ -249,23 +224,14 @@ mod tests {
         let running = begin(&operations);
         let boot = running.stage("boot");
         drop(running.stage("hooks"));
-        let seen = operations
-            .watch(&running.id)
-            .expect("there")
-            .borrow()
-            .clone();
+        let seen = operations.watch(&running.id).expect("there").borrow().clone();
         assert_eq!(
-            seen.stages
-                .iter()
-                .map(|s| s.took_us.is_some())
-                .collect::<Vec<_>>(),
+            seen.stages.iter().map(|s| s.took_us.is_some()).collect::<Vec<_>>(),
             [false, true]
         );
         drop(boot);
         running.end(failed());
-        let ended = ended(operations.watch(&running.id).expect("there"))
-            .await
-            .expect("ended");
+        let ended = ended(operations.watch(&running.id).expect("there")).await.expect("ended");
         assert!(ended.stages.iter().all(|stage| stage.took_us.is_some()));
         assert_eq!(ended.end.and_then(|end| end.failure()), Some(Kind::Failed));
     }
@@ -284,9 +250,7 @@ mod tests {
 
     #[test]
     fn an_unknown_operation_is_not_found() {
-        let error = Operations::default()
-            .watch(&OperationId::random())
-            .expect_err("unknown");
+        let error = Operations::default().watch(&OperationId::random()).expect_err("unknown");
         assert_eq!(error.kind, Kind::NotFound);
     }
 }

@@ -118,19 +118,13 @@ impl Owner {
             Command::Delete { answer } => {
                 self.count_handled();
                 let deleted = self.delete().await;
-                let life = if deleted.is_ok() {
-                    Life::Over
-                } else {
-                    Life::Goes
-                };
+                let life = if deleted.is_ok() { Life::Over } else { Life::Goes };
                 reply(answer, deleted);
                 return life;
             }
             Command::Touch => {
                 self.record.last_touched_at = super::now();
-                self.publish()
-                    .await
-                    .unwrap_or_else(|error| self.warn(&error));
+                self.publish().await.unwrap_or_else(|error| self.warn(&error));
             }
         }
         Life::Goes
@@ -141,18 +135,12 @@ impl Owner {
         let made = {
             let _stage = operation.stage("disks");
             let spec = &self.record.spec;
-            self.shared
-                .ports
-                .disks
-                .make(&self.folder, spec.disk_bytes, spec.root_disk_bytes)
-                .await
+            self.shared.ports.disks.make(&self.folder, spec.disk_bytes, spec.root_disk_bytes).await
         };
         let failure = match made {
             Err(error) => error,
             Ok(()) if !start => {
-                operation.end(OperationEnd::Done {
-                    vm: Box::new(self.record.view()),
-                });
+                operation.end(OperationEnd::Done { vm: Box::new(self.record.view()) });
                 return Life::Goes;
             }
             Ok(()) => match self.try_start(&begin).await {
@@ -174,11 +162,7 @@ impl Owner {
             error.cause.push(left.one_line());
         }
         let error = error.in_operation(operation.id.clone());
-        operation.end(OperationEnd::Failed {
-            error,
-            vm_kept,
-            console_saved: None,
-        });
+        operation.end(OperationEnd::Failed { error, vm_kept, console_saved: None });
         if vm_kept { Life::Goes } else { Life::Over }
     }
 
@@ -190,21 +174,14 @@ impl Owner {
             Err(StartFailure::Guest(error)) => (self.with_logs_hint(error), true),
         };
         let error = error.in_operation(operation.id.clone());
-        operation.end(OperationEnd::Failed {
-            error,
-            vm_kept,
-            console_saved: None,
-        });
+        operation.end(OperationEnd::Failed { error, vm_kept, console_saved: None });
     }
 
     /// Starts and ends the operation when that succeeds. A failure has been released, and the state
     /// says what the VM is now.
     async fn try_start(&mut self, begin: &Begin) -> Result<(), StartFailure> {
         let operation = &begin.operation;
-        self.change(Event::Start {
-            operation: operation.id.clone(),
-        })
-        .await?;
+        self.change(Event::Start { operation: operation.id.clone() }).await?;
         let start = Start {
             ports: &self.shared.ports,
             record: &self.record,
@@ -232,9 +209,7 @@ impl Owner {
                     self.record.workspace = Some(checkout.record());
                 }
                 self.change(Event::Started { boot }).await?;
-                operation.end(OperationEnd::Done {
-                    vm: Box::new(self.record.view()),
-                });
+                operation.end(OperationEnd::Done { vm: Box::new(self.record.view()) });
                 Ok(())
             }
             Err(failure) => Err(self.start_failed(failure).await),
@@ -259,31 +234,18 @@ impl Owner {
     /// it is removed.
     async fn keep_or_save(&mut self, operation: &Running, error: Report) -> Life {
         if !self.record.leased {
-            let error = self
-                .with_logs_hint(error)
-                .in_operation(operation.id.clone());
-            operation.end(OperationEnd::Failed {
-                error,
-                vm_kept: true,
-                console_saved: None,
-            });
+            let error = self.with_logs_hint(error).in_operation(operation.id.clone());
+            operation.end(OperationEnd::Failed { error, vm_kept: true, console_saved: None });
             return Life::Goes;
         }
         let saved = self.save_console().await;
         let deleted = self.delete().await;
         let mut error = error.in_operation(operation.id.clone());
-        for failure in [saved.as_ref().err(), deleted.as_ref().err()]
-            .into_iter()
-            .flatten()
-        {
+        for failure in [saved.as_ref().err(), deleted.as_ref().err()].into_iter().flatten() {
             error.cause.push(failure.one_line());
         }
         let vm_kept = deleted.is_err();
-        operation.end(OperationEnd::Failed {
-            error,
-            vm_kept,
-            console_saved: saved.ok(),
-        });
+        operation.end(OperationEnd::Failed { error, vm_kept, console_saved: saved.ok() });
         if vm_kept { Life::Goes } else { Life::Over }
     }
 
@@ -299,15 +261,10 @@ impl Owner {
         let file = format!("{}-{}.log", self.record.name, self.record.id);
         let path = self.shared.consoles.join(file);
         let failed = |error: std::io::Error| {
-            Report::new(
-                Kind::Failed,
-                format!("cannot save the console to `{}`", path.display()),
-            )
-            .with_cause(&error)
+            Report::new(Kind::Failed, format!("cannot save the console to `{}`", path.display()))
+                .with_cause(&error)
         };
-        tokio::fs::create_dir_all(&self.shared.consoles)
-            .await
-            .map_err(failed)?;
+        tokio::fs::create_dir_all(&self.shared.consoles).await.map_err(failed)?;
         tokio::fs::write(&path, bytes).await.map_err(failed)?;
         Ok(path.display().to_string())
     }
@@ -365,11 +322,7 @@ impl Owner {
         release(ports, &self.record.id, &self.folder, Extent::All).await?;
         ports.rows.remove(&self.record.id).await?;
         let (id, name) = (self.record.id.clone(), self.record.name.clone());
-        Ok(Deleted {
-            id,
-            name,
-            console_saved: None,
-        })
+        Ok(Deleted { id, name, console_saved: None })
     }
 
     /// Applies an event, writes the row, shows the new state.

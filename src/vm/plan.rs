@@ -57,16 +57,12 @@ impl Content {
     /// When the host's file cannot be read, or has become shorter than it was.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.size().saturating_sub(offset);
-        let wanted = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let buffer = &mut buffer[..wanted];
         match self {
             Self::None => Ok(0),
             Self::Bytes(bytes) => {
-                let start = usize::try_from(offset)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
                 (&bytes[start..]).read(buffer)
             }
             Self::HostFile { file, .. } => match file.read_at(buffer, offset)? {

@@ -79,9 +79,7 @@ impl VmRecord {
             root_disk_bytes: self.spec.root_disk_bytes,
             net: VmNet {
                 mode: self.spec.net,
-                address: boot
-                    .and_then(|b| b.network.as_ref())
-                    .map(|n| n.address.to_string()),
+                address: boot.and_then(|b| b.network.as_ref()).map(|n| n.address.to_string()),
             },
             workspace: self.workspace.clone(),
             labels: self.spec.labels.clone(),

@@ -41,13 +41,9 @@ impl VmService {
             }
             State::Running { .. } | State::Stopping { .. } => {
                 let cause = Some("its monitor was gone when the daemon came back".to_owned());
-                self.bring_to_rest(&mut record, Event::Ended { cause })
-                    .await?;
+                self.bring_to_rest(&mut record, Event::Ended { cause }).await?;
             }
-            State::Starting {
-                before: Rest::Created,
-                ..
-            } => {
+            State::Starting { before: Rest::Created, .. } => {
                 let folder = self.folder(&record.id);
                 release(&self.shared.ports, &record.id, &folder, Extent::All).await?;
                 self.shared.ports.rows.remove(&record.id).await?;
@@ -55,12 +51,10 @@ impl VmService {
                 return Ok(());
             }
             State::Starting { .. } => {
-                self.bring_to_rest(&mut record, Event::StartFailed { kept: None })
-                    .await?;
+                self.bring_to_rest(&mut record, Event::StartFailed { kept: None }).await?;
             }
             State::Created | State::Stopped { .. } | State::Error { .. } => {
-                self.bring_to_rest(&mut record, Event::Ended { cause: None })
-                    .await?;
+                self.bring_to_rest(&mut record, Event::Ended { cause: None }).await?;
             }
         }
         let leased = record.leased.then(|| record.id.clone());
@@ -74,10 +68,7 @@ impl VmService {
     /// A VM that lives keeps living, whatever of its surroundings can or cannot be taken up.
     async fn take_up(&self, record: &VmRecord, boot: &Boot) {
         let (ports, folder) = (&self.shared.ports, self.folder(&record.id));
-        let console = ports
-            .machines
-            .adopt(&record.id, &folder, boot.monitor)
-            .await;
+        let console = ports.machines.adopt(&record.id, &folder, boot.monitor).await;
         let network = self.take_up_network(record).await;
         for error in [console, network].into_iter().filter_map(Result::err) {
             tracing::warn!(vm = %record.id, error = error.one_line(), "taken up in part");
@@ -87,21 +78,16 @@ impl VmService {
 
     async fn take_up_network(&self, record: &VmRecord) -> PortResult<()> {
         let resources = self.shared.ports.rows.resources(&record.id).await?;
-        let keeper = resources
-            .into_iter()
-            .find(|(kind, _)| *kind == ResourceKind::NetworkKeeper);
+        let keeper = resources.into_iter().find(|(kind, _)| *kind == ResourceKind::NetworkKeeper);
         match keeper {
             None => Ok(()),
             Some((_, Some(keeper))) => {
                 let networks = &self.shared.ports.networks;
-                networks
-                    .adopt(&record.id, &self.folder(&record.id), keeper)
-                    .await
+                networks.adopt(&record.id, &self.folder(&record.id), keeper).await
             }
-            Some((_, None)) => Err(Report::new(
-                Kind::Failed,
-                "the network's keeper has a row but no identity",
-            )),
+            Some((_, None)) => {
+                Err(Report::new(Kind::Failed, "the network's keeper has a row but no identity"))
+            }
         }
     }
 
@@ -117,10 +103,7 @@ impl VmService {
     async fn remove_orphans(&self, records: &[VmRecord]) -> PortResult<()> {
         let disks = &self.shared.ports.disks;
         for folder in disks.folders(&self.settings.vms)? {
-            let name = folder
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
+            let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // Only what looks like ours: anything else in there is the user's.
             let Ok(id) = name.parse::<crate::id::VmId>() else {
                 continue;

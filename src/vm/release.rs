@@ -71,11 +71,8 @@ fn join(vm: &VmId, failures: Vec<Report>) -> PortResult<()> {
     if failures.is_empty() {
         return Ok(());
     }
-    let mut joined = Report::new(
-        Kind::Failed,
-        format!("cannot release everything of VM `{vm}`"),
-    )
-    .with_hint("the next start of the daemon tries again");
+    let mut joined = Report::new(Kind::Failed, format!("cannot release everything of VM `{vm}`"))
+        .with_hint("the next start of the daemon tries again");
     joined.cause = failures.iter().map(Report::one_line).collect();
     Err(joined)
 }

@@ -16,26 +16,18 @@ pub(super) fn resolve(vms: &[VmRecord], wanted: &str) -> Result<VmId, Report> {
     }
     let prefixed: Vec<_> = match wanted {
         "" => Vec::new(),
-        prefix => vms
-            .iter()
-            .filter(|vm| vm.id.as_str().starts_with(prefix))
-            .collect(),
+        prefix => vms.iter().filter(|vm| vm.id.as_str().starts_with(prefix)).collect(),
     };
     match prefixed.as_slice() {
         [vm] => Ok(vm.id.clone()),
         [] => {
             let shown: String = escape_control(wanted).chars().take(80).collect();
-            Err(
-                Report::new(Kind::NotFound, format!("there is no VM `{shown}`"))
-                    .with_hint("`cove list` shows the VMs there are"),
-            )
+            Err(Report::new(Kind::NotFound, format!("there is no VM `{shown}`"))
+                .with_hint("`cove list` shows the VMs there are"))
         }
         several => {
-            let mut names: Vec<_> = several
-                .iter()
-                .take(LISTED)
-                .map(|vm| format!("{} ({})", vm.id, vm.name))
-                .collect();
+            let mut names: Vec<_> =
+                several.iter().take(LISTED).map(|vm| format!("{} ({})", vm.id, vm.name)).collect();
             if several.len() > LISTED {
                 names.push("…".to_owned());
             }

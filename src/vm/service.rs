@@ -111,15 +111,8 @@ impl VmService {
             interrupts: interrupted,
             handled: watch::Sender::new(0),
         };
-        let handle = Handle {
-            view: views,
-            commands,
-            interrupts,
-        };
-        self.vms
-            .lock()
-            .expect("no panic under the lock")
-            .insert(id.clone(), handle.clone());
+        let handle = Handle { view: views, commands, interrupts };
+        self.vms.lock().expect("no panic under the lock").insert(id.clone(), handle.clone());
         let vms = self.vms.clone();
         self.tasks.spawn("vm", async move {
             owner.run().await;
@@ -160,18 +153,10 @@ impl VmService {
         record
             .state
             .clone()
-            .after(super::state::Event::Start {
-                operation: crate::id::OperationId::random(),
-            })
+            .after(super::state::Event::Start { operation: crate::id::OperationId::random() })
             .map_err(|error| Report::new(Kind::Conflict, format!("`{}`: {error}", record.name)))?;
-        let operation = self
-            .operations
-            .begin("start", &record.id, &record.name, super::now());
-        let begin = Begin {
-            operation: operation.clone(),
-            client,
-            checkout: None,
-        };
+        let operation = self.operations.begin("start", &record.id, &record.name, super::now());
+        let begin = Begin { operation: operation.clone(), client, checkout: None };
         handle.send(Command::Start { begin }, wanted).await?;
         self.report(&operation.id, wait).await
     }
@@ -195,9 +180,7 @@ impl VmService {
     /// # Errors
     /// When there is no such VM, or something of it cannot be released.
     pub async fn stop(&self, wanted: &str) -> Result<Vm, Report> {
-        self.handle(wanted)?
-            .ask(wanted, |answer| Command::Stop { answer })
-            .await
+        self.handle(wanted)?.ask(wanted, |answer| Command::Stop { answer }).await
     }
 
     /// Ends a VM's monitor at once, even while it starts.
@@ -217,9 +200,7 @@ impl VmService {
     pub async fn delete(&self, wanted: &str) -> Result<Deleted, Report> {
         let handle = self.handle(wanted)?;
         handle.interrupt();
-        handle
-            .ask(wanted, |answer| Command::Delete { answer })
-            .await
+        handle.ask(wanted, |answer| Command::Delete { answer }).await
     }
 
     /// One VM.
@@ -248,10 +229,7 @@ impl VmService {
         };
         let end = records.len().min(start + limit as usize);
         let next = (end < records.len()).then(|| key(&records[end - 1]));
-        Ok(VmPage {
-            vms: records[start..end].iter().map(VmRecord::view).collect(),
-            next,
-        })
+        Ok(VmPage { vms: records[start..end].iter().map(VmRecord::view).collect(), next })
     }
 
     /// How many VMs there are.
@@ -266,17 +244,9 @@ impl VmService {
     /// When there is no such VM or its ring cannot be read.
     pub fn logs(&self, query: &LogQuery) -> Result<Logs, Report> {
         let id = self.handle(&query.vm)?.view.borrow().id.clone();
-        let console = self
-            .shared
-            .ports
-            .machines
-            .console(&self.folder(&id), query.from)?;
+        let console = self.shared.ports.machines.console(&self.folder(&id), query.from)?;
         let (bytes, next, lost) = console;
-        Ok(Logs {
-            text: String::from_utf8_lossy(&bytes).into_owned(),
-            next,
-            lost,
-        })
+        Ok(Logs { text: String::from_utf8_lossy(&bytes).into_owned(), next, lost })
     }
 
     /// The guest of a running VM.
@@ -286,10 +256,7 @@ impl VmService {
     pub fn guest(&self, wanted: &str) -> Result<Arc<dyn Guest>, Report> {
         let record = self.handle(wanted)?.view.borrow().clone();
         let folder = self.folder(&record.id);
-        let boot = record
-            .state
-            .boot()
-            .filter(|_| record.state.view() == VmState::Running);
+        let boot = record.state.boot().filter(|_| record.state.view() == VmState::Running);
         let guest = boot.and_then(|boot| self.shared.ports.guest_of(&folder, boot));
         guest.ok_or_else(|| {
             let name = &record.name;
@@ -309,27 +276,14 @@ impl VmService {
         handle.send(Command::Touch, &wanted.vm).await?;
         let mut env = record.spec.env;
         env.extend(wanted.env);
-        let cwd = wanted
-            .cwd
-            .or_else(|| record.workspace.map(|workspace| workspace.guest_path));
+        let cwd = wanted.cwd.or_else(|| record.workspace.map(|workspace| workspace.guest_path));
         let env = env.into_iter().collect();
-        Ok(ExecTarget {
-            guest,
-            exec: Exec {
-                argv: wanted.argv,
-                env,
-                cwd,
-                tty: wanted.tty,
-            },
-        })
+        Ok(ExecTarget { guest, exec: Exec { argv: wanted.argv, env, cwd, tty: wanted.tty } })
     }
 }
 
 fn gone(wanted: &str) -> Report {
-    Report::new(
-        Kind::NotFound,
-        format!("the VM `{wanted}` has just been deleted"),
-    )
+    Report::new(Kind::NotFound, format!("the VM `{wanted}` has just been deleted"))
 }
 
 impl Handle {

@@ -70,8 +70,7 @@ impl Start<'_> {
             let _stage = self.operation.stage("setup");
             let steps = u32::try_from(hooks.plan.steps.len()).unwrap_or(u32::MAX);
             let setup = self.setup(&boot, steps);
-            self.or_monitor_end(&boot, guest.set_up(setup, hooks.plan))
-                .await?;
+            self.or_monitor_end(&boot, guest.set_up(setup, hooks.plan)).await?;
         }
         if let Some(packed) = packed {
             let _stage = self.operation.stage("workspace");
@@ -83,11 +82,7 @@ impl Start<'_> {
     async fn hooks(&self) -> Result<HookResult, StartFailure> {
         let _stage = self.operation.stage("hooks");
         let (id, name) = (&self.record.id, &self.record.name);
-        let result = self
-            .ports
-            .hooks
-            .prepare_work_disk(id, name, self.client)
-            .await?;
+        let result = self.ports.hooks.prepare_work_disk(id, name, self.client).await?;
         for hook in &result.hooks {
             for line in &hook.log {
                 self.operation.note(format!("{}: {line}", hook.plugin));
@@ -111,15 +106,11 @@ impl Start<'_> {
     async fn boot(&self) -> Result<(Boot, Arc<dyn Guest>), StartFailure> {
         let files = {
             let spec = &self.record.spec;
-            self.ports
-                .boot_source
-                .of_vm(&spec.image_digest, &spec.kernel_digest)
-                .await?
+            self.ports.boot_source.of_vm(&spec.image_digest, &spec.kernel_digest).await?
         };
         let machines = &self.ports.machines;
-        let accel = machines
-            .choose_accel(&files.kernel, &files.initramfs, &files.kernel_digest)
-            .await?;
+        let accel =
+            machines.choose_accel(&files.kernel, &files.initramfs, &files.kernel_digest).await?;
         match self.boot_once(&files, accel).await? {
             Attempt::Answered(booted) => Ok(booted),
             Attempt::NoLife => {
@@ -150,10 +141,7 @@ impl Start<'_> {
             self.ports.machines.start(spec, &*ledger).await?
         };
         let _stage = self.operation.stage("boot");
-        let guest = self
-            .ports
-            .guests
-            .guest(&self.folder, &machine.vsock, key.clone(), &boot_id);
+        let guest = self.ports.guests.guest(&self.folder, &machine.vsock, key.clone(), &boot_id);
         let printed = self.ports.machines.console_position(&self.record.id);
         // All arms are cancel-safe: an unfinished connection is dropped, nothing else is consumed.
         tokio::select! {
@@ -200,11 +188,7 @@ impl Start<'_> {
             NetMode::User => {
                 let _stage = self.operation.stage("network");
                 let networks = &self.ports.networks;
-                Ok(Some(
-                    networks
-                        .start(&self.record.id, &self.folder, ledger)
-                        .await?,
-                ))
+                Ok(Some(networks.start(&self.record.id, &self.folder, ledger).await?))
             }
         }
     }
@@ -238,11 +222,7 @@ impl Start<'_> {
             vm: self.record.id.clone(),
             hostname: self.record.name.to_string(),
             unix_time_ns: i64::try_from(now).unwrap_or(i64::MAX),
-            entropy: format!(
-                "{}{}",
-                BootKey::random().to_hex(),
-                BootKey::random().to_hex()
-            ),
+            entropy: format!("{}{}", BootKey::random().to_hex(), BootKey::random().to_hex()),
             network: boot.network.clone(),
             ssh_host_key: Some(self.record.spec.ssh_host_key.clone()),
             steps,
@@ -270,11 +250,7 @@ impl Start<'_> {
     fn guest_failure(&self, kind: Kind, what: String) -> StartFailure {
         let name = &self.record.name;
         let mut report = Report::new(kind, format!("the guest of `{name}` {what}"));
-        if let Some(words) = self
-            .ports
-            .machines
-            .last_words(&self.record.id, &self.folder)
-        {
+        if let Some(words) = self.ports.machines.last_words(&self.record.id, &self.folder) {
             report.cause.push(format!("its last words:\n{words}"));
         }
         StartFailure::Guest(report)

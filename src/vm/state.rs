@@ -188,37 +188,25 @@ impl State {
     /// # Errors
     /// When the event does not fit; the state is as it was.
     pub fn after(self, event: Event) -> Result<Self, WrongState> {
-        let wrong = |state: &Self, wanted| {
-            Err(WrongState {
-                state: state.view(),
-                wanted,
-            })
-        };
+        let wrong = |state: &Self, wanted| Err(WrongState { state: state.view(), wanted });
         match (self, event) {
-            (Self::Created, Event::Start { operation }) => Ok(Self::Starting {
-                operation,
-                before: Rest::Created,
-            }),
-            (Self::Stopped { cause: _ }, Event::Start { operation }) => Ok(Self::Starting {
-                operation,
-                before: Rest::Stopped,
-            }),
-            (Self::Error { cause }, Event::Start { operation }) => Ok(Self::Starting {
-                operation,
-                before: Rest::Error { cause },
-            }),
+            (Self::Created, Event::Start { operation }) => {
+                Ok(Self::Starting { operation, before: Rest::Created })
+            }
+            (Self::Stopped { cause: _ }, Event::Start { operation }) => {
+                Ok(Self::Starting { operation, before: Rest::Stopped })
+            }
+            (Self::Error { cause }, Event::Start { operation }) => {
+                Ok(Self::Starting { operation, before: Rest::Error { cause } })
+            }
             (
                 state @ (Self::Starting { .. } | Self::Running { .. } | Self::Stopping { .. }),
                 Event::Start { operation: _ },
             ) => wrong(&state, "started"),
 
-            (
-                Self::Starting {
-                    operation: _,
-                    before: _,
-                },
-                Event::Started { boot },
-            ) => Ok(Self::Running { boot }),
+            (Self::Starting { operation: _, before: _ }, Event::Started { boot }) => {
+                Ok(Self::Running { boot })
+            }
             (
                 state @ (Self::Created
                 | Self::Running { .. }
@@ -228,13 +216,9 @@ impl State {
                 Event::Started { boot: _ },
             ) => wrong(&state, "reported as started"),
 
-            (
-                Self::Starting {
-                    operation: _,
-                    before,
-                },
-                Event::StartFailed { kept: None },
-            ) => Ok(before.into()),
+            (Self::Starting { operation: _, before }, Event::StartFailed { kept: None }) => {
+                Ok(before.into())
+            }
             (Self::Starting { .. }, Event::StartFailed { kept: Some(cause) }) => {
                 Ok(Self::Error { cause })
             }
@@ -260,13 +244,9 @@ impl State {
             (Self::Running { .. } | Self::Stopping { .. }, Event::Ended { cause }) => {
                 Ok(Self::Stopped { cause })
             }
-            (
-                Self::Starting {
-                    operation: _,
-                    before,
-                },
-                Event::Ended { cause: None },
-            ) => Ok(before.into()),
+            (Self::Starting { operation: _, before }, Event::Ended { cause: None }) => {
+                Ok(before.into())
+            }
             (Self::Starting { .. }, Event::Ended { cause: Some(cause) }) => {
                 Ok(Self::Stopped { cause: Some(cause) })
             }
@@ -335,10 +315,7 @@ mod tests {
             id: "0123456789abcdef".parse().expect("valid"),
             key: "00".repeat(32),
             accel: Accel::Tcg,
-            monitor: ProcessId {
-                pid: 1,
-                start_ticks: 1,
-            },
+            monitor: ProcessId { pid: 1, start_ticks: 1 },
             vsock: VsockAddress::Context { cid: 3 },
             network: None,
         }
@@ -346,19 +323,13 @@ mod tests {
 
     fn event(number: u8) -> Event {
         match number {
-            0 => Event::Start {
-                operation: "0123456789ab".parse().expect("valid"),
-            },
+            0 => Event::Start { operation: "0123456789ab".parse().expect("valid") },
             1 => Event::Started { boot: boot() },
             2 => Event::StartFailed { kept: None },
-            3 => Event::StartFailed {
-                kept: Some("no guest".to_owned()),
-            },
+            3 => Event::StartFailed { kept: Some("no guest".to_owned()) },
             4 => Event::Stop,
             5 => Event::Ended { cause: None },
-            _ => Event::Ended {
-                cause: Some("it died".to_owned()),
-            },
+            _ => Event::Ended { cause: Some("it died".to_owned()) },
         }
     }
 
@@ -391,13 +362,7 @@ mod tests {
 
     #[test]
     fn a_failed_start_goes_back_to_what_was() {
-        for rest in [
-            Rest::Created,
-            Rest::Stopped,
-            Rest::Error {
-                cause: "old".to_owned(),
-            },
-        ] {
+        for rest in [Rest::Created, Rest::Stopped, Rest::Error { cause: "old".to_owned() }] {
             let state = State::from(rest.clone()).after(event(0)).expect("starts");
             assert_eq!(state.after(event(2)), Ok(State::from(rest)));
         }
@@ -405,13 +370,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_sentence() {
-        let error = State::Running { boot: boot() }
-            .after(event(0))
-            .expect_err("refused");
-        assert_eq!(
-            error.to_string(),
-            "the VM is running, so it cannot be started"
-        );
+        let error = State::Running { boot: boot() }.after(event(0)).expect_err("refused");
+        assert_eq!(error.to_string(), "the VM is running, so it cannot be started");
     }
 
     #[test]

@@ -43,10 +43,7 @@ impl Frame {
     pub fn control(message: &impl Serialize) -> io::Result<Self> {
         let text = serde_json::to_vec(message)?;
         if text.len() > MAX_PAYLOAD {
-            return Err(invalid(format!(
-                "a message of {} bytes is too long",
-                text.len()
-            )));
+            return Err(invalid(format!("a message of {} bytes is too long", text.len())));
         }
         Ok(Self::Control(text.into()))
     }
@@ -58,10 +55,7 @@ impl Frame {
     pub fn message<T: DeserializeOwned>(&self) -> io::Result<T> {
         match self {
             Self::Control(text) => Ok(serde_json::from_slice(text)?),
-            other => Err(invalid(format!(
-                "a message was due, not a {} frame",
-                other.name()
-            ))),
+            other => Err(invalid(format!("a message was due, not a {} frame", other.name()))),
         }
     }
 
@@ -98,11 +92,7 @@ pub struct FrameCodec(LengthDelimitedCodec);
 
 impl Default for FrameCodec {
     fn default() -> Self {
-        Self(
-            LengthDelimitedCodec::builder()
-                .max_frame_length(MAX_PAYLOAD + 1)
-                .new_codec(),
-        )
+        Self(LengthDelimitedCodec::builder().max_frame_length(MAX_PAYLOAD + 1).new_codec())
     }
 }
 

@@ -196,9 +196,7 @@ pub struct SshHostKey {
 
 impl std::fmt::Debug for SshHostKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SshHostKey")
-            .field("public", &self.public)
-            .finish_non_exhaustive()
+        f.debug_struct("SshHostKey").field("public", &self.public).finish_non_exhaustive()
     }
 }
 

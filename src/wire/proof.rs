@@ -61,10 +61,7 @@ impl BootKey {
     /// The proof of `role` for this pair of nonces, hexadecimal.
     #[must_use]
     pub fn prove(&self, role: Role, host_nonce: &str, agent_nonce: &str) -> String {
-        hex(&self
-            .mac(role, host_nonce, agent_nonce)
-            .finalize()
-            .into_bytes())
+        hex(&self.mac(role, host_nonce, agent_nonce).finalize().into_bytes())
     }
 
     /// Whether `proof` is that of `role`; compared in constant time.
@@ -73,9 +70,7 @@ impl BootKey {
         let Some(Self(proof)) = Self::from_hex(proof) else {
             return false;
         };
-        self.mac(role, host_nonce, agent_nonce)
-            .verify_slice(&proof)
-            .is_ok()
+        self.mac(role, host_nonce, agent_nonce).verify_slice(&proof).is_ok()
     }
 
     fn mac(&self, role: Role, host_nonce: &str, agent_nonce: &str) -> Hmac<Sha256> {
@@ -115,22 +110,10 @@ mod tests {
         let (host, agent) = (nonce(), nonce());
         let proof = key.prove(Role::Agent, &host, &agent);
         assert!(key.verify(Role::Agent, &host, &agent, &proof));
-        assert!(
-            !key.verify(Role::Host, &host, &agent, &proof),
-            "a reflected proof"
-        );
-        assert!(
-            !key.verify(Role::Agent, &agent, &host, &proof),
-            "nonces exchanged"
-        );
-        assert!(
-            !key.verify(Role::Agent, &host, &nonce(), &proof),
-            "a replayed proof"
-        );
-        assert!(
-            !BootKey::random().verify(Role::Agent, &host, &agent, &proof),
-            "another key"
-        );
+        assert!(!key.verify(Role::Host, &host, &agent, &proof), "a reflected proof");
+        assert!(!key.verify(Role::Agent, &agent, &host, &proof), "nonces exchanged");
+        assert!(!key.verify(Role::Agent, &host, &nonce(), &proof), "a replayed proof");
+        assert!(!BootKey::random().verify(Role::Agent, &host, &agent, &proof), "another key");
         assert!(!key.verify(Role::Agent, &host, &agent, ""), "no proof");
     }
 

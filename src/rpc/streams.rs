@@ -1,0 +1,124 @@
+//! Byte streams: an HTTP upgrade on the daemon's socket, opened by a ticket that an RPC gave out.
+//!
+//! The daemon splices: frames go from the guest's agent to the client and back without being read here,
+//! so it holds a few buffers per stream whatever flows.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use jsonrpsee::server::{HttpBody, HttpResponse};
+
+use crate::report::Report;
+use crate::task::Tasks;
+use crate::vm::ExecTarget;
+use crate::wire::proof::nonce;
+use crate::wire::rpc::{STREAM_PROTOCOL, StreamTicket};
+
+/// A request as it comes from the socket.
+pub(super) type Request = http::Request<hyper::body::Incoming>;
+
+/// How long a ticket is good for.
+const TICKET_LIFE: Duration = Duration::from_secs(30);
+
+/// Tickets that may wait at once; a client that takes more without using them loses the oldest.
+const MAX_TICKETS: usize = 1024;
+
+/// Bytes copied at a time in each direction: a frame of the largest size.
+const COPY_BUFFER: usize = 512 * 1024;
+
+/// Tickets that have been given out and not used yet.
+#[derive(Default)]
+pub(super) struct Tickets {
+    waiting: Mutex<HashMap<String, (Instant, ExecTarget)>>,
+}
+
+impl Tickets {
+    /// Gives out a ticket for one program.
+    pub(super) fn give(&self, target: ExecTarget) -> StreamTicket {
+        let ticket = nonce();
+        let mut waiting = self.waiting.lock().expect("no panic under the lock");
+        waiting.retain(|_, (given, _)| given.elapsed() < TICKET_LIFE);
+        if waiting.len() >= MAX_TICKETS {
+            let oldest = waiting.iter().min_by_key(|(_, (given, _))| *given);
+            let oldest = oldest.map(|(ticket, _)| ticket.clone()).unwrap_or_default();
+            waiting.remove(&oldest);
+        }
+        waiting.insert(ticket.clone(), (Instant::now(), target));
+        StreamTicket { ticket }
+    }
+
+    fn take(&self, ticket: &str) -> Option<ExecTarget> {
+        let mut waiting = self.waiting.lock().expect("no panic under the lock");
+        let (given, target) = waiting.remove(ticket)?;
+        (given.elapsed() < TICKET_LIFE).then_some(target)
+    }
+}
+
+/// The ticket in the request's path, when it asks for a byte stream.
+pub(super) fn ticket(request: &Request) -> Option<String> {
+    request.uri().path().strip_prefix("/stream/").map(str::to_owned)
+}
+
+/// Answers a request for a byte stream. The program is started when the upgrade is through.
+pub(super) fn open(
+    tickets: &Tickets,
+    ticket: &str,
+    request: Request,
+    tasks: &Tasks,
+) -> HttpResponse<HttpBody> {
+    let wanted = request.headers().get(http::header::UPGRADE).map(http::HeaderValue::as_bytes);
+    if wanted != Some(STREAM_PROTOCOL.as_bytes()) {
+        return refuse(http::StatusCode::UPGRADE_REQUIRED, "ask for an upgrade to cove-stream");
+    }
+    let Some(target) = tickets.take(ticket) else {
+        return refuse(http::StatusCode::NOT_FOUND, "no such ticket: it was used, or is too old");
+    };
+    tasks.spawn("stream", async move {
+        match hyper::upgrade::on(request).await {
+            Ok(client) => splice(target, TokioIo::new(client)).await,
+            Err(error) => tracing::debug!(%error, "a byte stream was not upgraded"),
+        }
+    });
+    let response = http::Response::builder()
+        .status(http::StatusCode::SWITCHING_PROTOCOLS)
+        .header(http::header::CONNECTION, "upgrade")
+        .header(http::header::UPGRADE, STREAM_PROTOCOL)
+        .body(HttpBody::empty());
+    response.expect("the parts are valid")
+}
+
+async fn splice(target: ExecTarget, mut client: TokioIo<hyper::upgrade::Upgraded>) {
+    let copied = match target.guest.exec(&target.exec).await {
+        Ok(mut guest) => {
+            let (a, b) = (&mut client, &mut guest);
+            tokio::io::copy_bidirectional_with_sizes(a, b, COPY_BUFFER, COPY_BUFFER).await
+        }
+        Err(report) => tell(&report, &mut client).await.map(|()| (0, 0)),
+    };
+    if let Err(error) = copied {
+        tracing::debug!(%error, "a byte stream ended early");
+    }
+}
+
+/// A guest that cannot be reached is told to the client as the answer of the agent would be.
+async fn tell(
+    report: &Report,
+    client: &mut TokioIo<hyper::upgrade::Upgraded>,
+) -> std::io::Result<()> {
+    use futures_util::SinkExt as _;
+    use tokio_util::codec::Framed;
+
+    use crate::wire::frame::{Frame, FrameCodec};
+    use crate::wire::guest::{ExecFailure, Reply};
+
+    let message = report.one_line();
+    let reply = Reply::ExecFailed { reason: ExecFailure::Other, message };
+    Framed::new(client, FrameCodec::default()).send(Frame::control(&reply)?).await
+}
+
+fn refuse(status: http::StatusCode, why: &'static str) -> HttpResponse<HttpBody> {
+    let response = http::Response::builder().status(status).body(HttpBody::from(why));
+    response.expect("the parts are valid")
+}
