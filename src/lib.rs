@@ -14,6 +14,8 @@ pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "daemon")]
 pub mod disk;
 #[cfg(feature = "daemon")]
 pub mod doctor;
@@ -35,5 +37,7 @@ pub mod size;
 pub mod store;
 #[cfg(feature = "daemon")]
 pub mod vm;
+#[cfg(feature = "daemon")]
+pub mod vmm;
 #[cfg(feature = "daemon")]
 pub mod workspace;

@@ -127,6 +127,22 @@ impl Tool {
         self
     }
 
+    /// Gives it nothing of the daemon's environment but these variables, and what is set after this.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "values are passed on to a child, nothing is decided by them"
+    )]
+    #[must_use]
+    pub fn keep_only_env(mut self, names: &[&str]) -> Self {
+        self.command.env_clear();
+        for name in names {
+            if let Some(value) = std::env::var_os(name) {
+                self.command.env(name, value);
+            }
+        }
+        self
+    }
+
     /// Runs it in this folder.
     #[must_use]
     pub fn current_dir(mut self, folder: impl AsRef<Path>) -> Self {

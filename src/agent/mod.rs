@@ -1,1 +1,24 @@
-//! (being written)
+//! The guest side: what runs inside a VM.
+//!
+//! Small and static; it knows the wire types and nothing else of cove. The parts that do not need a
+//! guest to run are tested on the host.
+//!
+//! - [`boot`]: PID 1, from the kernel's first process to the image's root
+//! - [`server`]: the host's connections, after the [`handshake`]
+//! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
+//! - [`exec`], [`tree`]: programs and trees
+//! - [`beneath`]: the folder that no path can leave; [`block`]: blocks of text in people's files
+
+pub mod beneath;
+pub mod block;
+pub mod boot;
+pub mod console;
+pub mod exec;
+pub mod failure;
+pub mod handshake;
+pub mod identity;
+pub mod network;
+pub mod plan;
+pub mod server;
+pub mod skeleton;
+pub mod tree;

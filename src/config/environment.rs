@@ -39,3 +39,17 @@ impl ClientEnvironment {
 pub fn log_filter() -> String {
     variable("COVE_LOG").unwrap_or_else(|| "cove=info,warn".to_owned())
 }
+
+/// `PATH`, for the programs that the daemon starts.
+#[must_use]
+pub fn search_path() -> std::ffi::OsString {
+    variable("PATH").unwrap_or_else(|| "/usr/bin:/bin".to_owned()).into()
+}
+
+/// The environment that a daemon started by this client gets: the client's own, without what travels
+/// with each request instead.
+#[expect(clippy::disallowed_methods, reason = "config is the only reader of the environment")]
+#[must_use]
+pub fn daemon_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    std::env::vars_os().filter(|(name, _)| name != "SSH_AUTH_SOCK").collect()
+}

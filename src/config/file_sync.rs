@@ -50,9 +50,9 @@ impl FileSync {
         self.guest.strip_prefix("~/").unwrap_or(&self.guest)
     }
 
-    /// The permission bits of files.
+    /// The permission bits of files, where the entry says them.
     #[must_use]
-    pub fn mode_bits(&self) -> u32 {
-        self.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(0o600)
+    pub fn mode_bits(&self) -> Option<u32> {
+        u32::from_str_radix(self.mode.as_deref()?, 8).ok()
     }
 }

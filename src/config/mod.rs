@@ -17,7 +17,7 @@ use crate::report::{Explain, Kind};
 use crate::size::Size;
 use crate::wire::rpc::NetMode;
 
-pub use environment::{ClientEnvironment, log_filter};
+pub use environment::{ClientEnvironment, daemon_environment, log_filter, search_path};
 pub use file_sync::FileSync;
 pub use paths::Paths;
 
@@ -147,23 +147,19 @@ impl Default for SshKeyConfig {
 }
 
 /// `[git_identity]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GitIdentityConfig {
-    /// The keys of the user's git configuration that go in.
+    /// Keys of the user's git configuration that go in, besides `user.name` and `user.email`.
     pub keys: Vec<String>,
-}
-
-impl Default for GitIdentityConfig {
-    fn default() -> Self {
-        Self { keys: vec!["user.name".to_owned(), "user.email".to_owned()] }
-    }
 }
 
 /// `[hooks]`
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HooksConfig {
+    /// Plugins that are switched off, standard ones included.
+    pub disabled: Vec<PluginId>,
     /// What plugins that did not come with cove may do, by plugin id.
     pub grants: BTreeMap<PluginId, GrantConfig>,
 }
@@ -175,7 +171,7 @@ pub struct HooksConfig {
 pub struct GrantConfig {
     /// The sha256 of the component.
     pub sha256: Digest,
-    /// The kinds of needs that are granted.
+    /// The needs that are granted, as `KIND:PATH` or `KIND:NAME`.
     #[serde(default)]
     pub needs: Vec<String>,
     /// Host files by their logical name: paths, where `*` and `?` match.
@@ -183,7 +179,7 @@ pub struct GrantConfig {
     pub host_files: BTreeMap<String, Vec<String>>,
     /// The plugin's settings.
     #[serde(default)]
-    pub settings: BTreeMap<String, toml::Value>,
+    pub settings: toml::Table,
 }
 
 /// A configuration that cannot be used.
@@ -332,6 +328,6 @@ mod tests {
             assert!(error.contains(problem) && error.contains("entry 1"), "{entry}: {error}");
         }
         let good = "[[file_sync]]\nhost = \"~/.aws\"\nguest = \"~/.aws\"\nmode = \"0640\"";
-        assert_eq!(check(good).expect("loads").file_sync[0].mode_bits(), 0o640);
+        assert_eq!(check(good).expect("loads").file_sync[0].mode_bits(), Some(0o640));
     }
 }

@@ -1,1 +1,121 @@
-//! (being written)
+//! Checks of the host that belong to no other module: tools and room.
+//!
+//! A check looks and says; it changes nothing. What belongs to a module (the monitor, networks, hooks,
+//! images) is checked by that module, and the daemon puts the rows together.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::process::Tool;
+use crate::size::Size;
+use crate::wire::rpc::{Check, Verdict};
+
+/// A tool says its version at once.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Room for a few VMs: below it a check warns.
+const ROOM: u64 = 5 << 30;
+/// Room for anything at all: below it a check fails.
+const LEAST_ROOM: u64 = 256 << 20;
+
+/// Memory for one VM of the default size and its monitor.
+const MEMORY: u64 = 768 << 20;
+
+/// A check that passed.
+#[must_use]
+pub fn pass(name: &str, found: impl Into<String>) -> Check {
+    Check { name: name.to_owned(), verdict: Verdict::Pass, found: found.into(), hint: None }
+}
+
+/// A check that did not pass, with what to do.
+#[must_use]
+pub fn problem(verdict: Verdict, name: &str, found: impl Into<String>, hint: &str) -> Check {
+    Check { name: name.to_owned(), verdict, found: found.into(), hint: Some(hint.to_owned()) }
+}
+
+/// git, which reads repositories.
+pub async fn git() -> Check {
+    match Tool::new("git").arg("--version").deadline(DEADLINE).run().await {
+        Ok(version) => pass("git", String::from_utf8_lossy(&version).trim()),
+        Err(error) => problem(Verdict::Fail, "git", error.to_string(), "install git"),
+    }
+}
+
+/// mke2fs, which makes disks.
+pub async fn mke2fs() -> Check {
+    // It prints its version on stderr, so a shell-free way to see it is `e2fsck -V` failing or not; the
+    // tool itself is what matters.
+    match Tool::new("mke2fs").args(["-n", "-F", "/dev/null", "1024"]).deadline(DEADLINE).run().await
+    {
+        Ok(_) => pass("mke2fs", "makes file systems"),
+        Err(crate::process::ToolError::Start { source, .. }) => problem(
+            Verdict::Fail,
+            "mke2fs",
+            format!("cannot be run: {source}"),
+            "install e2fsprogs, or add /usr/sbin to PATH",
+        ),
+        Err(_) => pass("mke2fs", "is there"),
+    }
+}
+
+/// Room on the file system of the daemon's folder.
+#[must_use]
+pub fn room(home: &Path) -> Check {
+    let name = "disk space";
+    match rustix::fs::statvfs(home) {
+        Err(error) => problem(
+            Verdict::Fail,
+            name,
+            format!("cannot look at `{}`: {error}", home.display()),
+            "set COVE_HOME to a folder of yours",
+        ),
+        Ok(there) => {
+            let free = there.f_bavail * there.f_frsize;
+            let found = format!("{} free for `{}`", shown(free), home.display());
+            match free {
+                0..LEAST_ROOM => problem(Verdict::Fail, name, found, "make room there"),
+                LEAST_ROOM..ROOM => problem(Verdict::Warn, name, found, "make room there"),
+                ROOM.. => pass(name, found),
+            }
+        }
+    }
+}
+
+/// Memory for a VM.
+#[must_use]
+pub fn memory() -> Check {
+    use procfs::Current as _;
+    let name = "memory";
+    let available = procfs::Meminfo::current().ok().and_then(|memory| memory.mem_available);
+    match available {
+        None => problem(Verdict::Warn, name, "/proc/meminfo cannot be read", "look at /proc"),
+        Some(free) if free < MEMORY => problem(
+            Verdict::Warn,
+            name,
+            format!("{} available, little for a VM", shown(free)),
+            "end something, or make VMs with less --memory",
+        ),
+        Some(free) => pass(name, format!("{} available", shown(free))),
+    }
+}
+
+fn shown(bytes: u64) -> String {
+    Size::from_bytes(bytes >> 20 << 20).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_row_that_is_no_pass_says_what_to_do() {
+        let here = std::env::temp_dir();
+        let rows =
+            [git().await, mke2fs().await, room(&here), room(Path::new("/nowhere")), memory()];
+        for row in rows {
+            assert_eq!(row.verdict == Verdict::Pass, row.hint.is_none(), "{row:?}");
+            assert!(!row.found.is_empty(), "{row:?}");
+        }
+        assert_eq!(room(Path::new("/nowhere")).verdict, Verdict::Fail);
+    }
+}

@@ -1,1 +1,239 @@
-//! (being written)
+//! The host side of the agent connection.
+//!
+//! An [`Agent`] is the way to one boot of one guest. Every request is a connection of its own, opened
+//! with the mutual proof, so requests never wait for each other and nothing is kept between them.
+//! Everything a guest says is hostile input: frames are bounded by the codec, texts are cut, and every
+//! wait has a deadline. This module knows nothing of VMs, monitors or the RPC.
+
+mod dial;
+mod error;
+mod exec;
+mod plan;
+mod tree;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::{Instant, timeout};
+use tokio_util::codec::Framed;
+
+pub use self::dial::{Dial, Stream, Transport};
+pub use self::error::GuestError;
+pub use self::exec::ExecStream;
+pub use self::tree::{TreeSink, TreeWriter};
+use crate::id::BootId;
+use crate::vm::plan::WorkDiskPlan;
+use crate::wire::frame::{Frame, FrameCodec};
+use crate::wire::guest::{
+    AgentHello, Exec, Health, HostHello, HostProof, ReceiveTree, Reply, Request, Setup, VERSION,
+};
+use crate::wire::proof::{BootKey, Role, nonce};
+
+/// How long one attempt to connect may take. A listening agent answers in milliseconds.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// How long the mutual proof may take: two messages, but the guest may be emulated and busy.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long a short request may take.
+const SHORT: Duration = Duration::from_secs(10);
+
+/// How long the guest may take to do a set-up or to finish a tree after the last byte was sent: it
+/// writes all of it to its disk.
+const LONG: Duration = Duration::from_secs(120);
+
+/// How long the guest may refuse to take more bytes.
+const STALL: Duration = Duration::from_secs(60);
+
+/// How long to wait between attempts while the guest boots. There is no event to wait for: whether
+/// somebody listens in a guest shows only to those who knock.
+const KNOCK: Duration = Duration::from_millis(20);
+
+/// The way to the agent of one boot. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Agent(Arc<Way>);
+
+#[derive(Debug)]
+struct Way {
+    dial: Dial,
+    key: BootKey,
+    boot_id: BootId,
+}
+
+type Frames = Framed<Stream, FrameCodec>;
+
+impl Agent {
+    /// The agent that is reached by `dial` and holds `key`.
+    #[must_use]
+    pub fn new(dial: Dial, key: BootKey, boot_id: BootId) -> Self {
+        Self(Arc::new(Way { dial, key, boot_id }))
+    }
+
+    /// Waits until the agent answers, at most `deadline`.
+    ///
+    /// # Errors
+    /// When it does not, or another machine does.
+    pub async fn wait_answering(&self, deadline: Duration) -> Result<Health, GuestError> {
+        let end = Instant::now() + deadline;
+        loop {
+            // A knock must not outlast the deadline, but a guest that boots may leave one unanswered.
+            let left = end.saturating_duration_since(Instant::now());
+            let error = match timeout(left, self.health()).await {
+                Ok(Ok(health)) => return Ok(health),
+                Ok(Err(wrong @ (GuestError::AnotherMachine | GuestError::Version { .. }))) => {
+                    return Err(wrong);
+                }
+                Ok(Err(error)) => error,
+                Err(_) => timed_out("answer", deadline),
+            };
+            if Instant::now() + KNOCK >= end {
+                return Err(GuestError::NotAnswering { waited: deadline, source: Box::new(error) });
+            }
+            tokio::time::sleep(KNOCK).await;
+        }
+    }
+
+    /// How the guest is.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or is that of another boot.
+    pub async fn health(&self) -> Result<Health, GuestError> {
+        let mut frames = self.request(&Request::Health).await?;
+        match reply(&mut frames, "say how it is", SHORT).await? {
+            Reply::Health(health) if health.boot_id == self.0.boot_id => Ok(health),
+            Reply::Health(_) => Err(GuestError::AnotherMachine),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Gives the guest its identity and applies the plan. `steps` of `setup` is filled in here.
+    ///
+    /// # Errors
+    /// When a step fails (named), a host file cannot be read, or the guest does not take it.
+    pub async fn set_up(&self, mut setup: Setup, plan: WorkDiskPlan) -> Result<(), GuestError> {
+        setup.steps = u32::try_from(plan.steps.len()).unwrap_or(u32::MAX);
+        let frames = self.request(&Request::Setup(Box::new(setup))).await?;
+        plan::send(frames, plan).await
+    }
+
+    /// Asks the agent to run a program. What comes back is a stream of frames that begins with the
+    /// agent's [`Reply::ExecStarted`] or [`Reply::ExecFailed`].
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub async fn exec(&self, exec: &Exec) -> Result<ExecStream, GuestError> {
+        let frames = self.request(&Request::Exec(exec.clone())).await?;
+        Ok(ExecStream::of(frames))
+    }
+
+    /// Asks the agent to unpack a tree. The stream goes into the sink.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub async fn receive_tree(&self, request: ReceiveTree) -> Result<TreeSink, GuestError> {
+        Ok(TreeSink::of(self.request(&Request::ReceiveTree(request)).await?))
+    }
+
+    /// Has the guest sync its disks and power off. Returns when the disks are synced; the monitor's
+    /// end shows when the power is off.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub async fn power_off(&self) -> Result<(), GuestError> {
+        let mut frames = self.request(&Request::PowerOff).await?;
+        match reply(&mut frames, "sync its disks", LONG).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Opens a connection, proves both sides to each other and sends the request.
+    async fn request(&self, request: &Request) -> Result<Frames, GuestError> {
+        let stream = timeout(CONNECT, self.0.dial.connect())
+            .await
+            .map_err(|_| timed_out("take a connection", CONNECT))?
+            .map_err(GuestError::Connect)?;
+        let frames = Framed::new(stream, FrameCodec::default());
+        timeout(HANDSHAKE, self.handshake(frames, request))
+            .await
+            .map_err(|_| timed_out("prove itself", HANDSHAKE))?
+    }
+
+    async fn handshake(&self, mut frames: Frames, request: &Request) -> Result<Frames, GuestError> {
+        let own = nonce();
+        let hello = HostHello { version: VERSION, nonce: own.clone() };
+        send(&mut frames, Frame::control(&hello)).await?;
+        let agent: AgentHello = next(&mut frames)
+            .await
+            .and_then(|frame| frame.message())
+            .map_err(GuestError::Connection)?;
+        if agent.version != VERSION {
+            return Err(GuestError::Version { theirs: agent.version, ours: VERSION });
+        }
+        let key = &self.0.key;
+        if !key.verify(Role::Agent, &own, &agent.nonce, &agent.proof) {
+            return Err(GuestError::AnotherMachine);
+        }
+        let proof = HostProof { proof: key.prove(Role::Host, &own, &agent.nonce) };
+        let feed = async {
+            frames.feed(Frame::control(&proof)?).await?;
+            frames.send(Frame::control(request)?).await
+        };
+        feed.await.map_err(GuestError::Connection)?;
+        Ok(frames)
+    }
+}
+
+async fn send(frames: &mut Frames, frame: io::Result<Frame>) -> Result<(), GuestError> {
+    match frame {
+        Ok(frame) => frames.send(frame).await,
+        Err(error) => Err(error),
+    }
+    .map_err(GuestError::Connection)
+}
+
+async fn next(frames: &mut Frames) -> io::Result<Frame> {
+    frames.next().await.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))
+}
+
+/// The agent's reply, which must come in time. A failure it reports is an error here.
+async fn reply(
+    frames: &mut Frames,
+    doing: &'static str,
+    deadline: Duration,
+) -> Result<Reply, GuestError> {
+    let reply = timeout(deadline, next(frames))
+        .await
+        .map_err(|_| timed_out(doing, deadline))?
+        .and_then(|frame| frame.message())
+        .map_err(GuestError::Connection)?;
+    match reply {
+        Reply::Failed { step, message } => Err(GuestError::failed(&step, &message)),
+        other => Ok(other),
+    }
+}
+
+fn unexpected(reply: &Reply) -> GuestError {
+    let name = match reply {
+        Reply::Health(_) => "its health",
+        Reply::Done => "that it is done",
+        Reply::Failed { .. } => "a failure",
+        Reply::ExecStarted { .. } | Reply::ExecFailed { .. } | Reply::ExecEnded(_) => {
+            "something about a program"
+        }
+    };
+    GuestError::Connection(io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the agent answered {name}, which was not asked"),
+    ))
+}
+
+fn timed_out(doing: &'static str, deadline: Duration) -> GuestError {
+    GuestError::TimedOut { doing, deadline }
+}

@@ -1,1 +1,59 @@
-//! (being written)
+//! The hook host: runs plugins, which are WebAssembly components, within what they are granted.
+//!
+//! The only module that imports wasmtime. It knows neither the VM service nor the configuration's file:
+//! it is handed folders, grants and inputs, and hands back a plan that nobody has carried out yet.
+//!
+//! ```text
+//! plugin folders ─▶ files ─▶ manifest, needs ─▶ plugin (compiler, cache) ─▶ order
+//!                                                                            │
+//! inputs ─▶ run: state (limits) + handles (rights, sources, staging)  ◀──────┘
+//!                     │ one plan per plugin, dropped on any failure
+//!                     ▼
+//!                   merge ─▶ WorkDiskPlan
+//! ```
+//!
+//! Rules that hold here:
+//! - A plugin in the standard folder has what its manifest asks for. A plugin in the user's folder has
+//!   what the configuration grants to exactly its component. Without a grant it does not run, is not
+//!   even compiled, and, unless its manifest says `failure = "optional"`, no VM starts: leaving out in
+//!   silence what somebody put in would be worse. The same holds for a broken plugin. Either is switched
+//!   off by name (`disabled`) or by removing its folder.
+//! - Everything a plugin may use up is in [`limits`].
+//! - Authority is in the Rust values behind the handles, below every version of the contract.
+
+mod bindings;
+mod cache;
+pub mod compiler;
+mod engine;
+mod error;
+mod files;
+mod handles;
+mod host;
+pub mod limits;
+mod log;
+mod manifest;
+mod merge;
+mod needs;
+mod occupied;
+mod order;
+mod paths;
+mod plugin;
+mod refusal;
+mod run;
+mod source;
+mod staging;
+mod state;
+#[cfg(test)]
+mod tests_host;
+#[cfg(test)]
+mod tests_limits;
+#[cfg(test)]
+mod tests_standard;
+#[cfg(test)]
+mod tests_support;
+
+pub use error::{BoxError, Failure, HookError, PREPARE_WORK_DISK, Problem};
+pub use host::{GitValues, HookHost, HookInputs, HookOutcome, HookRun, HookSettings};
+pub use log::{LogLevel, LogLine};
+pub use needs::Grant;
+pub use source::{HostFilesSource, HostPath, VirtualFile};

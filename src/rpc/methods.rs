@@ -32,7 +32,7 @@ pub trait Daemon: Send + Sync {
     /// All kernels.
     fn kernels(&self) -> Result<Vec<rpc::Kernel>, Report>;
     /// All hooks.
-    fn hooks(&self) -> Vec<rpc::Hook>;
+    fn hooks(&self) -> BoxFuture<'_, Result<Vec<rpc::Hook>, Report>>;
     /// Checks of the host.
     fn doctor(&self) -> BoxFuture<'_, Vec<rpc::Check>>;
     /// The configuration in force.
@@ -163,7 +163,7 @@ fn daemon(module: &mut RpcModule<Context>) {
         context.services.daemon.kernels()
     });
     add::<rpc::HookList, _, _>(module, |context, _, _| async move {
-        Ok(context.services.daemon.hooks())
+        context.services.daemon.hooks().await
     });
     add::<rpc::DoctorRun, _, _>(module, |context, _, _| async move {
         Ok(context.services.daemon.doctor().await)

@@ -4,6 +4,7 @@
 //! - `server`: jsonrpsee over the Unix socket, and byte streams beside it
 //! - `methods`: every method, tied to the daemon's services
 
+pub mod client;
 #[cfg(feature = "daemon")]
 mod methods;
 #[cfg(feature = "daemon")]

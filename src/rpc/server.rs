@@ -18,7 +18,8 @@ use jsonrpsee::server::{
 use tokio::net::{UnixListener, UnixStream};
 use tower::Service as _;
 
-use super::methods::{self, Services};
+use super::methods;
+pub use super::methods::{Daemon, Services};
 use super::streams::{self, Request, Tickets};
 use crate::process::ShortFolder;
 use crate::report::{Explain, Kind};

@@ -128,7 +128,13 @@ pub trait Networks: Send + Sync {
     /// Makes the network of one boot.
     async fn start(&self, vm: &VmId, folder: &Path, ledger: &dyn Ledger) -> PortResult<Attachment>;
     /// Takes up the network of a machine that was started by an earlier daemon.
-    async fn adopt(&self, vm: &VmId, folder: &Path, keeper: ProcessId) -> PortResult<()>;
+    async fn adopt(
+        &self,
+        vm: &VmId,
+        folder: &Path,
+        keeper: ProcessId,
+        uplink: ProcessId,
+    ) -> PortResult<()>;
 }
 
 /// Disk files.
@@ -179,22 +185,16 @@ pub trait Guest: Send + Sync {
     async fn exec(&self, exec: &Exec) -> PortResult<Box<dyn ByteStream>>;
     /// Asks it to power off.
     async fn power_off(&self) -> PortResult<()>;
-    /// A folder to be made below the home from a tar stream.
-    async fn receive_tree(&self, path: &str) -> PortResult<Box<dyn TreeReceiver>>;
+    /// Makes a folder below the home from the tar stream that `write` writes, on a blocking thread.
+    async fn receive_tree(&self, path: &str, write: TreeWrite) -> PortResult<()>;
 }
+
+/// Writes a tar stream.
+pub type TreeWrite = Box<dyn FnOnce(&mut dyn std::io::Write) -> PortResult<()> + Send>;
 
 /// A stream of bytes in both directions.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
-
-/// Takes a tar stream into a guest.
-#[async_trait]
-pub trait TreeReceiver: Send {
-    /// A writer for a blocking thread.
-    fn writer(&mut self) -> PortResult<Box<dyn std::io::Write + Send>>;
-    /// Waits until the folder is there. Called after the writer was dropped.
-    async fn finish(self: Box<Self>) -> PortResult<()>;
-}
 
 /// Makes the connection to a guest.
 pub trait Guests: Send + Sync {

@@ -77,17 +77,16 @@ impl VmService {
     }
 
     async fn take_up_network(&self, record: &VmRecord) -> PortResult<()> {
-        let resources = self.shared.ports.rows.resources(&record.id).await?;
-        let keeper = resources.into_iter().find(|(kind, _)| *kind == ResourceKind::NetworkKeeper);
-        match keeper {
+        let rows = self.shared.ports.rows.resources(&record.id).await?;
+        let find =
+            |kind| rows.iter().find(|(row, _)| *row == kind).and_then(|(_, process)| *process);
+        let keeper = find(ResourceKind::NetworkKeeper);
+        match keeper.zip(find(ResourceKind::Uplink)) {
+            Some((keeper, uplink)) => {
+                let folder = self.folder(&record.id);
+                self.shared.ports.networks.adopt(&record.id, &folder, keeper, uplink).await
+            }
             None => Ok(()),
-            Some((_, Some(keeper))) => {
-                let networks = &self.shared.ports.networks;
-                networks.adopt(&record.id, &self.folder(&record.id), keeper).await
-            }
-            Some((_, None)) => {
-                Err(Report::new(Kind::Failed, "the network's keeper has a row but no identity"))
-            }
         }
     }
 

@@ -90,10 +90,14 @@ mod tests {
             user: 0,
         };
         assert_eq!(verdicts.find(&here), None);
-        let verdict = Verdict { circumstances: here.clone(), accel: Accel::Tcg, why: "x".to_owned() };
+        let verdict =
+            Verdict { circumstances: here.clone(), accel: Accel::Tcg, why: "x".to_owned() };
         verdicts.keep(&verdict).expect("kept");
         assert_eq!(verdicts.find(&here), Some(verdict));
-        assert_eq!(verdicts.find(&Circumstances { host_boot: "c".to_owned(), ..here.clone() }), None);
+        assert_eq!(
+            verdicts.find(&Circumstances { host_boot: "c".to_owned(), ..here.clone() }),
+            None
+        );
         std::fs::write(folder.path().join("deep/verdict.json"), "{").expect("spoilt");
         assert_eq!(verdicts.find(&here), None);
     }

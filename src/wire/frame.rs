@@ -101,10 +101,17 @@ impl Encoder<Frame> for FrameCodec {
 
     fn encode(&mut self, frame: Frame, buffer: &mut BytesMut) -> io::Result<()> {
         let (kind, payload) = frame.parts();
-        let mut body = BytesMut::with_capacity(payload.len() + 1);
-        body.put_u8(kind);
-        body.put(payload);
-        self.0.encode(body.freeze(), buffer)
+        // Written by hand, because the length-delimited encoder would need kind and payload in one
+        // piece: a copy of every byte that goes through a guest.
+        let length = u32::try_from(payload.len() + 1).map_err(io::Error::other)?;
+        if payload.len() > MAX_PAYLOAD {
+            return Err(invalid(format!("a frame of {length} bytes is too long")));
+        }
+        buffer.reserve(payload.len() + 5);
+        buffer.put_u32(length);
+        buffer.put_u8(kind);
+        buffer.put(payload);
+        Ok(())
     }
 }
 

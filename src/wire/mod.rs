@@ -2,10 +2,12 @@
 //!
 //! This module knows neither the daemon nor the guest agent; both, and clients, depend on it.
 //!
+//! - [`boot`]: what a guest finds in its initramfs
 //! - [`guest`]: messages between host and guest agent, and [`frame`], the frames that carry them
 //! - [`proof`]: how host and agent prove themselves to each other
 //! - [`rpc`]: methods, parameters and results of the daemon's JSON-RPC
 
+pub mod boot;
 #[cfg(feature = "guest-protocol")]
 pub mod frame;
 pub mod guest;

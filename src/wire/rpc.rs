@@ -287,6 +287,9 @@ pub struct HookPlan {
     pub steps: Vec<HookStep>,
     /// Lines it logged (warnings for the user).
     pub log: Vec<String>,
+    /// Microseconds it took.
+    #[serde(default)]
+    pub wall_us: u64,
 }
 
 /// One step of a hook's plan, for people.

@@ -1,1 +1,107 @@
-//! (being written)
+//! The workspace service: a repository of the host on its way into a guest.
+//!
+//! ```text
+//!  inspect ───────────► Inspection ──── pack ────► Package ──── write_tar ────► sink
+//!  before anything      what would go in           .git of the guest's          files as they are
+//!  is created           (also for --dry-run)       checkout, in a scratch       now, then .git
+//!                                                  folder; while the guest
+//!                                                  boots
+//! ```
+//!
+//! Three rules hold everywhere in here:
+//!
+//! 1. **The source repository is never written.** Git is asked only questions that write nothing, and
+//!    everything that makes something runs in a scratch folder of the daemon.
+//! 2. **Nothing in the source repository runs.** No command that is run on it hooks, filters, diffs,
+//!    connects or fetches; its objects are read by a repository of our own with a configuration of our
+//!    own, so that its configuration cannot say anything about how they are read.
+//! 3. **Nothing outside the working tree goes in.** Files are opened below a descriptor of its root,
+//!    through no symlink; the guest's git configuration is written fresh, entry by entry.
+//!
+//! It must not know VMs, guests, the store or hooks: it gets a path and gives a tar stream.
+
+mod configuration;
+mod error;
+mod git;
+mod inspection;
+mod listing;
+mod metadata;
+mod origin;
+mod package;
+mod repository;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use error::WorkspaceError;
+pub use inspection::{Inspection, Untracked};
+pub use package::{Package, PackageSummary};
+
+/// How many commits of history go in when nobody says otherwise: enough for `log`, `blame` of recent
+/// work and a merge base, little enough for a second.
+pub const DEFAULT_DEPTH: u32 = 50;
+
+/// Scratch folders have this prefix, so that leftovers of a killed daemon are known.
+const SCRATCH_PREFIX: &str = "pack-";
+
+/// What the service is told at start.
+#[derive(Debug, Clone)]
+pub struct WorkspaceSettings {
+    /// A folder that belongs to this service of this daemon alone. It may lie on another file system
+    /// than the repositories.
+    pub scratch: PathBuf,
+    /// How many commits of history go in, at least 1.
+    pub depth: u32,
+}
+
+/// The service.
+#[derive(Debug)]
+pub struct Workspaces {
+    settings: WorkspaceSettings,
+}
+
+impl Workspaces {
+    /// Makes the scratch folder and removes what a killed daemon left in it.
+    ///
+    /// # Errors
+    /// When the scratch folder cannot be made or read.
+    pub fn new(settings: WorkspaceSettings) -> Result<Self, WorkspaceError> {
+        let scratch = |source| WorkspaceError::Scratch { path: settings.scratch.clone(), source };
+        fs::create_dir_all(&settings.scratch).map_err(scratch)?;
+        for entry in fs::read_dir(&settings.scratch).map_err(scratch)? {
+            let entry = entry.map_err(scratch)?;
+            if entry.file_name().as_encoded_bytes().starts_with(SCRATCH_PREFIX.as_bytes()) {
+                fs::remove_dir_all(entry.path()).map_err(scratch)?;
+            }
+        }
+        Ok(Self { settings })
+    }
+
+    /// Finds the repository that `path` lies in and says what would go into a guest. Writes nothing
+    /// anywhere.
+    ///
+    /// # Errors
+    /// When there is no such path or no repository with a working tree, when git refuses it, or when it
+    /// cannot be read.
+    pub async fn inspect(
+        &self,
+        path: &Path,
+        untracked: Untracked,
+    ) -> Result<Inspection, WorkspaceError> {
+        inspection::inspect(path, untracked).await
+    }
+
+    /// Makes the guest's git metadata. The list of files is the inspection's; their contents are read
+    /// when the tar is written.
+    ///
+    /// # Errors
+    /// When git cannot read the repository's history or the scratch folder cannot be written.
+    pub async fn pack(&self, inspection: &Inspection) -> Result<Package, WorkspaceError> {
+        let made = metadata::make(&self.settings, inspection).await?;
+        Ok(Package::new(inspection, made))
+    }
+}

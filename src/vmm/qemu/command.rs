@@ -105,9 +105,19 @@ pub(super) fn hardened(accel: Accel) -> Vec<OsString> {
         Accel::Tcg => "max",
     };
     [
-        "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-sandbox",
-        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "-machine",
-        "microvm,pic=off,pit=off,rtc=on,isa-serial=on", "-accel", &accel_argument, "-cpu", cpu,
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-machine",
+        "microvm,pic=off,pit=off,rtc=on,isa-serial=on",
+        "-accel",
+        &accel_argument,
+        "-cpu",
+        cpu,
     ]
     .map(OsString::from)
     .to_vec()
@@ -120,7 +130,8 @@ fn disk(arguments: &mut Vec<OsString>, file: &Path, serial: &str, options: &str)
     // A comma in a path would begin another option; doubled, it is a comma.
     let path = file.as_os_str().to_string_lossy().replace(',', ",,");
     arguments.push("-drive".into());
-    arguments.push(format!("file={path},format=raw,if=none,id={serial},werror=stop,{options}").into());
+    arguments
+        .push(format!("file={path},format=raw,if=none,id={serial},werror=stop,{options}").into());
     arguments.push("-device".into());
     arguments.push(format!("virtio-blk-device,drive={serial},serial={serial}").into());
 }
@@ -129,7 +140,11 @@ fn disk(arguments: &mut Vec<OsString>, file: &Path, serial: &str, options: &str)
 mod tests {
     use super::*;
 
-    fn machine_arguments(vsock: &VsockDevice, network: Option<&Network>, image: &str) -> Vec<String> {
+    fn machine_arguments(
+        vsock: &VsockDevice,
+        network: Option<&Network>,
+        image: &str,
+    ) -> Vec<String> {
         let vm = "0123456789ab".parse().expect("valid");
         let machine = Machine {
             vm: &vm,

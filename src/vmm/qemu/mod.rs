@@ -126,7 +126,7 @@ impl Qemu {
     ) -> Result<StartedMachine, VmmError> {
         remove_old_files(&spec.folder)?;
         write_initrd(&spec).await?;
-                let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
+        let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
         let machine = Machine {
             vm: &spec.vm,
             kernel: &spec.kernel,

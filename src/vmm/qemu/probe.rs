@@ -35,9 +35,7 @@ pub(super) async fn choose(
     }
     let verdict = verdict(qemu, kernel, base, digest).await?;
     match (qemu.settings.accel, verdict.accel) {
-        (AccelChoice::Kvm, Accel::Tcg) => {
-            Err(VmmError::Accel { wanted: "kvm", why: verdict.why })
-        }
+        (AccelChoice::Kvm, Accel::Tcg) => Err(VmmError::Accel { wanted: "kvm", why: verdict.why }),
         (AccelChoice::Auto | AccelChoice::Kvm | AccelChoice::Tcg, accel) => Ok(accel),
     }
 }
@@ -121,7 +119,10 @@ async fn probe_kvm(
         Err(error @ (ToolError::Failed { .. } | ToolError::TooMuchOutput { .. })) => {
             let said = escape_control(&error.to_string());
             let first = said.lines().next().unwrap_or_default().chars().take(300);
-            Err(format!("{KVM} opens, but the monitor fails with it: {}", first.collect::<String>()))
+            Err(format!(
+                "{KVM} opens, but the monitor fails with it: {}",
+                first.collect::<String>()
+            ))
         }
         Err(error @ ToolError::Start { .. }) => {
             return Err(VmmError::Version { program: qemu.settings.qemu.clone(), source: error });

@@ -1,0 +1,59 @@
+# Common ground of the scripts: talking to the reader, paths, root, publishing. Sourced, never run.
+# shellcheck shell=bash
+
+set -Eeuo pipefail
+umask 022
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+COVE_CACHE=${COVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cove}
+export COVE_CACHE
+# mke2fs and friends live in sbin, which an ordinary user of Debian does not have in PATH.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+trap 'printf "\n%s: line %s failed: %s\n" "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
+
+# A heading: what comes next.
+step() { printf '\n==> %s\n' "$*"; }
+# A line about it.
+say() { printf '    %s\n' "$*"; }
+# The end, with a sentence and, from the second argument on, what to do about it.
+die() {
+    local line
+    printf '\nerror: %s\n' "$1" >&2
+    shift
+    for line in "$@"; do printf '       %s\n' "$line" >&2; done
+    trap - ERR
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs a command with root's rights, and says so when they have to be borrowed.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif have sudo; then
+        say "with sudo: $*"
+        sudo -- "$@"
+    else
+        die "this step needs root, and there is no sudo: $*" \
+            "Run scripts/setup.sh once as root, or install sudo and allow it for $(id -un)."
+    fi
+}
+
+# The sha256 of a file, or of stdin.
+digest_of() { sha256sum "$@" | cut -d' ' -f1; }
+
+now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
+
+# Moves a finished folder to its place in one step. One that is there is older and makes way: what
+# others have linked from it stays theirs.
+publish() {
+    local made=$1 place=$2
+    mkdir -p "$(dirname "$place")"
+    if [ -e "$place" ]; then mv -T "$place" "$made.old"; fi
+    mv -T "$made" "$place"
+}
+
+# A value of one of our own manifests (flat JSON, one key per line).
+field() { sed -n "s/^ *\"$2\": *\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$1"; }

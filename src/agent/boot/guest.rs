@@ -1,0 +1,164 @@
+//! The agent beside PID 1: the vsock listener, and what only a real guest can do.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::Semaphore;
+use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
+
+use super::super::beneath::Beneath;
+use super::super::exec::login::Login;
+use super::super::failure::{During, Failure};
+use super::super::server::{Machine, Server};
+use super::super::{identity, network};
+use super::power;
+use super::supervisor::{HAND_OVER, POWER_OFF};
+use crate::task::Tasks;
+use crate::wire::boot::BootFile;
+use crate::wire::guest::{PORT, Setup};
+use crate::wire::proof::BootKey;
+
+/// How many connections are served at once: programs that run at once, with room to spare. More are
+/// closed at once.
+const MAX_CONNECTIONS: usize = 256;
+
+/// How long the image's own init may take to shut down before the power goes anyway.
+const INIT_SHUTDOWN: Duration = Duration::from_secs(8);
+
+/// The signal that asks systemd to power off, counted from SIGRTMIN (systemd(1)).
+const SYSTEMD_POWER_OFF: i32 = 4;
+
+/// Serves the host until the power goes.
+///
+/// # Errors
+/// When there is no vsock device, or no runtime.
+pub(super) fn run(
+    boot: &BootFile,
+    supervisor: UnixStream,
+) -> Result<std::convert::Infallible, Failure> {
+    let key =
+        BootKey::from_hex(&boot.key).ok_or("the key is malformed").during("read the boot file")?;
+    let runtime = Builder::new_current_thread().enable_all().build().during("start the runtime")?;
+    let tasks = Tasks::default();
+    let guest = Guest { supervisor: Mutex::new(Some(supervisor)), tasks: tasks.clone() };
+    let server = Arc::new(Server::new(key, boot.boot_id.clone(), guest));
+    runtime.block_on(listen(&tasks, &server))
+}
+
+async fn listen(
+    tasks: &Tasks,
+    server: &Arc<Server<Guest>>,
+) -> Result<std::convert::Infallible, Failure> {
+    let step = "listen on vsock";
+    let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, PORT)).during(step)?;
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let (stream, peer) = listener.accept().await.during(step)?;
+        // Other guests, and this guest's own programs over the loopback transport, have no business
+        // here.
+        if peer.cid() != VMADDR_CID_HOST {
+            continue;
+        }
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            continue;
+        };
+        let server = server.clone();
+        tasks.spawn("connection", async move {
+            // A peer that breaks the protocol or goes away has nobody to be told.
+            server.serve(stream).await.ok();
+            drop(place);
+        });
+    }
+}
+
+/// The real guest.
+struct Guest {
+    /// The way to PID 1; `None` once the image's own init is there instead.
+    supervisor: Mutex<Option<UnixStream>>,
+    tasks: Tasks,
+}
+
+impl Guest {
+    fn hand_over_to_init(&self) -> std::io::Result<()> {
+        let mut way = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(supervisor) = way.as_mut() else {
+            return Ok(());
+        };
+        supervisor.write_all(&[HAND_OVER])?;
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        loop {
+            match supervisor.read(&mut byte)? {
+                0 => {
+                    *way = None;
+                    return Ok(());
+                }
+                _ if byte[0] == b'\n' && answer.is_empty() => return Ok(()),
+                _ if byte[0] == b'\n' => {
+                    return Err(std::io::Error::other(
+                        String::from_utf8_lossy(&answer).into_owned(),
+                    ));
+                }
+                _ => answer.push(byte[0]),
+            }
+        }
+    }
+}
+
+impl Machine for Guest {
+    fn identify(&self, setup: &Setup) -> Result<(), Failure> {
+        identity::kernel(setup)?;
+        let root = Beneath::open(Path::new("/")).during("open the root")?;
+        identity::files(&root, setup)?;
+        Handle::current().block_on(network::configure(&self.tasks, setup.network.as_ref()))
+    }
+
+    fn hand_over(&self) -> Result<(), Failure> {
+        self.hand_over_to_init().during("start the image's init")
+    }
+
+    fn login(&self) -> Login {
+        Login::of(Path::new("/"))
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn sync(&self) {
+        nix::unistd::sync();
+    }
+
+    fn power_off(&self) {
+        let mut way = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(supervisor) = way.as_mut() {
+            if supervisor.write_all(&[POWER_OFF]).is_ok() {
+                return;
+            }
+        } else if ask_systemd() {
+            std::thread::sleep(INIT_SHUTDOWN);
+        }
+        power::off_now()
+    }
+}
+
+/// Asks the image's systemd to power off. Other inits have no common way to be asked.
+fn ask_systemd() -> bool {
+    let number = nix::libc::SIGRTMIN() + SYSTEMD_POWER_OFF;
+    Path::new("/run/systemd/system").exists() && signal_init(number).is_ok()
+}
+
+#[expect(unsafe_code, reason = "the library has no real-time signals")]
+fn signal_init(number: i32) -> std::io::Result<()> {
+    // SAFETY: it only sends a signal.
+    match unsafe { nix::libc::kill(1, number) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,336 @@
+//! Serving the host's connections, one request each.
+//!
+//! ```text
+//!        Setup done
+//!  New ─────────────▶ Ready      New: only Health and Setup are served
+//!   ▲ │
+//!   │ ▼ Setup begins
+//!  Busy (a second Setup is refused; a failed one leads back to New)
+//! ```
+//!
+//! Knows nothing of vsock, mounts or PID 1: connections are any stream with a descriptor, and what the
+//! machine itself must do is behind [`Machine`].
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::sync::mpsc;
+use tokio_util::codec::Framed;
+
+use super::exec::{self, login::Login};
+use super::failure::{During, Failure};
+use super::handshake::{self, next};
+use super::{console, plan, tree};
+use crate::id::BootId;
+use crate::wire::frame::{Frame, FrameCodec};
+use crate::wire::guest::{Exec, ExecFailure, Health, PlanStep, ReceiveTree, Reply, Request, Setup};
+use crate::wire::proof::BootKey;
+
+/// How long the host may pause in the middle of a plan or a tree: it reads its own disk meanwhile.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a connection is kept for the host to take the last reply. Closing at once would throw
+/// away what the host has not read, when bytes of the host are still on their way.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// How long the host may take to read the reply to a power-off before the power goes.
+const POWER_OFF_FAREWELL: Duration = Duration::from_millis(500);
+
+/// What not every place the agent runs in can do: identity, the hand-over to the image's init, power.
+pub trait Machine: Send + Sync + 'static {
+    /// Gives the guest its identity. Blocks.
+    ///
+    /// # Errors
+    /// Names what could not be done.
+    fn identify(&self, setup: &Setup) -> Result<(), Failure>;
+
+    /// Hands over to the image's own init, where there is one. Blocks.
+    ///
+    /// # Errors
+    /// When it is there but does not start.
+    fn hand_over(&self) -> Result<(), Failure>;
+
+    /// The login user.
+    fn login(&self) -> Login;
+
+    /// Milliseconds since the kernel started.
+    fn uptime_ms(&self) -> u64;
+
+    /// Syncs the disks. Blocks.
+    fn sync(&self);
+
+    /// Ends the machine. Blocks.
+    fn power_off(&self);
+}
+
+/// A connection: a stream whose descriptor tells when the other end is closed.
+pub trait Connection: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static> Connection for T {}
+
+type Frames<S> = Framed<S, FrameCodec>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    New,
+    Busy,
+    Ready,
+}
+
+/// The agent of one boot.
+#[derive(Debug)]
+pub struct Server<M> {
+    key: BootKey,
+    boot_id: BootId,
+    machine: Arc<M>,
+    state: Mutex<State>,
+}
+
+impl<M: Machine> Server<M> {
+    /// An agent that has not been set up.
+    pub fn new(key: BootKey, boot_id: BootId, machine: M) -> Self {
+        Self { key, boot_id, machine: Arc::new(machine), state: Mutex::new(State::New) }
+    }
+
+    /// Serves one connection.
+    ///
+    /// # Errors
+    /// When the peer cannot prove itself, breaks the protocol or goes away.
+    pub async fn serve(&self, stream: impl Connection) -> io::Result<()> {
+        let gone = Gone::of(&stream)?;
+        let mut frames = Framed::new(stream, FrameCodec::default());
+        let request = handshake::accept(&mut frames, &self.key).await?;
+        let refused = match &request {
+            Request::Health | Request::Setup(_) => None,
+            Request::Exec(_) | Request::ReceiveTree(_) | Request::PowerOff => {
+                self.not_ready(&request)
+            }
+        };
+        let reply = match (refused, request) {
+            (Some(refused), _) => refused,
+            (None, Request::Health) => Reply::Health(Health {
+                boot_id: self.boot_id.clone(),
+                ready: self.state() == State::Ready,
+                uptime_ms: self.machine.uptime_ms(),
+            }),
+            (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
+            (None, Request::Exec(exec)) => return self.exec(&exec, frames, gone).await,
+            (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
+            (None, Request::PowerOff) => return self.power_off(frames).await,
+        };
+        frames.send(Frame::control(&reply)?).await?;
+        farewell(&mut frames, FAREWELL).await;
+        Ok(())
+    }
+
+    fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and returns the old one, if `allowed` says so of it.
+    fn change(&self, allowed: impl Fn(State) -> bool, new: State) -> Result<State, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if allowed(*state) { Ok(std::mem::replace(&mut *state, new)) } else { Err(*state) }
+    }
+
+    fn not_ready(&self, request: &Request) -> Option<Reply> {
+        let message = "the guest has not been set up".to_owned();
+        match (self.state(), request) {
+            (State::Ready, _) => None,
+            (State::New | State::Busy, Request::Exec(_)) => {
+                Some(Reply::ExecFailed { reason: ExecFailure::Other, message })
+            }
+            (State::New | State::Busy, _) => {
+                Some(Reply::Failed { step: "take a request".to_owned(), message })
+            }
+        }
+    }
+
+    async fn set_up<S: Connection>(
+        &self,
+        setup: Setup,
+        frames: &mut Frames<S>,
+    ) -> Result<(), Failure> {
+        if let Err(state) = self.change(|state| state == State::New, State::Busy) {
+            let why = match state {
+                State::Ready => "the guest has been set up already",
+                State::New | State::Busy => "the guest is being set up already",
+            };
+            return Err(Failure::new("set up the guest", why));
+        }
+        let done = self.apply(setup, frames).await;
+        let new = if done.is_ok() { State::Ready } else { State::New };
+        self.change(|_| true, new).ok();
+        if let Err(failure) = &done {
+            console::line(&format!("cove-agent: {failure}: {}", failure.message()));
+        }
+        done
+    }
+
+    async fn apply<S: Connection>(
+        &self,
+        setup: Setup,
+        frames: &mut Frames<S>,
+    ) -> Result<(), Failure> {
+        let steps = setup.steps;
+        let machine = self.machine.clone();
+        blocking("identify the guest", move || machine.identify(&setup)).await?;
+        let home = self.machine.login().home;
+        let (pieces, received) = mpsc::channel(plan::QUEUE);
+        let applied = blocking("apply the work-disk plan", move || {
+            plan::receive(home.as_ref(), steps, received)
+        });
+        both(applied, feed_plan(frames, steps, pieces)).await?;
+        let machine = self.machine.clone();
+        blocking("hand over to the image's init", move || machine.hand_over()).await
+    }
+
+    async fn exec<S: Connection>(
+        &self,
+        exec: &Exec,
+        frames: Frames<S>,
+        gone: Gone,
+    ) -> io::Result<()> {
+        let (mut sink, mut stream) = frames.split();
+        let login = self.machine.login();
+        exec::run(exec, &login, &mut stream, &mut sink, gone.wait()).await?;
+        let mut frames = sink.reunite(stream).map_err(io::Error::other)?;
+        farewell(&mut frames, FAREWELL).await;
+        Ok(())
+    }
+
+    async fn receive_tree<S: Connection>(
+        &self,
+        tree: ReceiveTree,
+        frames: &mut Frames<S>,
+    ) -> Result<(), Failure> {
+        let home = self.machine.login().home;
+        let (pieces, received) = mpsc::channel(tree::QUEUE);
+        let unpacked =
+            blocking("unpack a tree", move || tree::receive(home.as_ref(), &tree.path, received));
+        both(unpacked, feed_tree(frames, pieces)).await
+    }
+
+    async fn power_off<S: Connection>(&self, mut frames: Frames<S>) -> io::Result<()> {
+        let machine = self.machine.clone();
+        tokio::task::spawn_blocking(move || machine.sync()).await?;
+        let told = frames.send(Frame::control(&Reply::Done)?).await;
+        farewell(&mut frames, POWER_OFF_FAREWELL).await;
+        let machine = self.machine.clone();
+        tokio::task::spawn_blocking(move || machine.power_off()).await?;
+        told
+    }
+}
+
+fn reply(done: Result<(), Failure>) -> Reply {
+    match done {
+        Ok(()) => Reply::Done,
+        Err(failure) => Reply::Failed { message: failure.message(), step: failure.step },
+    }
+}
+
+/// Runs what blocks beside the runtime.
+async fn blocking(
+    step: &str,
+    work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
+    tokio::task::spawn_blocking(work).await.during(step)?
+}
+
+/// Waits for the worker, feeding it meanwhile. The worker's failure is the cause; a broken connection
+/// only shows to the worker as a stream that was cut off.
+async fn both(
+    worker: impl Future<Output = Result<(), Failure>>,
+    feed: impl Future<Output = io::Result<()>>,
+) -> Result<(), Failure> {
+    let (worked, fed) = tokio::join!(worker, feed);
+    match (worked, fed) {
+        (Ok(()), _) => Ok(()),
+        (Err(failure), Ok(())) => Err(failure),
+        (Err(failure), Err(broken)) if broken.kind() == io::ErrorKind::BrokenPipe => Err(failure),
+        (Err(failure), Err(broken)) => Err(Failure { step: failure.step, source: broken.into() }),
+    }
+}
+
+/// Hands a plan's frames to the worker; ends early, as a broken pipe, when the worker has failed.
+async fn feed_plan<S: Connection>(
+    frames: &mut Frames<S>,
+    steps: u32,
+    worker: mpsc::Sender<plan::Piece>,
+) -> io::Result<()> {
+    for _ in 0..steps {
+        let step: PlanStep = soon(frames).await?.message()?;
+        let mut content = step.content_size().is_some();
+        give(&worker, plan::Piece::Step(step)).await?;
+        while content {
+            let piece = match soon(frames).await? {
+                Frame::Data(bytes) => plan::Piece::Content(bytes),
+                Frame::DataEnd => plan::Piece::End,
+                other => return Err(unexpected(&other)),
+            };
+            content = !matches!(piece, plan::Piece::End);
+            give(&worker, piece).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn feed_tree<S: Connection>(
+    frames: &mut Frames<S>,
+    worker: mpsc::Sender<tree::Piece>,
+) -> io::Result<()> {
+    loop {
+        match soon(frames).await? {
+            Frame::Data(bytes) => give(&worker, tree::Piece::Data(bytes)).await?,
+            Frame::DataEnd => return give(&worker, tree::Piece::End).await,
+            other => return Err(unexpected(&other)),
+        }
+    }
+}
+
+async fn give<T>(worker: &mpsc::Sender<T>, piece: T) -> io::Result<()> {
+    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+    worker.send(piece).await.map_err(gone)
+}
+
+async fn soon<S: Connection>(frames: &mut Frames<S>) -> io::Result<Frame> {
+    tokio::time::timeout(PAUSE, next(frames)).await?
+}
+
+fn unexpected(frame: &Frame) -> io::Error {
+    let why = format!("a {} frame was not due", frame.name());
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// Waits until the host has closed the connection, and drops what it still sends.
+async fn farewell<S: Connection>(frames: &mut Frames<S>, deadline: Duration) {
+    let closed = async { while let Some(Ok(_)) = frames.next().await {} };
+    tokio::time::timeout(deadline, closed).await.ok();
+}
+
+/// Watches for the end of a connection whose bytes are not being read.
+struct Gone(AsyncFd<std::os::fd::OwnedFd>);
+
+impl Gone {
+    #[expect(unsafe_code, reason = "registering a descriptor promises that it stays open")]
+    fn of(stream: &impl AsFd) -> io::Result<Self> {
+        let descriptor = stream.as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is owned by the value and open as long as it is registered.
+        let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+        Ok(Self(watched?))
+    }
+
+    async fn wait(self) {
+        // Readiness comes again with every arrival, and with the end.
+        while let Ok(mut ready) = self.0.readable().await {
+            if ready.ready().is_read_closed() {
+                return;
+            }
+            ready.clear_ready();
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! One command on many VMs: resolved against one list, run in parallel, reported in the order given.
+//! Those that exist are served even when others do not.
+
+use futures_util::StreamExt;
+use serde::Serialize;
+
+use crate::report::{Kind, Report};
+use crate::rpc::client::Client;
+use crate::wire::rpc::{Page, Vm, VmList};
+
+use super::completion::vm_names;
+use super::connect::connect;
+use super::failure::{self, Failure, Statuses};
+use super::output::Format;
+
+/// How many VMs are served at once; the daemon's lock per VM orders the rest.
+const AT_ONCE: usize = 32;
+
+/// How many pages of a list are fetched before something is wrong with its cursors.
+const MAX_PAGES: usize = 1000;
+
+/// Arguments of a command on many VMs.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The VMs: names, ids, or beginnings of ids
+    #[arg(required = true, value_name = "VM", add = vm_names())]
+    vms: Vec<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Arguments {
+    /// Does `act` on every VM, prints the results in the order given, and returns the exit status of
+    /// the first failure.
+    pub(super) async fn each<T: Serialize>(
+        self,
+        act: impl AsyncFn(&Client, &Vm) -> Result<T, Report>,
+        shown: impl Fn(&T) -> String,
+    ) -> Result<u8, Failure> {
+        let client = connect().await?;
+        let known = all(&client).await?;
+        let outcomes = futures_util::stream::iter(resolve_all(&self.vms, &known))
+            .map(async |vm| act(&client, vm?).await)
+            .buffered(AT_ONCE)
+            .collect::<Vec<_>>()
+            .await;
+        let (mut done, mut status) = (Vec::new(), 0);
+        for outcome in outcomes {
+            match outcome {
+                Ok(result) => done.push(result),
+                Err(report) => {
+                    let failed = failure::show(&report, Statuses::OfKind);
+                    status = if status == 0 { failed } else { status };
+                }
+            }
+        }
+        self.format.print(&done, |done| done.iter().map(shown).collect::<Vec<_>>().join("\n"))?;
+        Ok(status)
+    }
+}
+
+/// All VMs, page by page.
+pub(super) async fn all(client: &Client) -> Result<Vec<Vm>, Report> {
+    let (mut vms, mut cursor) = (Vec::new(), None);
+    for _ in 0..MAX_PAGES {
+        let page = client.call::<VmList>(Page { limit: None, cursor }).await?;
+        vms.extend(page.vms);
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(vms);
+        }
+    }
+    Err(Report::new(Kind::Failed, "the daemon's list of VMs has no end"))
+}
+
+/// Every reference as its VM; a VM that is named twice counts once.
+pub(super) fn resolve_all<'a>(
+    references: &[String],
+    known: &'a [Vm],
+) -> Vec<Result<&'a Vm, Report>> {
+    let mut seen = std::collections::HashSet::new();
+    let resolved = references.iter().map(|reference| resolve(reference, known));
+    resolved.filter(|vm| vm.as_ref().map_or(true, |vm| seen.insert(vm.id.clone()))).collect()
+}
+
+fn resolve<'a>(reference: &str, known: &'a [Vm]) -> Result<&'a Vm, Report> {
+    let exact = |vm: &&Vm| vm.name.as_str() == reference || vm.id.as_str() == reference;
+    if let Some(vm) = known.iter().find(exact) {
+        return Ok(vm);
+    }
+    let begins = |vm: &&Vm| !reference.is_empty() && vm.id.as_str().starts_with(reference);
+    let candidates: Vec<&Vm> = known.iter().filter(begins).collect();
+    match candidates.as_slice() {
+        [] => Err(Report::new(Kind::NotFound, format!("there is no VM `{reference}`"))
+            .with_hint("`cove list` shows all VMs")),
+        [vm] => Ok(vm),
+        several => {
+            let several = several.iter().map(|vm| format!("{} ({})", vm.id, vm.name));
+            let several = several.collect::<Vec<_>>().join(", ");
+            let message = format!("`{reference}` is the beginning of several ids: {several}");
+            Err(Report::new(Kind::Invalid, message).with_hint("write more of the id, or the name"))
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! How a command reaches the daemon, and starts it when it does not run.
+//!
+//! ```text
+//!  connect ──▶ somebody answers ─────────────────────────────▶ client
+//!     │ nobody listens
+//!     ▼
+//!  coved --ready-fd 3 ──▶ `1`: it listens ──▶ connect ───────▶ client
+//!                    └──▶ a report, or nothing: it failed ──▶ connect once more, because another
+//!                         client's daemon may have been first; else the report, or its stderr
+//! ```
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::{ClientEnvironment, Paths, daemon_environment};
+use crate::process::{Servant, ServantOutput};
+use crate::report::{Kind, Report};
+use crate::rpc::client::{Client, ClientError};
+use crate::wire::rpc::ClientContext;
+
+/// How long a daemon may take from its start until it listens: it opens its database, runs migrations
+/// recovers, and compiles hooks it has not seen before.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long another client's daemon may take until it listens, when ours found it to be there first.
+const OTHERS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The time between two attempts to connect while another client starts the daemon: nothing tells us
+/// of that daemon's start.
+const RETRY_INTERVAL: Duration = Duration::from_millis(25);
+
+/// The number under which the daemon knows the pipe that it reports its readiness on.
+const READY_DESCRIPTOR: i32 = 3;
+
+/// The longest report of a daemon that cannot start, in bytes.
+const MAX_START_REPORT: u64 = 64 * 1024;
+
+/// How many of the last lines on the daemon's stderr are shown when it gave no report.
+const SHOWN_LINES: usize = 10;
+
+/// The paths of the daemon.
+pub(super) fn paths() -> Result<Paths, Report> {
+    Paths::from_environment().map_err(|error| Report::of(&error))
+}
+
+/// What this client's environment offers to hooks.
+pub(super) fn client_context() -> ClientContext {
+    ClientContext { ssh_auth_sock: ClientEnvironment::read().ssh_auth_sock }
+}
+
+/// A connection to the daemon, which is started when it does not run.
+pub(super) async fn connect() -> Result<Client, Report> {
+    let paths = paths()?;
+    match Client::connect(&paths.socket).await {
+        Ok(client) => return Ok(client),
+        Err(error) if error.nobody_listens() => {}
+        Err(error) => return Err(Report::of(&error)),
+    }
+    let failure = start(&paths).await.err();
+    let patience = match failure {
+        None => Duration::ZERO,
+        Some(_) => OTHERS_DEADLINE,
+    };
+    connect_within(&paths.socket, patience)
+        .await
+        .map_err(|error| failure.unwrap_or_else(|| Report::of(&error)))
+}
+
+/// A connection to the daemon if it runs; `None` when nobody listens.
+pub(super) async fn connect_if_running() -> Result<Option<Client>, Report> {
+    match Client::connect(&paths()?.socket).await {
+        Ok(client) => Ok(Some(client)),
+        Err(error) if error.nobody_listens() => Ok(None),
+        Err(error) => Err(Report::of(&error)),
+    }
+}
+
+async fn connect_within(socket: &Path, patience: Duration) -> Result<Client, ClientError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match Client::connect(socket).await {
+            Err(error) if error.nobody_listens() && Instant::now() < deadline => {
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+            settled => return settled,
+        }
+    }
+}
+
+/// Starts the daemon and waits until it listens.
+async fn start(paths: &Paths) -> Result<(), Report> {
+    let program = paths.programs.join("coved");
+    let (mut ready, theirs) =
+        std::io::pipe().map_err(|error| cannot_start(&program).with_cause(&error))?;
+    let servant = Servant {
+        program: program.clone(),
+        args: vec!["--ready-fd".into(), READY_DESCRIPTOR.to_string().into()],
+        folder: PathBuf::from("/"),
+        env: daemon_environment(),
+        descriptors: vec![(theirs.into(), READY_DESCRIPTOR)],
+    };
+    let (process, output) = servant.spawn().map_err(|error| {
+        cannot_start(&program)
+            .with_cause(&error)
+            .with_hint("`coved` is looked for beside `cove`: is it installed there?")
+    })?;
+    let word = tokio::task::spawn_blocking(move || {
+        let mut word = Vec::new();
+        let read = (&mut ready).take(1).read_to_end(&mut word);
+        if word != b"1" {
+            ready.take(MAX_START_REPORT).read_to_end(&mut word)?;
+        }
+        read.map(|_| word)
+    });
+    let Ok(word) = tokio::time::timeout(START_DEADLINE, word).await else {
+        return Err(Report::new(
+            Kind::TimedOut,
+            format!("`coved` did not listen within {} s", START_DEADLINE.as_secs()),
+        )
+        .with_hint(format!(
+            "it is process {}; see its log at `{}`",
+            process.id().pid,
+            paths.log.display()
+        )));
+    };
+    let word = word.map_err(std::io::Error::other).and_then(|word| word);
+    match word {
+        Ok(word) if word == b"1" => Ok(()),
+        Ok(word) => Err(start_failure(&program, &word, &output)),
+        Err(error) => Err(cannot_start(&program).with_cause(&error)),
+    }
+}
+
+/// Why the daemon ended before it listened: its own report, or else the end of what it printed.
+fn start_failure(program: &Path, word: &[u8], output: &ServantOutput) -> Report {
+    if let Ok(report) = serde_json::from_slice::<Report>(word) {
+        return report;
+    }
+    let mut report = cannot_start(program);
+    let text = output.text();
+    let lines: Vec<&str> = text.lines().collect();
+    let last = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+    report.cause.push(match last {
+        [] => "it ended without a word".to_owned(),
+        last => last.join("\n"),
+    });
+    report
+}
+
+fn cannot_start(program: &Path) -> Report {
+    let message = format!("cannot start the daemon `{}`", program.display());
+    Report::new(Kind::Unreachable, message)
+}

@@ -1,0 +1,137 @@
+//! `cove logs`: the console of a VM, which is text of a guest: escaped unless `--raw`.
+
+use std::time::Duration;
+
+use crate::report::{Kind, escape_control};
+use crate::wire::rpc::{LogQuery, Logs, VmLogs, VmRef, VmShow, VmState};
+
+use super::completion::vm_names;
+use super::connect::connect;
+use super::failure::Failure;
+use super::output::{Format, print, say};
+
+/// How often a followed console is asked for more.
+const INTERVAL: Duration = Duration::from_millis(300);
+
+/// Arguments of `cove logs`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The VM: its name, its id, or the beginning of its id
+    #[arg(add = vm_names())]
+    vm: String,
+    /// Go on until the VM stops
+    #[arg(short, long, conflicts_with = "json")]
+    follow: bool,
+    /// Print what the guest wrote as it is, control characters included
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<u8, Failure> {
+        let client = connect().await?;
+        let vm = client.call::<VmShow>(VmRef { vm: self.vm }).await?;
+        let mut query = LogQuery { vm: vm.id.to_string(), from: None };
+        let mut logs = client.call::<VmLogs>(query.clone()).await?;
+        if self.format.json {
+            self.format.print(&logs, |_| String::new())?;
+            return Ok(0);
+        }
+        let mut text = if self.raw { Text::Raw } else { Text::escaped() };
+        loop {
+            if logs.lost > 0 {
+                say(&format!("note: {} bytes before this are no longer kept", logs.lost));
+            }
+            text.print(&logs)?;
+            if !self.follow {
+                break;
+            }
+            if logs.text.is_empty() {
+                match client.call::<VmShow>(VmRef { vm: query.vm.clone() }).await {
+                    Ok(vm) if is_over(vm.state) => break,
+                    Ok(_) => tokio::time::sleep(INTERVAL).await,
+                    Err(report) if report.kind == Kind::NotFound => break,
+                    Err(report) => return Err(report.into()),
+                }
+            }
+            query.from = Some(logs.next);
+            logs = match client.call::<VmLogs>(query.clone()).await {
+                Err(report) if report.kind == Kind::NotFound => break,
+                answer => answer?,
+            };
+        }
+        text.end()?;
+        Ok(0)
+    }
+}
+
+/// Whether nothing will write to the console of a VM in this state.
+fn is_over(state: VmState) -> bool {
+    match state {
+        VmState::Created | VmState::Stopped | VmState::Error => true,
+        VmState::Starting | VmState::Running | VmState::Stopping => false,
+    }
+}
+
+/// The console as it is printed, piece by piece.
+#[derive(Debug)]
+pub(super) enum Text {
+    /// As it is.
+    Raw,
+    /// Escaped; lines end in a newline alone.
+    Escaped {
+        /// A carriage return that may belong to the newline of the next piece.
+        carriage_return: bool,
+        /// Whether the last character was a newline.
+        line_ended: bool,
+    },
+}
+
+impl Text {
+    /// Nothing has been printed yet.
+    pub(super) fn escaped() -> Self {
+        Self::Escaped { carriage_return: false, line_ended: true }
+    }
+
+    /// The piece as it is to be shown.
+    pub(super) fn piece(&mut self, text: &str) -> String {
+        match self {
+            Self::Raw => text.to_owned(),
+            Self::Escaped { carriage_return, line_ended } => {
+                let mut whole = String::new();
+                if *carriage_return {
+                    whole.push('\r');
+                }
+                whole.push_str(text);
+                *carriage_return = whole.ends_with('\r');
+                if *carriage_return {
+                    whole.pop();
+                }
+                // Serial consoles end lines in both; agetty and systemd write more than one return.
+                while whole.contains("\r\r\n") {
+                    whole = whole.replace("\r\r\n", "\r\n");
+                }
+                let shown = escape_control(&whole.replace("\r\n", "\n"));
+                if let Some(last) = shown.chars().last() {
+                    *line_ended = last == '\n';
+                }
+                shown
+            }
+        }
+    }
+
+    fn print(&mut self, logs: &Logs) -> Result<(), Failure> {
+        let piece = self.piece(&logs.text);
+        super::output::write(piece.as_bytes())
+    }
+
+    /// Ends the last line.
+    fn end(self) -> Result<(), Failure> {
+        match self {
+            Self::Raw | Self::Escaped { line_ended: true, .. } => Ok(()),
+            Self::Escaped { line_ended: false, .. } => print("\n"),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The flags that describe a machine, shared by `run` and `create`.
+
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+
+use crate::id::{ImageName, VmName};
+use crate::size::Size;
+use crate::wire::rpc::{CreateVm, NetMode};
+
+/// The smallest piece of memory that can be asked for, in bytes.
+const MEBIBYTE: u64 = 1 << 20;
+
+/// How the new machine is made. What is not given comes from the configuration.
+#[derive(Debug, clap::Args)]
+pub(super) struct MachineArguments {
+    /// Its name: 1 to 63 of a-z, 0-9 and -; made up when not given
+    #[arg(long)]
+    name: Option<VmName>,
+    /// The image to boot
+    #[arg(long)]
+    image: Option<ImageName>,
+    /// Virtual processors
+    #[arg(long, value_name = "COUNT")]
+    vcpu: Option<u32>,
+    /// Memory, such as 512M or 2G
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<Size>,
+    /// Size of the work disk, where the home folder lies
+    #[arg(long, value_name = "SIZE")]
+    disk: Option<Size>,
+    /// Size of the overlay disk, where changes to the image go
+    #[arg(long, value_name = "SIZE")]
+    root_disk: Option<Size>,
+    /// The network
+    #[arg(long, value_enum)]
+    net: Option<Net>,
+    /// Add a variable to the environment of every command in the guest
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    env: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Net {
+    /// Outbound to the public internet only
+    User,
+    /// No network device
+    None,
+}
+
+impl MachineArguments {
+    /// The request to make it, without a start, a lease or a repository.
+    pub(super) fn request(self) -> CreateVm {
+        CreateVm {
+            name: self.name.map(String::from),
+            image: self.image.map(String::from),
+            vcpu: self.vcpu,
+            memory_mib: self.memory.map(Size::mebibytes),
+            disk_bytes: self.disk.map(Size::bytes),
+            root_disk_bytes: self.root_disk.map(Size::bytes),
+            net: self.net.map(|net| match net {
+                Net::User => NetMode::User,
+                Net::None => NetMode::None,
+            }),
+            env: environment(self.env),
+            ..CreateVm::default()
+        }
+    }
+}
+
+/// Variables as a map; the last of one name wins.
+pub(super) fn environment(variables: Vec<(String, String)>) -> BTreeMap<String, String> {
+    variables.into_iter().collect()
+}
+
+/// Reads `K=V`.
+///
+/// # Errors
+/// When there is no `=` or no name before it.
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("write NAME=VALUE, such as EDITOR=vi".to_owned()),
+    }
+}
+
+fn memory(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse().map_err(|error: crate::size::InvalidSize| error.to_string())?;
+    if size.bytes().is_multiple_of(MEBIBYTE) {
+        Ok(size)
+    } else {
+        Err("memory is given in whole MiB: write 512M or 2G".to_owned())
+    }
+}

@@ -1,0 +1,280 @@
+//! A remote command and this process's standard streams, joined over a byte stream of the daemon.
+//!
+//! ```text
+//!  stdin thread ──▶ queue ──┐                     ┌──▶ queue ──▶ stdout thread
+//!                           ├─▶ send ═ stream ═ receive
+//!  signals ─────────────────┘                     └──▶ queue ──▶ stderr thread
+//! ```
+//!
+//! Both directions run at once, so that a command that does not read cannot keep its own output from
+//! being read. What arrives was made by a guest: anything out of turn ends the session.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io;
+
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use nix::libc;
+use tokio::sync::mpsc;
+
+use crate::report::{Kind, Report};
+use crate::rpc::client::ByteStream;
+use crate::wire::frame::Frame;
+use crate::wire::guest::{ExecFailure, ExecInput, ExecStatus, Reply};
+
+use super::output;
+use super::signals::Signals;
+use super::stdio::{Writer, read_stdin};
+use super::terminal::{self, RawMode};
+
+/// So many requests to end in a row, with no word from the guest in between, end the session on this
+/// side: the way out of a guest that hangs.
+const PATIENCE: u32 = 3;
+
+/// How many frames wait to be sent; signals beyond it are dropped, as the kernel does with signals that
+/// are pending already.
+const MAX_WAITING: usize = 32;
+
+/// How a session ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The command ended, and all of its output has been written.
+    Ended(ExecStatus),
+    /// The command could not be started.
+    NotStarted {
+        /// Why.
+        reason: ExecFailure,
+        /// What the guest says about it.
+        message: String,
+    },
+    /// Nobody reads stdout or stderr any more.
+    OutputClosed,
+    /// A signal made this process leave; the command gets SIGHUP.
+    Left {
+        /// The signal.
+        signal: i32,
+    },
+}
+
+/// Whether the command has a pseudo-terminal, and so this process's terminal is in raw mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pty {
+    /// It has one.
+    Yes,
+    /// Its output streams are apart.
+    No,
+}
+
+/// Joins the command at the other end of `stream` to this process's standard streams until it ends.
+///
+/// # Errors
+/// When the stream breaks or carries what it should not, or output cannot be written.
+pub(super) async fn join(
+    stream: ByteStream,
+    pty: Pty,
+    signals: &mut Signals,
+) -> Result<Ending, Report> {
+    let no_streams = |error| output::failed("cannot use the standard streams", &error);
+    let mut stdout = Writer::stdout().map_err(no_streams)?;
+    let mut stderr = Writer::stderr().map_err(no_streams)?;
+    let (sink, mut source) = stream.split();
+    if let Some(not_started) = started(&mut source, signals).await? {
+        return Ok(not_started);
+    }
+    let stdin = read_stdin().map_err(no_streams)?;
+    let raw_mode = match pty {
+        Pty::Yes => Some(RawMode::enter()?),
+        Pty::No => None,
+    };
+    let asked_to_end = Cell::new(0);
+    let ending = tokio::select! {
+        // Whichever direction ends first ends the session; the other has nothing left to do.
+        ending = receive(&mut source, &mut stdout, &mut stderr, &asked_to_end) => ending?,
+        signal = send(sink, stdin, pty, signals, &asked_to_end) => Ending::Left { signal },
+    };
+    let flushed = async {
+        stdout.finish().await?;
+        stderr.finish().await
+    };
+    let flushed = tokio::select! {
+        // The writers go on in their threads when a signal ends the wait for them.
+        flushed = flushed => flushed,
+        signal = signals.interruption() => return Ok(Ending::Left { signal }),
+    };
+    drop(raw_mode);
+    match flushed {
+        Ok(()) => Ok(ending),
+        Err(error) => unwritten(&error),
+    }
+}
+
+/// Waits for the guest's word that the command runs; returns the ending when it does not.
+async fn started(
+    source: &mut SplitStream<ByteStream>,
+    signals: &mut Signals,
+) -> Result<Option<Ending>, Report> {
+    let frame = tokio::select! {
+        // Leaving here closes the stream, and the command gets SIGHUP if it was started after all.
+        frame = source.next() => frame,
+        signal = signals.interruption() => return Ok(Some(Ending::Left { signal })),
+    };
+    match message(frame)? {
+        Reply::ExecStarted { .. } => Ok(None),
+        Reply::ExecFailed { reason, message } => Ok(Some(Ending::NotStarted { reason, message })),
+        Reply::Failed { step, message } => Err(guest_failure(&step, message)),
+        Reply::Health(_) | Reply::Done | Reply::ExecEnded(_) => Err(out_of_turn()),
+    }
+}
+
+/// Hands the command's output on until it ends.
+async fn receive(
+    source: &mut SplitStream<ByteStream>,
+    stdout: &mut Writer,
+    stderr: &mut Writer,
+    asked_to_end: &Cell<u32>,
+) -> Result<Ending, Report> {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            // All arms are cancel-safe: a frame stays in the stream, a failure is waited for by
+            // reference.
+            error = stdout.failure() => return unwritten(&error),
+            error = stderr.failure() => return unwritten(&error),
+            frame = source.next() => frame,
+        };
+        asked_to_end.set(0);
+        let written = match frame {
+            Some(Ok(Frame::Stdout(bytes))) => stdout.write(bytes).await,
+            Some(Ok(Frame::Stderr(bytes))) => stderr.write(bytes).await,
+            other => {
+                return match message(other)? {
+                    Reply::ExecEnded(status) => Ok(Ending::Ended(status)),
+                    Reply::Failed { step, message } => Err(guest_failure(&step, message)),
+                    Reply::Health(_)
+                    | Reply::Done
+                    | Reply::ExecStarted { .. }
+                    | Reply::ExecFailed { .. } => Err(out_of_turn()),
+                };
+            }
+        };
+        if let Err(error) = written {
+            return unwritten(&error);
+        }
+    }
+}
+
+/// Sends stdin, signals and sizes; returns only when a signal makes this process leave.
+async fn send(
+    mut sink: SplitSink<ByteStream, Frame>,
+    mut stdin: mpsc::Receiver<Bytes>,
+    pty: Pty,
+    signals: &mut Signals,
+    asked_to_end: &Cell<u32>,
+) -> i32 {
+    let mut waiting = VecDeque::new();
+    let (mut stdin_open, mut unsent, mut broken) = (true, false, false);
+    loop {
+        let sent = tokio::select! {
+            biased;
+            // All arms are cancel-safe: signals and chunks stay where they are until received, frames
+            // until the stream has room for them.
+            signal = signals.next() => {
+                if is_request_to_end(signal) {
+                    asked_to_end.set(asked_to_end.get() + 1);
+                    if leaves(signal, pty, asked_to_end.get()) {
+                        return signal;
+                    }
+                }
+                if waiting.len() < MAX_WAITING && let Some(frame) = signal_frame(signal, pty) {
+                    unsent = true;
+                    waiting.push_back(frame);
+                }
+                Ok(())
+            }
+            pushed = push(&mut sink, &mut waiting), if unsent && !broken => pushed.map(|pushed| {
+                unsent = pushed == Pushed::OneFrame;
+            }),
+            chunk = stdin.recv(), if stdin_open && !unsent => {
+                stdin_open = chunk.is_some();
+                unsent = true;
+                waiting.push_back(chunk.map_or(Frame::StdinEnd, Frame::Stdin));
+                Ok(())
+            }
+        };
+        // The other direction finds out why.
+        broken |= sent.is_err();
+    }
+}
+
+/// How far sending came.
+#[derive(Debug, PartialEq, Eq)]
+enum Pushed {
+    /// A frame was handed to the stream.
+    OneFrame,
+    /// No frame waits, and all that were handed over are on their way.
+    Everything,
+}
+
+/// Hands the next frame to the stream, or flushes the stream when none waits. Cancel-safe.
+async fn push(
+    sink: &mut SplitSink<ByteStream, Frame>,
+    waiting: &mut VecDeque<Frame>,
+) -> io::Result<Pushed> {
+    std::future::poll_fn(|context| sink.poll_ready_unpin(context)).await?;
+    match waiting.pop_front() {
+        Some(frame) => sink.start_send_unpin(frame).map(|()| Pushed::OneFrame),
+        None => sink.flush().await.map(|()| Pushed::Everything),
+    }
+}
+
+fn is_request_to_end(signal: i32) -> bool {
+    matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
+}
+
+/// Whether this process leaves instead of forwarding the signal: a terminal that is gone, or a process
+/// that is to end, takes its shell with it; a command without a terminal gets the signal itself.
+fn leaves(signal: i32, pty: Pty, asked_to_end: u32) -> bool {
+    let ends_terminal = matches!(signal, libc::SIGTERM | libc::SIGHUP);
+    asked_to_end >= PATIENCE || (pty == Pty::Yes && ends_terminal)
+}
+
+fn signal_frame(signal: i32, pty: Pty) -> Option<Frame> {
+    let input = match (signal, pty) {
+        (libc::SIGWINCH, Pty::Yes) => ExecInput::Resize { size: terminal::size() },
+        (libc::SIGWINCH, Pty::No) => return None,
+        (signal, Pty::Yes | Pty::No) => ExecInput::Signal { signal },
+    };
+    Some(Frame::control(&input).expect("the message is short"))
+}
+
+/// The reply in a frame that must be one.
+fn message(frame: Option<io::Result<Frame>>) -> Result<Reply, Report> {
+    let broken = || {
+        let message = "the connection to the guest ended before the command did";
+        Report::new(Kind::Failed, message).with_hint("see `cove list` for the VM's state")
+    };
+    match frame {
+        None => Err(broken()),
+        Some(Err(error)) => Err(broken().with_cause(&error)),
+        Some(Ok(frame)) => frame.message().map_err(|error| out_of_turn().with_cause(&error)),
+    }
+}
+
+fn out_of_turn() -> Report {
+    Report::new(Kind::Failed, "the guest's agent sent a message out of turn")
+}
+
+fn guest_failure(step: &str, message: String) -> Report {
+    let mut report = Report::new(Kind::Failed, format!("the guest failed at {step}"));
+    report.cause.push(message);
+    report
+}
+
+fn unwritten(error: &io::Error) -> Result<Ending, Report> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(Ending::OutputClosed),
+        _ => Err(output::failed("cannot write the command's output", error)),
+    }
+}

@@ -1,0 +1,82 @@
+//! Connections to guests, for the VM service.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::runtime::Handle;
+
+use crate::guest::{Agent, Dial, GuestError};
+use crate::id::BootId;
+use crate::report::Report;
+use crate::vm::plan::WorkDiskPlan;
+use crate::vm::ports::{ByteStream, Guest, Guests, PortResult, TreeWrite};
+use crate::vm::state::VsockAddress;
+use crate::wire::guest::{Exec, Health, ReceiveTree, Setup};
+use crate::wire::proof::BootKey;
+
+/// Makes connections to agents.
+pub(super) struct Agents;
+
+impl Guests for Agents {
+    fn guest(
+        &self,
+        folder: &Path,
+        vsock: &VsockAddress,
+        key: BootKey,
+        boot: &BootId,
+    ) -> Arc<dyn Guest> {
+        let dial = match vsock {
+            VsockAddress::Socket { name } => {
+                Dial::Unix { folder: folder.to_owned(), socket: name.clone() }
+            }
+            VsockAddress::Context { cid } => Dial::Vsock { cid: *cid },
+        };
+        Arc::new(AgentGuest(Agent::new(dial, key, boot.clone())))
+    }
+}
+
+struct AgentGuest(Agent);
+
+fn report(error: GuestError) -> Report {
+    Report::of(&error)
+}
+
+#[async_trait]
+impl Guest for AgentGuest {
+    async fn wait_answering(&self, deadline: Duration) -> PortResult<Health> {
+        self.0.wait_answering(deadline).await.map_err(report)
+    }
+
+    async fn health(&self) -> PortResult<Health> {
+        self.0.health().await.map_err(report)
+    }
+
+    async fn set_up(&self, setup: Setup, plan: WorkDiskPlan) -> PortResult<()> {
+        self.0.set_up(setup, plan).await.map_err(report)
+    }
+
+    async fn exec(&self, exec: &Exec) -> PortResult<Box<dyn ByteStream>> {
+        Ok(Box::new(self.0.exec(exec).await.map_err(report)?))
+    }
+
+    async fn power_off(&self) -> PortResult<()> {
+        self.0.power_off().await.map_err(report)
+    }
+
+    async fn receive_tree(&self, path: &str, write: TreeWrite) -> PortResult<()> {
+        let request = ReceiveTree { path: path.to_owned() };
+        let sink = self.0.receive_tree(request).await.map_err(report)?;
+        let runtime = Handle::current();
+        let sent = tokio::task::spawn_blocking(move || {
+            let mut writer = sink.into_blocking(runtime);
+            match write(&mut writer) {
+                Ok(()) => writer.finish().map_err(report),
+                // A write that failed failed because of the guest: its reason is the better one.
+                Err(failure) => Err(writer.into_failure().map_or(failure, report)),
+            }
+        });
+        sent.await.expect("sending a tree does not panic")
+    }
+}

@@ -1,0 +1,153 @@
+//! Hooks, for the VM service: where plugins are, and what stands behind the names they know.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::config::{Config, FileSync, GrantConfig, Paths};
+use crate::hooks::{
+    GitValues, Grant, HookHost, HookInputs, HookSettings, HostFilesSource, HostPath, VirtualFile,
+};
+use crate::id::{PluginId, VmId, VmName};
+use crate::process::Tool;
+use crate::report::Report;
+use crate::vm::ports::{HookPhase, HookResult, PortResult};
+use crate::wire::rpc::{ClientContext, HookPlan};
+
+/// git and ssh-add answer at once or not at all.
+const TOOL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Where plugins are and what they may do.
+pub(super) fn settings(paths: &Paths, config: &Config, coved: &Path) -> HookSettings {
+    HookSettings {
+        standard_folder: paths.programs.join("plugins"),
+        user_folder: paths.plugins.clone(),
+        cache_folder: paths.home.join("compiled"),
+        compiler: coved.to_owned(),
+        grants: config.hooks.grants.iter().map(|(id, grant)| granted(id, grant)).collect(),
+        disabled: config.hooks.disabled.iter().cloned().collect(),
+    }
+}
+
+fn granted(id: &PluginId, grant: &GrantConfig) -> Grant {
+    let files = grant.host_files.iter().map(|(name, paths)| (name.clone(), plain(paths)));
+    Grant {
+        plugin: id.clone(),
+        component: grant.sha256.clone(),
+        needs: grant.needs.clone(),
+        host_files: files.collect(),
+    }
+}
+
+fn plain(paths: &[String]) -> HostFilesSource {
+    let path = |path: &String| HostPath { path: path.clone(), guest: None, mode: None };
+    HostFilesSource::Paths(paths.iter().map(path).collect())
+}
+
+fn synced(entries: &[FileSync]) -> HostFilesSource {
+    let path = |entry: &FileSync| HostPath {
+        path: entry.host.clone(),
+        guest: Some(entry.below_home().to_owned()),
+        mode: entry.mode_bits(),
+    };
+    HostFilesSource::Paths(entries.iter().map(path).collect())
+}
+
+/// The hooks of one daemon.
+pub(super) struct Hooks {
+    host: Arc<HookHost>,
+    home: PathBuf,
+    host_files: BTreeMap<String, HostFilesSource>,
+    settings: BTreeMap<PluginId, toml::Table>,
+    ask_agent: bool,
+}
+
+impl Hooks {
+    pub(super) fn new(host: Arc<HookHost>, paths: &Paths, config: &Config) -> Self {
+        let grants = config.hooks.grants.iter();
+        let mut settings: BTreeMap<PluginId, toml::Table> =
+            grants.map(|(id, grant)| (id.clone(), grant.settings.clone())).collect();
+        if !config.git_identity.keys.is_empty() {
+            let mut table = toml::Table::new();
+            table.insert("keys".to_owned(), config.git_identity.keys.clone().into());
+            settings.insert("git-identity".parse().expect("a valid id"), table);
+        }
+        let host_files = [
+            ("ssh-public-keys".to_owned(), plain(&config.ssh_key.files)),
+            ("file-sync".to_owned(), synced(&config.file_sync)),
+        ];
+        Self {
+            host,
+            home: paths.user_home.clone(),
+            host_files: host_files.into(),
+            settings,
+            ask_agent: config.ssh_key.agent,
+        }
+    }
+
+    /// The public keys of the client's ssh agent. An agent that does not answer has none: it belongs to
+    /// a session that may be over.
+    async fn agent_keys(&self, client: &ClientContext) -> HostFilesSource {
+        let socket = client.ssh_auth_sock.as_deref().filter(|_| self.ask_agent);
+        let mut files = Vec::new();
+        if let Some(socket) = socket {
+            let tool = Tool::new("ssh-add").arg("-L").keep_only_env(&["PATH", "HOME"]);
+            match tool.env("SSH_AUTH_SOCK", socket).deadline(TOOL_DEADLINE).run().await {
+                Ok(bytes) => files.push(VirtualFile { name: "your ssh agent".to_owned(), bytes }),
+                Err(error) => tracing::debug!(%error, "the client's ssh agent gives no keys"),
+            }
+        }
+        HostFilesSource::Virtual(files)
+    }
+
+    /// The user's git configuration, outside any repository. A user without one has no values.
+    async fn git(&self) -> GitValues {
+        let tool = Tool::new("git")
+            .args(["config", "--list", "--includes", "--null"])
+            .keep_only_env(&["PATH", "HOME", "XDG_CONFIG_HOME"])
+            .env("GIT_CEILING_DIRECTORIES", "/")
+            .current_dir("/")
+            .deadline(TOOL_DEADLINE);
+        match tool.run().await {
+            Ok(output) => GitValues::from_list(&output),
+            Err(error) => {
+                tracing::debug!(%error, "no git configuration");
+                GitValues::default()
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl HookPhase for Hooks {
+    async fn prepare_work_disk(
+        &self,
+        vm: &VmId,
+        name: &VmName,
+        client: &ClientContext,
+    ) -> PortResult<HookResult> {
+        let (agent_keys, git) = tokio::join!(self.agent_keys(client), self.git());
+        let mut host_files = self.host_files.clone();
+        host_files.insert("ssh-agent-keys".to_owned(), agent_keys);
+        let inputs = HookInputs {
+            vm: vm.clone(),
+            vm_name: name.clone(),
+            home: self.home.clone(),
+            host_files,
+            git,
+            settings: self.settings.clone(),
+        };
+        let run = self.host.prepare_work_disk(inputs).await;
+        let run = run.map_err(|error| Report::of(&error))?;
+        let hooks = run.hooks.into_iter().map(|outcome| {
+            tracing::debug!(%vm, plugin = %outcome.plugin, wall = ?outcome.wall, "a hook ran");
+            let log = outcome.for_user();
+            let wall_us = u64::try_from(outcome.wall.as_micros()).unwrap_or(u64::MAX);
+            HookPlan { plugin: outcome.plugin, steps: outcome.steps, log, wall_us }
+        });
+        Ok(HookResult { hooks: hooks.collect(), plan: run.plan })
+    }
+}

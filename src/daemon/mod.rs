@@ -1,0 +1,298 @@
+//! The composition root: makes the real things, wires them to the ports, and runs the daemon.
+//!
+//! Everything that knows two sides of the house is here, one file per port, and nothing else is.
+
+mod checkouts;
+mod face;
+mod guests;
+mod hooks;
+mod images;
+pub mod log;
+mod networks;
+mod processes;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::config::{Config, ConfigError, MonitorConfig, Paths};
+use crate::disk::DiskFiles;
+use crate::hooks::{HookError, HookHost};
+use crate::image::Images;
+use crate::report::{Explain, Kind, Report};
+use crate::rpc::server::{ServeError, Services, Socket};
+use crate::store::{Store, StoreError};
+use crate::task::Tasks;
+use crate::vm::ports::Ports;
+use crate::vm::{CreateDefaults, StartDeadlines, VmService, VmSettings};
+use crate::vmm::qemu::{Qemu, QemuSettings};
+use crate::workspace::{WorkspaceError, WorkspaceSettings, Workspaces};
+
+/// How long tasks may take to end at shutdown.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The version of the vsock program that set-up installs, and the folder in the cache it lies in.
+const VSOCK_PROGRAM: &str = "tools/vhost-device-vsock-0.3.0/bin/vhost-device-vsock";
+
+/// The home of the guest's login user.
+const GUEST_HOME: &str = "/root";
+
+/// The daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error("the configuration cannot be used")]
+    Config(#[source] ConfigError),
+    /// The folder of all state cannot be made.
+    #[error("cannot make the folder `{}`", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder belongs to somebody else.
+    #[error("the folder `{}` belongs to user {owner}, not to you", path.display())]
+    NotOurs {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// Another daemon runs on this folder.
+    #[error("another daemon runs on `{}`{}", path.display(), holder(pid.as_deref()))]
+    Held {
+        /// The folder.
+        path: PathBuf,
+        /// The other daemon's process id, as it wrote it down.
+        pid: Option<String>,
+    },
+    /// The database.
+    #[error("the database cannot be used")]
+    Store(#[source] StoreError),
+    /// The hooks.
+    #[error("the hooks cannot be loaded")]
+    Hooks(#[source] HookError),
+    /// The workspace service.
+    #[error("the scratch folder cannot be used")]
+    Workspace(#[source] WorkspaceError),
+    /// The VMs of an earlier daemon cannot be taken up.
+    #[error("the VMs cannot be taken up")]
+    Recover(#[source] Report),
+    /// The socket.
+    #[error("the socket cannot be made")]
+    Socket(#[source] ServeError),
+}
+
+fn holder(pid: Option<&str>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+impl Explain for StartError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Config(error) => error.kind(),
+            Self::Folder { .. } => Kind::Failed,
+            Self::NotOurs { .. } => Kind::Refused,
+            Self::Held { .. } => Kind::Conflict,
+            Self::Store(error) => error.kind(),
+            Self::Hooks(error) => error.kind(),
+            Self::Workspace(error) => error.kind(),
+            Self::Recover(report) => report.kind,
+            Self::Socket(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Folder { .. } | Self::NotOurs { .. } => {
+                Some("set COVE_HOME to a folder of yours".to_owned())
+            }
+            Self::Held { .. } => Some(
+                "end it with `cove daemon stop`, or set COVE_HOME to another folder".to_owned(),
+            ),
+            Self::Store(error) => error.hint(),
+            Self::Hooks(error) => error.hint(),
+            Self::Workspace(error) => error.hint(),
+            Self::Recover(report) => report.hint.clone(),
+            Self::Socket(error) => error.hint(),
+        }
+    }
+}
+
+/// A daemon that is ready to serve.
+pub struct Daemon {
+    socket: Socket,
+    services: Services,
+    tasks: Tasks,
+    /// Held as long as the daemon lives: one daemon per folder.
+    lock: Flock<File>,
+}
+
+/// Makes the daemon: reads the configuration, opens the database, takes up living VMs, and listens.
+/// `search_path` is the `PATH` for the programs it starts.
+///
+/// # Errors
+/// When one of these cannot be done.
+pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartError> {
+    let lock = take_home(&paths.home)?;
+    let config = Config::load(&paths.config).map_err(StartError::Config)?;
+    let tasks = Tasks::default();
+    let coved = paths.programs.join("coved");
+    let store = Store::open(&paths.database).map_err(StartError::Store)?;
+    let images = Images::open(&paths.home, &paths.cache);
+    let hook_settings = hooks::settings(&paths, &config, &coved);
+    let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
+    let hook_host = Arc::new(hook_host);
+    let scratch = paths.home.join("scratch");
+    let workspaces = Workspaces::new(WorkspaceSettings {
+        scratch: scratch.join("workspaces"),
+        depth: config.workspace.depth,
+    });
+    let workspaces = Arc::new(workspaces.map_err(StartError::Workspace)?);
+    let qemu = Arc::new(Qemu::new(
+        qemu_settings(&paths, &config.monitor, search_path.clone(), scratch),
+        tasks.clone(),
+    ));
+    let networks = Arc::new(crate::net::Networks::new(coved, &search_path, tasks.clone()));
+    let boot_source = Arc::new(images::BootImages::new(images, paths.programs.join("cove-agent")));
+    let ports = Ports {
+        rows: Arc::new(store),
+        processes: Arc::new(processes::HostProcesses),
+        machines: qemu.clone(),
+        networks: Arc::new(networks::VmNetworks(networks.clone())),
+        disks: Arc::new(DiskFiles::new(paths.home.join("seeds"))),
+        boot_source: boot_source.clone(),
+        guests: Arc::new(guests::Agents),
+        hooks: Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config)),
+        checkouts: Arc::new(checkouts::Repositories(workspaces)),
+    };
+    let vms = VmService::new(ports, vm_settings(&paths, &config), tasks.clone());
+    vms.recover().await.map_err(StartError::Recover)?;
+    let socket = Socket::listen(&paths.socket).map_err(StartError::Socket)?;
+    let face =
+        face::Face::new(paths, config, (qemu, networks, boot_source, hook_host), &vms, &tasks);
+    let services = Services { vms, daemon: Arc::new(face) };
+    Ok(Daemon { socket, services, tasks, lock })
+}
+
+impl Daemon {
+    /// Serves until it is told to end by an RPC or a signal. VMs go on.
+    pub async fn run(self) {
+        let serve = self.socket.serve(self.services, self.tasks.clone());
+        let server = self.tasks.spawn("server", serve);
+        self.tasks.shutdown().cancelled().await;
+        tracing::info!("ending; VMs go on");
+        server.await.unwrap_or_else(|error| tracing::error!(%error, "the server failed"));
+        let left = self.tasks.drain(GRACE).await;
+        if left > 0 {
+            tracing::warn!(left, "tasks did not end in time");
+        }
+        drop(self.lock);
+    }
+
+    /// The daemon's tasks, to end them by a signal.
+    #[must_use]
+    pub fn tasks(&self) -> Tasks {
+        self.tasks.clone()
+    }
+}
+
+/// Makes the daemon's folder, private, and locks it.
+fn take_home(home: &Path) -> Result<Flock<File>, StartError> {
+    use std::os::unix::fs::MetadataExt;
+    let failed = |source| StartError::Folder { path: home.to_owned(), source };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(home).map_err(failed)?;
+    let owner = std::fs::metadata(home).map_err(failed)?.uid();
+    if owner != nix::unistd::geteuid().as_raw() {
+        return Err(StartError::NotOurs { path: home.to_owned(), owner });
+    }
+    let path = home.join("lock");
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+    let mut lock = match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            let pid = std::fs::read_to_string(&path).ok();
+            let pid = pid.map(|pid| pid.trim().to_owned());
+            return Err(StartError::Held {
+                path: home.to_owned(),
+                pid: pid.filter(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())),
+            });
+        }
+        Err((_, errno)) => return Err(failed(errno.into())),
+    };
+    let pid = format!("{}\n", std::process::id());
+    lock.set_len(0).map_err(failed)?;
+    io::Write::write_all(&mut *lock, pid.as_bytes()).map_err(failed)?;
+    Ok(lock)
+}
+
+fn vm_settings(paths: &Paths, config: &Config) -> VmSettings {
+    VmSettings {
+        vms: paths.vms(),
+        consoles: paths.consoles(),
+        start: StartDeadlines {
+            life: Duration::from_secs(config.monitor.life_seconds),
+            boot: Duration::from_secs(config.monitor.boot_seconds),
+        },
+        stop: Duration::from_secs(config.monitor.stop_seconds),
+        defaults: CreateDefaults {
+            image: config.vm.image.clone(),
+            vcpu: config.vm.vcpu,
+            memory: config.vm.memory,
+            disk: config.vm.disk,
+            root_disk: config.vm.root_disk,
+            net: config.vm.net,
+        },
+    }
+}
+
+fn qemu_settings(
+    paths: &Paths,
+    config: &MonitorConfig,
+    search_path: OsString,
+    scratch: PathBuf,
+) -> QemuSettings {
+    let vsock = match config.vhost_device_vsock.as_os_str().is_empty() {
+        true => paths.cache.join(VSOCK_PROGRAM),
+        false => config.vhost_device_vsock.clone(),
+    };
+    QemuSettings {
+        qemu: config.qemu.clone(),
+        vhost_device_vsock: vsock,
+        accel: config.accel,
+        search_path,
+        verdicts: paths.cache.join("accelerator.json"),
+        scratch,
+    }
+}
+
+/// Ends the daemon when it gets SIGTERM, SIGINT or SIGHUP.
+///
+/// # Panics
+/// When the kernel refuses signal handlers, which it does not.
+pub fn end_on_signals(tasks: &Tasks) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    for kind in kinds {
+        let mut arrives = signal(kind).expect("signals can be handled");
+        let shutdown = tasks.shutdown();
+        tasks.spawn("signal", async move {
+            // Both arms are cancel-safe.
+            tokio::select! {
+                _ = arrives.recv() => shutdown.cancel(),
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+}

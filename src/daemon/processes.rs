@@ -1,0 +1,47 @@
+//! Processes of the host, for the VM service.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::id::VmId;
+use crate::process::{Process, ProcessId, find_by_argument};
+use crate::report::{Kind, Report};
+use crate::vm::ports::{PortResult, Processes};
+
+/// How long the kernel may take to end a killed process: one that waits for a disk takes its time.
+const KILL_DEADLINE: Duration = Duration::from_secs(15);
+
+/// The host's processes.
+pub(super) struct HostProcesses;
+
+fn failed(process: ProcessId, error: &std::io::Error) -> Report {
+    let message = format!("cannot look after process {}", process.pid);
+    Report::new(Kind::Failed, message).with_cause(error)
+}
+
+#[async_trait]
+impl Processes for HostProcesses {
+    fn alive(&self, process: ProcessId) -> PortResult<bool> {
+        let open = Process::open(process).map_err(|error| failed(process, &error))?;
+        Ok(open.is_some())
+    }
+
+    async fn ended(&self, process: ProcessId) -> PortResult<()> {
+        match Process::open(process).map_err(|error| failed(process, &error))? {
+            Some(open) => open.ended().await.map_err(|error| failed(process, &error)),
+            None => Ok(()),
+        }
+    }
+
+    async fn kill(&self, process: ProcessId) -> PortResult<()> {
+        match Process::open(process).map_err(|error| failed(process, &error))? {
+            Some(open) => open.kill(KILL_DEADLINE).await.map_err(|error| failed(process, &error)),
+            None => Ok(()),
+        }
+    }
+
+    fn find(&self, vm: &VmId) -> Vec<ProcessId> {
+        find_by_argument(vm.as_str())
+    }
+}

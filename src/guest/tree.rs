@@ -1,0 +1,98 @@
+//! Sending a tree as a tar stream.
+
+use std::io::{self, Write};
+
+use bytes::{Bytes, BytesMut};
+use tokio::runtime::Handle;
+
+use super::upload::Upload;
+use super::{Frames, GuestError};
+use crate::wire::frame::{Frame, MAX_PAYLOAD};
+
+/// Where the bytes of a tar stream go. Dropped before [`TreeSink::finish`], the guest throws away what
+/// it got.
+pub struct TreeSink(Upload);
+
+impl TreeSink {
+    pub(super) fn of(frames: Frames) -> Self {
+        Self(Upload(frames))
+    }
+
+    /// Sends bytes of the stream. Waits while the guest does not take them.
+    ///
+    /// # Errors
+    /// When the guest has given up (with its reason), or takes nothing for a minute.
+    pub async fn send(&mut self, mut bytes: Bytes) -> Result<(), GuestError> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(MAX_PAYLOAD));
+            self.0.send(Frame::Data(piece)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stream and waits until the tree is in its place.
+    ///
+    /// # Errors
+    /// When the guest could not make the tree.
+    pub async fn finish(mut self) -> Result<(), GuestError> {
+        self.0.send(Frame::DataEnd).await?;
+        self.0.finish("unpack the tree").await
+    }
+
+    /// The sink for a thread that may block, such as one that runs a `tar::Builder`.
+    #[must_use]
+    pub fn into_blocking(self, runtime: Handle) -> TreeWriter {
+        TreeWriter { sink: self, runtime, buffer: BytesMut::new(), failure: None }
+    }
+}
+
+/// A [`TreeSink`] that blocks. It must not be used on a thread of the runtime.
+pub struct TreeWriter {
+    sink: TreeSink,
+    runtime: Handle,
+    buffer: BytesMut,
+    failure: Option<GuestError>,
+}
+
+impl TreeWriter {
+    /// Ends the stream and waits until the tree is in its place.
+    ///
+    /// # Errors
+    /// When the guest could not make the tree; also the error behind an earlier failed write.
+    pub fn finish(mut self) -> Result<(), GuestError> {
+        if let Err(error) = self.flush() {
+            return Err(self.failure.take().unwrap_or(GuestError::Connection(error)));
+        }
+        self.runtime.block_on(self.sink.finish())
+    }
+
+    /// Why a write failed, in the guest's words.
+    #[must_use]
+    pub fn into_failure(self) -> Option<GuestError> {
+        self.failure
+    }
+}
+
+impl Write for TreeWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(MAX_PAYLOAD - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..taken]);
+        if self.buffer.len() == MAX_PAYLOAD {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.failure.is_some() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let bytes = self.buffer.split().freeze();
+        let sent = self.runtime.block_on(self.sink.send(bytes));
+        sent.map_err(|failure| {
+            let error = io::Error::other(failure.to_string());
+            self.failure = Some(failure);
+            error
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! Compilation in a process of its own.
+//!
+//! Compiling has no bound in time by nature and parses hostile bytes with a large program. So `coved
+//! compile-plugin` does it: a process without descriptors and environment of the daemon, with limits on
+//! processor time and address space, killed at a deadline. It gets the component on stdin and writes
+//! machine code to stdout.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use nix::sys::resource::{Resource, setrlimit};
+
+use super::engine::compiling_engine;
+use super::limits;
+use crate::process::{Tool, ToolError};
+
+/// The first argument that turns `coved` into the compiler.
+pub const ARGUMENT: &str = "compile-plugin";
+
+/// The compiler: a component on stdin, machine code on stdout, an error on stderr. Called first thing in
+/// `main`, before any thread is started.
+#[expect(clippy::print_stderr, reason = "stderr is how this process tells its parent why")]
+#[must_use]
+pub fn main() -> ExitCode {
+    match compile(io::stdin().lock(), io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compile(
+    input: impl Read,
+    mut output: impl Write,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    nix::sys::prctl::set_no_new_privs()?;
+    let cpu = limits::COMPILE_CPU.as_secs();
+    setrlimit(Resource::RLIMIT_CPU, cpu, cpu)?;
+    setrlimit(Resource::RLIMIT_AS, limits::COMPILE_ADDRESS_SPACE, limits::COMPILE_ADDRESS_SPACE)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_NOFILE, 16, 16)?;
+    let mut component = Vec::new();
+    input.take(limits::COMPONENT_BYTES + 1).read_to_end(&mut component)?;
+    // The bytes must be a component: text and other things the engine would take, too.
+    if !component.starts_with(super::files::COMPONENT_HEADER) {
+        return Err("it is not a component".into());
+    }
+    let code = compiling_engine()?.precompile_component(&component);
+    output.write_all(&code.map_err(wasmtime::Error::into_boxed_dyn_error)?)?;
+    output.flush()?;
+    Ok(())
+}
+
+/// Compiles a component in a process made of `program`. The error is a sentence.
+pub(super) async fn run(program: &Path, component: Vec<u8>) -> Result<Vec<u8>, String> {
+    let tool = Tool::new(program)
+        .arg(ARGUMENT)
+        .keep_only_env(&[])
+        .input(component)
+        .deadline(limits::COMPILE_WALL)
+        .max_output(limits::COMPILED_BYTES);
+    tool.run().await.map_err(|error| match error {
+        ToolError::Start { program, source } => {
+            format!("the compiler `{program}` does not start: {source}")
+        }
+        ToolError::TimedOut { deadline, .. } => {
+            format!("compiling it took longer than {} s", deadline.as_secs())
+        }
+        ToolError::TooMuchOutput { limit, .. } => {
+            format!("it compiles to more than {} MiB", limit >> 20)
+        }
+        ToolError::Failed { status, stderr, .. } => failed(status, &stderr),
+    })
+}
+
+fn failed(status: std::process::ExitStatus, stderr: &str) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    let cpu = limits::COMPILE_CPU.as_secs();
+    match status.signal() {
+        Some(nix::libc::SIGXCPU | nix::libc::SIGKILL) => {
+            format!("compiling it takes more than {cpu} s of processor time")
+        }
+        Some(nix::libc::SIGABRT) if stderr.contains("memory allocation") => {
+            let limit = limits::COMPILE_ADDRESS_SPACE >> 20;
+            format!("compiling it takes more than {limit} MiB of memory")
+        }
+        _ => {
+            let line = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+            let line = line.collect::<Vec<_>>().join(" ");
+            super::log::shortened(&line, limits::MESSAGE_BYTES)
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A program that compiles as `coved compile-plugin` does: this test binary, told to run the test
+    /// below, whose own stdout is moved away so that the test harness does not write into it.
+    pub(in crate::hooks) fn program(folder: &Path) -> PathBuf {
+        let binary = std::env::current_exe().expect("the test binary has a path");
+        let script = format!(
+            "#!/bin/sh\nexec 3>&1 >/dev/null\nexec '{}' --ignored --exact hooks::compiler::tests::child_of_the_tests --nocapture\n",
+            binary.display()
+        );
+        let path = folder.join("compiler");
+        fs::write(&path, script).expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("executable");
+        path
+    }
+
+    #[test]
+    #[ignore = "not a test: the other tests run it as the compiler's process"]
+    fn child_of_the_tests() {
+        let output = fs::File::options().write(true).open("/dev/fd/3").expect("descriptor 3");
+        if let Err(error) = compile(io::stdin().lock(), output) {
+            io::stderr().write_all(error.to_string().as_bytes()).expect("stderr is there");
+            std::process::exit(1);
+        }
+        std::process::exit(0);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_component_is_refused_by_the_child_too() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let program = program(folder.path());
+        for bytes in [&b"(component)"[..], b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0garbage"] {
+            let error = run(&program, bytes.to_vec()).await.expect_err("refused");
+            assert!(!error.is_empty() && !error.contains('\n'), "{error}");
+        }
+        let error = run(Path::new("/no/such/coved"), Vec::new()).await.expect_err("not there");
+        assert!(error.contains("/no/such/coved"), "{error}");
+    }
+
+    #[test]
+    fn a_killed_compiler_is_explained() {
+        use std::os::unix::process::ExitStatusExt;
+        let status = std::process::ExitStatus::from_raw(nix::libc::SIGXCPU);
+        assert!(failed(status, "").contains("30 s of processor time"));
+    }
+}

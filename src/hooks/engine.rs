@@ -1,0 +1,178 @@
+//! The WebAssembly engine: what components may use of the language, the pool they live in, and the
+//! clock that interrupts them.
+
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::Linker;
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    RegallocAlgorithm,
+};
+
+use super::bindings::WorkDiskPlugin;
+use super::error::{BoxError, HookError};
+use super::limits;
+use super::state::State;
+use crate::id::hex;
+
+/// Engine, linker and interrupt clock. One per daemon.
+pub(super) struct Machine {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<State>,
+    pub(super) clock: Arc<Clock>,
+    /// Which compiled code this engine can run, as part of a file's name.
+    pub(super) compatibility: String,
+}
+
+impl Machine {
+    pub(super) fn new() -> Result<Self, HookError> {
+        let failed = |error: wasmtime::Error| HookError::Engine(boxed(error));
+        let mut config = config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        let engine = Engine::new(&config).map_err(failed)?;
+        let linker = linker(&engine).map_err(failed)?;
+        let clock = Clock::start(&engine).map_err(|error| HookError::Engine(Box::new(error)))?;
+        let compatibility = compatibility(&engine);
+        Ok(Self { engine, linker, clock, compatibility })
+    }
+}
+
+/// An engine that only compiles. It has no pool: the process that compiles has little address space.
+pub(super) fn compiling_engine() -> wasmtime::Result<Engine> {
+    Engine::new(&config())
+}
+
+fn boxed(error: wasmtime::Error) -> BoxError {
+    error.into_boxed_dyn_error()
+}
+
+/// What both engines share: everything that compiled code depends on.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        // The language: no 64-bit memories (their bounds checks are explicit and rarely used), nothing
+        // whose result depends on the processor.
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(false)
+        .wasm_multi_memory(false)
+        .cranelift_nan_canonicalization(true)
+        // Hooks run for microseconds, so time is lost in compiling. The other allocator needs 80 s for
+        // a hostile component that this one compiles in under a second.
+        .cranelift_opt_level(OptLevel::None)
+        .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass)
+        .parallel_compilation(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(limits::STACK)
+        .async_stack_size(limits::FIBER_STACK)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(16))
+        .memory_reservation(limits::MEMORY as u64)
+        .memory_guard_size(32 << 20)
+        .memory_may_move(false);
+    config
+}
+
+/// Slots for the hooks that run at once. They are address space; memory is used when a slot is, and
+/// nearly all of it is given back afterwards.
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    let each = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let total = |count: usize| each(count).saturating_mul(limits::CONCURRENT);
+    pool.total_component_instances(limits::CONCURRENT)
+        .total_core_instances(total(limits::INSTANCES))
+        .total_memories(total(limits::MEMORIES))
+        .total_tables(total(limits::TABLES))
+        .total_stacks(limits::CONCURRENT)
+        .max_core_instances_per_component(each(limits::INSTANCES))
+        .max_memories_per_component(each(limits::MEMORIES))
+        .max_tables_per_component(each(limits::TABLES))
+        .max_memory_size(limits::MEMORY)
+        .table_elements(limits::TABLE_ELEMENTS)
+        .max_unused_warm_slots(2)
+        .linear_memory_keep_resident(64 << 10)
+        .table_keep_resident(4 << 10)
+        .async_stack_keep_resident(0);
+    pool
+}
+
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    // Whole, so that components from every language load; the context behind it is empty.
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    WorkDiskPlugin::add_to_linker::<State, wasmtime::component::HasSelf<State>>(
+        &mut linker,
+        |state| state,
+    )?;
+    Ok(linker)
+}
+
+/// A name for what compiled code depends on: settings, processor features and the engine's version.
+pub(super) fn compatibility(engine: &Engine) -> String {
+    struct Collect(Sha256);
+    impl Hasher for Collect {
+        fn finish(&self) -> u64 {
+            0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut collect = Collect(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut collect);
+    hex(&collect.0.finalize()[..8])
+}
+
+/// Advances the engine's epoch while hooks run, and rests while none does.
+#[derive(Debug)]
+pub(super) struct Clock {
+    running: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Clock {
+    fn start(engine: &Engine) -> std::io::Result<Arc<Self>> {
+        let clock = Arc::new(Self { running: Mutex::new(0), changed: Condvar::new() });
+        let (weak, engine) = (Arc::downgrade(&clock), engine.weak());
+        let tick = move || {
+            while let Some(clock) = Weak::upgrade(&weak) {
+                clock.wait_for_work();
+                drop(clock);
+                std::thread::sleep(limits::EPOCH);
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
+            }
+        };
+        std::thread::Builder::new().name("hook clock".into()).stack_size(128 << 10).spawn(tick)?;
+        Ok(clock)
+    }
+
+    /// Returns when a hook runs, and once a minute to see whether the daemon still wants the clock.
+    fn wait_for_work(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let minute = std::time::Duration::from_secs(60);
+        let waited = self.changed.wait_timeout_while(running, minute, |running| *running == 0);
+        drop(waited);
+    }
+
+    /// The clock ticks as long as the value lives.
+    pub(super) fn run(self: &Arc<Self>) -> Ticking {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_one();
+        Ticking(Arc::clone(self))
+    }
+}
+
+/// See [`Clock::run`].
+#[derive(Debug)]
+pub(super) struct Ticking(Arc<Clock>);
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        *running = running.saturating_sub(1);
+    }
+}

@@ -1,0 +1,308 @@
+//! Why hooks did not run. Every failure names the plugin, and what it or its owner can do.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::id::{Digest, PluginId};
+use crate::report::{Explain, Kind};
+
+/// The name of the one hook point of this version.
+pub const PREPARE_WORK_DISK: &str = "prepare-work-disk";
+
+/// Why hooks did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// The engine cannot be set up on this host.
+    #[error("cannot set up the WebAssembly engine")]
+    Engine(#[source] BoxError),
+    /// A folder of plugins cannot be read.
+    #[error("cannot read the plugin folder `{}`", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A plugin is broken.
+    #[error("plugin `{plugin}` cannot be used: {problem}")]
+    Broken {
+        /// The name of its folder.
+        plugin: String,
+        /// What is wrong, with the file.
+        problem: Problem,
+    },
+    /// A plugin in the user's folder that nobody has granted anything.
+    #[error("plugin `{plugin}` is not granted: it runs only when you have allowed it")]
+    NotGranted {
+        /// The plugin.
+        plugin: PluginId,
+        /// The digest of its component.
+        component: Digest,
+        /// What it asks for, as a grant names it.
+        needs: Vec<String>,
+    },
+    /// The component is not the one that was granted.
+    #[error("plugin `{plugin}` is not the one that was granted: its component is now {component}")]
+    GrantVoid {
+        /// The plugin.
+        plugin: PluginId,
+        /// The digest of its component.
+        component: Digest,
+        /// What it asks for, as a grant names it.
+        needs: Vec<String>,
+    },
+    /// The order of plugins is a circle.
+    #[error("the plugins {} each want to run before the other", list(plugins))]
+    Circle {
+        /// The plugins in it.
+        plugins: Vec<PluginId>,
+    },
+    /// The settings do not fit the plugin's manifest.
+    #[error("the settings of plugin `{plugin}` are wrong: {reason}")]
+    Settings {
+        /// The plugin.
+        plugin: PluginId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The plugin ran and failed.
+    #[error("plugin `{plugin}` failed in hook `{PREPARE_WORK_DISK}`: {failure}")]
+    Failed {
+        /// The plugin.
+        plugin: PluginId,
+        /// How.
+        failure: Failure,
+        /// The last lines it logged.
+        log: Vec<String>,
+    },
+    /// Two plugins want different things of one path.
+    #[error("plugins `{first}` and `{second}` both want to write `{path}`")]
+    Conflict {
+        /// The path.
+        path: String,
+        /// The plugin that runs first.
+        first: PluginId,
+        /// The other.
+        second: PluginId,
+    },
+}
+
+/// An error of the engine or of the system.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How a run failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// It returned an error.
+    #[error("{message} ({code})")]
+    Returned {
+        /// Its code.
+        code: String,
+        /// Its message.
+        message: String,
+    },
+    /// It panicked or aborted, and said something.
+    #[error("it panicked: {0}")]
+    Panicked(String),
+    /// It trapped.
+    #[error("it crashed: {0}")]
+    Trapped(String),
+    /// It left with `exit`.
+    #[error("it exited with status {0} instead of returning")]
+    Exited(i32),
+    /// It used up its processor time.
+    #[error("it used more than {} ms of processor time", .0.as_millis())]
+    Cpu(Duration),
+    /// It used up its wall time.
+    #[error("it took longer than {} ms", .0.as_millis())]
+    Wall(Duration),
+    /// It wanted too much memory.
+    #[error("it wanted more than {} of memory", mebibytes(*.0))]
+    Memory(usize),
+    /// It went over another limit.
+    #[error("it went over its limit of {0}")]
+    Limit(&'static str),
+    /// Its caller gave up.
+    #[error("it was cancelled")]
+    Cancelled,
+    /// It cannot be instantiated.
+    #[error("it cannot be started: {0}")]
+    Instantiate(String),
+}
+
+/// What is wrong with a plugin's files.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Problem {
+    /// A file is missing or cannot be read.
+    #[error("`{}` cannot be read: {reason}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file is too large.
+    #[error("`{}` is larger than {limit} bytes", file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// The manifest is wrong.
+    #[error("`{}`: {reason}", file.display())]
+    Manifest {
+        /// The manifest.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file is something else than a component.
+    #[error("`{}` is not a WebAssembly component: it is {what}", file.display())]
+    NotAComponent {
+        /// The file.
+        file: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The component does not compile.
+    #[error("`{}` cannot be compiled: {reason}", file.display())]
+    Compile {
+        /// The file.
+        file: PathBuf,
+        /// The compiler's words.
+        reason: String,
+    },
+    /// The component wants imports that cove does not have.
+    #[error("`{}` imports {}, which cove does not offer", file.display(), list(imports))]
+    Imports {
+        /// The file.
+        file: PathBuf,
+        /// The imports.
+        imports: Vec<String>,
+    },
+    /// The component does not fit the contract.
+    #[error("`{}` does not fit the contract: {reason}", file.display())]
+    Contract {
+        /// The file.
+        file: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The cache of compiled components cannot be used.
+    #[error("the folder of compiled plugins `{}` cannot be used: {reason}", folder.display())]
+    Cache {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The folder's name is no plugin id, or a component lies loose in the folder of plugins.
+    #[error("`{}` {reason}", path.display())]
+    Name {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+impl Problem {
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => {
+                "put the plugin in again with both files, `plugin.toml` and its component, or remove its folder"
+            }
+            Self::TooLarge { .. } => "build it in release mode, or remove its folder",
+            Self::Manifest { .. } => "correct the manifest, or remove the plugin's folder",
+            Self::NotAComponent { .. } | Self::Compile { .. } => {
+                "build it as a component (for Rust: target `wasm32-wasip2`, crate type `cdylib`), or remove its folder"
+            }
+            Self::Imports { .. } => {
+                "build it for WASI preview 2 and `cove:hooks@0.1.0`, without other imports"
+            }
+            Self::Contract { .. } => "build it against `wit/0.1.0` of this cove",
+            Self::Cache { .. } => "make it a folder of your own with mode 0700, or delete it",
+            Self::Name { .. } => {
+                "a plugin is a folder named by its id with `plugin.toml` and its component in it"
+            }
+        }
+    }
+}
+
+impl Explain for HookError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Engine(_) | Self::Folder { .. } => Kind::Failed,
+            Self::Broken { problem: Problem::Cache { .. }, .. } => Kind::Failed,
+            Self::Broken { .. } | Self::Circle { .. } | Self::Settings { .. } => Kind::Invalid,
+            Self::NotGranted { .. } | Self::GrantVoid { .. } => Kind::Refused,
+            Self::Failed { failure: Failure::Wall(_), .. } => Kind::TimedOut,
+            Self::Failed { failure: Failure::Cancelled, .. } => Kind::Cancelled,
+            Self::Failed { .. } | Self::Conflict { .. } => Kind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Engine(_) => {
+                "the daemon needs about 2 GiB of address space: look at `ulimit -v`".into()
+            }
+            Self::Folder { folder, .. } => {
+                format!("make `{}` a folder that you can read", folder.display())
+            }
+            Self::Broken { problem, .. } => problem.hint().into(),
+            Self::NotGranted { plugin, component, needs }
+            | Self::GrantVoid { plugin, component, needs } => grant_hint(plugin, component, needs),
+            Self::Circle { .. } => "change `after` and `before` in their manifests".into(),
+            Self::Settings { plugin, .. } => {
+                format!("correct `[{}]` in the configuration", table("settings", plugin))
+            }
+            Self::Failed { plugin, log, .. } => match log.last() {
+                Some(line) => format!("the last line that `{plugin}` logged: {line}"),
+                None => format!("`{plugin}` logged nothing; without it the VM would start"),
+            },
+            Self::Conflict { first, second, .. } => format!(
+                "say in the manifest of `{second}` that it runs `after = [\"{first}\"]`, if it may overwrite"
+            ),
+        })
+    }
+}
+
+/// What to write into the configuration, if one trusts the plugin.
+fn grant_hint(plugin: &PluginId, component: &Digest, needs: &[String]) -> String {
+    let needs: Vec<_> = needs.iter().map(|need| format!("{need:?}")).collect();
+    format!(
+        "if you trust it, write into the configuration: `[{}]` with `component = \"{component}\"` and `needs = [{}]`; if not, remove its folder",
+        table("grants", plugin),
+        needs.join(", ")
+    )
+}
+
+/// A table of the configuration: `hooks.grants.plugin`, quoted where the id has dots.
+pub(super) fn table(kind: &str, plugin: &PluginId) -> String {
+    if plugin.as_str().contains('.') {
+        format!("hooks.{kind}.\"{plugin}\"")
+    } else {
+        format!("hooks.{kind}.{plugin}")
+    }
+}
+
+fn list(words: &[impl std::fmt::Display]) -> String {
+    let mut text = String::new();
+    for (index, word) in words.iter().enumerate() {
+        let separator = match index {
+            0 => "",
+            _ if index + 1 == words.len() => " and ",
+            _ => ", ",
+        };
+        write!(text, "{separator}`{word}`").expect("writing to a String cannot fail");
+    }
+    text
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{} MiB", bytes >> 20)
+}

@@ -1,0 +1,296 @@
+//! `plugin.toml`: what a plugin says about itself. It can ask, never grant.
+//!
+//! Unknown keys, hooks, kinds and malformed values are errors: a wish that is not understood must not
+//! be silently dropped.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::limits;
+use super::needs::{Need, NeedKind};
+use crate::id::PluginId;
+
+/// A manifest, checked.
+#[derive(Debug, Clone)]
+pub(super) struct Manifest {
+    pub(super) id: PluginId,
+    pub(super) version: String,
+    /// The name of the component's file, in the same folder.
+    pub(super) component: String,
+    pub(super) after: Vec<PluginId>,
+    pub(super) before: Vec<PluginId>,
+    pub(super) on_failure: OnFailure,
+    pub(super) needs: Vec<Need>,
+    pub(super) limits: Limits,
+    pub(super) settings: BTreeMap<String, SettingType>,
+}
+
+/// What a failure of the hook means for the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OnFailure {
+    /// The VM does not start.
+    #[default]
+    Required,
+    /// The VM starts without it.
+    Optional,
+}
+
+/// The limits of one plugin: the daemon's, or less where the manifest asks for less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) memory: usize,
+    pub(super) cpu: Duration,
+    pub(super) wall: Duration,
+    pub(super) staged_bytes: u64,
+    pub(super) staged_steps: usize,
+}
+
+/// The type of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SettingType {
+    Text,
+    Texts,
+    Number,
+    Flag,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    plugin: RawPlugin,
+    hooks: RawHooks,
+    #[serde(default)]
+    need: Vec<RawNeed>,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    settings: BTreeMap<String, RawSetting>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPlugin {
+    id: PluginId,
+    version: String,
+    api: String,
+    component: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawHooks {
+    prepare_work_disk: RawHook,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHook {
+    #[serde(default)]
+    after: Vec<PluginId>,
+    #[serde(default)]
+    before: Vec<PluginId>,
+    timeout: Option<String>,
+    #[serde(default)]
+    failure: OnFailure,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNeed {
+    kind: NeedKind,
+    name: Option<String>,
+    paths: Option<Vec<String>>,
+    reason: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    memory: Option<String>,
+    cpu: Option<String>,
+    output: Option<String>,
+    files: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSetting {
+    r#type: SettingType,
+    #[serde(rename = "description")]
+    _description: String,
+}
+
+impl Manifest {
+    /// Reads a manifest. The error is one line, without the file's name.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let raw: Raw = toml::from_str(text).map_err(|error| place(text, &error))?;
+        check_api(&raw.plugin.api)?;
+        let component = raw.plugin.component;
+        if component.is_empty() || component.starts_with('.') || component.contains(['/', '\0']) {
+            return Err("`component` must be the name of a file in the plugin's folder".into());
+        }
+        if raw.plugin.version.len() > 64 || raw.plugin.version.chars().any(char::is_control) {
+            return Err("`version` must be at most 64 printable characters".into());
+        }
+        let hook = raw.hooks.prepare_work_disk;
+        let needs = raw.need.into_iter();
+        let needs = needs.map(|need| Need::new(need.kind, need.name, need.paths, need.reason));
+        let needs = needs.collect::<Result<_, _>>()?;
+        let settings = raw.settings.into_iter().map(|(key, setting)| (key, setting.r#type));
+        Ok(Self {
+            id: raw.plugin.id,
+            version: raw.plugin.version,
+            component,
+            after: hook.after,
+            before: hook.before,
+            on_failure: hook.failure,
+            needs,
+            limits: Limits::new(&raw.limits, hook.timeout.as_deref())?,
+            settings: settings.collect(),
+        })
+    }
+}
+
+impl Limits {
+    fn new(raw: &RawLimits, timeout: Option<&str>) -> Result<Self, String> {
+        let bytes = |text: &Option<String>, ceiling: u64| match text {
+            Some(text) => Ok::<_, String>(size(text)?.min(ceiling)),
+            None => Ok(ceiling),
+        };
+        let memory = bytes(&raw.memory, limits::MEMORY as u64)?;
+        Ok(Self {
+            memory: usize::try_from(memory).unwrap_or(limits::MEMORY),
+            cpu: raw.cpu.as_deref().map_or(Ok(limits::CPU), duration)?.min(limits::CPU),
+            wall: timeout.map_or(Ok(limits::WALL), duration)?.min(limits::WALL_CEILING),
+            staged_bytes: bytes(&raw.output, limits::STAGED_BYTES)?,
+            staged_steps: raw.files.unwrap_or(limits::STAGED_STEPS).min(limits::STAGED_STEPS),
+        })
+    }
+}
+
+/// The version of the contract that a plugin is built for: `cove:hooks@0.1`, with `^` or `.0` or not.
+fn check_api(api: &str) -> Result<(), String> {
+    let version = api.strip_prefix("cove:hooks@").map(|v| v.strip_prefix('^').unwrap_or(v));
+    match version {
+        Some("0.1" | "0.1.0") => Ok(()),
+        _ => Err(format!(
+            "it is made for `{}`, and this cove has `cove:hooks@0.1`",
+            api.escape_debug()
+        )),
+    }
+}
+
+/// `500ms` or `2s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => number.parse().ok().map(Duration::from_millis),
+        (None, Some(number)) => number.parse().ok().map(Duration::from_secs),
+        (None, None) => None,
+    };
+    parsed
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| format!("`{}` is not a time such as `500ms` or `2s`", text.escape_debug()))
+}
+
+/// `65536`, `64KiB` or `32MiB`.
+fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = if let Some(number) = text.strip_suffix("KiB") {
+        (number, 1 << 10)
+    } else if let Some(number) = text.strip_suffix("MiB") {
+        (number, 1 << 20)
+    } else {
+        (text, 1)
+    };
+    let bytes = number.trim_end().parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    bytes.ok_or_else(|| {
+        format!("`{}` is not a size such as `65536` or `32MiB`", text.escape_debug())
+    })
+}
+
+/// The parser's message on one line, with the line number of the file.
+fn place(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', " ");
+    match error.span() {
+        Some(span) => {
+            let start = span.start.min(text.len());
+            let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+            format!("line {line}: {message}")
+        }
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[plugin]
+id = "io.example.dotfiles"
+version = "1.2.0"
+api = "cove:hooks@^0.1"
+component = "plugin.wasm"
+[hooks.prepare-work-disk]
+after = ["file-sync"]
+timeout = "500ms"
+failure = "optional"
+[[need]]
+kind = "work-disk"
+paths = [".config/**"]
+reason = "dotfiles"
+[limits]
+memory = "32MiB"
+cpu = "2s"
+[settings.shell]
+type = "text"
+description = "the shell"
+"#;
+
+    #[test]
+    fn a_manifest_is_read() {
+        let manifest = Manifest::parse(GOOD).expect("it is good");
+        assert_eq!(manifest.id.as_str(), "io.example.dotfiles");
+        assert_eq!(manifest.on_failure, OnFailure::Optional);
+        assert_eq!(manifest.limits.memory, 32 << 20);
+        assert_eq!(manifest.limits.cpu, limits::CPU, "the daemon's ceiling wins");
+        assert_eq!(manifest.limits.wall, Duration::from_millis(500));
+        assert_eq!(manifest.settings["shell"], SettingType::Text);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for (from, to, expected) in [
+            ("[limits]", "[limit]", "unknown field"),
+            ("prepare-work-disk", "prepare-work-disc", "unknown field"),
+            ("kind = \"work-disk\"", "kind = \"world\"", "unknown variant"),
+            ("kind = \"work-disk\"", "kind = \"git-config\"", "`name`"),
+            (".config/**", "/etc/**", "relative"),
+            (".config/**", "../x", ".."),
+            ("@^0.1", "@^1.0", "this cove has"),
+            ("@^0.1", "@0.1.1", "this cove has"),
+            ("plugin.wasm", "../plugin.wasm", "name of a file"),
+            ("500ms", "soon", "not a time"),
+            ("500ms", "0s", "not a time"),
+            ("32MiB", "lots", "not a size"),
+            ("io.example.dotfiles", "Dot Files", "plugin id"),
+            ("\"text\"", "\"poem\"", "unknown variant"),
+            ("reason = \"dotfiles\"", "", "reason"),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let text = GOOD.replacen(from, to, 1);
+            let error = Manifest::parse(&text).expect_err(to);
+            assert!(error.contains(expected), "{to}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_syntax_has_its_line() {
+        let error = Manifest::parse("[plugin]\nid = \"a\"\nid = \"b\"\n").expect_err("twice");
+        assert!(error.starts_with("line 3: "), "{error}");
+    }
+}

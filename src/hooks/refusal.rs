@@ -1,0 +1,37 @@
+//! A host call that is refused: the error record that the plugin gets. It is never a crash, and never
+//! stops the hook by itself.
+
+use std::io;
+
+use super::paths::BadPath;
+
+/// What the plugin gets as `error`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Refusal {
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The plugin has no grant for it.
+    pub(super) fn not_granted(what: &str) -> Self {
+        let what: String = what.chars().take(200).flat_map(char::escape_debug).collect();
+        Self::new("not-granted", format!("`{what}` is not granted"))
+    }
+
+    /// A file of the host cannot be read.
+    pub(super) fn io(label: &str, error: &io::Error) -> Self {
+        Self::new("io", format!("`{}` cannot be read: {error}", label.escape_debug()))
+    }
+}
+
+impl From<BadPath> for Refusal {
+    fn from(error: BadPath) -> Self {
+        Self::new("bad-path", error.to_string())
+    }
+}

@@ -1,0 +1,221 @@
+//! What belongs to one run of one hook: its handles, its empty WASI context, and what it has used up.
+//! Made new for every run and thrown away after it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
+use wasmtime_wasi::random::Deterministic;
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
+
+use super::error::Failure;
+use super::limits;
+use super::log::{LogRing, StderrTail};
+use super::manifest::Limits;
+
+/// The data of a store.
+pub(super) struct State {
+    pub(super) table: ResourceTable,
+    pub(super) log: LogRing,
+    pub(super) stderr: StderrTail,
+    wasi: WasiCtx,
+    usage: Usage,
+    host_calls: u64,
+    cpu_start: Duration,
+    cpu_limit: Duration,
+    cancelled: Arc<AtomicBool>,
+    exceeded: Option<Failure>,
+}
+
+/// What the component has grown to.
+#[derive(Debug)]
+struct Usage {
+    memory: usize,
+    memory_limit: usize,
+    memory_refused: bool,
+    elements: usize,
+}
+
+/// A store for one run, with every limit armed. Processor time counts from now, on this thread.
+pub(super) fn store(
+    engine: &Engine,
+    limits: &Limits,
+    seed: &[u8],
+    cancelled: Arc<AtomicBool>,
+) -> Store<State> {
+    let stderr = StderrTail::default();
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limits::RESOURCES);
+    let state = State {
+        table,
+        log: LogRing::default(),
+        wasi: empty_world(seed, stderr.clone()),
+        stderr,
+        usage: Usage { memory: 0, memory_limit: limits.memory, memory_refused: false, elements: 0 },
+        host_calls: 0,
+        cpu_start: cpu_now(),
+        cpu_limit: limits.cpu,
+        cancelled,
+        exceeded: None,
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.usage);
+    store.set_hostcall_fuel(limits::HOST_CALL_BYTES);
+    store.set_max_component_handles(limits::HANDLES);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut context| Ok(context.data_mut().tick()));
+    store
+}
+
+/// WASI with nothing in it: no arguments, environment, files or sockets; time stands nearly still, and
+/// randomness comes from the seed.
+fn empty_world(seed: &[u8], stderr: StderrTail) -> WasiCtx {
+    let bytes = random(seed);
+    let mut number = [0; 16];
+    number.copy_from_slice(&bytes[..16]);
+    WasiCtx::builder()
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .wall_clock(StillClock::default())
+        .monotonic_clock(StillClock::default())
+        .max_random_size(limits::RANDOM_BYTES)
+        .secure_random(Deterministic::new(bytes.clone()))
+        .insecure_random(Deterministic::new(bytes))
+        .insecure_random_seed(u128::from_le_bytes(number))
+        .stderr(stderr)
+        .build()
+}
+
+/// Half a KiB that looks random and depends on the seed only.
+fn random(seed: &[u8]) -> Vec<u8> {
+    let block = |count: u8| Sha256::new().chain_update([count]).chain_update(seed).finalize();
+    (0..16).flat_map(block).collect()
+}
+
+/// A clock that shows the same time to every run. It advances when it is looked at, so that a loop that
+/// waits for it ends.
+#[derive(Debug, Default)]
+struct StillClock(AtomicU64);
+
+/// The time that plugins see: the first second of the year 2000.
+const STILL_TIME: Duration = Duration::from_secs(946_684_800);
+
+impl StillClock {
+    fn look(&self) -> Duration {
+        STILL_TIME + Duration::from_micros(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl HostWallClock for StillClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_micros(1)
+    }
+    fn now(&self) -> Duration {
+        self.look()
+    }
+}
+
+impl HostMonotonicClock for StillClock {
+    fn resolution(&self) -> u64 {
+        1000
+    }
+    fn now(&self) -> u64 {
+        u64::try_from(self.look().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The processor time of this thread.
+fn cpu_now() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+impl State {
+    /// Counts a host call.
+    pub(super) fn count_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls += 1;
+        if self.host_calls > limits::HOST_CALLS {
+            self.exceeded = Some(Failure::Limit("100,000 calls of the host"));
+            wasmtime::bail!("too many host calls");
+        }
+        Ok(())
+    }
+
+    /// Which limit ended the run, if one did.
+    pub(super) fn exceeded(&mut self) -> Option<Failure> {
+        let memory = self.usage.memory_refused.then_some(Failure::Memory(self.usage.memory_limit));
+        self.exceeded.take().or(memory)
+    }
+
+    /// How many host calls there were.
+    pub(super) fn host_calls(&self) -> u64 {
+        self.host_calls
+    }
+
+    fn tick(&mut self) -> UpdateDeadline {
+        if self.cancelled.load(Ordering::Relaxed) {
+            self.exceeded = Some(Failure::Cancelled);
+            return UpdateDeadline::Interrupt;
+        }
+        if cpu_now().saturating_sub(self.cpu_start) > self.cpu_limit {
+            self.exceeded = Some(Failure::Cpu(self.cpu_limit));
+            return UpdateDeadline::Interrupt;
+        }
+        // So that the wall time is looked at too.
+        UpdateDeadline::Yield(1)
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl ResourceLimiter for Usage {
+    /// All memories of the component count together.
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.memory.saturating_add(desired.saturating_sub(current));
+        if total > self.memory_limit {
+            self.memory_refused = true;
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.elements.saturating_add(desired.saturating_sub(current));
+        if total > limits::TABLE_ELEMENTS {
+            return Ok(false);
+        }
+        self.elements = total;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        limits::INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        limits::TABLES
+    }
+
+    fn memories(&self) -> usize {
+        limits::MEMORIES
+    }
+}

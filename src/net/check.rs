@@ -1,0 +1,163 @@
+//! Whether this host can give a VM a network: each need tried, not guessed.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{keeper, namespace, uplink};
+use crate::process::{Tool, ToolError};
+
+/// Each need is checked within this time.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// One need of `--net user`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What is needed: `pasta`, `nft`, `/dev/net/tun`, `user namespaces`.
+    pub need: &'static str,
+    /// What was found, or what is wrong.
+    pub found: Result<String, NetProblem>,
+}
+
+/// A need that the host does not meet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetProblem {
+    /// What is wrong, as one sentence.
+    pub what: String,
+    /// How to mend it, as one sentence.
+    pub fix: String,
+}
+
+/// Checks every need.
+pub(crate) async fn all(coved: &Path, path: &OsStr) -> Vec<Check> {
+    let (pasta, nft, trial) = tokio::join!(
+        version(uplink::PROGRAM, "passt", path),
+        version("nft", "nftables", path),
+        trial(coved, path),
+    );
+    let device = device(namespace::open_tun().map(drop));
+    let mut checks = vec![
+        Check { need: uplink::PROGRAM, found: pasta },
+        Check { need: "nft", found: nft },
+        Check { need: namespace::TUN, found: device },
+    ];
+    // The trial needs the others: its failure says nothing of its own while one of them is missing.
+    if checks[1..].iter().all(|check| check.found.is_ok()) {
+        checks.push(Check { need: "user namespaces", found: trial });
+    }
+    checks
+}
+
+async fn version(program: &str, package: &str, path: &OsStr) -> Result<String, NetProblem> {
+    let tool = Tool::new(program).arg("--version").env("PATH", path).deadline(DEADLINE);
+    match tool.run().await {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            Ok(text.lines().next().unwrap_or(program).trim().to_owned())
+        }
+        Err(ToolError::Start { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(NetProblem {
+                what: format!("`{program}` is not installed"),
+                fix: format!("install it: `sudo apt-get install {package}`"),
+            })
+        }
+        Err(error) => Err(NetProblem {
+            what: one_line(&error),
+            fix: format!("install it again: `sudo apt-get install --reinstall {package}`"),
+        }),
+    }
+}
+
+fn device(opened: io::Result<()>) -> Result<String, NetProblem> {
+    let device = namespace::TUN;
+    opened.map(|()| "can be opened".to_owned()).map_err(|error| {
+        let fix = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                format!("open it to everybody, as udev does on Debian: `sudo chmod 0666 {device}`")
+            }
+            _ => "load the kernel's module for it: `sudo modprobe tun`".to_owned(),
+        };
+        NetProblem { what: format!("`{device}` cannot be opened: {error}"), fix }
+    })
+}
+
+/// Everything that a keeper does, once, in namespaces that end with it.
+async fn trial(coved: &Path, path: &OsStr) -> Result<String, NetProblem> {
+    let tool = Tool::new(coved).args([keeper::ARGUMENT, keeper::TRIAL]);
+    let tool = tool.env("PATH", path).deadline(DEADLINE);
+    match tool.run().await {
+        Ok(_) => Ok("a namespace with a TAP device and rules can be made".to_owned()),
+        Err(error) => Err(NetProblem {
+            what: one_line(&error),
+            fix: fix_of_namespaces(|switch| std::fs::read_to_string(switch).ok()),
+        }),
+    }
+}
+
+/// The switches with which hosts forbid user namespaces, the value that forbids, and the way out.
+const FORBIDDING: [(&str, &str, &str); 3] = [
+    ("/proc/sys/user/max_user_namespaces", "0", "`sudo sysctl user.max_user_namespaces=10000`"),
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "`sudo sysctl kernel.unprivileged_userns_clone=1`",
+    ),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "`sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+    ),
+];
+
+fn fix_of_namespaces(read: impl Fn(&str) -> Option<String>) -> String {
+    let forbidding = FORBIDDING
+        .iter()
+        .find(|(switch, value, _)| read(switch).is_some_and(|now| now.trim() == *value));
+    match forbidding {
+        Some((_, _, way_out)) => format!("allow user namespaces: {way_out}"),
+        None => {
+            "allow this user to make user namespaces, and the kernel to load `tun`, `nf_tables` \
+                 and `nf_conntrack`"
+                .to_owned()
+        }
+    }
+}
+
+fn one_line(error: &ToolError) -> String {
+    let causes = crate::report::causes(error);
+    let chain: Vec<String> = [error.to_string()].into_iter().chain(causes).collect();
+    crate::report::escape_control(&chain.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_may_not_be_opened_comes_with_its_command() {
+        let denied = device(Err(io::Error::from_raw_os_error(nix::libc::EACCES)));
+        let problem = denied.expect_err("a problem");
+        assert!(problem.what.starts_with("`/dev/net/tun` cannot be opened: Permission denied"));
+        assert!(problem.fix.ends_with("`sudo chmod 0666 /dev/net/tun`"), "{}", problem.fix);
+        let missing = device(Err(io::Error::from_raw_os_error(nix::libc::ENOENT)));
+        assert!(missing.expect_err("a problem").fix.ends_with("`sudo modprobe tun`"));
+    }
+
+    #[test]
+    fn the_switch_that_forbids_is_named() {
+        for (switch, value, way_out) in FORBIDDING {
+            let only = |asked: &str| (asked == switch).then(|| format!("{value}\n"));
+            assert_eq!(fix_of_namespaces(only), format!("allow user namespaces: {way_out}"));
+        }
+        assert!(fix_of_namespaces(|_| None).contains("nf_tables"));
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named_with_its_package() {
+        let problem = version("pasta", "passt", OsStr::new("/nonexistent")).await;
+        let problem = problem.expect_err("a problem");
+        assert_eq!(problem.what, "`pasta` is not installed");
+        assert_eq!(problem.fix, "install it: `sudo apt-get install passt`");
+    }
+}

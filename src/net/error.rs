@@ -1,0 +1,157 @@
+//! Why a VM has no network.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::process::ServantOutput;
+use crate::report::{Explain, Kind, escape_control};
+use crate::vm::ledger::LedgerError;
+
+/// What a program said about its failure: a chain of sentences, fit for a terminal.
+#[derive(Debug)]
+pub struct Said {
+    text: String,
+    source: Option<Box<Said>>,
+}
+
+impl Said {
+    /// The sentences, outermost first; `None` when there are none.
+    pub(crate) fn chain(sentences: impl IntoIterator<Item = String>) -> Option<Self> {
+        let sentences: Vec<String> = sentences.into_iter().collect();
+        sentences.into_iter().rev().fold(None, |inner, text| {
+            Some(Self { text: escape_control(&text), source: inner.map(Box::new) })
+        })
+    }
+
+    /// What a servant has printed.
+    pub(crate) fn by(output: &ServantOutput) -> Self {
+        // pasta of 2023 complains of a missing system logger, about every line that it logs.
+        let noise = |line: &&str| !(line.starts_with("Failed to send") && line.ends_with("syslog"));
+        let lines: Vec<String> = output.text().lines().filter(noise).map(str::to_owned).collect();
+        let text = match lines.join("\n") {
+            said if said.is_empty() => "it said nothing".to_owned(),
+            said => escape_control(&said),
+        };
+        Self { text, source: None }
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Said {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Why a network could not be started, taken over or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// Without the host's addresses they cannot be refused, so no network is made.
+    #[error("the host's own addresses were not known within {} s", deadline.as_secs())]
+    HostAddresses {
+        /// How long they were waited for.
+        deadline: Duration,
+    },
+    /// A process could not be written down, so it was not made or not kept.
+    #[error("cannot write down the network's processes")]
+    Ledger(#[source] LedgerError),
+    /// The keeper's socket.
+    #[error("cannot use the network's socket in `{}`", folder.display())]
+    Socket {
+        /// The VM's folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A program could not be started.
+    #[error("cannot run `{program}`")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A program ended that should have stayed.
+    #[error("the {what} ended at once")]
+    Ended {
+        /// Which one it is.
+        what: &'static str,
+        /// What it said.
+        #[source]
+        said: Said,
+    },
+    /// The keeper could not do what it was asked.
+    #[error("the network keeper could not {step}")]
+    Keeper {
+        /// What it was asked.
+        step: &'static str,
+        /// Why.
+        #[source]
+        said: Option<Said>,
+    },
+    /// The connection to the keeper broke.
+    #[error("cannot talk to the network keeper")]
+    Connection(#[source] io::Error),
+    /// A step took too long.
+    #[error("the network keeper could not {step} within {} s", deadline.as_secs())]
+    TimedOut {
+        /// What was waited for.
+        step: &'static str,
+        /// How long.
+        deadline: Duration,
+        /// What the process in question has said so far.
+        #[source]
+        said: Said,
+    },
+    /// Processes are left.
+    #[error("cannot end the network's processes")]
+    Stop(#[source] Said),
+    /// The start failed, and so did undoing it.
+    #[error("the network could not be started, and {left}")]
+    Undo {
+        /// What is left.
+        left: String,
+        /// Why it could not be started.
+        #[source]
+        source: Box<NetError>,
+    },
+}
+
+impl Explain for NetError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::TimedOut { .. } | Self::HostAddresses { .. } => Kind::TimedOut,
+            Self::Undo { source, .. } => source.kind(),
+            Self::Ledger(_)
+            | Self::Socket { .. }
+            | Self::Start { .. }
+            | Self::Ended { .. }
+            | Self::Keeper { .. }
+            | Self::Connection(_)
+            | Self::Stop(_) => Kind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let doctor =
+            "`cove doctor` says what the host lacks; `--net none` starts the VM without a network";
+        match self {
+            Self::Start { .. }
+            | Self::Ended { .. }
+            | Self::Keeper { .. }
+            | Self::TimedOut { .. } => Some(doctor.to_owned()),
+            Self::Undo { source, .. } => source.hint(),
+            Self::HostAddresses { .. } => Some("the daemon's log says why".to_owned()),
+            Self::Ledger(_) | Self::Socket { .. } | Self::Connection(_) | Self::Stop(_) => None,
+        }
+    }
+}

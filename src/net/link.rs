@@ -1,0 +1,93 @@
+//! The addresses on a guest's link. The same in every VM, because each has a namespace of its own.
+//!
+//! ```text
+//!  guest 192.0.2.2/30 ── tap0 192.0.2.1 │ namespace │ uplink 192.0.2.6/30 ── pasta (192.0.2.5) ── host
+//!                                                     192.0.2.53: where pasta answers for the resolver
+//! ```
+//!
+//! All of them lie in TEST-NET-1 (RFC 5737), which is never assigned to a host. Where a network uses it
+//! all the same, nothing of it is reachable from a guest: the policy refuses it whole, but for DNS to the
+//! one resolver address, which pasta takes for itself.
+
+use std::net::Ipv4Addr;
+
+use crate::id::VmId;
+use crate::wire::guest::Network;
+
+/// The TAP device in the namespace.
+pub(crate) const TAP: &str = "tap0";
+
+/// The namespace's end of the guest's link.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// The guest's end.
+pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+/// pasta's end of the uplink.
+pub(crate) const UPLINK_GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
+
+/// The namespace's end of the uplink.
+pub(crate) const UPLINK_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 6);
+
+/// What the guest takes for its resolver. pasta sends what arrives there to the host's own resolver.
+pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
+
+/// Length of the prefix of both links.
+pub(crate) const PREFIX: u8 = 30;
+
+/// The largest packet on both links: pasta's own maximum (the largest IPv4 packet less an Ethernet
+/// header, rounded down to words). pasta ends every TCP connection itself, so no path beyond it has to
+/// carry packets of this size, and a guest spends its time per packet, not per byte, under emulation
+/// most of all.
+pub(crate) const MTU: u32 = 65520;
+
+/// What the guest's agent has to set up.
+pub(crate) fn guest_network(vm: &VmId) -> Network {
+    Network {
+        mac: mac_address(vm),
+        address: GUEST,
+        prefix: PREFIX,
+        gateway: GATEWAY,
+        resolver: RESOLVER,
+        mtu: MTU,
+    }
+}
+
+/// The guest's MAC address: the VM's id, marked as a unicast address that nobody registered.
+fn mac_address(vm: &VmId) -> String {
+    let digits = vm.as_str();
+    let mut octets: Vec<u8> = (0..6)
+        .map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16))
+        .collect::<Result<_, _>>()
+        .expect("a VM id is 12 hexadecimal digits");
+    octets[0] = (octets[0] & 0b1111_1100) | 0b10;
+    let octets: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    octets.join(":")
+}
+
+/// The uplink's interface in the namespace. It carries the VM's id so that the process with this name
+/// among its arguments is known to be the VM's; 14 characters is what pasta of 2023 takes at most.
+pub(crate) fn uplink_name(vm: &VmId) -> String {
+    format!("up{vm}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_addresses_are_local_unicast_and_follow_the_id() {
+        for (id, mac) in [
+            ("000000000000", "02:00:00:00:00:00"),
+            ("ffffffffffff", "fe:ff:ff:ff:ff:ff"),
+            ("0123456789ab", "02:23:45:67:89:ab"),
+        ] {
+            assert_eq!(mac_address(&id.parse().expect("an id")), mac);
+        }
+    }
+
+    #[test]
+    fn interface_names_fit() {
+        assert_eq!(uplink_name(&VmId::random()).len(), 14);
+    }
+}

@@ -1,0 +1,345 @@
+//! The guest's `.git`, made in a scratch folder.
+//!
+//! ```text
+//!   source repository          scratch/source                    scratch/tree/.git
+//!   objects/  ◄── alternates ── empty repository of our own ── fetch --depth ──► the checkout's
+//!   shallow   ──── copied ────► one ref: the base commit      pack-objects       metadata
+//!                                                              (staged blobs) ──►
+//! ```
+//!
+//! The repository in the middle is why nothing in the source's configuration can run or bend anything:
+//! the program that reads its objects (`upload-pack`) sees the middle one's configuration, which is
+//! fresh. It also makes trust a question that git was asked once, at inspection.
+//!
+//! Objects are only read through the alternates, never written there: writing an object that the source
+//! has already would touch the source's pack to keep it alive.
+//!
+//! The index is the source's, entry by entry: what is staged, in conflict, left out by a sparse checkout
+//! or assumed unchanged there is so in the guest. An intent to add (`add -N`) arrives as a staged empty
+//! file. Only the current branch goes in, and the branch of origin that it follows when its commit is
+//! among those that go in. The user-wide file of ignored paths does not go in.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::git::{self, Size, in_scratch, in_source};
+use super::inspection::Inspection;
+use super::listing::{self, IndexEntry};
+use super::{SCRATCH_PREFIX, WorkspaceError, WorkspaceSettings};
+use crate::process::{Tool, ToolError};
+
+/// The ref in the middle repository that names the base commit.
+const BASE_REF: &str = "refs/heads/base";
+
+/// Small files that are copied out of a git folder (ignore rules, sparse patterns, the shallow list) are
+/// no larger than this.
+const MAX_COPIED: u64 = 16 << 20;
+
+const COPYING: &str = "copy the last commits";
+const INDEXING: &str = "make the checkout's index";
+const CONFIGURING: &str = "write the checkout's configuration";
+
+/// A finished `.git`. Its folder is removed when the value is dropped.
+#[derive(Debug)]
+pub(super) struct Metadata {
+    folder: TempDir,
+}
+
+impl Metadata {
+    /// The `.git` folder.
+    pub(super) fn git_folder(&self) -> PathBuf {
+        self.tree().join(".git")
+    }
+
+    /// The folder that git runs in: an empty working tree.
+    fn tree(&self) -> PathBuf {
+        self.folder.path().join("tree")
+    }
+
+    fn source(&self) -> PathBuf {
+        self.folder.path().join("source")
+    }
+
+    fn git(&self, size: Size) -> Tool {
+        in_scratch(&self.tree(), size)
+    }
+}
+
+/// Makes the metadata of a checkout of what was inspected.
+pub(super) async fn make(
+    settings: &WorkspaceSettings,
+    inspection: &Inspection,
+) -> Result<Metadata, WorkspaceError> {
+    let folder = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(&settings.scratch);
+    let folder = folder.map_err(|source| scratch(&settings.scratch, source))?;
+    let metadata = Metadata { folder };
+    initialise(&metadata, inspection).await?;
+    if let Some(commit) = &inspection.head.commit {
+        let depth = settings.depth.max(1);
+        fetch(&metadata, commit, depth)
+            .await
+            .map_err(|error| explain_missing(error, inspection))?;
+    }
+    set_head(&metadata, inspection).await?;
+    staged(&metadata, inspection).await.map_err(|error| explain_missing(error, inspection))?;
+    index(&metadata, inspection).await?;
+    configure(&metadata, inspection).await?;
+    copy_rules(&metadata, inspection)?;
+    Ok(metadata)
+}
+
+/// Makes both scratch repositories, and lets the middle one read the source's objects.
+async fn initialise(metadata: &Metadata, inspection: &Inspection) -> Result<(), WorkspaceError> {
+    let doing = "make a scratch repository";
+    let format = format!("--object-format={}", inspection.repository.object_format);
+    for folder in [metadata.tree(), metadata.source()] {
+        fs::create_dir(&folder).map_err(|source| scratch(&folder, source))?;
+    }
+    let init = |folder: &Path| {
+        in_scratch(folder, Size::Question)
+            .args(["init", "--quiet", "--template=", "--initial-branch=main"])
+            .arg(&format)
+    };
+    tokio::try_join!(
+        git::run(init(&metadata.tree()), doing),
+        git::run(init(&metadata.source()).arg("--bare"), doing),
+    )?;
+    let source = metadata.source();
+    let objects = inspection.repository.common.join("objects");
+    write(&source.join("objects/info/alternates"), &quoted(&objects))?;
+    copy(&inspection.repository.common.join("shallow"), &source.join("shallow"))?;
+    if let Some(commit) = &inspection.head.commit {
+        write(&source.join(BASE_REF), format!("{commit}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Brings the last `depth` commits over.
+async fn fetch(metadata: &Metadata, commit: &str, depth: u32) -> Result<(), WorkspaceError> {
+    let fetch = metadata.git(Size::Work).args([
+        "-c",
+        "fetch.unpackLimit=1", // one pack, however few objects: fewer files to send
+        "fetch",
+        "--quiet",
+        "--no-tags",
+        "--no-write-fetch-head",
+        "--no-recurse-submodules",
+    ]);
+    let fetch = fetch.arg(format!("--depth={depth}")).args(["../source", BASE_REF]);
+    git::run(fetch, COPYING).await?;
+    let update = metadata.git(Size::Question).args(["update-ref", "--no-deref", "HEAD", commit]);
+    git::run(update, COPYING).await.map(drop)
+}
+
+/// Puts HEAD on the source's branch, and the branch of origin that it follows where it was.
+async fn set_head(metadata: &Metadata, inspection: &Inspection) -> Result<(), WorkspaceError> {
+    let head = &inspection.head;
+    if let Some(branch) = &head.branch {
+        let point = metadata.git(Size::Question).args(["symbolic-ref", "HEAD"]).arg(branch);
+        git::run(point, COPYING).await?;
+        if let Some(commit) = &head.commit {
+            let update = metadata.git(Size::Question).arg("update-ref").arg(branch).arg(commit);
+            git::run(update, COPYING).await?;
+        }
+    }
+    let Some(followed) = followed(inspection) else {
+        return Ok(());
+    };
+    let source = &inspection.repository.root;
+    let question = in_source(source, Size::Question).args(["rev-parse", "--verify", "--quiet"]);
+    let Some(commit) = git::ask(question.arg(&followed), COPYING).await? else {
+        return Ok(());
+    };
+    let commit = OsStr::from_bytes(&commit).to_owned();
+    // It may lie further back than the history that goes in, or be ahead: then it stays out.
+    let there = metadata.git(Size::Question).args(["cat-file", "-e"]).arg(&commit).run().await;
+    if there.is_ok() {
+        let update = metadata.git(Size::Question).arg("update-ref").arg(&followed).arg(&commit);
+        git::run(update, COPYING).await?;
+    }
+    Ok(())
+}
+
+/// The remote-tracking ref of the current branch, when origin goes in.
+fn followed(inspection: &Inspection) -> Option<String> {
+    let configuration = &inspection.configuration;
+    configuration.origin.url()?;
+    let name = configuration.upstream.as_deref()?.strip_prefix("refs/heads/")?;
+    Some(format!("refs/remotes/origin/{name}"))
+}
+
+/// Brings the blobs over that the index names and the base commit does not: exactly what is staged, as
+/// objects, so that no clean filter has to run.
+async fn staged(metadata: &Metadata, inspection: &Inspection) -> Result<(), WorkspaceError> {
+    let tree = match &inspection.head.commit {
+        Some(commit) => {
+            let list = ["ls-tree", "-r", "-z", "--full-tree", "--format=%(objectname)"];
+            git::run(metadata.git(Size::Work).args(list).arg(commit), INDEXING).await?
+        }
+        None => Vec::new(),
+    };
+    let known: HashSet<&[u8]> = listing::paths(&tree).collect();
+    let mut wanted = HashSet::new();
+    for entry in entries(inspection)? {
+        if !entry.is_submodule() && !known.contains(entry.object) {
+            wanted.insert(entry.object);
+        }
+    }
+    // The empty blob is known to every git, and often stored nowhere.
+    let hash = metadata.git(Size::Question).args(["hash-object", "-t", "blob", "--stdin"]);
+    if !wanted.is_empty() && wanted.remove(&*git::line(git::run(hash, INDEXING).await?)) {
+        let write =
+            metadata.git(Size::Question).args(["hash-object", "-w", "-t", "blob", "--stdin"]);
+        git::run(write, INDEXING).await?;
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut wanted: Vec<&[u8]> = wanted.into_iter().collect();
+    wanted.sort_unstable();
+    let mut input = wanted.join(&b'\n');
+    input.push(b'\n');
+    let pack = in_scratch(&metadata.source(), Size::Work).args(["pack-objects", "--quiet"]);
+    let folder = metadata.git_folder().join("objects/pack");
+    fs::create_dir_all(&folder).map_err(|source| scratch(&folder, source))?;
+    git::run(pack.arg(folder.join("pack")).input(input), COPYING).await.map(drop)
+}
+
+/// Writes the index: the source's entries with their stages and marks.
+async fn index(metadata: &Metadata, inspection: &Inspection) -> Result<(), WorkspaceError> {
+    let entries = entries(inspection)?;
+    let mut input = Vec::with_capacity(inspection.index.len());
+    for entry in &entries {
+        for part in [entry.info, b"\t", entry.path, b"\0"] {
+            input.extend_from_slice(part);
+        }
+    }
+    update_index(metadata, &["--index-info"], input).await?;
+    let marked = |is_marked: fn(&IndexEntry<'_>) -> bool| {
+        let paths = entries.iter().filter(|entry| is_marked(entry) && !entry.is_conflict());
+        paths.flat_map(|entry| [entry.path, b"\0"]).flatten().copied().collect::<Vec<u8>>()
+    };
+    let sparse = marked(|entry| entry.is_sparse());
+    update_index(metadata, &["--skip-worktree", "--stdin"], sparse).await?;
+    let assumed = marked(|entry| entry.is_assumed_unchanged());
+    update_index(metadata, &["--assume-unchanged", "--stdin"], assumed).await
+}
+
+async fn update_index(
+    metadata: &Metadata,
+    how: &[&str],
+    input: Vec<u8>,
+) -> Result<(), WorkspaceError> {
+    if input.is_empty() {
+        return Ok(());
+    }
+    let update = metadata.git(Size::Work).args(["update-index", "-z"]).args(how);
+    git::run(update.input(input), INDEXING).await.map(drop)
+}
+
+fn entries(inspection: &Inspection) -> Result<Vec<IndexEntry<'_>>, WorkspaceError> {
+    listing::index(&inspection.index).collect()
+}
+
+/// Writes identity, origin and what decides how git sees the tree.
+async fn configure(metadata: &Metadata, inspection: &Inspection) -> Result<(), WorkspaceError> {
+    let configuration = &inspection.configuration;
+    let mut values: Vec<(Vec<u8>, Vec<u8>)> = configuration
+        .carried
+        .iter()
+        .map(|(key, value)| (key.clone().into_bytes(), value.clone()))
+        .collect();
+    if let Some(url) = configuration.origin.url() {
+        let fetch = "+refs/heads/*:refs/remotes/origin/*";
+        values.push((b"remote.origin.url".to_vec(), url.into()));
+        values.push((b"remote.origin.fetch".to_vec(), fetch.into()));
+        let upstream = configuration.upstream.as_deref().zip(inspection.head.branch_name());
+        if let Some((merge, branch)) = upstream {
+            values.push(([b"branch.", branch, b".remote"].concat(), b"origin".to_vec()));
+            values.push(([b"branch.", branch, b".merge"].concat(), merge.into()));
+        }
+    }
+    for (key, value) in values {
+        let set = metadata.git(Size::Question).args(["config", "--local"]);
+        let set = set.arg(OsStr::from_bytes(&key)).arg(OsStr::from_bytes(&value));
+        git::run(set, CONFIGURING).await?;
+    }
+    Ok(())
+}
+
+/// Copies the rules that decide how git sees the tree: the repository's own ignore rules, attributes and
+/// sparse patterns.
+fn copy_rules(metadata: &Metadata, inspection: &Inspection) -> Result<(), WorkspaceError> {
+    let repository = &inspection.repository;
+    let rules = [
+        (&repository.common, "info/exclude"),
+        (&repository.common, "info/attributes"),
+        (&repository.git_folder, "info/sparse-checkout"),
+    ];
+    rules
+        .iter()
+        .try_for_each(|(folder, name)| copy(&folder.join(name), &metadata.git_folder().join(name)))
+}
+
+/// Copies a small regular file, if it is there.
+fn copy(from: &Path, to: &Path) -> Result<(), WorkspaceError> {
+    let unreadable =
+        |source| WorkspaceError::Read { path: from.to_string_lossy().into_owned(), source };
+    match fs::metadata(from) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unreadable(error)),
+    }
+    let mut bytes = Vec::new();
+    let file = fs::File::open(from).map_err(unreadable)?;
+    file.take(MAX_COPIED + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_COPIED {
+        return Err(unreadable(io::Error::other("it is too large")));
+    }
+    write(to, &bytes)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(path, bytes))
+        .map_err(|source| scratch(path, source))
+}
+
+fn scratch(path: &Path, source: io::Error) -> WorkspaceError {
+    WorkspaceError::Scratch { path: path.to_owned(), source }
+}
+
+/// A path as a line of `objects/info/alternates`, quoted as git quotes C strings: the path may hold
+/// newlines or begin with `#`.
+fn quoted(path: &Path) -> Vec<u8> {
+    let mut line = vec![b'"'];
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'"' | b'\\' => line.extend([b'\\', *byte]),
+            b'\n' => line.extend(b"\\n"),
+            _ => line.push(*byte),
+        }
+    }
+    line.extend(b"\"\n");
+    line
+}
+
+fn explain_missing(error: WorkspaceError, inspection: &Inspection) -> WorkspaceError {
+    match error {
+        WorkspaceError::Git { doing: COPYING, source: source @ ToolError::Failed { .. } }
+            if inspection.configuration.is_partial_clone =>
+        {
+            WorkspaceError::PartialClone { source }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,236 @@
+//! The tar stream of a checkout: the files as they are now, then `.git`.
+//!
+//! GNU format, so that names of any bytes and any length fit. Entries are sorted, every folder comes
+//! before what is in it, everything belongs to 0:0, and no entry names anything outside.
+
+use std::fs;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tar::{Builder, EntryType, Header};
+
+use super::WorkspaceError;
+use super::inspection::{Contents, Inspection};
+use super::listing::shown;
+use super::metadata::Metadata;
+use super::tree::{Found, Kind};
+
+/// How much is handed to the sink at once: a write may become one frame on its way to the guest.
+const BUFFER: usize = 256 * 1024;
+
+/// The modes of folders, and of files in `.git`: git tracks neither, and the host's may be narrower
+/// than a checkout in the guest needs.
+const FOLDER_MODE: u32 = 0o755;
+const METADATA_MODE: u32 = 0o644;
+
+/// How many bytes of a name fit into an entry's header.
+const NAME_IN_HEADER: usize = 100;
+
+/// A checkout ready to be sent, as often as it takes. Its scratch folder goes when it is dropped.
+#[derive(Debug)]
+pub struct Package {
+    contents: Arc<Contents>,
+    metadata: Metadata,
+}
+
+/// What a tar stream held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageSummary {
+    /// Files and symlinks of the working tree, without `.git`.
+    pub files: u64,
+    /// Their contents in bytes.
+    pub bytes: u64,
+    /// Files that were there at the inspection and were gone or replaced when they were to be read: to
+    /// git they are deleted in the guest. Paths fit for a terminal.
+    pub gone: Vec<String>,
+}
+
+impl Package {
+    pub(super) fn new(inspection: &Inspection, metadata: Metadata) -> Self {
+        Self { contents: Arc::clone(&inspection.contents), metadata }
+    }
+
+    /// Writes the whole tar stream, its end included. Blocks: run it where that is fine. After an error
+    /// the sink has had the beginning of a stream that must not be taken for a whole one.
+    ///
+    /// # Errors
+    /// When a file cannot be read or shrinks meanwhile, or when the sink fails.
+    pub fn write_tar(&self, sink: impl Write) -> Result<PackageSummary, WorkspaceError> {
+        let mut stream = Stream {
+            builder: Builder::new(BufWriter::with_capacity(BUFFER, sink)),
+            folder: Vec::new(),
+            summary: PackageSummary { files: 0, bytes: 0, gone: Vec::new() },
+        };
+        for entry in &self.contents.entries {
+            stream.folders_of(&entry.path)?;
+            if !entry.is_folder() {
+                stream.entry(&self.contents, &entry.path)?;
+            }
+        }
+        stream.metadata(&self.metadata.git_folder(), b".git/")?;
+        let buffer = stream.builder.into_inner().map_err(send)?;
+        buffer.into_inner().map_err(|error| send(error.into_error()))?.flush().map_err(send)?;
+        Ok(stream.summary)
+    }
+}
+
+struct Stream<W: Write> {
+    builder: Builder<BufWriter<W>>,
+    /// The folder of the last entry, with a slash at the end.
+    folder: Vec<u8>,
+    summary: PackageSummary,
+}
+
+impl<W: Write> Stream<W> {
+    /// Writes the folders that lead to `path` and have not been written yet. In a sorted list, what lies
+    /// in one folder is contiguous.
+    fn folders_of(&mut self, path: &[u8]) -> Result<(), WorkspaceError> {
+        for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            let folder = &path[..=at];
+            if !self.folder.starts_with(folder) {
+                let header = header(EntryType::Directory, FOLDER_MODE, 0);
+                self.append(header, folder, io::empty()).map_err(send)?;
+                self.folder = folder.to_vec();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one file or symlink of the working tree.
+    fn entry(&mut self, contents: &Contents, path: &[u8]) -> Result<(), WorkspaceError> {
+        let read = |source| WorkspaceError::Read { path: shown(path), source };
+        let found = contents.root.look(path).map_err(read)?;
+        match found {
+            Some(found @ Found { kind: Kind::Link, .. }) => {
+                let target = found.target().map_err(read)?;
+                let mut header = header(EntryType::Symlink, 0o777, found.mtime);
+                self.long_name(&target, EntryType::GNULongLink).map_err(send)?;
+                put(&mut header.as_old_mut().linkname, &target);
+                self.append(header, path, io::empty()).map_err(send)?;
+                self.summary.files += 1;
+                Ok(())
+            }
+            Some(found @ Found { kind: Kind::File(_), .. }) => self.file(contents, path, &found),
+            Some(Found { kind: Kind::Folder | Kind::Special, .. }) | None => {
+                self.summary.gone.push(shown(path));
+                Ok(())
+            }
+        }
+    }
+
+    fn file(
+        &mut self,
+        contents: &Contents,
+        path: &[u8],
+        found: &Found,
+    ) -> Result<(), WorkspaceError> {
+        let read = |source| WorkspaceError::Read { path: shown(path), source };
+        let (file, size) = contents.root.read(path).map_err(read)?;
+        let mut header = header(EntryType::Regular, found.mode, found.mtime);
+        header.set_size(size);
+        let mut exact = Exact { file, left: size, failure: None };
+        let appended = self.append(header, path, &mut exact);
+        match (appended, exact.failure, exact.left) {
+            (_, Some(source), _) => Err(read(source)),
+            (Err(source), None, _) => Err(send(source)),
+            (Ok(()), None, 1..) => Err(WorkspaceError::Shrunk { path: shown(path) }),
+            (Ok(()), None, 0) => {
+                self.summary.files += 1;
+                self.summary.bytes += size;
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a folder that this daemon made itself, with everything in it.
+    fn metadata(&mut self, folder: &Path, name: &[u8]) -> Result<(), WorkspaceError> {
+        let scratch = |source| WorkspaceError::Scratch { path: folder.to_owned(), source };
+        let opening = header(EntryType::Directory, FOLDER_MODE, 0);
+        self.append(opening, name, io::empty()).map_err(send)?;
+        let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let mut entries = entries.map_err(scratch)?;
+        entries.sort_unstable_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let name = [name, entry.file_name().as_bytes()].concat();
+            if entry.file_type().map_err(scratch)?.is_dir() {
+                self.metadata(&entry.path(), &[&name, &b"/"[..]].concat())?;
+                continue;
+            }
+            let file = fs::File::open(entry.path()).map_err(scratch)?;
+            let mut header = header(EntryType::Regular, METADATA_MODE, 0);
+            header.set_size(file.metadata().map_err(scratch)?.len());
+            self.append(header, &name, file).map_err(send)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, mut header: Header, path: &[u8], data: impl Read) -> io::Result<()> {
+        self.long_name(path, EntryType::GNULongName)?;
+        put(&mut header.as_old_mut().name, path);
+        header.set_cksum();
+        self.builder.append(&header, data)
+    }
+
+    /// Writes a name that does not fit into a header as an entry in front of it. The builder's own way
+    /// takes names apart into components and refuses or changes some: a target such as `a//b`, a long
+    /// name whose first byte is not UTF-8.
+    fn long_name(&mut self, name: &[u8], kind: EntryType) -> io::Result<()> {
+        if name.len() <= NAME_IN_HEADER {
+            return Ok(());
+        }
+        let mut header = header(kind, 0o644, 0);
+        put(&mut header.as_old_mut().name, b"././@LongLink");
+        header.set_size(name.len() as u64 + 1);
+        header.set_cksum();
+        self.builder.append(&header, name.chain(&b"\0"[..]))
+    }
+}
+
+/// Reads exactly `left` bytes as far as the file has them; what was appended since stays out. Keeps the
+/// file's own error apart from the sink's.
+struct Exact {
+    file: fs::File,
+    left: u64,
+    failure: Option<io::Error>,
+}
+
+impl Read for &mut Exact {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        match self.file.read(&mut buffer[..wanted]) {
+            Ok(read) => {
+                self.left -= read as u64;
+                Ok(read)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let copy = io::Error::from(error.kind());
+                self.failure = Some(error);
+                Err(copy)
+            }
+        }
+    }
+}
+
+fn header(kind: EntryType, mode: u32, mtime: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(mtime);
+    header.set_size(0);
+    header
+}
+
+/// Puts as much of `name` into a header's field as fits.
+fn put(field: &mut [u8; NAME_IN_HEADER], name: &[u8]) {
+    let length = name.len().min(NAME_IN_HEADER);
+    field[..length].copy_from_slice(&name[..length]);
+}
+
+fn send(source: io::Error) -> WorkspaceError {
+    WorkspaceError::Send { source }
+}

@@ -1,0 +1,139 @@
+//! Repositories that were made to do harm.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::fixture::{Fixture, git, try_git, write};
+use crate::workspace::{Untracked, WorkspaceError};
+
+#[tokio::test]
+async fn nothing_of_the_repository_runs() {
+    let fixture = Fixture::new();
+    let root = fixture.repository().await;
+    let canaries = fixture.folder.path().join("canaries");
+    fs::create_dir(&canaries).expect("made");
+    write(&root, ".gitattributes", "* filter=evil diff=evil merge=evil text=auto\n");
+    write(&root, "a.txt", "edited so that filters would run\n");
+    write(&root, "new.txt", "staged\n");
+    git(&root, &["add", "new.txt"]).await;
+    let touch = |name: &str| format!("touch '{}/{name}'; cat", canaries.display());
+    let settings = [
+        ("core.fsmonitor", "fsmonitor"),
+        ("filter.evil.clean", "clean"),
+        ("filter.evil.smudge", "smudge"),
+        ("filter.evil.process", "process"),
+        ("diff.evil.textconv", "textconv"),
+        ("diff.evil.command", "command"),
+        ("diff.external", "external"),
+        ("merge.evil.driver", "merge"),
+        ("core.sshCommand", "ssh"),
+        ("core.gitProxy", "proxy"),
+        ("core.askPass", "askpass"),
+        ("core.pager", "pager"),
+        ("core.editor", "editor"),
+        ("core.alternateRefsCommand", "alternates"),
+        ("credential.helper", "credential"),
+        ("uploadpack.packObjectsHook", "pack-objects"),
+        ("gpg.program", "gpg"),
+        ("alias.rev-parse", "alias"),
+    ];
+    for (key, name) in settings {
+        let value =
+            if key == "alias.rev-parse" { format!("!{}", touch(name)) } else { touch(name) };
+        git(&root, &["config", key, &value]).await;
+    }
+    // A promisor remote whose "server" is a command, for objects that are said to be missing.
+    for (key, value) in [
+        ("extensions.partialClone", "evil"),
+        ("remote.evil.promisor", "true"),
+        ("remote.evil.url", "/nowhere"),
+        ("remote.evil.uploadpack", &touch("uploadpack")),
+    ] {
+        git(&root, &["config", key, value]).await;
+    }
+    let hooks = root.join(".git/hooks");
+    fs::create_dir_all(&hooks).expect("made");
+    for hook in ["post-index-change", "post-checkout", "reference-transaction", "pre-auto-gc"] {
+        fs::write(hooks.join(hook), format!("#!/bin/sh\n{}\n", touch(hook))).expect("written");
+        fs::set_permissions(hooks.join(hook), fs::Permissions::from_mode(0o755)).expect("chmod");
+    }
+    git(&root, &["config", "core.hooksPath", hooks.to_str().expect("text")]).await;
+
+    let inspection = fixture.service.inspect(&root, Untracked::Include).await.expect("inspects");
+    let package = fixture.service.pack(&inspection).await.expect("packs");
+    package.write_tar(std::io::sink()).expect("writes");
+    let ran: Vec<_> = fs::read_dir(&canaries).expect("listed").collect();
+    assert!(ran.is_empty(), "{ran:?}");
+    // The traps are real: plain git runs into some of them.
+    try_git(&root, &["status"]).await.ok();
+    assert!(fs::read_dir(&canaries).expect("listed").count() > 0, "the traps do not work");
+}
+
+#[tokio::test]
+async fn missing_objects_are_not_fetched_from_a_command() {
+    let fixture = Fixture::new();
+    let root = fixture.repository().await;
+    let canary = fixture.folder.path().join("canary");
+    let blob = git(&root, &["rev-parse", "HEAD:a.txt"]).await;
+    let blob = blob.trim();
+    let object = root.join(".git/objects").join(&blob[..2]).join(&blob[2..]);
+    fs::remove_file(object).expect("removed");
+    git(&root, &["config", "core.repositoryFormatVersion", "1"]).await;
+    git(&root, &["config", "extensions.partialClone", "evil"]).await;
+    git(&root, &["config", "remote.evil.promisor", "true"]).await;
+    git(&root, &["config", "remote.evil.url", "/nowhere"]).await;
+    let command = format!("touch '{}';", canary.display());
+    git(&root, &["config", "remote.evil.uploadpack", &command]).await;
+    let inspection = fixture.inspect(&root).await.expect("inspects");
+    let error = fixture.service.pack(&inspection).await.expect_err("a blob is missing");
+    assert!(matches!(error, WorkspaceError::PartialClone { .. }), "{error:?}");
+    assert!(!canary.exists(), "a command of the repository ran");
+}
+
+#[tokio::test]
+async fn an_index_cannot_name_what_lies_outside() {
+    let fixture = Fixture::new();
+    let root = fixture.repository().await;
+    write(fixture.folder.path(), "xx", "of the host");
+    // The same length, so that the index's layout stays; its checksum may be all zeros.
+    for bad in ["../xx", ".git/", "//etc", "di//b"] {
+        let name = format!("{:5}", "QQQQQ");
+        write(&root, &name, "x");
+        git(&root, &["add", &name]).await;
+        let path = root.join(".git/index");
+        let mut index = fs::read(&path).expect("read");
+        let at = index.windows(5).position(|window| window == b"QQQQQ").expect("there");
+        index[at..at + 5].copy_from_slice(bad.as_bytes());
+        let end = index.len() - 20;
+        index[end..].fill(0);
+        fs::write(&path, index).expect("written");
+        let error = fixture.inspect(&root).await.expect_err(bad);
+        let refused = matches!(error, WorkspaceError::BadPath { .. } | WorkspaceError::Git { .. });
+        assert!(refused, "{bad}: {error:?}");
+        fs::remove_file(&path).expect("removed");
+        fs::remove_file(root.join(&name)).expect("removed");
+        git(&root, &["reset", "-q"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_submodule_path_that_is_a_link_leads_nowhere() {
+    let fixture = Fixture::new();
+    let root = fixture.repository().await;
+    let outside = Fixture::new();
+    let other = outside.repository().await;
+    write(&other, "secret.txt", "of another repository");
+    git(&other, &["add", "-A"]).await;
+    let commit = git(&other, &["rev-parse", "HEAD"]).await;
+    let entry = format!("160000,{},sub", commit.trim());
+    git(&root, &["update-index", "--add", "--cacheinfo", &entry]).await;
+    std::os::unix::fs::symlink(&other, root.join("sub")).expect("symlink");
+    let out = fixture.checkout(&root, Untracked::Leave).await;
+    assert!(!out.has("sub/secret.txt") && !out.has("sub"));
+    // A gitfile that names another repository does not make its index this one's.
+    fs::remove_file(root.join("sub")).expect("removed");
+    write(&root, "sub/.git", &format!("gitdir: {}/.git\n", other.display()));
+    let inspection = fixture.inspect(&root).await.expect("inspects");
+    let files = inspection.plan().files;
+    assert!(!files.iter().any(|file| file.contains("secret")), "{files:?}");
+}

@@ -1,0 +1,114 @@
+//! The working tree by a descriptor of its root.
+//!
+//! Paths come from git, files from a tree that somebody may be changing at the same moment. Every open
+//! stays below the root and goes through no symlink, so that a folder that was swapped for a symlink
+//! leads nowhere.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+
+/// How often an open is tried: the kernel asks to try again when something was renamed meanwhile
+/// anywhere on the host, and somebody could go on renaming for ever.
+const MAX_TRIES: usize = 100;
+
+/// The root of a working tree. It stays the same folder, whatever happens to its path.
+#[derive(Debug)]
+pub(super) struct Root(File);
+
+/// What lies at a path.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Its type.
+    pub(super) kind: Kind,
+    /// Permission bits, without set-id and sticky bits.
+    pub(super) mode: u32,
+    /// When it was last changed, in seconds since 1970, never before it.
+    pub(super) mtime: u64,
+    handle: OwnedFd,
+}
+
+/// A type of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A regular file of so many bytes.
+    File(u64),
+    /// A symbolic link.
+    Link,
+    /// A folder.
+    Folder,
+    /// A pipe, a socket or a device.
+    Special,
+}
+
+impl Root {
+    /// Opens the root.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        File::open(path).map(Self)
+    }
+
+    /// Looks at a path without opening what is there. `None` when nothing is there, also when one of
+    /// its folders is a symlink: to git that file is deleted then.
+    pub(super) fn look(&self, path: &[u8]) -> io::Result<Option<Found>> {
+        let handle = match self.resolve(path, OFlag::O_PATH) {
+            Ok(handle) => handle,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let file = File::from(handle);
+        let metadata = file.metadata()?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_file() => Kind::File(metadata.len()),
+            kind if kind.is_symlink() => Kind::Link,
+            kind if kind.is_dir() => Kind::Folder,
+            _ => Kind::Special,
+        };
+        Ok(Some(Found {
+            kind,
+            mode: metadata.permissions().mode() & 0o777,
+            mtime: u64::try_from(metadata.mtime()).unwrap_or(0),
+            handle: file.into(),
+        }))
+    }
+
+    /// Opens a regular file for reading, and gives its size at that moment. What has become something
+    /// else since it was looked at is an error.
+    pub(super) fn read(&self, path: &[u8]) -> io::Result<(File, u64)> {
+        // Non-blocking, because the file may have become a pipe by now.
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file = File::from(self.resolve(path, flags)?);
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a regular file any more"));
+        }
+        Ok((file, metadata.len()))
+    }
+
+    fn resolve(&self, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+        let resolve = ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let how = OpenHow::new().flags(flags).resolve(resolve);
+        for _ in 0..MAX_TRIES {
+            match openat2(&self.0, path, how) {
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                result => return result,
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+}
+
+impl Found {
+    /// Where a symlink leads.
+    pub(super) fn target(&self) -> io::Result<Vec<u8>> {
+        Ok(readlinkat(&self.handle, "")?.into_vec())
+    }
+}

@@ -1,0 +1,455 @@
+//! A small internet in network namespaces, for tests of what a guest can and cannot reach.
+//!
+//! ```text
+//!  host namespace                         outside namespace
+//!   lo     127.0.0.1, 11.3.0.2             lo   web 11.2.0.80, DNS 11.2.0.53, 169.254.169.254,
+//!   host0  11.1.0.2/24, 10.8.0.2/24 ─veth─ out0 11.1.0.1/24    10.20.30.40, 100.64.9.9, 11.4.0.2, 11.4.0.3
+//!          default route via 11.1.0.1
+//! ```
+//!
+//! There is no way from either namespace to the machine or beyond: the public-range addresses are
+//! borrowed. Behind every address answer HTTP on port 80 and a UDP sink on port 9, and each counts what
+//! reaches it. A test runs the daemon in the host namespace with [`Internet::command`].
+//!
+//! Making namespaces takes root: ask [`unavailable`] first.
+
+#![expect(dead_code, reason = "each test program uses its own part of this")]
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use cove::task::Tasks;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+/// The host's loopback.
+pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// The host's address, with the default route.
+pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(11, 1, 0, 2);
+/// A second public address of the host.
+pub(crate) const HOST_SECOND: Ipv4Addr = Ipv4Addr::new(11, 3, 0, 2);
+/// A private address of the host.
+pub(crate) const HOST_PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 2);
+/// Outside at first; [`Internet::give_to_host`] can give it to the host.
+pub(crate) const MOVABLE: Ipv4Addr = Ipv4Addr::new(11, 4, 0, 2);
+/// Another one.
+pub(crate) const MOVABLE_TOO: Ipv4Addr = Ipv4Addr::new(11, 4, 0, 3);
+/// A public web server.
+pub(crate) const WEB: Ipv4Addr = Ipv4Addr::new(11, 2, 0, 80);
+/// Its name.
+pub(crate) const WEB_NAME: &str = "web.cove-test.net";
+/// The resolver of the host, unless [`Resolver::OnLoopback`].
+pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(11, 2, 0, 53);
+/// The metadata service, reachable from the host by its default route.
+pub(crate) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// A machine in a private network, reachable from the host.
+pub(crate) const PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 20, 30, 40);
+/// A machine in the range that providers share with customers, reachable from the host.
+pub(crate) const SHARED: Ipv4Addr = Ipv4Addr::new(100, 64, 9, 9);
+/// A stub resolver as systemd-resolved has it.
+pub(crate) const STUB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
+
+const OUTSIDE: [Ipv4Addr; 7] = [WEB, DNS, METADATA, PRIVATE, SHARED, MOVABLE, MOVABLE_TOO];
+const HOST_OWN: [Ipv4Addr; 6] = [LOOPBACK, HOST, HOST_SECOND, HOST_PRIVATE, MOVABLE, MOVABLE_TOO];
+
+/// Where the host's resolver is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resolver {
+    /// At [`DNS`], outside.
+    Outside,
+    /// At [`STUB`], on the host's loopback.
+    OnLoopback,
+}
+
+/// In which namespace a listener is. One address can be in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    /// The host.
+    Host,
+    /// The rest of the world.
+    Outside,
+}
+
+type Counts = Arc<Mutex<HashMap<(Place, Ipv4Addr, &'static str), usize>>>;
+
+/// Why no internet can be made here, if so: a test prints it and ends.
+pub(crate) fn unavailable() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("network namespaces are made by root only".to_owned());
+    }
+    let missing: Vec<_> = ["ip", "setpriv", "curl"]
+        .into_iter()
+        .filter(|program| {
+            let folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+            !folders.iter().any(|folder| Path::new(folder).join(program).exists())
+        })
+        .collect();
+    (!missing.is_empty()).then(|| format!("not installed: {}", missing.join(", ")))
+}
+
+/// The namespaces and their listeners; gone when dropped.
+#[derive(Debug)]
+pub(crate) struct Internet {
+    host: Namespace,
+    outside: Namespace,
+    counts: Counts,
+    servers: Vec<Server>,
+}
+
+impl Internet {
+    /// An internet whose host has its resolver outside.
+    pub(crate) fn new() -> Self {
+        Self::with_resolver(Resolver::Outside)
+    }
+
+    /// An internet with the host's resolver where it is said.
+    pub(crate) fn with_resolver(resolver: Resolver) -> Self {
+        let (host, outside) = (Namespace::new("host"), Namespace::new("outside"));
+        let (inner, outer) = (host.name(), outside.name());
+        ip(&format!("link add host0 netns {inner} type veth peer name out0 netns {outer}"));
+        for (namespace, device, addresses) in [
+            (&host, "host0", vec![(HOST, 24), (HOST_PRIVATE, 24)]),
+            (&host, "lo", vec![(HOST_SECOND, 32)]),
+            (&outside, "out0", vec![(Ipv4Addr::new(11, 1, 0, 1), 24)]),
+            (&outside, "lo", OUTSIDE.map(|address| (address, 32)).into()),
+        ] {
+            namespace.up(device);
+            for (address, length) in addresses {
+                namespace.ip(&format!("address add {address}/{length} dev {device}"));
+            }
+            // Addresses that come later are listened on from the start.
+            namespace.write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1");
+        }
+        host.ip("route add default via 11.1.0.1");
+        outside.ip(&format!("route add {HOST_SECOND}/32 via {HOST}"));
+        let counts = Counts::default();
+        let dns_place = match resolver {
+            Resolver::Outside => (Place::Outside, DNS),
+            Resolver::OnLoopback => (Place::Host, STUB),
+        };
+        host.resolver(dns_place.1);
+        let dns = |place| (dns_place.0 == place).then_some(dns_place.1);
+        let servers = vec![
+            Server::start(&host, Place::Host, &HOST_OWN, dns(Place::Host), &counts),
+            Server::start(&outside, Place::Outside, &OUTSIDE, dns(Place::Outside), &counts),
+        ];
+        Self { host, outside, counts, servers }
+    }
+
+    /// A command that runs in the host namespace, as root. It finds the host's resolver in
+    /// `/etc/resolv.conf`.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.host.command(program)
+    }
+
+    /// The same as an ordinary user: with this user and group id and no other group.
+    pub(crate) fn command_as(&self, user: u32, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.host.command("setpriv");
+        command.args([format!("--reuid={user}"), format!("--regid={user}")]);
+        command.args(["--clear-groups", "--inh-caps=-all", "--"]).arg(program);
+        command
+    }
+
+    /// Moves [`MOVABLE`] or [`MOVABLE_TOO`] from outside to the host.
+    pub(crate) fn give_to_host(&self, address: Ipv4Addr) {
+        self.outside.ip(&format!("address del {address}/32 dev lo"));
+        self.host.ip(&format!("address add {address}/32 dev host0"));
+    }
+
+    /// How many HTTP connections and UDP datagrams have reached `address`.
+    pub(crate) fn seen(&self, place: Place, address: Ipv4Addr) -> usize {
+        self.seen_by(place, address, "http") + self.seen_by(place, address, "udp")
+    }
+
+    /// The same of one kind: `http`, `udp` or `dns`.
+    pub(crate) fn seen_by(&self, place: Place, address: Ipv4Addr, kind: &'static str) -> usize {
+        let counts = self.counts.lock().expect("no listener panicked");
+        counts.get(&(place, address, kind)).copied().unwrap_or(0)
+    }
+}
+
+/// A network namespace with a name of its own, gone when dropped.
+#[derive(Debug)]
+pub(crate) struct Namespace(String);
+
+/// Names are `cove-PID-START-NUMBER-WHAT`: PID and start time of the test tell whether it is still there.
+const NAME: &str = "cove-";
+
+impl Namespace {
+    /// A new namespace with its loopback up. What killed tests have left is removed first.
+    pub(crate) fn new(what: &str) -> Self {
+        static STALE: std::sync::Once = std::sync::Once::new();
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        STALE.call_once(remove_stale);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let pid = std::process::id();
+        let start = start_time(pid).expect("this process has a start time");
+        let namespace = Self(format!("{NAME}{pid}-{start}-{number}-{what}"));
+        ip(&format!("netns add {}", namespace.name()));
+        namespace.up("lo");
+        namespace
+    }
+
+    /// Its name, as `ip netns` knows it.
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// A command that runs in it, as root.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = command("ip");
+        command.args(["netns", "exec", self.name()]).arg(program);
+        command
+    }
+
+    /// Runs `ip` with these words in it.
+    pub(crate) fn ip(&self, words: &str) {
+        ip(&format!("-n {} {words}", self.name()));
+    }
+
+    /// What `/etc/resolv.conf` says in it.
+    pub(crate) fn resolver(&self, address: Ipv4Addr) {
+        let folder = self.folder();
+        std::fs::create_dir_all(&folder).expect("a folder below /etc/netns");
+        std::fs::write(folder.join("resolv.conf"), format!("nameserver {address}\n"))
+            .expect("a resolv.conf");
+    }
+
+    /// Runs `work` in it, on a thread of its own.
+    pub(crate) fn enter<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let path = Path::new("/run/netns").join(self.name());
+        std::thread::spawn(move || {
+            let namespace = std::fs::File::open(path).expect("the namespace is there");
+            nix::sched::setns(namespace.as_fd(), nix::sched::CloneFlags::CLONE_NEWNET)
+                .expect("root may enter it");
+            work()
+        })
+    }
+
+    fn up(&self, device: &str) {
+        self.ip(&format!("link set {device} up"));
+    }
+
+    fn write(&self, path: &'static str, value: &'static str) {
+        let written = self.enter(move || std::fs::write(path, value)).join();
+        written.expect("no panic").expect("written");
+    }
+
+    fn folder(&self) -> PathBuf {
+        Path::new("/etc/netns").join(self.name())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        remove(self.name());
+    }
+}
+
+fn remove(name: &str) {
+    drop(command("ip").args(["netns", "delete", name]).output());
+    drop(std::fs::remove_dir_all(Path::new("/etc/netns").join(name)));
+}
+
+fn remove_stale() {
+    let folders = ["/run/netns", "/etc/netns"].map(std::fs::read_dir);
+    for entry in folders.into_iter().flatten().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let mut parts = name.strip_prefix(NAME).unwrap_or_default().split('-');
+        let number = |part: Option<&str>| part.and_then(|part| part.parse::<u64>().ok());
+        let (Some(pid), Some(start)) = (number(parts.next()), number(parts.next())) else {
+            continue;
+        };
+        if u32::try_from(pid).ok().and_then(start_time) != Some(start) {
+            remove(&name);
+        }
+    }
+}
+
+fn start_time(pid: u32) -> Option<u64> {
+    let process = procfs::process::Process::new(i32::try_from(pid).ok()?).ok()?;
+    process.stat().ok().map(|stat| stat.starttime)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one wrapper of this test support")]
+fn command(program: &str) -> Command {
+    Command::new(program)
+}
+
+fn ip(words: &str) {
+    let done = command("ip").args(words.split(' ')).output().expect("`ip` runs");
+    assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The listeners of one namespace.
+#[derive(Debug)]
+struct Server {
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+impl Server {
+    fn start(
+        namespace: &Namespace,
+        place: Place,
+        addresses: &[Ipv4Addr],
+        dns: Option<Ipv4Addr>,
+        counts: &Counts,
+    ) -> Self {
+        let (addresses, counts) = (addresses.to_vec(), Arc::clone(counts));
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let (ready, wait) = std::sync::mpsc::sync_channel(1);
+        let thread = namespace.enter(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let tasks = Tasks::default();
+                for address in addresses {
+                    let count = Count { counts: Arc::clone(&counts), place, address };
+                    listen(&tasks, count).expect("a fresh namespace has its ports free");
+                }
+                if let Some(address) = dns {
+                    let count = Count { counts, place, address };
+                    let socket = udp(address, 53).expect("port 53 is free");
+                    drop(tasks.spawn("dns", answer_names(socket, count)));
+                }
+                ready.send(()).expect("somebody waits");
+                stopped.cancelled().await;
+            });
+        });
+        wait.recv().expect("the listeners come up");
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+#[derive(Clone)]
+struct Count {
+    counts: Counts,
+    place: Place,
+    address: Ipv4Addr,
+}
+
+impl Count {
+    fn one(&self, kind: &'static str) {
+        let mut counts = self.counts.lock().expect("no listener panicked");
+        *counts.entry((self.place, self.address, kind)).or_default() += 1;
+    }
+}
+
+fn udp(address: Ipv4Addr, port: u16) -> io::Result<tokio::net::UdpSocket> {
+    let socket = UdpSocket::bind((address, port))?;
+    socket.set_nonblocking(true)?;
+    tokio::net::UdpSocket::from_std(socket)
+}
+
+fn listen(tasks: &Tasks, count: Count) -> io::Result<()> {
+    let http = TcpListener::bind((count.address, 80))?;
+    http.set_nonblocking(true)?;
+    let http = tokio::net::TcpListener::from_std(http)?;
+    let sink = udp(count.address, 9)?;
+    let (inner, counted) = (tasks.clone(), count.clone());
+    drop(tasks.spawn("http", async move {
+        while let Ok((stream, peer)) = http.accept().await {
+            counted.one("http");
+            drop(inner.spawn("request", answer_http(stream, peer, counted.address)));
+        }
+    }));
+    drop(tasks.spawn("udp", async move {
+        let mut datagram = vec![0; 65536];
+        while sink.recv_from(&mut datagram).await.is_ok() {
+            count.one("udp");
+        }
+    }));
+    Ok(())
+}
+
+/// `GET /bytes/N` gives N bytes; a POST says how many bytes came; anything else says who answered whom.
+async fn answer_http(
+    mut stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+    address: Ipv4Addr,
+) -> io::Result<()> {
+    let mut head = Vec::new();
+    let end = loop {
+        if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if head.len() > 64 * 1024 || stream.read_buf(&mut head).await? == 0 {
+            return Ok(());
+        }
+    };
+    let text = String::from_utf8_lossy(&head[..end]).to_lowercase();
+    let after = |key: &str| {
+        let rest = text.split_once(key)?.1;
+        rest.split_whitespace().next()?.parse::<usize>().ok()
+    };
+    let body = if let Some(count) = after("get /bytes/") {
+        vec![b'x'; count]
+    } else if let Some(length) = after("content-length:") {
+        if text.contains("100-continue") {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        let mut rest = (&mut stream).take(length.saturating_sub(head.len() - end) as u64);
+        let came = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+        format!("received {}\n", came as usize + head.len() - end).into_bytes()
+    } else {
+        format!("{address} answers {}\n", peer.ip()).into_bytes()
+    };
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&body).await?;
+    stream.shutdown().await
+}
+
+/// A name server that knows one name.
+async fn answer_names(socket: tokio::net::UdpSocket, count: Count) {
+    let mut query = [0; 512];
+    while let Ok((length, peer)) = socket.recv_from(&mut query).await {
+        count.one("dns");
+        if let Some(answer) = name_answer(&query[..length]) {
+            drop(socket.send_to(&answer, peer).await);
+        }
+    }
+}
+
+fn name_answer(query: &[u8]) -> Option<Vec<u8>> {
+    let mut name = Vec::new();
+    let mut at = 12;
+    while *query.get(at)? != 0 {
+        let label = usize::from(query[at]);
+        name.push(String::from_utf8_lossy(query.get(at + 1..=at + label)?).to_lowercase());
+        at += label + 1;
+    }
+    let question = query.get(12..at + 5)?;
+    let is_a = question.get(question.len() - 4..)? == [0, 1, 0, 1];
+    let known = name.join(".") == WEB_NAME;
+    let mut answer = query[..2].to_vec();
+    answer.extend([0x81, if known { 0x80 } else { 0x83 }]); // an answer; NXDOMAIN when not known
+    answer.extend([0, 1, 0, u8::from(known && is_a), 0, 0, 0, 0]);
+    answer.extend(question);
+    if known && is_a {
+        // The name as a pointer to the question, type A, class IN, 60 s, 4 bytes.
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        answer.extend(WEB.octets());
+    }
+    Some(answer)
+}

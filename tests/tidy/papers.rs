@@ -1,0 +1,131 @@
+//! Rules about everything that is not Rust: scripts, README, CHANGELOG, Cargo.toml.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::source::{root, walk};
+
+/// A file of the package as text.
+pub(crate) fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The version in Cargo.toml.
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+/// Whether a changelog has a heading for a version.
+fn has_version(changelog: &str, version: &str) -> bool {
+    changelog.lines().any(|line| {
+        let heading = line.strip_prefix("## ").unwrap_or_default();
+        heading.split_whitespace().next() == Some(version)
+    })
+}
+
+/// Names among `modules` that the code map of a README does not have as `` `src/NAME` `` or
+/// `` `src/NAME/` ``.
+fn unmapped<'m>(readme: &str, modules: &'m [String]) -> Vec<&'m String> {
+    let missing = modules.iter().filter(|name| {
+        !readme.contains(&format!("`src/{name}`")) && !readme.contains(&format!("`src/{name}/`"))
+    });
+    missing.collect()
+}
+
+/// Paths below `src/` in a README's code map that do not exist.
+fn mapped_in_vain(readme: &str, modules: &[String]) -> Vec<String> {
+    let named = readme.split("`src/").skip(1);
+    let named = named.filter_map(|rest| rest.split('`').next());
+    let first = named.map(|path| path.split('/').next().unwrap_or_default().to_owned());
+    first.filter(|name| !name.is_empty() && !modules.contains(name)).collect()
+}
+
+/// Dependency lines of a Cargo.toml that do not say why.
+fn unexplained(manifest: &str) -> Vec<&str> {
+    let mut section = "";
+    let mut found = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if section == "[dependencies]"
+            && line.contains('=')
+            && !line.starts_with('#')
+            && !line.contains(" # ")
+        {
+            found.push(line);
+        }
+    }
+    found
+}
+
+/// The shell that a script names in its first line.
+fn shell(script: &str) -> Option<&'static str> {
+    match script.lines().next()? {
+        "#!/usr/bin/env bash" | "#!/bin/bash" => Some("bash"),
+        "#!/bin/sh" => Some("sh"),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_changelog_knows_the_version() {
+    assert!(has_version(&read("CHANGELOG.md"), version()), "no heading for {}", version());
+    assert!(has_version("# Changes\n\n## 1.2.3 (soon)\n", "1.2.3"));
+    assert!(!has_version("## 1.2.30\n", "1.2.3"));
+}
+
+#[test]
+fn the_code_map_is_the_code() {
+    let entries = std::fs::read_dir(root().join("src")).expect("src");
+    let names = entries.map(|entry| entry.expect("readable").file_name());
+    let modules: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    let readme = read("README.md");
+    assert_eq!(unmapped(&readme, &modules), Vec::<&String>::new(), "not in README's code map");
+    assert_eq!(mapped_in_vain(&readme, &modules), [""; 0], "in README's code map, but not in src");
+}
+
+#[test]
+fn gaps_of_a_code_map_are_found() {
+    let modules = ["vm".to_owned(), "id.rs".to_owned()];
+    assert_eq!(unmapped("| `src/id.rs` | ids |", &modules), [&modules[0]]);
+    assert_eq!(mapped_in_vain("`src/vm/plan.rs` `src/id.rs` `src/gone/`", &modules), ["gone"]);
+}
+
+#[test]
+fn every_dependency_says_why() {
+    assert_eq!(unexplained(&read("Cargo.toml")), [""; 0]);
+    let bad = "[dependencies]\na = \"1\"\nb = \"1\" # why\n[features]\nc = []\n";
+    assert_eq!(unexplained(bad), ["a = \"1\""]);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test of scripts runs their shell")]
+fn scripts_are_well_formed() {
+    let mut paths = Vec::new();
+    walk(Path::new("scripts"), &mut paths);
+    walk(Path::new(".ci"), &mut paths);
+    assert!(paths.len() >= 4, "{paths:?}");
+    for path in paths {
+        let text = read(&path);
+        let library = path.starts_with("scripts/lib/");
+        // Sourced files have no first line of their own; they are bash.
+        let shell = if library { Some("bash") } else { shell(&text) };
+        let shell = shell.unwrap_or_else(|| panic!("{path}: name the shell in the first line"));
+        let checked = Command::new(shell).arg("-n").arg(root().join(&path)).output();
+        let checked = checked.unwrap_or_else(|error| panic!("{shell}: {error}"));
+        assert!(checked.status.success(), "{path}: {}", String::from_utf8_lossy(&checked.stderr));
+        let mode = std::fs::metadata(root().join(&path)).expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o111 != 0, !library, "{path}: scripts are executable, parts are not");
+        let strict =
+            ["set -eu", "set -Eeu", "lib/common.sh"].iter().any(|line| text.contains(line));
+        assert!(library || strict, "{path}: stop at the first failure");
+    }
+}
+
+#[test]
+fn the_shell_of_a_script_is_known() {
+    assert_eq!(shell("#!/usr/bin/env bash\n"), Some("bash"));
+    assert_eq!(shell("#!/bin/sh\nset -eu\n"), Some("sh"));
+    assert_eq!(shell("echo no\n"), None);
+}
