@@ -21,7 +21,7 @@ const MAX_PAGES: usize = 1000;
 
 /// Arguments of a command on many VMs.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct Targets {
     /// The VMs: names, ids, or beginnings of ids
     #[arg(required = true, value_name = "VM", add = vm_names())]
     vms: Vec<String>,
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-impl Arguments {
+impl Targets {
     /// Does `act` on every VM, prints the results in the order given, and returns the exit status of
     /// the first failure.
     pub(super) async fn each<T: Serialize>(

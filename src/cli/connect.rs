@@ -5,8 +5,9 @@
 //!     │ nobody listens
 //!     ▼
 //!  coved --ready-fd 3 ──▶ `1`: it listens ──▶ connect ───────▶ client
-//!                    └──▶ a report, or nothing: it failed ──▶ connect once more, because another
-//!                         client's daemon may have been first; else the report, or its stderr
+//!                    ├──▶ a report of kind `conflict`: another client's daemon was first ──▶
+//!                    │    connect until that one listens ─────▶ client
+//!                    └──▶ another report, or none: the report, or the end of its stderr
 //! ```
 
 use std::io::Read as _;
@@ -22,8 +23,8 @@ use crate::rpc::client::{Client, ClientError};
 use crate::wire::rpc::ClientContext;
 
 /// How long a daemon may take from its start until it listens: it opens its database, runs migrations
-/// recovers, and compiles hooks it has not seen before.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+/// and recovers.
+const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long another client's daemon may take until it listens, when ours found it to be there first.
 const OTHERS_DEADLINE: Duration = Duration::from_secs(5);
@@ -60,9 +61,10 @@ pub(super) async fn connect() -> Result<Client, Report> {
         Err(error) => return Err(Report::of(&error)),
     }
     let failure = start(&paths).await.err();
-    let patience = match failure {
-        None => Duration::ZERO,
-        Some(_) => OTHERS_DEADLINE,
+    let patience = match &failure {
+        // Another client's daemon was first, and may not listen yet.
+        Some(report) if report.kind == Kind::Conflict => OTHERS_DEADLINE,
+        Some(_) | None => Duration::ZERO,
     };
     connect_within(&paths.socket, patience)
         .await

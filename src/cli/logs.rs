@@ -82,8 +82,8 @@ pub(super) enum Text {
     Raw,
     /// Escaped; lines end in a newline alone.
     Escaped {
-        /// A carriage return that may belong to the newline of the next piece.
-        carriage_return: bool,
+        /// How many carriage returns at the end may belong to the newline of the next piece.
+        carriage_returns: usize,
         /// Whether the last character was a newline.
         line_ended: bool,
     },
@@ -92,23 +92,19 @@ pub(super) enum Text {
 impl Text {
     /// Nothing has been printed yet.
     pub(super) fn escaped() -> Self {
-        Self::Escaped { carriage_return: false, line_ended: true }
+        Self::Escaped { carriage_returns: 0, line_ended: true }
     }
 
     /// The piece as it is to be shown.
     pub(super) fn piece(&mut self, text: &str) -> String {
         match self {
             Self::Raw => text.to_owned(),
-            Self::Escaped { carriage_return, line_ended } => {
-                let mut whole = String::new();
-                if *carriage_return {
-                    whole.push('\r');
-                }
+            Self::Escaped { carriage_returns, line_ended } => {
+                let mut whole = "\r".repeat(*carriage_returns);
                 whole.push_str(text);
-                *carriage_return = whole.ends_with('\r');
-                if *carriage_return {
-                    whole.pop();
-                }
+                let kept = whole.trim_end_matches('\r').len();
+                *carriage_returns = whole.len() - kept;
+                whole.truncate(kept);
                 // Serial consoles end lines in both; agetty and systemd write more than one return.
                 while whole.contains("\r\r\n") {
                     whole = whole.replace("\r\r\n", "\r\n");

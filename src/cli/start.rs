@@ -15,7 +15,7 @@ use super::signals::Signals;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    vms: batch::Arguments,
+    vms: batch::Targets,
 }
 
 impl Arguments {

@@ -9,7 +9,7 @@ use super::failure::Failure;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    vms: batch::Arguments,
+    vms: batch::Targets,
 }
 
 impl Arguments {

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use super::policy::{Prefix, ResolverTransport};
+use super::policy::ResolverTransport;
+use super::ranges::Prefix;
 
 /// The keeper's socket in the VM's folder.
 pub(crate) const SOCKET: &str = "network.sock";

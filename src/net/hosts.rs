@@ -13,7 +13,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::sync::watch;
 
 use super::control::MAX_HOST_RANGES;
-use super::policy::{Prefix, disjoint};
+use super::ranges::{Prefix, disjoint};
 use crate::task::Tasks;
 
 /// After the kernel's messages broke off, how long to wait before asking again.

@@ -26,6 +26,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::control::{Channel, Reply, Request};
 use super::policy::{self, ResolverTransport};
+use super::ranges::Prefix;
 use super::{link, namespace};
 use crate::id::VmId;
 use crate::process::{Tool, ToolError};
@@ -183,7 +184,7 @@ impl Keeper {
     async fn set_up(
         &mut self,
         resolver: ResolverTransport,
-        host: &[policy::Prefix],
+        host: &[Prefix],
     ) -> Result<(), KeeperError> {
         // Rules first: nothing is forwarded without them.
         load(&policy::rules(&self.uplink, resolver, host)).await?;

@@ -21,6 +21,7 @@ pub mod keeper;
 mod link;
 mod namespace;
 mod policy;
+mod ranges;
 mod start;
 mod uplink;
 
@@ -35,7 +36,8 @@ use tokio::sync::OnceCell;
 pub use self::check::{Check, NetProblem};
 pub use self::error::{NetError, Said};
 use self::hosts::HostAddresses;
-use self::policy::{Prefix, ResolverTransport};
+use self::policy::ResolverTransport;
+use self::ranges::Prefix;
 use crate::id::VmId;
 use crate::process::{Process, ProcessId};
 use crate::task::Tasks;

@@ -19,8 +19,7 @@ mod ioctl {
 
 /// The switches of the namespace: it forwards IPv4, believes no source address that has no route back
 /// to its interface, takes no advice on routes, answers every refused packet (only the guest that sends
-/// them gets the answers), and has no IPv6. `default` is for the uplink, which
-/// comes later.
+/// them gets the answers), and has no IPv6. `default` is for the uplink, which comes later.
 const SWITCHES: [(&str, &str, Presence); 10] = [
     // First: it resets others.
     ("net/ipv4/ip_forward", "1", Presence::Required),

@@ -109,8 +109,10 @@ impl Start<'_> {
             self.ports.boot_source.of_vm(&spec.image_digest, &spec.kernel_digest).await?
         };
         let machines = &self.ports.machines;
-        let accel =
-            machines.choose_accel(&files.kernel, &files.initramfs, &files.kernel_digest).await?;
+        let accel = {
+            let _stage = self.operation.stage("accelerator");
+            machines.choose_accel(&files.kernel, &files.initramfs, &files.kernel_digest).await?
+        };
         match self.boot_once(&files, accel).await? {
             Attempt::Answered(booted) => Ok(booted),
             Attempt::NoLife => {

@@ -161,7 +161,7 @@ impl Explain for WorkspaceError {
             Self::Bare { .. } => "clone it first (`git clone`), and name the clone",
             Self::InsideGitFolder { .. } => "name the folder that the `.git` folder lies in",
             Self::MovedWorkingTree { .. } => {
-                "`core.worktree` in its configuration points there; name that folder itself, or unset it"
+                "`core.worktree` in its configuration points there: unset it if the files lie beside `.git`"
             }
             Self::ForeignOwner { .. } => {
                 "if you trust its owner, run the `git config` command that git names"
@@ -172,7 +172,11 @@ impl Explain for WorkspaceError {
             Self::BadPath { .. } => "do not use this repository unless you know who made its index",
             Self::TooManyFiles { .. } => "a sparse checkout of it has fewer",
             Self::Shrunk { .. } => "something writes to it; try again when it is done",
-            Self::Git { source: ToolError::Start { .. }, .. } => "install git",
+            Self::Git { source: ToolError::Start { source, .. }, .. }
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                "install git"
+            }
             Self::NoSuchPath { .. }
             | Self::Git { .. }
             | Self::Unexpected { .. }
@@ -181,5 +185,77 @@ impl Explain for WorkspaceError {
             | Self::Send { .. } => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+    use crate::report::Report;
+
+    fn said(stderr: &str) -> ToolError {
+        ToolError::Failed {
+            program: "git rev-parse".to_owned(),
+            status: ExitStatus::from_raw(128 << 8),
+            stderr: stderr.to_owned(),
+        }
+    }
+
+    fn no_space() -> io::Error {
+        io::Error::other("no space")
+    }
+
+    fn refusals() -> Vec<WorkspaceError> {
+        let path = || PathBuf::from("/src/web");
+        let not_found = io::ErrorKind::NotFound;
+        vec![
+            WorkspaceError::NoSuchPath { path: path(), source: not_found.into() },
+            WorkspaceError::NotAFolder { path: path() },
+            WorkspaceError::NotARepository { path: path(), source: said("not a git repository") },
+            WorkspaceError::Bare { path: path() },
+            WorkspaceError::InsideGitFolder { path: path() },
+            WorkspaceError::MovedWorkingTree { path: path(), root: "/src".into() },
+            WorkspaceError::ForeignOwner { path: path(), source: said("dubious ownership") },
+            WorkspaceError::PartialClone { source: said("missing blob") },
+            WorkspaceError::BadPath { path: "../x".to_owned() },
+            WorkspaceError::TooManyFiles { limit: 1_000_000 },
+        ]
+    }
+
+    fn failures() -> Vec<WorkspaceError> {
+        let doing = "list the tracked files";
+        let file = || "src/main.rs".to_owned();
+        let git = || "git".to_owned();
+        let absent = io::ErrorKind::NotFound.into();
+        let deadline = std::time::Duration::from_secs(30);
+        vec![
+            WorkspaceError::Git { doing, source: said("bad index") },
+            WorkspaceError::Git {
+                doing,
+                source: ToolError::Start { program: git(), source: absent },
+            },
+            WorkspaceError::Git { doing, source: ToolError::TimedOut { program: git(), deadline } },
+            WorkspaceError::Unexpected { doing },
+            WorkspaceError::Read { path: file(), source: no_space() },
+            WorkspaceError::Shrunk { path: file() },
+            WorkspaceError::Scratch { path: "/scratch".into(), source: no_space() },
+            WorkspaceError::Send { source: no_space() },
+        ]
+    }
+
+    #[test]
+    fn every_error_as_it_is_read() {
+        let lines = refusals().into_iter().chain(failures()).map(|error| {
+            let report = Report::of(&error);
+            let line = format!("{} ({})", report.one_line(), report.kind.as_str());
+            match report.hint {
+                Some(hint) => format!("{line}\n  hint: {hint}"),
+                None => line,
+            }
+        });
+        insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
     }
 }

@@ -1,6 +1,5 @@
 //! What would go into a guest: found before anything is created, shown by `--dry-run`.
 
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -8,20 +7,11 @@ use std::sync::Arc;
 
 use super::WorkspaceError;
 use super::configuration::{self, Configuration};
-use super::git::{self, Size, in_source};
-use super::listing::{self, check, shown};
+use super::listing::shown;
+use super::lists::{Lists, named};
 use super::repository::{self, Head, Repository};
 use super::tree::{Kind, Root};
 use crate::wire::rpc::WorkspacePlan;
-
-/// More files than the largest repositories people work in; with 150 bytes each in memory.
-const MAX_FILES: usize = 1_000_000;
-
-/// More submodules would be a loop.
-const MAX_SUBMODULES: usize = 1_000;
-
-/// How many of a kind of path a note names.
-const NAMED_IN_NOTES: usize = 5;
 
 /// What to do with files that are neither tracked nor ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,159 +155,6 @@ pub(super) async fn inspect(
     Ok(Inspection { repository, head, configuration, index, contents, untracked_left_out, notes })
 }
 
-/// What git lists in the repository and in its submodules.
-#[derive(Debug, Default)]
-struct Lists {
-    /// The repository's own index, raw.
-    index: Vec<u8>,
-    /// Files, relative to the root.
-    files: Vec<Vec<u8>>,
-    /// Submodules, relative to the root, with a slash at the end.
-    submodules: Vec<Vec<u8>>,
-    /// Submodules whose content goes in.
-    populated: usize,
-    conflicts: usize,
-    left_out: u64,
-    nested: Vec<Vec<u8>>,
-}
-
-impl Lists {
-    async fn read(
-        root_path: &Path,
-        root: &Root,
-        untracked: Untracked,
-    ) -> Result<Self, WorkspaceError> {
-        let mut lists = Self::default();
-        let mut to_read = VecDeque::from([Vec::new()]);
-        while let Some(prefix) = to_read.pop_front() {
-            let folder = root_path.join(OsStr::from_bytes(&prefix));
-            let (index, others) = list(&folder).await?;
-            let submodules = lists.take_index(&prefix, &index)?;
-            lists.take_untracked(&prefix, &others, untracked)?;
-            if prefix.is_empty() {
-                lists.index = index;
-            }
-            for submodule in submodules {
-                if is_populated(root_path, root, &submodule).await? {
-                    lists.populated += 1;
-                    to_read.push_back(submodule.clone());
-                }
-                lists.submodules.push(submodule);
-            }
-            if lists.files.len() > MAX_FILES || lists.submodules.len() > MAX_SUBMODULES {
-                return Err(WorkspaceError::TooManyFiles { limit: MAX_FILES });
-            }
-        }
-        Ok(lists)
-    }
-
-    /// Takes the tracked files; returns the submodules.
-    fn take_index(&mut self, prefix: &[u8], raw: &[u8]) -> Result<Vec<Vec<u8>>, WorkspaceError> {
-        let mut submodules = Vec::new();
-        let mut before: &[u8] = b"";
-        for entry in listing::index(raw) {
-            let entry = entry?;
-            check(entry.path)?;
-            if entry.path == before {
-                continue; // another stage of the same conflict
-            }
-            before = entry.path;
-            self.conflicts += usize::from(entry.is_conflict());
-            match entry.is_submodule() {
-                true => submodules.push([prefix, entry.path, b"/"].concat()),
-                false => self.files.push([prefix, entry.path].concat()),
-            }
-        }
-        Ok(submodules)
-    }
-
-    fn take_untracked(
-        &mut self,
-        prefix: &[u8],
-        raw: &[u8],
-        untracked: Untracked,
-    ) -> Result<(), WorkspaceError> {
-        for path in listing::paths(raw) {
-            let whole = [prefix, path].concat();
-            match (path.strip_suffix(b"/"), untracked) {
-                (None, Untracked::Include) => {
-                    check(path)?;
-                    self.files.push(whole);
-                }
-                (None, Untracked::Leave) => self.left_out += 1,
-                // A repository of its own inside this one: git lists only its folder.
-                (Some(_), _) => {
-                    self.left_out += 1;
-                    self.nested.push(whole);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn notes(&self, untracked: Untracked) -> Vec<String> {
-        let mut notes = Vec::new();
-        let files = self.left_out - self.nested.len() as u64;
-        if files > 0 && untracked == Untracked::Leave {
-            let files = plural(files, "untracked file");
-            notes.push(format!("{files} left out (take them along with --include-untracked)"));
-        }
-        if !self.nested.is_empty() {
-            let named = named(&self.nested);
-            notes.push(format!("untracked repositories inside this one left out: {named}"));
-        }
-        if self.populated > 0 {
-            let count = plural(self.populated as u64, "submodule");
-            notes.push(format!("{count}: content goes in, without git metadata of its own"));
-        }
-        let empty = self.submodules.len() - self.populated;
-        if empty > 0 {
-            let count = plural(empty as u64, "submodule");
-            notes.push(format!("{count} not checked out here, and empty in the guest"));
-        }
-        if self.conflicts > 0 {
-            let count = plural(self.conflicts as u64, "file");
-            notes.push(format!(
-                "{count} in conflict: the conflict goes in, but not the merge or rebase it belongs to"
-            ));
-        }
-        notes
-    }
-}
-
-/// The index and the untracked files of one repository, raw.
-async fn list(folder: &Path) -> Result<(Vec<u8>, Vec<u8>), WorkspaceError> {
-    let list = |what: &[&str]| in_source(folder, Size::Work).args(["ls-files", "-z"]).args(what);
-    tokio::try_join!(
-        git::run(list(&["-v", "--stage"]), "list the tracked files"),
-        git::run(list(&["--others", "--exclude-standard"]), "list the untracked files"),
-    )
-}
-
-/// Whether a submodule is checked out, and git, asked there, agrees that it is a repository of its own
-/// with its root there.
-async fn is_populated(
-    root_path: &Path,
-    root: &Root,
-    submodule: &[u8],
-) -> Result<bool, WorkspaceError> {
-    let read = |source| WorkspaceError::Read { path: shown(submodule), source };
-    if root.look(&[submodule, b".git"].concat()).map_err(read)?.is_none() {
-        return Ok(false);
-    }
-    let folder = root_path.join(OsStr::from_bytes(submodule));
-    match repository::find(&folder).await {
-        Ok(found) => Ok(found.root.join("") == folder),
-        Err(
-            WorkspaceError::NotARepository { .. }
-            | WorkspaceError::Bare { .. }
-            | WorkspaceError::InsideGitFolder { .. }
-            | WorkspaceError::MovedWorkingTree { .. },
-        ) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// Looks at every listed path: which are there, and how large. Returns notes too.
 fn look(root: Root, lists: Lists) -> Result<(Contents, Vec<String>), WorkspaceError> {
     let mut special = Vec::new();
@@ -358,17 +195,6 @@ fn folder_name(name: &OsStr) -> String {
     }
 }
 
-fn plural(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-fn named(paths: &[Vec<u8>]) -> String {
-    let shown_paths = paths.iter().take(NAMED_IN_NOTES).map(|path| format!("`{}`", shown(path)));
-    let more = paths.len().saturating_sub(NAMED_IN_NOTES);
-    let more = (more > 0).then(|| format!("and {more} more"));
-    shown_paths.chain(more).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,13 +215,5 @@ mod tests {
         for (name, expected) in table {
             assert_eq!(folder_name(OsStr::from_bytes(name)), expected);
         }
-    }
-
-    #[test]
-    fn notes_name_a_few_paths() {
-        let paths: Vec<_> = (0..7).map(|n| format!("p\n{n}").into_bytes()).collect();
-        let text = named(&paths);
-        assert_eq!(text, "`p\\n0`, `p\\n1`, `p\\n2`, `p\\n3`, `p\\n4`, and 2 more");
-        assert_eq!((plural(1, "file"), plural(2, "file")), ("1 file".into(), "2 files".into()));
     }
 }

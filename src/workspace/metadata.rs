@@ -31,7 +31,8 @@ use tempfile::TempDir;
 
 use super::git::{self, Size, in_scratch, in_source};
 use super::inspection::Inspection;
-use super::listing::{self, IndexEntry};
+use super::listing::{self, IndexEntry, shown};
+use super::tree::{Kind, Root};
 use super::{SCRATCH_PREFIX, WorkspaceError, WorkspaceSettings};
 use crate::process::{Tool, ToolError};
 
@@ -114,7 +115,7 @@ async fn initialise(metadata: &Metadata, inspection: &Inspection) -> Result<(), 
     let source = metadata.source();
     let objects = inspection.repository.common.join("objects");
     write(&source.join("objects/info/alternates"), &quoted(&objects))?;
-    copy(&inspection.repository.common.join("shallow"), &source.join("shallow"))?;
+    copy(&inspection.repository.common, "shallow", &source)?;
     if let Some(commit) = &inspection.head.commit {
         write(&source.join(BASE_REF), format!("{commit}\n").as_bytes())?;
     }
@@ -283,28 +284,29 @@ fn copy_rules(metadata: &Metadata, inspection: &Inspection) -> Result<(), Worksp
         (&repository.common, "info/attributes"),
         (&repository.git_folder, "info/sparse-checkout"),
     ];
-    rules
-        .iter()
-        .try_for_each(|(folder, name)| copy(&folder.join(name), &metadata.git_folder().join(name)))
+    let to = metadata.git_folder();
+    rules.iter().try_for_each(|(folder, name)| copy(folder, name, &to))
 }
 
-/// Copies a small regular file, if it is there.
-fn copy(from: &Path, to: &Path) -> Result<(), WorkspaceError> {
-    let unreadable =
-        |source| WorkspaceError::Read { path: from.to_string_lossy().into_owned(), source };
-    match fs::metadata(from) {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(unreadable(error)),
-    }
-    let mut bytes = Vec::new();
-    let file = fs::File::open(from).map_err(unreadable)?;
-    file.take(MAX_COPIED + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_COPIED {
+/// Copies a small file of a git folder, if it is there. A symlink in its place may lead to anything of
+/// the user's, so it counts as absent.
+fn copy(folder: &Path, name: &str, to: &Path) -> Result<(), WorkspaceError> {
+    let unreadable = |source| WorkspaceError::Read {
+        path: shown(folder.join(name).as_os_str().as_bytes()),
+        source,
+    };
+    let root = Root::open(folder).map_err(unreadable)?;
+    let found = root.look(name.as_bytes()).map_err(unreadable)?;
+    let Some(Kind::File(size)) = found.map(|found| found.kind) else {
+        return Ok(());
+    };
+    if size > MAX_COPIED {
         return Err(unreadable(io::Error::other("it is too large")));
     }
-    write(to, &bytes)
+    let (file, _) = root.read(name.as_bytes()).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_COPIED).read_to_end(&mut bytes).map_err(unreadable)?;
+    write(&to.join(name), &bytes)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {

@@ -11,7 +11,8 @@
 //! Three rules hold everywhere in here:
 //!
 //! 1. **The source repository is never written.** Git is asked only questions that write nothing, and
-//!    everything that makes something runs in a scratch folder of the daemon.
+//!    everything that makes something runs in a scratch folder of the daemon. (One thing git does by
+//!    itself: reading a *split* index renews the time stamp of its `sharedindex.*` file.)
 //! 2. **Nothing in the source repository runs.** No command that is run on it hooks, filters, diffs,
 //!    connects or fetches; its objects are read by a repository of our own with a configuration of our
 //!    own, so that its configuration cannot say anything about how they are read.
@@ -25,6 +26,7 @@ mod error;
 mod git;
 mod inspection;
 mod listing;
+mod lists;
 mod metadata;
 mod origin;
 mod package;

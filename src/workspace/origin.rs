@@ -105,7 +105,8 @@ fn address(raw: &str) -> Origin {
     let plain_user = !url.username().contains(['%', ';']);
     let mut stripped = url.password().is_some();
     let mut failed = url.set_password(None).is_err();
-    if !(ssh && plain_user) && !url.username().is_empty() {
+    let keeps_user = ssh && plain_user;
+    if !keeps_user && !url.username().is_empty() {
         stripped = true;
         failed |= url.set_username("").is_err();
     }
@@ -143,59 +144,66 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Raw values, and what becomes of them. Every secret begins with `SEC`.
+    const SHAPES: &[(&str, &str)] = &[
+        ("https://github.com/o/r.git", "kept https://github.com/o/r.git"),
+        ("http://h/r", "kept http://h/r"),
+        ("https://h:8443/r", "kept https://h:8443/r"),
+        ("https://u:SECRET@github.com/o/r.git", "stripped https://github.com/o/r.git"),
+        ("https://SECRET@github.com/o/r.git", "stripped https://github.com/o/r.git"),
+        ("https://:SECRET@github.com/o/r.git", "stripped https://github.com/o/r.git"),
+        ("https://x-access-token:SECRET@github.com/o/r.git", "stripped https://github.com/o/r.git"),
+        ("https://u:SEC@RET@github.com/o/r.git", "stripped https://github.com/o/r.git"),
+        ("https://u:SEC%40RET@github.com/o/r.git", "stripped https://github.com/o/r.git"),
+        ("HTTPS://u:SECRET@GitHub.com/o/r.git", "stripped https://github.com/o/r.git"),
+        ("https:///u:SECRET@github.com/o/r.git", "stripped https://github.com/o/r.git"),
+        ("https:\\\\u:SECRET@github.com/o/r.git", "unclear"),
+        ("https://h\\SECRET@github.com/o/r.git", "unclear"),
+        ("https:/u:SECRET@github.com/o/r.git", "unclear"),
+        ("https:u:SECRET@github.com/o/r.git", "unclear"),
+        ("https://h/r.git?private_token=SECRET", "stripped https://h/r.git"),
+        ("https://h/r.git#SECRET", "stripped https://h/r.git"),
+        ("https://u:SECRET@[::1]:8443/r", "stripped https://[::1]:8443/r"),
+        ("ftp://u:SECRET@h/r", "stripped ftp://h/r"),
+        ("git://u:SECRET@h/r", "stripped git://h/r"),
+        ("ssh://git@github.com/o/r.git", "kept ssh://git@github.com/o/r.git"),
+        ("ssh://git:SECRET@h:22/r", "stripped ssh://git@h:22/r"),
+        ("ssh://git%3ASECRET@h/r", "stripped ssh://h/r"),
+        ("git+ssh://git:SECRET@h/~u/r", "stripped git+ssh://git@h/~u/r"),
+        ("ssh://git@h:o/r", "unclear"),
+        ("git@github.com:o/r.git", "kept git@github.com:o/r.git"),
+        ("github.com:o/r.git", "kept github.com:o/r.git"),
+        ("git@[::1]:o/r.git", "kept git@[::1]:o/r.git"),
+        ("[git@h:22]:o/r.git", "unclear"),
+        ("u:SECRET@h:o/r.git", "unclear"),
+        ("h:~u/SECRET@x", "unclear"),
+        ("s3://KEY:SECRET@bucket/r", "stripped s3://bucket/r"),
+        ("codecommit::eu-west-1://SECRET@r", "stripped codecommit::eu-west-1://r"),
+        ("hg::https://u:SECRET@h/r", "stripped hg::https://h/r"),
+        ("ext::sh -c SECRET", "unclear"),
+        ("ext::SECRET", "unclear"),
+        ("/home/me/SECRET.git", "local"),
+        ("../SECRET.git", "local"),
+        ("./SECRET:b", "local"),
+        ("file:///home/me/SECRET.git", "local"),
+        ("file://u:SECRET@h/r.git", "local"),
+        (" https://u:SECRET@h/r", "unclear"),
+        ("https://u:SEC\nRET@h/r", "unclear"),
+        ("", "absent"),
+    ];
+
     #[test]
     fn origins_of_many_shapes() {
-        let kept = |url: &str| Origin::Kept(url.to_owned());
-        let stripped = |url: &str| Origin::Stripped(url.to_owned());
-        let github = "https://github.com/o/r.git";
-        let table = [
-            (github, kept(github)),
-            ("http://h/r", kept("http://h/r")),
-            ("https://h:8443/r", kept("https://h:8443/r")),
-            ("https://u:SECRET@github.com/o/r.git", stripped(github)),
-            ("https://SECRET@github.com/o/r.git", stripped(github)),
-            ("https://:SECRET@github.com/o/r.git", stripped(github)),
-            ("https://x-access-token:SECRET@github.com/o/r.git", stripped(github)),
-            ("https://u:SEC@RET@github.com/o/r.git", stripped(github)),
-            ("https://u:SEC%40RET@github.com/o/r.git", stripped(github)),
-            ("HTTPS://u:SECRET@GitHub.com/o/r.git", stripped(github)),
-            ("https:///u:SECRET@github.com/o/r.git", stripped(github)),
-            ("https:\\\\u:SECRET@github.com/o/r.git", Origin::LeftOut(UNCLEAR)),
-            ("https:/u:SECRET@github.com/o/r.git", Origin::LeftOut(UNCLEAR)),
-            ("https:u:SECRET@github.com/o/r.git", Origin::LeftOut(UNCLEAR)),
-            ("https://h/r.git?private_token=SECRET", stripped("https://h/r.git")),
-            ("https://h/r.git#SECRET", stripped("https://h/r.git")),
-            ("https://u:SECRET@[::1]:8443/r", stripped("https://[::1]:8443/r")),
-            ("ftp://u:SECRET@h/r", stripped("ftp://h/r")),
-            ("git://u:SECRET@h/r", stripped("git://h/r")),
-            ("ssh://git@github.com/o/r.git", kept("ssh://git@github.com/o/r.git")),
-            ("ssh://git:SECRET@h:22/r", stripped("ssh://git@h:22/r")),
-            ("ssh://git%3ASECRET@h/r", stripped("ssh://h/r")),
-            ("git+ssh://git:SECRET@h/~u/r", stripped("git+ssh://git@h/~u/r")),
-            ("ssh://git@h:o/r", Origin::LeftOut(UNCLEAR)),
-            ("git@github.com:o/r.git", kept("git@github.com:o/r.git")),
-            ("github.com:o/r.git", kept("github.com:o/r.git")),
-            ("git@[::1]:o/r.git", kept("git@[::1]:o/r.git")),
-            ("[git@h:22]:o/r.git", Origin::LeftOut(UNCLEAR)),
-            ("u:SECRET@h:o/r.git", Origin::LeftOut(UNCLEAR)),
-            ("h:~u/SECRET@x", Origin::LeftOut(UNCLEAR)),
-            ("s3://KEY:SECRET@bucket/r", stripped("s3://bucket/r")),
-            ("codecommit::eu-west-1://p@r", stripped("codecommit::eu-west-1://r")),
-            ("hg::https://u:SECRET@h/r", stripped("hg::https://h/r")),
-            ("ext::sh -c SECRET", Origin::LeftOut(UNCLEAR)),
-            ("ext::SECRET", Origin::LeftOut(UNCLEAR)),
-            ("/home/me/r.git", Origin::LeftOut(LOCAL)),
-            ("../r.git", Origin::LeftOut(LOCAL)),
-            ("./a:b", Origin::LeftOut(LOCAL)),
-            ("file:///home/me/r.git", Origin::LeftOut(LOCAL)),
-            ("file://u:SECRET@h/r.git", Origin::LeftOut(LOCAL)),
-            (" https://u:SECRET@h/r", Origin::LeftOut(UNCLEAR)),
-            ("https://u:SEC\nRET@h/r", Origin::LeftOut(UNCLEAR)),
-            ("", Origin::Absent),
-        ];
-        for (raw, expected) in table {
+        for (raw, expected) in SHAPES {
             let got = sanitise(raw.as_bytes());
-            assert_eq!(got, expected, "{raw:?}");
+            let shown = match &got {
+                Origin::Absent => "absent".to_owned(),
+                Origin::Kept(url) => format!("kept {url}"),
+                Origin::Stripped(url) => format!("stripped {url}"),
+                Origin::LeftOut(reason) if *reason == LOCAL => "local".to_owned(),
+                Origin::LeftOut(_) => "unclear".to_owned(),
+            };
+            assert_eq!(shown, *expected, "{raw:?}");
             let said = format!("{got:?} {:?}", got.note());
             assert!(!said.contains("SEC"), "{raw:?}: {said}");
         }

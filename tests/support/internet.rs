@@ -15,20 +15,18 @@
 
 #![expect(dead_code, reason = "each test program uses its own part of this")]
 
-use std::collections::HashMap;
+#[path = "internet_servers.rs"]
+mod servers;
+
 use std::ffi::OsStr;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use cove::task::Tasks;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_util::sync::CancellationToken;
+use servers::{Counts, Server};
 
 /// The host's loopback.
 pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -77,8 +75,6 @@ pub(crate) enum Place {
     /// The rest of the world.
     Outside,
 }
-
-type Counts = Arc<Mutex<HashMap<(Place, Ipv4Addr, &'static str), usize>>>;
 
 /// Why no internet can be made here, if so: a test prints it and ends.
 pub(crate) fn unavailable() -> Option<String> {
@@ -290,166 +286,4 @@ fn command(program: &str) -> Command {
 fn ip(words: &str) {
     let done = command("ip").args(words.split(' ')).output().expect("`ip` runs");
     assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// The listeners of one namespace.
-#[derive(Debug)]
-struct Server {
-    stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        drop(self.thread.take().map(JoinHandle::join));
-    }
-}
-
-impl Server {
-    fn start(
-        namespace: &Namespace,
-        place: Place,
-        addresses: &[Ipv4Addr],
-        dns: Option<Ipv4Addr>,
-        counts: &Counts,
-    ) -> Self {
-        let (addresses, counts) = (addresses.to_vec(), Arc::clone(counts));
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let (ready, wait) = std::sync::mpsc::sync_channel(1);
-        let thread = namespace.enter(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(async {
-                let tasks = Tasks::default();
-                for address in addresses {
-                    let count = Count { counts: Arc::clone(&counts), place, address };
-                    listen(&tasks, count).expect("a fresh namespace has its ports free");
-                }
-                if let Some(address) = dns {
-                    let count = Count { counts, place, address };
-                    let socket = udp(address, 53).expect("port 53 is free");
-                    drop(tasks.spawn("dns", answer_names(socket, count)));
-                }
-                ready.send(()).expect("somebody waits");
-                stopped.cancelled().await;
-            });
-        });
-        wait.recv().expect("the listeners come up");
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-#[derive(Clone)]
-struct Count {
-    counts: Counts,
-    place: Place,
-    address: Ipv4Addr,
-}
-
-impl Count {
-    fn one(&self, kind: &'static str) {
-        let mut counts = self.counts.lock().expect("no listener panicked");
-        *counts.entry((self.place, self.address, kind)).or_default() += 1;
-    }
-}
-
-fn udp(address: Ipv4Addr, port: u16) -> io::Result<tokio::net::UdpSocket> {
-    let socket = UdpSocket::bind((address, port))?;
-    socket.set_nonblocking(true)?;
-    tokio::net::UdpSocket::from_std(socket)
-}
-
-fn listen(tasks: &Tasks, count: Count) -> io::Result<()> {
-    let http = TcpListener::bind((count.address, 80))?;
-    http.set_nonblocking(true)?;
-    let http = tokio::net::TcpListener::from_std(http)?;
-    let sink = udp(count.address, 9)?;
-    let (inner, counted) = (tasks.clone(), count.clone());
-    drop(tasks.spawn("http", async move {
-        while let Ok((stream, peer)) = http.accept().await {
-            counted.one("http");
-            drop(inner.spawn("request", answer_http(stream, peer, counted.address)));
-        }
-    }));
-    drop(tasks.spawn("udp", async move {
-        let mut datagram = vec![0; 65536];
-        while sink.recv_from(&mut datagram).await.is_ok() {
-            count.one("udp");
-        }
-    }));
-    Ok(())
-}
-
-/// `GET /bytes/N` gives N bytes; a POST says how many bytes came; anything else says who answered whom.
-async fn answer_http(
-    mut stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    address: Ipv4Addr,
-) -> io::Result<()> {
-    let mut head = Vec::new();
-    let end = loop {
-        if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
-            break end + 4;
-        }
-        if head.len() > 64 * 1024 || stream.read_buf(&mut head).await? == 0 {
-            return Ok(());
-        }
-    };
-    let text = String::from_utf8_lossy(&head[..end]).to_lowercase();
-    let after = |key: &str| {
-        let rest = text.split_once(key)?.1;
-        rest.split_whitespace().next()?.parse::<usize>().ok()
-    };
-    let body = if let Some(count) = after("get /bytes/") {
-        vec![b'x'; count]
-    } else if let Some(length) = after("content-length:") {
-        if text.contains("100-continue") {
-            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
-        }
-        let mut rest = (&mut stream).take(length.saturating_sub(head.len() - end) as u64);
-        let came = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
-        format!("received {}\n", came as usize + head.len() - end).into_bytes()
-    } else {
-        format!("{address} answers {}\n", peer.ip()).into_bytes()
-    };
-    let length = body.len();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(&body).await?;
-    stream.shutdown().await
-}
-
-/// A name server that knows one name.
-async fn answer_names(socket: tokio::net::UdpSocket, count: Count) {
-    let mut query = [0; 512];
-    while let Ok((length, peer)) = socket.recv_from(&mut query).await {
-        count.one("dns");
-        if let Some(answer) = name_answer(&query[..length]) {
-            drop(socket.send_to(&answer, peer).await);
-        }
-    }
-}
-
-fn name_answer(query: &[u8]) -> Option<Vec<u8>> {
-    let mut name = Vec::new();
-    let mut at = 12;
-    while *query.get(at)? != 0 {
-        let label = usize::from(query[at]);
-        name.push(String::from_utf8_lossy(query.get(at + 1..=at + label)?).to_lowercase());
-        at += label + 1;
-    }
-    let question = query.get(12..at + 5)?;
-    let is_a = question.get(question.len() - 4..)? == [0, 1, 0, 1];
-    let known = name.join(".") == WEB_NAME;
-    let mut answer = query[..2].to_vec();
-    answer.extend([0x81, if known { 0x80 } else { 0x83 }]); // an answer; NXDOMAIN when not known
-    answer.extend([0, 1, 0, u8::from(known && is_a), 0, 0, 0, 0]);
-    answer.extend(question);
-    if known && is_a {
-        // The name as a pointer to the question, type A, class IN, 60 s, 4 bytes.
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        answer.extend(WEB.octets());
-    }
-    Some(answer)
 }

@@ -94,7 +94,9 @@ pub(super) fn arguments(machine: &Machine<'_>) -> Vec<OsString> {
 }
 
 /// What every machine has, and the least that QEMU may do. `-nodefaults -no-user-config` leaves out
-/// what was not asked for; the sandbox forbids new processes, other users and resource games.
+/// what was not asked for; the sandbox forbids new processes, other users and resource games. Timer and
+/// interrupt controller stay (`pit`, `pic`): without them an emulated guest cannot calibrate its clocks
+/// and stands still before its first message. ACPI is how the guest powers off.
 pub(super) fn hardened(accel: Accel) -> Vec<OsString> {
     let accel_argument = match accel {
         Accel::Kvm => "kvm".to_owned(),
@@ -113,7 +115,7 @@ pub(super) fn hardened(accel: Accel) -> Vec<OsString> {
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-machine",
-        "microvm,pic=off,pit=off,rtc=on,isa-serial=on",
+        "microvm,acpi=on",
         "-accel",
         &accel_argument,
         "-cpu",

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use super::fixture::{Fixture, git, try_git, write};
 use crate::workspace::{Untracked, WorkspaceError};
@@ -16,6 +17,20 @@ async fn nothing_of_the_repository_runs() {
     write(&root, "a.txt", "edited so that filters would run\n");
     write(&root, "new.txt", "staged\n");
     git(&root, &["add", "new.txt"]).await;
+    set_traps(&root, &canaries).await;
+
+    let inspection = fixture.service.inspect(&root, Untracked::Include).await.expect("inspects");
+    let package = fixture.service.pack(&inspection).await.expect("packs");
+    package.write_tar(std::io::sink()).expect("writes");
+    let ran: Vec<_> = fs::read_dir(&canaries).expect("listed").collect();
+    assert!(ran.is_empty(), "{ran:?}");
+    // The traps are real: plain git runs into some of them.
+    try_git(&root, &["status"]).await.ok();
+    assert!(fs::read_dir(&canaries).expect("listed").count() > 0, "the traps do not work");
+}
+
+/// Makes every place of a configuration that names a command name one that leaves a file.
+async fn set_traps(root: &Path, canaries: &Path) {
     let touch = |name: &str| format!("touch '{}/{name}'; cat", canaries.display());
     let settings = [
         ("core.fsmonitor", "fsmonitor"),
@@ -40,7 +55,7 @@ async fn nothing_of_the_repository_runs() {
     for (key, name) in settings {
         let value =
             if key == "alias.rev-parse" { format!("!{}", touch(name)) } else { touch(name) };
-        git(&root, &["config", key, &value]).await;
+        git(root, &["config", key, &value]).await;
     }
     // A promisor remote whose "server" is a command, for objects that are said to be missing.
     for (key, value) in [
@@ -49,7 +64,7 @@ async fn nothing_of_the_repository_runs() {
         ("remote.evil.url", "/nowhere"),
         ("remote.evil.uploadpack", &touch("uploadpack")),
     ] {
-        git(&root, &["config", key, value]).await;
+        git(root, &["config", key, value]).await;
     }
     let hooks = root.join(".git/hooks");
     fs::create_dir_all(&hooks).expect("made");
@@ -57,16 +72,20 @@ async fn nothing_of_the_repository_runs() {
         fs::write(hooks.join(hook), format!("#!/bin/sh\n{}\n", touch(hook))).expect("written");
         fs::set_permissions(hooks.join(hook), fs::Permissions::from_mode(0o755)).expect("chmod");
     }
-    git(&root, &["config", "core.hooksPath", hooks.to_str().expect("text")]).await;
+    git(root, &["config", "core.hooksPath", hooks.to_str().expect("text")]).await;
+}
 
-    let inspection = fixture.service.inspect(&root, Untracked::Include).await.expect("inspects");
-    let package = fixture.service.pack(&inspection).await.expect("packs");
-    package.write_tar(std::io::sink()).expect("writes");
-    let ran: Vec<_> = fs::read_dir(&canaries).expect("listed").collect();
-    assert!(ran.is_empty(), "{ran:?}");
-    // The traps are real: plain git runs into some of them.
-    try_git(&root, &["status"]).await.ok();
-    assert!(fs::read_dir(&canaries).expect("listed").count() > 0, "the traps do not work");
+#[tokio::test]
+async fn rules_that_are_links_lead_nowhere() {
+    let fixture = Fixture::new();
+    let root = fixture.repository().await;
+    write(fixture.folder.path(), "key", "SECRET");
+    let exclude = root.join(".git/info/exclude");
+    write(&root, ".git/info/exclude", "");
+    fs::remove_file(&exclude).expect("removed");
+    std::os::unix::fs::symlink(fixture.folder.path().join("key"), exclude).expect("symlink");
+    let out = fixture.checkout(&root, Untracked::Leave).await;
+    assert!(!out.has(".git/info/exclude"));
 }
 
 #[tokio::test]

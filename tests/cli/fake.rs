@@ -1,0 +1,368 @@
+//! A scripted daemon: jsonrpsee and byte streams on a Unix socket, as the real one has them, in front
+//! of a guest that knows a few commands.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cove::id::{BootId, Digest, OperationId, VmId};
+use cove::process::ShortFolder;
+use cove::report::{Kind, Report};
+use cove::wire::frame::{Frame, FrameCodec};
+use cove::wire::guest::{ExecFailure, ExecInput, ExecStatus, Reply};
+use cove::wire::rpc::{
+    ExecVm, METHODS, NetMode, Operation, OperationEnd, STREAM_PROTOCOL, Stage, Vm, VmNet, VmState,
+};
+use futures_util::{SinkExt, StreamExt};
+use hyper_util::rt::TokioIo;
+use jsonrpsee::server::{HttpBody, RpcModule, Server, serve_with_graceful_shutdown, stop_channel};
+use jsonrpsee::types::ErrorObjectOwned;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio_util::codec::Framed;
+
+type Stream = Framed<TokioIo<hyper::upgrade::Upgraded>, FrameCodec>;
+type Answer = Box<dyn Fn(&Value) -> Result<Value, Report> + Send + Sync>;
+
+/// Answers of a test's own, by method.
+pub(crate) type Answers = BTreeMap<&'static str, Answer>;
+
+/// How long a test waits for anything.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What the daemon's answers are made of.
+pub(crate) struct Script {
+    answers: Answers,
+    operation: watch::Sender<Operation>,
+    calls: watch::Sender<Vec<(String, Value)>>,
+    exec: Mutex<Option<ExecVm>>,
+}
+
+/// A running fake daemon; its folder is the `COVE_HOME` of its clients.
+pub(crate) struct Fake {
+    pub(crate) home: PathBuf,
+    pub(crate) script: Arc<Script>,
+    /// Removed with the daemon.
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Fake {
+    /// A daemon with the VMs `a` and `b`, that ends every operation well at once.
+    pub(crate) fn start() -> Self {
+        Self::with(operation(Some(done())), Answers::new(), "")
+    }
+
+    /// A daemon whose operation stands like this, with some answers of its own, in a folder whose name
+    /// ends like this.
+    pub(crate) fn with(operation: Operation, answers: Answers, below: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Without the slash that joining nothing leaves at the end.
+        let home = folder.path().join(below).components().collect();
+        Self { _folder: Some(folder), ..Self::listening(home, operation, answers) }
+    }
+
+    /// A daemon as [`Fake::start`] makes it, in a folder of the caller's.
+    pub(crate) fn at(home: &Path) -> Self {
+        Self::listening(home.to_owned(), operation(Some(done())), Answers::new())
+    }
+
+    fn listening(home: PathBuf, operation: Operation, answers: Answers) -> Self {
+        let script = Arc::new(Script {
+            answers,
+            operation: watch::Sender::new(operation),
+            calls: watch::Sender::new(Vec::new()),
+            exec: Mutex::new(None),
+        });
+        let listener = listen(&home);
+        // Ends with the test's runtime.
+        spawn(serve(listener, Arc::clone(&script)));
+        Self { home, script, _folder: None }
+    }
+
+    /// The parameters of all calls of a method so far.
+    pub(crate) fn calls(&self, method: &str) -> Vec<Value> {
+        let calls = self.script.calls.borrow();
+        let of_method = calls.iter().filter(|(name, _)| name == method);
+        of_method.map(|(_, params)| params.clone()).collect()
+    }
+
+    /// Whether no method has been called.
+    pub(crate) fn script_was_not_asked(&self) -> bool {
+        self.script.calls.borrow().is_empty()
+    }
+
+    /// Waits until a method has been called.
+    pub(crate) async fn called(&self, method: &str) {
+        let mut calls = self.script.calls.subscribe();
+        let called = calls.wait_for(|calls| calls.iter().any(|(name, _)| name == method));
+        tokio::time::timeout(DEADLINE, called)
+            .await
+            .unwrap_or_else(|_| panic!("`{method}` was not called in time"))
+            .expect("the daemon runs");
+    }
+}
+
+/// Listens in this `COVE_HOME`.
+pub(crate) fn listen(home: &Path) -> UnixListener {
+    let run = home.join("run");
+    std::fs::create_dir_all(&run).expect("made");
+    let short = ShortFolder::open(&run).expect("opens");
+    UnixListener::bind(short.path_of("coved.sock")).expect("binds")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own daemon")]
+fn spawn<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(task)
+}
+
+/// A VM.
+pub(crate) fn vm(name: &str, id: &str) -> Vm {
+    Vm {
+        id: id.parse().expect("an id"),
+        name: name.parse().expect("a name"),
+        state: VmState::Running,
+        cause: None,
+        image: "debian".parse().expect("a name"),
+        kernel: Digest::of(b"kernel"),
+        vmm: "qemu".to_owned(),
+        accel: Some("tcg".to_owned()),
+        vcpu: 1,
+        memory_mib: 512,
+        disk_bytes: 8 << 30,
+        root_disk_bytes: 8 << 30,
+        net: VmNet { mode: NetMode::User, address: None },
+        workspace: None,
+        labels: BTreeMap::new(),
+        created_at: "2026-11-23T12:00:00Z".to_owned(),
+        started_at: None,
+        last_touched_at: "2026-11-23T12:00:00Z".to_owned(),
+        boot_id: Some(BootId::random()),
+        pid: Some(1),
+        leased: false,
+    }
+}
+
+/// An operation on the VM `a`.
+pub(crate) fn operation(end: Option<OperationEnd>) -> Operation {
+    Operation {
+        id: "0123456789ab".parse::<OperationId>().expect("an id"),
+        action: "create".to_owned(),
+        vm: "aaaaaaaaaaaa".parse::<VmId>().expect("an id"),
+        vm_name: "a".parse().expect("a name"),
+        stages: vec![Stage {
+            name: "boot".to_owned(),
+            began_us: 100_000,
+            took_us: end.is_some().then_some(1_900_000),
+        }],
+        notes: vec!["booted \u{1b}[2Jonce more".to_owned()],
+        started_at: "2026-11-23T12:00:00Z".to_owned(),
+        end,
+    }
+}
+
+/// A good end.
+pub(crate) fn done() -> OperationEnd {
+    OperationEnd::Done { vm: Box::new(vm("a", "aaaaaaaaaaaa")) }
+}
+
+async fn serve(listener: UnixListener, script: Arc<Script>) {
+    let (stop, _server) = stop_channel();
+    let builder = Server::builder().to_service_builder();
+    let methods = methods(Arc::clone(&script));
+    while let Ok((stream, _)) = listener.accept().await {
+        let rpc = builder.clone().build(methods.clone(), stop.clone());
+        let script = Arc::clone(&script);
+        let service = tower::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let (mut rpc, script) = (rpc.clone(), Arc::clone(&script));
+            async move {
+                if request.uri().path().starts_with("/stream/") {
+                    return Ok(open_stream(request, script));
+                }
+                tower::Service::call(&mut rpc, request).await
+            }
+        });
+        spawn(serve_with_graceful_shutdown(stream, service, stop.clone().shutdown()));
+    }
+}
+
+fn open_stream(
+    request: http::Request<hyper::body::Incoming>,
+    script: Arc<Script>,
+) -> http::Response<HttpBody> {
+    let wanted = script.exec.lock().expect("not poisoned").take();
+    let upgrade = request.headers().get(http::header::UPGRADE);
+    let right = upgrade.is_some_and(|name| name == STREAM_PROTOCOL);
+    let response = http::Response::builder();
+    let (Some(exec), true) = (wanted, right) else {
+        let report = Report::new(Kind::NotFound, "there is no such ticket");
+        let body = serde_json::to_string(&report).expect("JSON");
+        return response.status(404).body(HttpBody::from(body)).expect("valid");
+    };
+    spawn(async move {
+        let upgraded = hyper::upgrade::on(request).await.expect("upgraded");
+        let stream = Framed::new(TokioIo::new(upgraded), FrameCodec::default());
+        guest(exec, stream).await;
+    });
+    let response = response.status(101).header("upgrade", STREAM_PROTOCOL);
+    response.header("connection", "upgrade").body(HttpBody::empty()).expect("valid")
+}
+
+fn methods(script: Arc<Script>) -> RpcModule<Arc<Script>> {
+    let mut module = RpcModule::new(script);
+    for name in METHODS {
+        module
+            .register_async_method(name, async move |params, script, _| {
+                let params: Value = params.parse()?;
+                assert!(params.is_object(), "parameters are objects: {params}");
+                let answer = script.answer(name, params).await;
+                answer.map_err(|report| {
+                    let code = report.kind.rpc_code();
+                    ErrorObjectOwned::owned(code, report.message.clone(), Some(report))
+                })
+            })
+            .expect("one name each");
+    }
+    module
+        .register_subscription(
+            "op.subscribe",
+            "op.event",
+            "op.unsubscribe",
+            async |_, pending, script, _| {
+                let mut operation = script.operation.subscribe();
+                let sink = pending.accept().await?;
+                loop {
+                    let now = operation.borrow_and_update().clone();
+                    let over = now.end.is_some();
+                    let event = jsonrpsee::core::to_json_raw_value(&now)?;
+                    sink.send(event).await?;
+                    if over {
+                        return Ok(());
+                    }
+                    operation.changed().await?;
+                }
+            },
+        )
+        .expect("one name each");
+    module
+}
+
+impl Script {
+    async fn answer(&self, method: &'static str, params: Value) -> Result<Value, Report> {
+        self.calls.send_modify(|calls| calls.push((method.to_owned(), params.clone())));
+        if let Some(answer) = self.answers.get(method) {
+            return answer(&params);
+        }
+        let json = |operation: &Operation| serde_json::to_value(operation).expect("JSON");
+        let vms = [vm("a", "aaaaaaaaaaaa"), vm("b", "abbbbbbbbbbb")];
+        let wanted = vms.iter().find(|vm| params["vm"] == vm.id.as_str());
+        match method {
+            "vm.list" => Ok(json!({ "vms": vms })),
+            "vm.create" | "vm.start" | "op.show" => Ok(json(&self.operation.borrow())),
+            "op.cancel" => {
+                let error = Report::new(Kind::Cancelled, "cancelled");
+                self.operation.send_modify(|operation| {
+                    operation.end =
+                        Some(OperationEnd::Failed { error, vm_kept: false, console_saved: None });
+                });
+                Ok(json(&self.operation.borrow()))
+            }
+            "vm.show" | "vm.stop" | "vm.kill" => Ok(json!(wanted)),
+            "vm.delete" => Ok(json!({ "id": params["vm"], "name": wanted.map(|vm| &vm.name) })),
+            "vm.exec" => {
+                let exec = serde_json::from_value(params).expect("an exec");
+                *self.exec.lock().expect("not poisoned") = Some(exec);
+                Ok(json!({ "ticket": "00ff" }))
+            }
+            other => Err(Report::new(Kind::Failed, format!("`{other}` is not scripted"))),
+        }
+    }
+}
+
+/// The guest: its commands are named after what they do.
+async fn guest(exec: ExecVm, mut stream: Stream) {
+    let argv: Vec<&str> = exec.argv.iter().map(String::as_str).collect();
+    let reason = match argv.first() {
+        Some(&"missing") => Some(ExecFailure::NotFound),
+        Some(&"locked") => Some(ExecFailure::NotExecutable),
+        Some(&"homeless") => Some(ExecFailure::Other),
+        Some(_) | None => None,
+    };
+    if let Some(reason) = reason {
+        let message = "no \u{1b}[31mluck".to_owned();
+        say(&mut stream, &Reply::ExecFailed { reason, message }).await;
+        return;
+    }
+    say(&mut stream, &Reply::ExecStarted { pid: 7 }).await;
+    let status = match argv.as_slice() {
+        ["exit", status] => ExecStatus::Exited(status.parse().expect("a number")),
+        ["killed", signal] => ExecStatus::Signalled(signal.parse().expect("a number")),
+        ["both"] => {
+            send(&mut stream, Frame::Stdout(Bytes::from_static(b"out\n"))).await;
+            send(&mut stream, Frame::Stderr(Bytes::from_static(b"err\n"))).await;
+            ExecStatus::Exited(0)
+        }
+        ["arguments", rest @ ..] => {
+            let text = serde_json::to_vec(rest).expect("JSON");
+            send(&mut stream, Frame::Stdout(text.into())).await;
+            ExecStatus::Exited(0)
+        }
+        ["cat"] => loop {
+            match stream.next().await {
+                Some(Ok(Frame::Stdin(bytes))) => send(&mut stream, Frame::Stdout(bytes)).await,
+                Some(Ok(Frame::StdinEnd)) => break ExecStatus::Exited(0),
+                other => panic!("not for cat: {other:?}"),
+            }
+        },
+        ["yes"] => {
+            let page = Bytes::from("y\n".repeat(4096));
+            while stream.send(Frame::Stdout(page.clone())).await.is_ok() {}
+            return;
+        }
+        ["vanish"] => return,
+        ["deaf"] => {
+            send(&mut stream, Frame::Stdout(Bytes::from_static(b"ready\n"))).await;
+            while let Some(Ok(_)) = stream.next().await {}
+            return;
+        }
+        // A shell, or a command that waits: until a signal, or `q` on its terminal.
+        _ => {
+            send(&mut stream, Frame::Stdout(Bytes::from_static(b"ready\n"))).await;
+            match until_told(&mut stream).await {
+                Some(status) => status,
+                None => return,
+            }
+        }
+    };
+    say(&mut stream, &Reply::ExecEnded(status)).await;
+}
+
+async fn until_told(stream: &mut Stream) -> Option<ExecStatus> {
+    loop {
+        match stream.next().await? {
+            Ok(Frame::Stdin(bytes)) if bytes.contains(&b'q') => return Some(ExecStatus::Exited(0)),
+            Ok(Frame::Control(message)) => match serde_json::from_slice(&message).expect("JSON") {
+                ExecInput::Signal { signal } => return Some(ExecStatus::Signalled(signal)),
+                ExecInput::Resize { size } => {
+                    let text = format!("{}x{}\n", size.cols, size.rows);
+                    send(stream, Frame::Stdout(text.into())).await;
+                }
+            },
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+async fn say(stream: &mut Stream, reply: &Reply) {
+    send(stream, Frame::control(reply).expect("JSON")).await;
+}
+
+async fn send(stream: &mut Stream, frame: Frame) {
+    // A client that leaves is part of some tests.
+    stream.send(frame).await.ok();
+}

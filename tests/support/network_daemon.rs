@@ -1,0 +1,216 @@
+//! A driver process (`network_driver.rs`) and the network it has made, as the tests see them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
+
+use cove::id::VmId;
+use cove::process::ProcessId;
+use cove::wire::guest::Network;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use crate::guest_link::GuestLink;
+use crate::internet::Internet;
+use crate::network_driver::{Answer, SETTINGS, Settings};
+
+/// The user id of root.
+pub(crate) const ROOT: u32 = 0;
+
+/// The user id of somebody who is nobody in particular.
+pub(crate) const ORDINARY: u32 = 54_321;
+
+/// A running driver. What it has started is killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    vm: VmId,
+    _folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    pub(crate) fn start(internet: &Internet, user: u32) -> Self {
+        Self::with_path(internet, user, "")
+    }
+
+    /// A daemon as `user`, with this search path before the system's.
+    pub(crate) fn with_path(internet: &Internet, user: u32, path: &str) -> Self {
+        let root = tempfile::tempdir().expect("a folder");
+        // Longer than the 108 bytes of a socket's name.
+        let folder = root.path().join("d".repeat(90)).join("e".repeat(90));
+        std::fs::create_dir_all(&folder).expect("made");
+        let place = |program: &Path, name: &str| {
+            let copy = root.path().join(name);
+            let linked = std::fs::hard_link(program, &copy);
+            linked.or_else(|_| std::fs::copy(program, &copy).map(drop)).expect("placed");
+            copy
+        };
+        let coved = place(Path::new(env!("CARGO_BIN_EXE_coved")), "coved");
+        let driver = place(&std::env::current_exe().expect("this program"), "driver");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(root.path(), mode).expect("open to all");
+        std::os::unix::fs::chown(&folder, Some(user), Some(user)).expect("given away");
+        let vm = VmId::random();
+        let settings = Settings { coved, folder, vm: vm.clone(), path: path.to_owned() };
+        let mut command = match user {
+            ROOT => internet.command(&driver),
+            user => internet.command_as(user, &driver),
+        };
+        let mut child = command
+            .args(["--exact", "driver", "--ignored", "--nocapture"])
+            .env(SETTINGS, serde_json::to_string(&settings).expect("json"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the driver starts");
+        let commands = child.stdin.take().expect("piped");
+        let answers = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, commands, answers, vm, _folder: root }
+    }
+
+    pub(crate) fn ask(&mut self, command: &str) -> Answer {
+        writeln!(self.commands, "{command}").expect("the driver reads");
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = self.answers.read_line(&mut line).expect("the driver answers");
+            assert!(read > 0, "the driver has ended");
+            // The test harness writes lines of its own.
+            if let Ok(answer) = serde_json::from_str(&line) {
+                return answer;
+            }
+        }
+    }
+
+    pub(crate) fn done(&mut self, command: &str) {
+        let answer = self.ask(command);
+        assert!(matches!(answer, Answer::Done), "{command}: {answer:?}");
+    }
+
+    pub(crate) fn started(&mut self) -> Started {
+        match self.ask("start") {
+            Answer::Started { tap, guest, keeper, uplink, rows } => {
+                let driver = self.driver();
+                let tap = pidfd_getfd(driver, tap, PidfdGetfdFlags::empty());
+                let link = GuestLink::new(tap.expect("the driver's TAP"), &guest);
+                Started { vm: self.vm.clone(), link, guest, keeper, uplink, rows }
+            }
+            other => panic!("start: {other:?}"),
+        }
+    }
+
+    /// `ip netns exec` and `setpriv` become the driver.
+    fn driver(&self) -> OwnedFd {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a pid");
+        pidfd_open(pid, PidfdFlags::empty()).expect("it runs")
+    }
+
+    pub(crate) fn found(&mut self) -> Vec<ProcessId> {
+        match self.ask("find") {
+            Answer::Found(mut found) => {
+                // The driver has the id in its environment only.
+                found.sort_by_key(|process| process.pid);
+                found
+            }
+            other => panic!("find: {other:?}"),
+        }
+    }
+
+    /// Every process on the machine that carries the VM's id, whoever's it is.
+    pub(crate) fn left(&self) -> Vec<i32> {
+        let all = procfs::process::all_processes().expect("processes").flatten();
+        let marked = |process: &procfs::process::Process| {
+            let line = process.cmdline().unwrap_or_default();
+            line.iter().any(|word| word.contains(self.vm.as_str()))
+        };
+        all.filter(marked).map(|process| process.pid).collect()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        for pid in self.left() {
+            let pid = Pid::from_raw(pid).expect("a pid");
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A network that is up, with a namespace for its guest.
+pub(crate) struct Started {
+    pub(crate) vm: VmId,
+    pub(crate) link: GuestLink,
+    pub(crate) guest: Network,
+    pub(crate) keeper: ProcessId,
+    pub(crate) uplink: ProcessId,
+    pub(crate) rows: Vec<String>,
+}
+
+impl Started {
+    /// What `curl` prints in the guest, or its exit status.
+    pub(crate) fn curl(&self, arguments: &[&str]) -> Result<String, i32> {
+        let mut curl = self.link.namespace.command("curl");
+        let done = curl.args(["-sS", "--max-time", "15"]).args(arguments).output().expect("runs");
+        match done.status.code() {
+            Some(0) => Ok(String::from_utf8_lossy(&done.stdout).into_owned()),
+            code => Err(code.unwrap_or(-1)),
+        }
+    }
+
+    pub(crate) fn get(&self, address: Ipv4Addr) -> Result<String, i32> {
+        self.curl(&[&format!("http://{address}/")])
+    }
+
+    /// Sends a datagram of `size` bytes and waits a moment for its refusal.
+    pub(crate) fn send(&self, address: Ipv4Addr, size: usize) -> Option<std::io::ErrorKind> {
+        let sent = self.link.namespace.enter(move || -> std::io::Result<()> {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.connect((address, 9))?;
+            socket.set_read_timeout(Some(REFUSAL_TIME))?;
+            socket.send(&vec![0; size])?;
+            socket.recv(&mut [0]).map(drop)
+        });
+        let refused = sent.join().expect("no panic").expect_err("nobody answers");
+        (refused.kind() != std::io::ErrorKind::WouldBlock).then_some(refused.kind())
+    }
+
+    /// Sends an ICMP echo request and says whether the answer came.
+    pub(crate) fn ping(&self, address: Ipv4Addr) -> bool {
+        use nix::sys::socket::{
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, connect, recv,
+            send, setsockopt, socket, sockopt::ReceiveTimeout,
+        };
+        let answered = self.link.namespace.enter(move || -> nix::Result<bool> {
+            let flags = SockFlag::empty();
+            let protocol = SockProtocol::Icmp;
+            let raw = socket(AddressFamily::Inet, SockType::Raw, flags, protocol)?;
+            setsockopt(&raw, ReceiveTimeout, &nix::sys::time::TimeVal::new(1, 0))?;
+            connect(raw.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(address, 0)))?;
+            // Echo request, code 0, its checksum, and zeros.
+            send(raw.as_raw_fd(), &[8, 0, 0xf7, 0xff, 0, 0, 0, 0], MsgFlags::empty())?;
+            let mut answer = [0; 64];
+            let length = recv(raw.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+            // Behind 20 bytes of IP header: echo reply.
+            Ok(length >= 28 && answer[20] == 0)
+        });
+        answered.join().expect("no panic").unwrap_or(false)
+    }
+
+    /// What a script says that root runs in the namespace of the VM.
+    pub(crate) fn in_namespace(&self, script: &str) -> String {
+        let net = format!("--net=/proc/{}/ns/net", self.keeper.pid);
+        #[expect(clippy::disallowed_methods, reason = "a tool of this test")]
+        let mut nsenter = std::process::Command::new("nsenter");
+        let done = nsenter.args([&net, "sh", "-c", script]).output().expect("runs");
+        assert!(done.status.success(), "{script}: {done:?}");
+        String::from_utf8_lossy(&done.stdout).trim().to_owned()
+    }
+}
+
+/// A refusal of a datagram comes back within microseconds.
+const REFUSAL_TIME: Duration = Duration::from_millis(500);

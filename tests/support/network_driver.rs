@@ -1,0 +1,195 @@
+//! The daemon's part of the network tests, in a process of its own: `Networks`, driven by lines on stdin.
+//!
+//! It runs in the host namespace of a test internet, as root or as an ordinary user.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cove::id::VmId;
+use cove::net::{Attached, Networks};
+use cove::process::{ProcessId, find_by_argument};
+use cove::report::causes;
+use cove::task::Tasks;
+use cove::vm::ledger::{Ledger, LedgerError, ResourceKind};
+use cove::wire::guest::Network;
+use serde::{Deserialize, Serialize};
+
+/// Tasks end at shutdown in far less.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// The driver's settings, in its environment.
+pub(crate) const SETTINGS: &str = "COVE_TEST_NET_DRIVER";
+
+/// Who the daemon is, and whose network it makes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) coved: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) vm: VmId,
+    pub(crate) path: String,
+}
+
+/// What a check found, or the problem and its fix.
+pub(crate) type Found = Result<String, (String, String)>;
+
+/// What the driver answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Started { tap: i32, guest: Network, keeper: ProcessId, uplink: ProcessId, rows: Vec<String> },
+    Done,
+    Found(Vec<ProcessId>),
+    Checks(Vec<(String, Found)>),
+    Failed(Vec<String>),
+}
+
+/// The rows, in memory.
+#[derive(Default)]
+struct Rows {
+    rows: Mutex<Vec<String>>,
+    /// The row that cannot be written.
+    fail: Option<&'static str>,
+}
+
+impl Rows {
+    fn write(&self, kind: ResourceKind, row: String) -> Result<(), LedgerError> {
+        if self.fail == Some(row.as_str()) {
+            return Err(LedgerError { kind, source: "the disk is full".into() });
+        }
+        self.rows.lock().expect("no panic").push(row);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Ledger for Rows {
+    async fn intend(&self, kind: ResourceKind) -> Result<(), LedgerError> {
+        self.write(kind, format!("intend {}", kind.as_str()))
+    }
+
+    async fn made(&self, kind: ResourceKind, _: ProcessId) -> Result<(), LedgerError> {
+        self.write(kind, format!("made {}", kind.as_str()))
+    }
+}
+
+struct Driver {
+    settings: Settings,
+    tasks: Tasks,
+    networks: Networks,
+    attached: Option<Attached>,
+}
+
+impl Driver {
+    fn new(settings: Settings) -> Self {
+        let (tasks, networks) = daemon(&settings);
+        Self { settings, tasks, networks, attached: None }
+    }
+
+    async fn answer(&mut self, command: &str) -> Answer {
+        let fail = match command {
+            "start" => None,
+            "start without uplink row" => Some("made uplink"),
+            "stop" => return self.stop().await,
+            "restart" => return self.restart().await,
+            "find" => return Answer::Found(find_by_argument(self.settings.vm.as_str())),
+            "check" => return self.check().await,
+            "start and cancel" => return self.cancel().await,
+            _ => panic!("no such command: {command}"),
+        };
+        let rows = Rows { fail, ..Rows::default() };
+        match self.networks.start(&self.settings.vm, &self.settings.folder, &rows).await {
+            Err(error) => failed(&error),
+            Ok(attached) => {
+                let Attached { tap, guest, keeper, uplink } = &attached;
+                let answer = Answer::Started {
+                    tap: tap.as_raw_fd(),
+                    guest: guest.clone(),
+                    keeper: *keeper,
+                    uplink: *uplink,
+                    rows: rows.rows.into_inner().expect("no panic"),
+                };
+                self.attached = Some(attached);
+                answer
+            }
+        }
+    }
+
+    async fn stop(&mut self) -> Answer {
+        let attached = self.attached.take().expect("it was started");
+        match self.networks.stop(Some(attached.keeper), Some(attached.uplink)).await {
+            Ok(()) => Answer::Done,
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// The daemon ends and another one begins.
+    async fn restart(&mut self) -> Answer {
+        assert_eq!(self.tasks.drain(GRACE).await, 0, "tasks end at shutdown");
+        (self.tasks, self.networks) = daemon(&self.settings);
+        let attached = self.attached.as_ref().expect("it was started");
+        let Settings { vm, folder, .. } = &self.settings;
+        match self.networks.adopt(vm, folder, attached.keeper, attached.uplink).await {
+            Ok(()) => Answer::Done,
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// A start that is dropped as soon as it has its first process.
+    async fn cancel(&self) -> Answer {
+        let rows = Rows::default();
+        let Settings { vm, folder, .. } = &self.settings;
+        let mut start = Box::pin(self.networks.start(vm, folder, &rows));
+        std::future::poll_fn(|context| {
+            let polled = start.as_mut().poll(context);
+            assert!(polled.is_pending(), "{polled:?}");
+            if rows.rows.lock().expect("no panic").iter().any(|row| row == "made network_keeper") {
+                return std::task::Poll::Ready(());
+            }
+            std::task::Poll::Pending
+        })
+        .await;
+        Answer::Done
+    }
+
+    async fn check(&self) -> Answer {
+        let checks = self.networks.check().await;
+        let row = |check: cove::net::Check| {
+            let found = check.found.map_err(|problem| (problem.what, problem.fix));
+            (check.need.to_owned(), found)
+        };
+        Answer::Checks(checks.into_iter().map(row).collect())
+    }
+}
+
+fn daemon(settings: &Settings) -> (Tasks, Networks) {
+    let tasks = Tasks::default();
+    let networks = Networks::new(settings.coved.clone(), OsStr::new(&settings.path), tasks.clone());
+    (tasks, networks)
+}
+
+fn failed(error: &dyn std::error::Error) -> Answer {
+    Answer::Failed([error.to_string()].into_iter().chain(causes(error)).collect())
+}
+
+/// Answers the parent's commands until it closes its end.
+pub(crate) fn run() {
+    #[expect(clippy::disallowed_methods, reason = "how its parent tells it what to do")]
+    let settings = std::env::var(SETTINGS).expect("started by another test");
+    let settings = serde_json::from_str(&settings).expect("settings");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let mut driver = Driver::new(settings);
+        let mut commands =
+            tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(tokio::io::stdin()));
+        while let Some(command) = commands.next_line().await.expect("a line") {
+            let answer = driver.answer(&command).await;
+            let answer = serde_json::to_string(&answer).expect("json");
+            writeln!(std::io::stdout(), "\n{answer}").expect("the parent reads");
+        }
+    });
+}
