@@ -6,7 +6,11 @@ umask 022
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 COVE_CACHE=${COVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cove}
+COVE_CACHE=$(realpath -m "$COVE_CACHE")
 export COVE_CACHE
+# What tools print is read below, so it must be English; and names are UTF-8: without such a locale,
+# mke2fs refuses a tar stream with a name like `Főtanúsítvány.crt`.
+export LC_ALL=C.UTF-8
 # mke2fs and friends live in sbin, which an ordinary user of Debian does not have in PATH.
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -33,7 +37,7 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
     elif have sudo; then
-        say "with sudo: $*"
+        say "with sudo: $*" >&2
         sudo -- "$@"
     else
         die "this step needs root, and there is no sudo: $*" \

@@ -73,12 +73,6 @@ mkdir -p "$1/run/sshd" "$1/var/lib/apt/lists/partial"
 END
 }
 
-# The places of apt on the host that serve a suite, so that a local mirror is used here as well.
-mirror_of() {
-    apt-get indextargets --format '$(REPO_URI)' "Codename: $1" "Component: main" 'Created-By: Packages' 2>/dev/null |
-        grep -m 1 '^https\?:' | sed 's:/*$::' || true
-}
-
 image_sources() {
     local mirror security
     mirror=$(mirror_of "$SUITE")
@@ -101,7 +95,8 @@ collect_image() {
         if [ -n "$value" ]; then options+=(--aptopt="$option \"$value\""); fi
     done
     if [ "$(id -u)" -eq 0 ]; then options+=(--mode=root); else options+=(--mode=unshare); fi
-    image_sources | TMPDIR=${TMPDIR:-/tmp} mmdebstrap "${options[@]}" --quiet \
+    # In the user namespace, a private home or temporary folder of this user is closed.
+    image_sources | env --chdir=/ HOME=/ TMPDIR=/var/tmp mmdebstrap "${options[@]}" --quiet \
         --variant=minbase --include="$IMAGE_PACKAGES" --format=tar \
         --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/info/*' \

@@ -53,6 +53,7 @@ fn run(paths: Paths, ready: &mut Option<File>) -> Result<(), Report> {
         .build()
         .map_err(|error| Report::new(cove::report::Kind::Failed, error.to_string()))?;
     runtime.block_on(async {
+        daemon::raise_descriptor_limit();
         daemon::log::start(&paths.log, &log_filter());
         let built = daemon::build(paths, search_path()).await;
         let daemon = built.map_err(|error| explained(&error))?;

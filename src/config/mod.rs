@@ -162,6 +162,8 @@ pub struct HooksConfig {
     pub disabled: Vec<PluginId>,
     /// What plugins that did not come with cove may do, by plugin id.
     pub grants: BTreeMap<PluginId, GrantConfig>,
+    /// The settings of plugins, by plugin id.
+    pub settings: BTreeMap<PluginId, toml::Table>,
 }
 
 /// `[hooks.grants."ID"]`: what one plugin may do. Bound to the component's digest: another file under
@@ -170,16 +172,13 @@ pub struct HooksConfig {
 #[serde(deny_unknown_fields)]
 pub struct GrantConfig {
     /// The sha256 of the component.
-    pub sha256: Digest,
+    pub component: Digest,
     /// The needs that are granted, as `KIND:PATH` or `KIND:NAME`.
     #[serde(default)]
     pub needs: Vec<String>,
     /// Host files by their logical name: paths, where `*` and `?` match.
     #[serde(default)]
     pub host_files: BTreeMap<String, Vec<String>>,
-    /// The plugin's settings.
-    #[serde(default)]
-    pub settings: toml::Table,
 }
 
 /// A configuration that cannot be used.

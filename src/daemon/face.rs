@@ -1,6 +1,6 @@
 //! What the daemon tells of itself over the RPC.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -123,7 +123,7 @@ fn failed(name: &str, error: &impl Explain) -> Check {
     problem(Verdict::Fail, name, escape_control(&report.one_line()), &hint)
 }
 
-fn shown(path: &PathBuf) -> String {
+fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 

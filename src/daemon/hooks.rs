@@ -36,7 +36,7 @@ fn granted(id: &PluginId, grant: &GrantConfig) -> Grant {
     let files = grant.host_files.iter().map(|(name, paths)| (name.clone(), plain(paths)));
     Grant {
         plugin: id.clone(),
-        component: grant.sha256.clone(),
+        component: grant.component.clone(),
         needs: grant.needs.clone(),
         host_files: files.collect(),
     }
@@ -67,9 +67,7 @@ pub(super) struct Hooks {
 
 impl Hooks {
     pub(super) fn new(host: Arc<HookHost>, paths: &Paths, config: &Config) -> Self {
-        let grants = config.hooks.grants.iter();
-        let mut settings: BTreeMap<PluginId, toml::Table> =
-            grants.map(|(id, grant)| (id.clone(), grant.settings.clone())).collect();
+        let mut settings = config.hooks.settings.clone();
         if !config.git_identity.keys.is_empty() {
             let mut table = toml::Table::new();
             table.insert("keys".to_owned(), config.git_identity.keys.clone().into());

@@ -277,6 +277,17 @@ fn qemu_settings(
     }
 }
 
+/// Lets the daemon open as many files as the system allows it: every file that hooks import stays open
+/// until it has been sent, and shells begin with a low limit for historical reasons.
+pub fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Ends the daemon when it gets SIGTERM, SIGINT or SIGHUP.
 ///
 /// # Panics

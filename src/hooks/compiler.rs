@@ -36,13 +36,7 @@ fn compile(
     input: impl Read,
     mut output: impl Write,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    nix::sys::prctl::set_no_new_privs()?;
-    let cpu = limits::COMPILE_CPU.as_secs();
-    setrlimit(Resource::RLIMIT_CPU, cpu, cpu)?;
-    setrlimit(Resource::RLIMIT_AS, limits::COMPILE_ADDRESS_SPACE, limits::COMPILE_ADDRESS_SPACE)?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
-    setrlimit(Resource::RLIMIT_NOFILE, 16, 16)?;
+    restrict()?;
     let mut component = Vec::new();
     input.take(limits::COMPONENT_BYTES + 1).read_to_end(&mut component)?;
     // The bytes must be a component: text and other things the engine would take, too.
@@ -53,6 +47,17 @@ fn compile(
     output.write_all(&code.map_err(wasmtime::Error::into_boxed_dyn_error)?)?;
     output.flush()?;
     Ok(())
+}
+
+/// Takes away from this process what compiling does not need.
+fn restrict() -> nix::Result<()> {
+    nix::sys::prctl::set_no_new_privs()?;
+    let cpu = limits::COMPILE_CPU.as_secs();
+    setrlimit(Resource::RLIMIT_CPU, cpu, cpu)?;
+    setrlimit(Resource::RLIMIT_AS, limits::COMPILE_ADDRESS_SPACE, limits::COMPILE_ADDRESS_SPACE)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_NOFILE, 16, 16)
 }
 
 /// Compiles a component in a process made of `program`. The error is a sentence.
@@ -107,9 +112,13 @@ pub(super) mod tests {
     /// A program that compiles as `coved compile-plugin` does: this test binary, told to run the test
     /// below, whose own stdout is moved away so that the test harness does not write into it.
     pub(in crate::hooks) fn program(folder: &Path) -> PathBuf {
+        script(folder, "child_of_the_tests")
+    }
+
+    fn script(folder: &Path, test: &str) -> PathBuf {
         let binary = std::env::current_exe().expect("the test binary has a path");
         let script = format!(
-            "#!/bin/sh\nexec 3>&1 >/dev/null\nexec '{}' --ignored --exact hooks::compiler::tests::child_of_the_tests --nocapture\n",
+            "#!/bin/sh\nexec 3>&1 >/dev/null\nexec '{}' --ignored --exact hooks::compiler::tests::{test} --nocapture\n",
             binary.display()
         );
         let path = folder.join("compiler");
@@ -127,6 +136,35 @@ pub(super) mod tests {
             std::process::exit(1);
         }
         std::process::exit(0);
+    }
+
+    #[test]
+    #[ignore = "not a test: another test runs it to see the limits of the compiler's process"]
+    fn limits_of_the_child() {
+        let mut output = fs::File::options().write(true).open("/dev/fd/3").expect("descriptor 3");
+        restrict().expect("restricted");
+        let text = fs::read("/proc/self/limits").expect("there");
+        output.write_all(&text).expect("written");
+        std::process::exit(0);
+    }
+
+    #[tokio::test]
+    async fn the_compiler_has_little() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let program = script(folder.path(), "limits_of_the_child");
+        let printed = run(&program, Vec::new()).await.expect("printed");
+        let printed = String::from_utf8(printed).expect("text");
+        for (name, expected) in [
+            ("Max cpu time", limits::COMPILE_CPU.as_secs()),
+            ("Max address space", limits::COMPILE_ADDRESS_SPACE),
+            ("Max file size", 0),
+            ("Max core file size", 0),
+            ("Max open files", 16),
+        ] {
+            let line = printed.lines().find_map(|line| line.strip_prefix(name));
+            let words: Vec<_> = line.expect(name).split_whitespace().take(2).collect();
+            assert_eq!(words, [expected.to_string(), expected.to_string()], "{name}");
+        }
     }
 
     #[tokio::test]

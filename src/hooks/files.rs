@@ -94,28 +94,21 @@ fn traces(folder: &Path) -> io::Result<Vec<Trace>> {
     Ok(traces)
 }
 
-/// A plugin's files, read.
+/// A plugin's files, as far as they could be read.
 #[derive(Debug)]
 pub(super) struct Files {
-    pub(super) manifest: Manifest,
-    pub(super) component: Vec<u8>,
-    pub(super) digest: Digest,
-    /// The component's path.
-    pub(super) path: PathBuf,
-}
-
-/// A plugin's files that are no good, with as much as could be read of them.
-#[derive(Debug)]
-pub(super) struct BadFiles {
     pub(super) manifest: Option<Manifest>,
+    /// The digest of the component.
     pub(super) digest: Option<Digest>,
-    pub(super) problem: Problem,
+    /// The component, or what is wrong with the files.
+    pub(super) component: Result<Component, Problem>,
 }
 
-impl From<Problem> for BadFiles {
-    fn from(problem: Problem) -> Self {
-        Self { manifest: None, digest: None, problem }
-    }
+/// The file of a component.
+#[derive(Debug)]
+pub(super) struct Component {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Found {
@@ -130,43 +123,43 @@ impl Found {
     }
 
     /// Reads the files and looks at what they are.
-    pub(super) fn read(&self) -> Result<Files, BadFiles> {
+    pub(super) fn read(&self) -> Files {
+        let (mut manifest, mut digest) = (None, None);
+        let component = self.read_manifest().and_then(|read| {
+            let path = self.path.join(&manifest.insert(read).component);
+            let bytes = read_file(&path, limits::COMPONENT_BYTES)?;
+            digest = Some(Digest::of(&bytes));
+            match other_than_component(&bytes) {
+                None => Ok(Component { path, bytes }),
+                Some(what) => Err(Problem::NotAComponent { file: path, what }),
+            }
+        });
+        Files { manifest, digest, component }
+    }
+
+    fn read_manifest(&self) -> Result<Manifest, Problem> {
+        let named = |reason| Err(Problem::Name { path: self.path.clone(), reason });
         if !self.path.is_dir() {
-            let reason = "lies loose in the folder of plugins";
-            return Err(Problem::Name { path: self.path.clone(), reason }.into());
+            return named("lies loose in the folder of plugins");
         }
         if self.name.parse::<PluginId>().is_err() {
-            let reason = "is not named by a plugin id";
-            return Err(Problem::Name { path: self.path.clone(), reason }.into());
+            return named("is not named by a plugin id");
         }
         let file = self.path.join("plugin.toml");
-        let text = read(&file, limits::MANIFEST_BYTES)?;
-        let parsed = String::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned());
+        let text = String::from_utf8(read_file(&file, limits::MANIFEST_BYTES)?);
+        let parsed = text.map_err(|_| "it is not UTF-8".to_owned());
         let parsed = parsed.and_then(|text| Manifest::parse(&text)).and_then(|manifest| {
             if manifest.id.as_str() == self.name {
                 return Ok(manifest);
             }
             Err(format!("its id is `{}`, and its folder is `{}`", manifest.id, self.name))
         });
-        let manifest = parsed.map_err(|reason| Problem::Manifest { file, reason })?;
-        let path = self.path.join(&manifest.component);
-        let component = match read(&path, limits::COMPONENT_BYTES) {
-            Ok(component) => component,
-            Err(problem) => {
-                return Err(BadFiles { manifest: Some(manifest), digest: None, problem });
-            }
-        };
-        let digest = Digest::of(&component);
-        if let Some(what) = other_than_component(&component) {
-            let problem = Problem::NotAComponent { file: path, what };
-            return Err(BadFiles { manifest: Some(manifest), digest: Some(digest), problem });
-        }
-        Ok(Files { manifest, component, digest, path })
+        parsed.map_err(|reason| Problem::Manifest { file, reason })
     }
 }
 
 /// Reads a regular file of at most `limit` bytes.
-fn read(file: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
+fn read_file(file: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
     let bytes = || {
         // A pipe must not hold up the daemon.
         if !fs::metadata(file)?.is_file() {

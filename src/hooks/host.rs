@@ -1,125 +1,25 @@
 //! The host as the rest of the daemon sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::engine::Machine;
-use super::error::{Failure, HookError, PREPARE_WORK_DISK};
-use super::files::{Found, Home, scan};
+use super::error::{HookError, PREPARE_WORK_DISK, Problem};
+use super::files::{Component, Files, Found, Home, scan};
 use super::handles::Settings;
+use super::inputs::{HookInputs, HookSettings};
 use super::limits;
-use super::log::{LogLevel, LogLine};
 use super::manifest::{Manifest, OnFailure};
-use super::merge::{digest, merge};
-use super::needs::{Grant, Granted, Rights, git_key, shown};
+use super::merge::merge;
+use super::needs::{Grant, Granted, Rights, shown};
 use super::order::{Order, Wishes};
+use super::outcome::{HookRun, judge, left_out};
 use super::plugin::{Loader, Plugin, Readiness};
-use super::run::{Ended, Run};
-use super::source::HostFilesSource;
-use crate::id::{Digest, PluginId, VmId, VmName};
-use crate::vm::plan::{PlannedStep, WorkDiskPlan};
-use crate::wire::guest::PlanStep;
-use crate::wire::rpc::{Hook, HookStep};
-
-/// Where plugins are and what the operator allows.
-#[derive(Debug, Clone)]
-pub struct HookSettings {
-    /// The folder of the standard plugins, `ID/plugin.toml` and the component in it.
-    pub standard_folder: PathBuf,
-    /// The user's folder, of the same shape. It need not be there.
-    pub user_folder: PathBuf,
-    /// Where compiled components are kept. Made with mode 0700 when it is not there.
-    pub cache_folder: PathBuf,
-    /// The program that compiles when it is called with [`super::compiler::ARGUMENT`]: `coved`.
-    pub compiler: PathBuf,
-    /// What the plugins of the user's folder may do.
-    pub grants: Vec<Grant>,
-    /// Plugins that are switched off, standard ones included.
-    pub disabled: BTreeSet<PluginId>,
-}
-
-/// What hooks get to see at one start.
-#[derive(Debug, Clone)]
-pub struct HookInputs {
-    /// The VM.
-    pub vm: VmId,
-    /// Its name.
-    pub vm_name: VmName,
-    /// The user's home on the host: what `~/` in mapped paths means.
-    pub home: PathBuf,
-    /// What stands behind the logical names of host files.
-    pub host_files: BTreeMap<String, HostFilesSource>,
-    /// The user's git configuration.
-    pub git: GitValues,
-    /// The settings of each plugin.
-    pub settings: BTreeMap<PluginId, toml::Table>,
-}
-
-/// The user's git configuration. Plugins see the keys that are granted to them.
-#[derive(Debug, Clone, Default)]
-pub struct GitValues(BTreeMap<String, String>);
-
-impl GitValues {
-    /// From the output of `git config --list --null`: entries `KEY\nVALUE\0`, or `KEY\0` for a key
-    /// without a value, which means true. The last one of several values wins. What is not UTF-8 is left
-    /// out.
-    #[must_use]
-    pub fn from_list(output: &[u8]) -> Self {
-        let entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
-        let entries = entries.filter_map(|entry| std::str::from_utf8(entry).ok());
-        let entries = entries.map(|entry| entry.split_once('\n').unwrap_or((entry, "true")));
-        Self(entries.map(|(key, value)| (git_key(key), value.to_owned())).collect())
-    }
-}
-
-/// What came of the hooks of one start.
-#[derive(Debug)]
-pub struct HookRun {
-    /// The plan of all plugins together.
-    pub plan: WorkDiskPlan,
-    /// What each plugin did, in the order in which they ran.
-    pub hooks: Vec<HookOutcome>,
-}
-
-/// What one plugin did.
-#[derive(Debug)]
-pub struct HookOutcome {
-    /// The plugin.
-    pub plugin: PluginId,
-    /// Its version.
-    pub version: String,
-    /// The digest of its component.
-    pub component: Digest,
-    /// What it planned.
-    pub steps: Vec<HookStep>,
-    /// The digest of its plan.
-    pub plan: Digest,
-    /// What it logged, oldest first.
-    pub log: Vec<LogLine>,
-    /// How many lines before these were dropped.
-    pub log_dropped: u64,
-    /// How often it called the host.
-    pub host_calls: u64,
-    /// How long it took.
-    pub wall: Duration,
-    /// Why it did not run or failed, where its manifest says that this is no reason to stop.
-    pub failure: Option<String>,
-}
-
-impl HookOutcome {
-    /// The lines that are for the user: warnings and errors, and the failure of an optional plugin.
-    #[must_use]
-    pub fn for_user(&self) -> Vec<String> {
-        let lines = self.log.iter().filter(|line| line.level >= LogLevel::Warning);
-        let lines = lines.map(|line| line.text.clone());
-        lines.chain(self.failure.clone()).collect()
-    }
-}
+use super::run::Run;
+use crate::id::{Digest, PluginId};
+use crate::wire::rpc::Hook;
 
 /// Runs hooks. One per daemon.
 pub struct HookHost {
@@ -239,48 +139,43 @@ impl HookHost {
     }
 
     async fn load(&self, found: Found, twin: bool) -> Plugin {
-        use super::error::Problem;
-        let (found, read) = match tokio::task::spawn_blocking(move || {
-            let read = found.read();
-            (found, read)
-        })
-        .await
-        {
-            Ok(read) => read,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
-        let files = match read {
-            Ok(files) if twin => {
+        let reading = found.clone();
+        let read = tokio::task::spawn_blocking(move || reading.read()).await;
+        let Files { manifest, digest, component } = read.unwrap_or_else(|error| Files {
+            manifest: None,
+            digest: None,
+            component: Err(Problem::Unreadable {
+                file: found.path.clone(),
+                reason: error.to_string(),
+            }),
+        });
+        let state = match (component, &manifest, &digest) {
+            (Err(problem), ..) => Readiness::Broken(problem),
+            (Ok(_), ..) if twin => {
                 let reason = "has the id of a standard plugin";
-                let problem = Problem::Name { path: found.path.clone(), reason };
-                let (manifest, digest) = (Some(files.manifest), Some(files.digest));
-                return Plugin { found, manifest, digest, state: Readiness::Broken(problem) };
+                Readiness::Broken(Problem::Name { path: found.path.clone(), reason })
             }
-            Ok(files) => files,
-            Err(bad) => {
-                let state = Readiness::Broken(bad.problem);
-                return Plugin { found, manifest: bad.manifest, digest: bad.digest, state };
+            (Ok(component), Some(manifest), Some(digest))
+                if found.home == Home::Standard || self.grant(&manifest.id, digest).is_some() =>
+            {
+                self.make_ready(component, digest).await
             }
+            // What is not granted is not compiled either.
+            (Ok(_), ..) => Readiness::Ungranted,
         };
-        let (manifest, digest) = (Some(files.manifest.clone()), Some(files.digest.clone()));
-        let granted = match found.home {
-            Home::Standard => true,
-            Home::User => self.grant(&files.manifest.id, &files.digest).is_some(),
-        };
-        // What is not granted is not compiled either.
-        if !granted {
-            return Plugin { found, manifest, digest, state: Readiness::Ungranted };
-        }
+        Plugin { found, manifest, digest, state }
+    }
+
+    async fn make_ready(&self, component: Component, digest: &Digest) -> Readiness {
         let loader = Loader {
             machine: &self.machine,
             cache_folder: &self.settings.cache_folder,
             compiler: &self.settings.compiler,
         };
-        let state = match loader.load(files).await {
+        match loader.load(component, digest).await {
             Ok(pre) => Readiness::Ready(Box::new(pre)),
             Err(problem) => Readiness::Broken(problem),
-        };
-        Plugin { found, manifest, digest, state }
+        }
     }
 
     fn grant(&self, plugin: &PluginId, component: &Digest) -> Option<&Grant> {
@@ -394,72 +289,4 @@ fn order(plugins: &[Arc<Plugin>]) -> Result<Order, HookError> {
         before: &manifest.before,
     });
     Order::new(&wishes.collect::<Vec<_>>())
-}
-
-/// The outcome of an optional plugin that cannot run.
-fn left_out(plugin: &Plugin, error: &HookError) -> HookOutcome {
-    HookOutcome { failure: Some(error.to_string()), ..nothing_done(plugin) }
-}
-
-fn nothing_done(plugin: &Plugin) -> HookOutcome {
-    HookOutcome {
-        plugin: plugin.found.id(),
-        version: plugin.manifest.as_ref().map_or("?".into(), |manifest| manifest.version.clone()),
-        component: plugin.digest.clone().unwrap_or_else(|| Digest::of(&[])),
-        steps: Vec::new(),
-        plan: digest(&[]),
-        log: Vec::new(),
-        log_dropped: 0,
-        host_calls: 0,
-        wall: Duration::ZERO,
-        failure: None,
-    }
-}
-
-/// What a run means for the start.
-fn judge(
-    plugin: &Plugin,
-    manifest: &Manifest,
-    ended: Ended,
-) -> Result<(HookOutcome, Vec<PlannedStep>), HookError> {
-    let Ended { result, log, dropped, host_calls, wall } = ended;
-    let failed = |failure: Failure, log: &[LogLine]| HookError::Failed {
-        plugin: manifest.id.clone(),
-        failure,
-        log: log.iter().map(|line| line.text.clone()).collect(),
-    };
-    let (steps, failure) = match result {
-        Ok(steps) => (steps, None),
-        Err(failure) if manifest.on_failure == OnFailure::Optional => {
-            (Vec::new(), Some(failed(failure, &log).to_string()))
-        }
-        Err(failure) => return Err(failed(failure, &log)),
-    };
-    let outcome = HookOutcome {
-        steps: steps.iter().map(|step| shown_step(&step.step)).collect(),
-        plan: digest(&steps),
-        log,
-        log_dropped: dropped,
-        host_calls,
-        wall,
-        failure,
-        ..nothing_done(plugin)
-    };
-    Ok((outcome, steps))
-}
-
-fn shown_step(step: &PlanStep) -> HookStep {
-    let (action, mode) = match step {
-        PlanStep::MakeDirectory { mode, .. } => ("make-directory", Some(*mode)),
-        PlanStep::WriteFile { mode, .. } => ("write-file", Some(*mode)),
-        PlanStep::EnsureBlock { mode, .. } => ("ensure-block", Some(*mode)),
-        PlanStep::Symlink { .. } => ("symlink", None),
-        PlanStep::Remove { .. } => ("remove", None),
-    };
-    HookStep {
-        action: action.to_owned(),
-        path: step.path().to_owned(),
-        mode,
-        bytes: step.content_size(),
-    }
 }

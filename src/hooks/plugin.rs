@@ -19,7 +19,7 @@ use super::cache::Cache;
 use super::compiler;
 use super::engine::Machine;
 use super::error::{PREPARE_WORK_DISK, Problem};
-use super::files::{Files, Found};
+use super::files::{self, Found};
 use super::manifest::Manifest;
 use super::state::State;
 use crate::id::Digest;
@@ -51,18 +51,22 @@ pub(super) struct Loader<'a> {
 
 impl Loader<'_> {
     /// Compiles, loads and checks a component.
-    pub(super) async fn load(&self, files: Files) -> Result<WorkDiskPluginPre<State>, Problem> {
-        let Files { component, digest, path, .. } = files;
+    pub(super) async fn load(
+        &self,
+        file: files::Component,
+        digest: &Digest,
+    ) -> Result<WorkDiskPluginPre<State>, Problem> {
+        let files::Component { path, bytes } = file;
         let cache = Cache::open(self.cache_folder).map_err(|reason| self.bad_cache(reason))?;
         let compatibility = &self.machine.compatibility;
-        if let Some(code) = cache.load(&digest, compatibility)
+        if let Some(code) = cache.load(digest, compatibility)
             && let Ok(component) = deserialize(self.machine, &code)
         {
             return self.check(&component, path);
         }
-        let code = compiler::run(self.compiler, component).await;
+        let code = compiler::run(self.compiler, bytes).await;
         let code = code.map_err(|reason| Problem::Compile { file: path.clone(), reason })?;
-        let stored = cache.store(&digest, compatibility, &code);
+        let stored = cache.store(digest, compatibility, &code);
         stored.map_err(|error| self.bad_cache(error.to_string()))?;
         let component = deserialize(self.machine, &code).map_err(|error| Problem::Compile {
             file: path.clone(),

@@ -1,1 +1,271 @@
-//! (tests)
+//! Folders, grants, order and the cache, through the host's own interface.
+
+use std::fs;
+use std::path::Path;
+
+use super::tests_support::{User, lines};
+use super::*;
+use crate::id::Digest;
+use crate::report::{Explain, Kind};
+
+const MANIFEST: &str = "[plugin]\nid = 'broken'\nversion = '1'\napi = 'cove:hooks@0.1'\ncomponent = 'plugin.wasm'\n[hooks.prepare-work-disk]\n";
+
+/// A plugin whose component is these bytes.
+fn broken(user: &User, component: &[u8]) {
+    let folder = user.settings.standard_folder.join("broken");
+    fs::create_dir_all(&folder).expect("made");
+    fs::write(folder.join("plugin.toml"), MANIFEST).expect("written");
+    fs::write(folder.join("plugin.wasm"), component).expect("written");
+}
+
+fn assembled(wat: &str) -> Vec<u8> {
+    wat::parse_str(wat).expect("it is WebAssembly")
+}
+
+/// Files that are no plugin's component, with a part of what is said about them.
+fn no_components(good: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
+    let mut random = vec![0; 4096];
+    getrandom::fill(&mut random).expect("random");
+    random[0] = 1;
+    let elf = fs::read("/proc/self/exe").map(|bytes| bytes[..4096].to_vec()).expect("there");
+    let preview3 = "(component (import \"wasi:clocks/types@0.3.0\" (instance)) (import \"evil:thing/all\" (func)))";
+    let wrong_type = "(component (import \"cove:hooks/log@0.1.0\" (instance (export \"log\" (func)))) (instance $i) (export \"cove:hooks/prepare-work-disk@0.1.0\" (instance $i)))";
+    vec![
+        (Vec::new(), "is not a WebAssembly component: it is empty"),
+        (b"#!/bin/sh\n".to_vec(), "it is something else"),
+        (b"(component)".to_vec(), "it is something else"),
+        (random, "it is something else"),
+        (elf, "it is machine code"),
+        (assembled("(module)"), "it is a core module"),
+        (good[..good.len() / 2].to_vec(), "cannot be compiled"),
+        (vec![0; usize::try_from(limits::COMPONENT_BYTES).expect("fits") + 1], "is larger than"),
+        (assembled("(component)"), "it does not export `cove:hooks/prepare-work-disk@0.1.0`"),
+        (assembled(preview3), "imports `wasi:clocks/types@0.3.0` and `evil:thing/all`, which"),
+        (assembled(wrong_type), "does not fit the contract"),
+    ]
+}
+
+#[tokio::test]
+async fn a_broken_component_is_one_sentence_with_plugin_file_and_advice() {
+    let user = User::new();
+    let host = user.host().await;
+    let good = fs::read(tests_support::built("ssh-key").join("plugin.wasm")).expect("built");
+    let mut bits = good.clone();
+    bits[good.len() / 2] ^= 0x55;
+    for (component, expected) in no_components(&good) {
+        broken(&user, &component);
+        let error = host.check().await.expect_err(expected);
+        let text = error.to_string();
+        assert!(text.starts_with("plugin `broken` cannot be used: `"), "{text}");
+        assert!(text.contains("plugin.wasm`") && text.contains(expected), "{text}");
+        assert!(!text.contains('\n') && error.hint().is_some(), "{text}");
+        assert_eq!(error.kind(), Kind::Invalid);
+        let run = host.prepare_work_disk(user.inputs.clone()).await.expect_err("refused, too");
+        assert_eq!(run.to_string(), text);
+        let listed = host.list().await.expect("listed");
+        assert!(listed[0].problem.as_ref().is_some_and(|problem| problem.starts_with(&text)));
+    }
+    // Refused or not, as the bit may be in a message or in code: the host goes on either way.
+    broken(&user, &bits);
+    drop(host.prepare_work_disk(user.inputs.clone()).await);
+    assert_eq!(host.list().await.expect("listed").len(), 1);
+}
+
+#[tokio::test]
+async fn broken_folders_are_named_too() {
+    let user = User::new();
+    let standard = &user.settings.standard_folder;
+    let host = user.host().await;
+    let loose = standard.join("loose.wasm");
+    fs::write(&loose, assembled("(component)")).expect("written");
+    fs::write(standard.join("README.md"), "hello").expect("written");
+    let text = host.check().await.expect_err("loose").to_string();
+    assert!(text.contains("loose.wasm` lies loose in the folder"), "{text}");
+    fs::remove_file(loose).expect("removed");
+    host.check().await.expect("a read-me file does not matter");
+
+    for (name, manifest, expected) in [
+        ("No Id", Some(MANIFEST), "is not named by a plugin id"),
+        ("other", Some(MANIFEST), "its id is `broken`, and its folder is `other`"),
+        ("broken", None, "plugin.toml` cannot be read"),
+        ("broken", Some(MANIFEST), "plugin.wasm` cannot be read"),
+        ("broken", Some("[plugin"), "plugin.toml`: line 1: "),
+    ] {
+        let folder = standard.join(name);
+        fs::create_dir(&folder).expect("made");
+        if let Some(manifest) = manifest {
+            fs::write(folder.join("plugin.toml"), manifest).expect("written");
+        }
+        let error = host.check().await.expect_err(expected);
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(!host.list().await.expect("listed")[0].plugin.as_str().is_empty());
+        fs::remove_dir_all(folder).expect("removed");
+    }
+    let folder = standard.join("broken");
+    fs::create_dir(&folder).expect("made");
+    let huge = " ".repeat(usize::try_from(limits::MANIFEST_BYTES).expect("fits") + 1);
+    fs::write(folder.join("plugin.toml"), huge).expect("written");
+    assert!(host.check().await.expect_err("huge").to_string().contains("is larger than"));
+    for number in 0..limits::PLUGINS {
+        fs::create_dir(standard.join(format!("p{number}"))).expect("made");
+    }
+    assert!(matches!(host.check().await, Err(HookError::Folder { .. })));
+}
+
+/// Installs the hostile plugin, behaving, as a plugin of the user's.
+fn guest(user: &mut User, edit: impl Fn(String) -> String) -> Digest {
+    let folder = user.settings.user_folder.clone();
+    let folder = user.install(&folder, "hostile", "io.example.guest", edit);
+    user.set("io.example.guest", "misbehaviour", "write");
+    Digest::of(&fs::read(folder.join("plugin.wasm")).expect("there"))
+}
+
+#[tokio::test]
+async fn a_plugin_of_the_users_runs_only_as_granted() {
+    let mut user = User::new();
+    let digest = guest(&mut user, |manifest| manifest);
+    let error = user.run().await.expect_err("not granted");
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.to_string().contains("`io.example.guest` is not granted"), "{error}");
+    let hint = error.hint().expect("what to do");
+    for part in [
+        "[hooks.grants.\"io.example.guest\"]",
+        &format!("component = \"{digest}\""),
+        "\"work-disk:allowed/**\"",
+    ] {
+        assert!(hint.contains(part), "{hint}");
+    }
+    let listed = user.host().await.list().await.expect("listed");
+    assert!(listed[0].problem.is_some() && !listed[0].needs[0].granted && !listed[0].standard);
+
+    let plugin: crate::id::PluginId = "io.example.guest".parse().expect("an id");
+    let mut grant = Grant {
+        plugin: plugin.clone(),
+        component: digest,
+        needs: vec!["work-disk:allowed/**".into()],
+        host_files: std::collections::BTreeMap::new(),
+    };
+    user.settings.grants = vec![grant.clone()];
+    let run = user.run().await.expect("granted");
+    assert_eq!(lines(&run.plan.steps), ["write_file allowed/file 644 \"x\""]);
+
+    user.settings.grants[0].needs = vec!["work-disk:**".into()];
+    let text = user.failure().await;
+    assert!(text.contains("is not granted"), "a grant of what was not asked for: {text}");
+
+    grant.component = Digest::of(b"another component");
+    user.settings.grants = vec![grant];
+    let error = user.run().await.expect_err("void");
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.to_string().contains("is not the one that was granted"), "{error}");
+
+    user.settings.grants.clear();
+    user.settings.disabled.insert(plugin);
+    assert!(user.run().await.expect("switched off").hooks.is_empty());
+}
+
+#[tokio::test]
+async fn an_optional_plugin_without_a_grant_is_left_out_visibly() {
+    let mut user = User::new();
+    guest(&mut user, |manifest| {
+        manifest
+            .replace("[hooks.prepare-work-disk]", "[hooks.prepare-work-disk]\nfailure = 'optional'")
+    });
+    user.host().await.check().await.expect("the VM may start");
+    let run = user.run().await.expect("the VM may start");
+    assert!(run.plan.steps.is_empty());
+    assert!(run.hooks[0].for_user()[0].contains("is not granted"), "{:?}", run.hooks);
+}
+
+#[tokio::test]
+async fn nothing_is_compiled_before_it_is_granted() {
+    let mut user = User::new();
+    user.settings.compiler = "/no/such/compiler".into();
+    user.settings.cache_folder = user.folder.path().join("cache");
+    guest(&mut user, |manifest| manifest);
+    assert_eq!(user.run().await.expect_err("not granted").kind(), Kind::Refused);
+    assert!(!user.settings.cache_folder.exists());
+}
+
+#[tokio::test]
+async fn a_plugin_of_the_users_cannot_pose_as_a_standard_one() {
+    let user = User::with_standard_plugins();
+    user.install(&user.settings.user_folder, "hostile", "ssh-key", |manifest| manifest);
+    let text = user.failure().await;
+    assert!(text.contains("ssh-key") && text.contains("has the id of a standard plugin"), "{text}");
+}
+
+#[tokio::test]
+async fn two_plugins_on_one_path_are_a_conflict_unless_their_order_is_said() {
+    let mut user = User::new();
+    let folder = user.settings.standard_folder.clone();
+    for id in ["one", "two"] {
+        user.install(&folder, "hostile", id, |manifest| manifest);
+        user.set(id, "misbehaviour", "write");
+    }
+    let error = user.run().await.expect_err("a conflict");
+    let text = error.to_string();
+    assert_eq!(text, "plugins `one` and `two` both want to write `allowed/file`");
+    assert!(error.hint().is_some_and(|hint| hint.contains("after = [\"one\"]")));
+    let after = |other: &'static str| {
+        move |manifest: String| {
+            let table = format!("[hooks.prepare-work-disk]\nafter = ['{other}']");
+            manifest.replace("[hooks.prepare-work-disk]", &table)
+        }
+    };
+    user.install(&folder, "hostile", "one", after("two"));
+    let run = user.run().await.expect("declared");
+    let order: Vec<_> = run.hooks.iter().map(|hook| hook.plugin.as_str()).collect();
+    assert_eq!(order, ["two", "one"]);
+
+    user.install(&folder, "hostile", "two", after("one"));
+    let error = user.run().await.expect_err("a circle");
+    assert!(error.to_string().contains("`one` and `two` each want to run before"), "{error}");
+    let listed = user.host().await.list().await.expect("listed");
+    assert!(listed.iter().all(|hook| hook.problem.is_some()));
+}
+
+#[tokio::test]
+async fn settings_must_fit_the_manifest() {
+    let mut user = User::with_hostile_plugin("write");
+    user.set("hostile", "pth", "x");
+    let error = user.run().await.expect_err("unknown");
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert!(error.to_string().contains("`pth` is unknown; there is `misbehaviour`, `path`"));
+    assert!(error.hint().is_some_and(|hint| hint.contains("[hooks.settings.hostile]")));
+}
+
+fn compiled(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).expect("there");
+    let paths = entries.map(|entry| entry.expect("read").path());
+    paths.filter(|path| path.extension().is_some_and(|end| end == "compiled")).collect()
+}
+
+#[tokio::test]
+async fn a_damaged_cache_is_compiled_again_and_a_changed_plugin_is_noticed() {
+    let mut user = User::new();
+    let folder = user.settings.standard_folder.clone();
+    user.install(&folder, "git-identity", "git-identity", |manifest| manifest);
+    user.settings.cache_folder = user.folder.path().join("cache");
+    let host = user.host().await;
+    host.check().await.expect("compiled");
+    let files = compiled(&user.settings.cache_folder);
+    assert_eq!(files.len(), 1);
+    fs::write(&files[0], b"cove-compiled-1\nnot what it was").expect("written");
+    user.host().await.check().await.expect("compiled again");
+    assert!(fs::metadata(&files[0]).expect("there").len() > 10_000, "and kept again");
+
+    // With a good cache no compiler is needed.
+    user.settings.compiler = "/no/such/compiler".into();
+    user.host().await.check().await.expect("from the cache");
+    fs::remove_file(&files[0]).expect("removed");
+    let error = user.host().await.check().await.expect_err("nothing to compile with");
+    assert!(error.to_string().contains("/no/such/compiler"), "{error}");
+
+    // The running host goes on with what it has, and sees a change.
+    host.check().await.expect("loaded");
+    fs::write(folder.join("git-identity/plugin.wasm"), b"changed").expect("written");
+    assert!(host.check().await.is_err());
+    fs::remove_dir_all(folder.join("git-identity")).expect("removed");
+    assert!(host.list().await.expect("listed").is_empty());
+}

@@ -9,7 +9,7 @@ use super::*;
 use crate::vm::plan::{Content, PlannedStep};
 
 /// The plugins as components.
-fn built(name: &str) -> PathBuf {
+pub(super) fn built(name: &str) -> PathBuf {
     let folder = target().join("test-plugins");
     let plugin = folder.join(name);
     assert!(

@@ -187,6 +187,7 @@ impl State {
     ///
     /// # Errors
     /// When the event does not fit; the state is as it was.
+    #[expect(clippy::too_many_lines, reason = "one table, every case written out")]
     pub fn after(self, event: Event) -> Result<Self, WrongState> {
         let wrong = |state: &Self, wanted| Err(WrongState { state: state.view(), wanted });
         match (self, event) {

@@ -55,7 +55,7 @@ impl Login {
         };
         let absolute = |value: String, default: &str| {
             let plain = value.starts_with('/') && !value.split('/').any(|part| part == "..");
-            if plain && value.trim_matches('/') != "" { value } else { default.to_owned() }
+            if plain && !value.trim_matches('/').is_empty() { value } else { default.to_owned() }
         };
         Self {
             user: field(0, "root"),

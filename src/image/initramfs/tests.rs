@@ -81,9 +81,7 @@ fn entries(mut archive: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
 #[test]
 fn modules_come_behind_what_they_depend_on() {
     let kernel = kernel();
-    let out = kernel.path().join("base.cpio");
-    base(b"the agent", kernel.path(), &out).expect("made");
-    let archive = fs::read(&out).expect("read");
+    let archive = base(b"the agent", kernel.path()).expect("made");
     let entries = entries(&archive);
     let find = |name: &str| entries.iter().find(|entry| entry.0 == name).expect(name);
     assert_eq!(find("init").1, 0o100_755);
@@ -94,18 +92,17 @@ fn modules_come_behind_what_they_depend_on() {
         "virtio.ko\nvirtio_ring.ko\nvirtio_mmio.ko\nvsock.ko\nvmw_vsock_virtio_transport.ko\n\
          virtio_blk.ko\next4.ko\noverlay.ko\nvirtio_net.ko\n"
     );
-    base(b"the agent", kernel.path(), &out).expect("made again");
-    assert_eq!(fs::read(&out).expect("read"), archive, "the same bytes again");
+    assert_eq!(base(b"the agent", kernel.path()).expect("made"), archive, "the same bytes again");
 }
 
 #[test]
 fn a_missing_module_is_named() {
     let kernel = kernel();
     fs::remove_file(kernel.path().join("net/vsock.ko")).expect("removed");
-    let error = base(b"", kernel.path(), &kernel.path().join("out")).expect_err("refused");
+    let error = base(b"", kernel.path()).expect_err("refused");
     assert!(error.to_string().ends_with("has no module `vsock`"), "{error}");
     fs::write(kernel.path().join("net/vsock.ko"), "no module").expect("written");
-    let error = base(b"", kernel.path(), &kernel.path().join("out")).expect_err("refused");
+    let error = base(b"", kernel.path()).expect_err("refused");
     assert!(error.to_string().ends_with("vsock.ko` is not a kernel module"), "{error}");
 }
 

@@ -60,7 +60,7 @@ impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
                 disk.symlink("allowed/link", "other")?;
                 return disk.write_file("allowed/link/file", 0o644, b"x");
             }
-            "log-flood" => (0..100_000).for_each(|n| log(Level::Info, &format!("line {n}"))),
+            "log-flood" => (0..90_000).for_each(|n| log(Level::Info, &format!("line {n}"))),
             "stderr-flood" => (0..10_000).for_each(|n| eprintln!("noise {n}")),
             "log-escape" => log(Level::Warning, "\u{1b}[2Jgone"),
             "call-flood" => loop {
@@ -105,8 +105,8 @@ impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
                 }
             }
             "import" => {
-                for file in files.entries("importable")? {
-                    disk.import_file(&format!("allowed/{}", file.path()), 0o600, &file)?;
+                for (number, file) in files.entries("importable")?.iter().enumerate() {
+                    disk.import_file(&format!("allowed/{number}"), 0o600, file)?;
                 }
             }
             "import-reads" => {

@@ -1,0 +1,59 @@
+//! What the host is handed: folders and grants once, and at each start what hooks may get to see.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::needs::{Grant, git_key};
+use super::source::HostFilesSource;
+use crate::id::{PluginId, VmId, VmName};
+
+/// Where plugins are and what the operator allows.
+#[derive(Debug, Clone)]
+pub struct HookSettings {
+    /// The folder of the standard plugins, `ID/plugin.toml` and the component in it.
+    pub standard_folder: PathBuf,
+    /// The user's folder, of the same shape. It need not be there.
+    pub user_folder: PathBuf,
+    /// Where compiled components are kept. Made with mode 0700 when it is not there.
+    pub cache_folder: PathBuf,
+    /// The program that compiles when it is called with [`super::compiler::ARGUMENT`]: `coved`.
+    pub compiler: PathBuf,
+    /// What the plugins of the user's folder may do.
+    pub grants: Vec<Grant>,
+    /// Plugins that are switched off, standard ones included.
+    pub disabled: BTreeSet<PluginId>,
+}
+
+/// What hooks get to see at one start.
+#[derive(Debug, Clone)]
+pub struct HookInputs {
+    /// The VM.
+    pub vm: VmId,
+    /// Its name.
+    pub vm_name: VmName,
+    /// The user's home on the host: what `~/` in mapped paths means.
+    pub home: PathBuf,
+    /// What stands behind the logical names of host files.
+    pub host_files: BTreeMap<String, HostFilesSource>,
+    /// The user's git configuration.
+    pub git: GitValues,
+    /// The settings of each plugin.
+    pub settings: BTreeMap<PluginId, toml::Table>,
+}
+
+/// The user's git configuration. Plugins see the keys that are granted to them.
+#[derive(Debug, Clone, Default)]
+pub struct GitValues(pub(super) BTreeMap<String, String>);
+
+impl GitValues {
+    /// From the output of `git config --list --null`: entries `KEY\nVALUE\0`, or `KEY\0` for a key
+    /// without a value, which means true. The last one of several values wins. What is not UTF-8 is left
+    /// out.
+    #[must_use]
+    pub fn from_list(output: &[u8]) -> Self {
+        let entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+        let entries = entries.filter_map(|entry| std::str::from_utf8(entry).ok());
+        let entries = entries.map(|entry| entry.split_once('\n').unwrap_or((entry, "true")));
+        Self(entries.map(|(key, value)| (git_key(key), value.to_owned())).collect())
+    }
+}

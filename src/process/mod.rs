@@ -1,0 +1,84 @@
+//! Processes of the host: tools that run to their end, and servants that outlive the daemon.
+//!
+//! The only place that makes child processes. A *tool* (git, mke2fs, qemu-img) is run with a deadline
+//! and a bound on its output, and its stderr becomes part of the error. A *servant* (a monitor, an
+//! uplink) gets a process group of its own, so that neither a terminal's Ctrl-C nor the daemon's end
+//! reaches it, and is known afterwards by [`ProcessId`]: its pid together with its start time, so that
+//! a pid which the kernel gave to somebody else is never taken for it. Signals go through a pidfd that
+//! was opened before that check.
+
+mod descriptor;
+mod identity;
+mod servant;
+mod tool;
+
+pub use descriptor::{ShortFolder, inherited};
+pub use identity::{Process, ProcessId, find_by_argument};
+pub use servant::{Servant, ServantOutput};
+pub use tool::{Tool, ToolError};
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::servant::MAX_SERVANT_OUTPUT;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failing_tool_tells_its_stderr() {
+        let error = Tool::new("sh").args(["-c", "echo no luck >&2; exit 3"]).run().await;
+        let text = error.expect_err("it fails").to_string();
+        assert!(text.contains("no luck") && text.contains("exit status: 3"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_tool_is_bounded_in_time_and_output() {
+        let slow = Tool::new("sleep").arg("60").deadline(Duration::from_millis(50)).run().await;
+        assert!(matches!(slow, Err(ToolError::TimedOut { .. })), "{slow:?}");
+        let loud = Tool::new("head").args(["-c", "5000", "/dev/zero"]).max_output(4999).run().await;
+        assert!(matches!(loud, Err(ToolError::TooMuchOutput { .. })), "{loud:?}");
+        let fits = Tool::new("cat").input(vec![7; 5000]).max_output(5000).run().await;
+        assert_eq!(fits.expect("fits"), vec![7; 5000]);
+    }
+
+    fn servant(script: &str) -> Servant {
+        Servant {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script.into()],
+            folder: "/".into(),
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            descriptors: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_servant_is_known_by_pid_and_start_time_only() {
+        let (process, _output) = servant("exec sleep 600").spawn().expect("starts");
+        let id = process.id();
+        assert!(Process::open(id).expect("opens").is_some());
+        let impostor = ProcessId { start_ticks: id.start_ticks + 1, ..id };
+        assert!(Process::open(impostor).expect("opens").is_none(), "another start time");
+        process.kill(Duration::from_secs(10)).await.expect("dies");
+        assert!(Process::open(id).expect("opens").is_none_or(|p| p.id() == id));
+    }
+
+    #[tokio::test]
+    async fn a_servant_cannot_fill_the_memory_with_output() {
+        let (process, output) =
+            servant("echo first; head -c 300000 /dev/zero | tr '\\0' x").spawn().expect("starts");
+        process.ended().await.expect("ends");
+        let text = output.text();
+        assert!(text.starts_with("first\nxxx"), "{}", &text[..20]);
+        assert!(text.len() as u64 <= MAX_SERVANT_OUTPUT);
+    }
+
+    #[test]
+    fn sockets_in_deep_folders_have_short_names() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let deep = root.path().join("d".repeat(100)).join("e".repeat(100));
+        std::fs::create_dir_all(&deep).expect("made");
+        let short = ShortFolder::open(&deep).expect("opens");
+        let _listener = std::os::unix::net::UnixListener::bind(short.path_of("s")).expect("binds");
+        assert!(deep.join("s").exists());
+    }
+}
