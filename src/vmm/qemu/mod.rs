@@ -166,7 +166,8 @@ impl Qemu {
         let printed = Arc::new(AtomicU64::new(ring.position()));
         let watched = Watched { printed: printed.clone(), output };
         self.machines.lock().expect("no panic under the lock").insert(vm.clone(), watched);
-        self.tasks.spawn("console", console_task::run(vm.clone(), console, ring, printed));
+        let task = console_task::run(vm.clone(), console, ring, printed);
+        self.tasks.spawn_until_shutdown("console", task);
         Ok(())
     }
 }
