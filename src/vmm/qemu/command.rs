@@ -6,8 +6,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use crate::disk::{ROOT_DISK, WORK_DISK};
 use crate::id::VmId;
+use crate::vm::ports::{ROOT_DISK, WORK_DISK};
 use crate::vm::state::Accel;
 use crate::wire::guest::Network;
 
