@@ -4,6 +4,7 @@
 //! vhost-vsock, and QEMU. Both outlive the daemon. The daemon keeps a connection to the console socket
 //! and writes what comes into the ring; without a daemon QEMU drops what the guest prints.
 
+mod bare;
 mod command;
 mod console_task;
 mod control;
@@ -33,7 +34,8 @@ use crate::vm::ledger::{Ledger, ResourceKind};
 use crate::vm::ports::{MachineSpec, Machines, PortResult, StartedMachine};
 use crate::vm::state::Accel;
 use crate::wire::boot::BootMode;
-use command::{CONSOLE_SOCKET, Machine, QMP_SOCKET, TAP_DESCRIPTOR};
+pub use bare::BareMachine;
+use command::{CONSOLE_SOCKET, Machine, QMP_SOCKET, TAP_DESCRIPTOR, VsockDevice};
 
 /// How long a servant may take to open its socket. QEMU needs some 100 ms; ten at once on a busy
 /// machine need seconds.
@@ -119,14 +121,8 @@ impl Qemu {
         }
     }
 
-    async fn start_machine(
-        &self,
-        spec: MachineSpec,
-        ledger: &dyn Ledger,
-    ) -> Result<StartedMachine, VmmError> {
-        remove_old_files(&spec.folder)?;
-        write_initrd(&spec).await?;
-        let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
+    /// QEMU as the servant that runs this machine, but for the descriptor of its network device.
+    fn monitor(&self, spec: &MachineSpec, vsock: &VsockDevice) -> Servant {
         let machine = Machine {
             vm: &spec.vm,
             kernel: &spec.kernel,
@@ -135,11 +131,21 @@ impl Qemu {
             accel: spec.accel,
             vcpu: spec.vcpu,
             memory_mib: spec.memory_mib,
-            vsock: &device,
+            vsock,
             network: spec.network.as_ref().map(|network| &network.guest),
         };
-        let arguments = command::arguments(&machine);
-        let mut servant = self.servant(&self.settings.qemu, arguments, &spec.folder);
+        self.servant(&self.settings.qemu, command::arguments(&machine), &spec.folder)
+    }
+
+    async fn start_machine(
+        &self,
+        spec: MachineSpec,
+        ledger: &dyn Ledger,
+    ) -> Result<StartedMachine, VmmError> {
+        remove_old_files(&spec.folder)?;
+        write_initrd(&spec).await?;
+        let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
+        let mut servant = self.monitor(&spec, &device);
         if let Some(network) = spec.network {
             servant.descriptors.push((network.tap, TAP_DESCRIPTOR));
         }
