@@ -4,6 +4,7 @@
 //! vhost-vsock, and QEMU. Both outlive the daemon. The daemon keeps a connection to the console socket
 //! and writes what comes into the ring; without a daemon QEMU drops what the guest prints.
 
+mod clock;
 mod command;
 mod console_task;
 mod control;
@@ -71,6 +72,7 @@ pub struct Qemu {
     settings: QemuSettings,
     tasks: Tasks,
     verdicts: Verdicts,
+    counter: clock::HostCounter,
     machines: Mutex<HashMap<VmId, Watched>>,
 }
 
@@ -87,7 +89,8 @@ impl Qemu {
     #[must_use]
     pub fn new(settings: QemuSettings, tasks: Tasks) -> Self {
         let verdicts = Verdicts::new(settings.verdicts.clone());
-        Self { settings, tasks, verdicts, machines: Mutex::default() }
+        let counter = clock::HostCounter::new();
+        Self { settings, tasks, verdicts, counter, machines: Mutex::default() }
     }
 
     /// QEMU's version line.
@@ -127,6 +130,11 @@ impl Qemu {
         remove_old_files(&spec.folder)?;
         write_initrd(&spec).await?;
         let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
+        let kernel_arguments = match spec.accel {
+            Accel::Tcg => self.counter.kernel_arguments().await,
+            // A hypervisor tells its guest the rate.
+            Accel::Kvm => "",
+        };
         let machine = Machine {
             vm: &spec.vm,
             kernel: &spec.kernel,
@@ -137,6 +145,7 @@ impl Qemu {
             memory_mib: spec.memory_mib,
             vsock: &device,
             network: spec.network.as_ref().map(|network| &network.guest),
+            kernel_arguments,
         };
         let arguments = command::arguments(&machine);
         let mut servant = self.servant(&self.settings.qemu, arguments, &spec.folder);
