@@ -5,6 +5,7 @@
 //! and writes what comes into the ring; without a daemon QEMU drops what the guest prints.
 
 mod bare;
+mod clock;
 mod command;
 mod console_task;
 mod control;
@@ -73,6 +74,7 @@ pub struct Qemu {
     settings: QemuSettings,
     tasks: Tasks,
     verdicts: Verdicts,
+    counter: clock::HostCounter,
     machines: Mutex<HashMap<VmId, Watched>>,
 }
 
@@ -89,7 +91,8 @@ impl Qemu {
     #[must_use]
     pub fn new(settings: QemuSettings, tasks: Tasks) -> Self {
         let verdicts = Verdicts::new(settings.verdicts.clone());
-        Self { settings, tasks, verdicts, machines: Mutex::default() }
+        let counter = clock::HostCounter::new();
+        Self { settings, tasks, verdicts, counter, machines: Mutex::default() }
     }
 
     /// QEMU's version line.
@@ -122,7 +125,12 @@ impl Qemu {
     }
 
     /// QEMU as the servant that runs this machine, but for the descriptor of its network device.
-    fn monitor(&self, spec: &MachineSpec, vsock: &VsockDevice) -> Servant {
+    async fn monitor(&self, spec: &MachineSpec, vsock: &VsockDevice) -> Servant {
+        let kernel_arguments = match spec.accel {
+            Accel::Tcg => self.counter.kernel_arguments().await,
+            // A hypervisor tells its guest the rate.
+            Accel::Kvm => "",
+        };
         let machine = Machine {
             vm: &spec.vm,
             kernel: &spec.kernel,
@@ -133,6 +141,7 @@ impl Qemu {
             memory_mib: spec.memory_mib,
             vsock,
             network: spec.network.as_ref().map(|network| &network.guest),
+            kernel_arguments,
         };
         self.servant(&self.settings.qemu, command::arguments(&machine), &spec.folder)
     }
@@ -145,7 +154,7 @@ impl Qemu {
         remove_old_files(&spec.folder)?;
         write_initrd(&spec).await?;
         let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
-        let mut servant = self.monitor(&spec, &device);
+        let mut servant = self.monitor(&spec, &device).await;
         if let Some(network) = spec.network {
             servant.descriptors.push((network.tap, TAP_DESCRIPTOR));
         }
