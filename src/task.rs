@@ -29,6 +29,23 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(task))
     }
 
+    /// Starts a task that may be dropped wherever it is when the program is to end: one that only moves
+    /// bytes or waits, and leaves nothing half done.
+    pub fn spawn_until_shutdown(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> tokio::task::JoinHandle<()> {
+        let shutdown = self.shutdown();
+        self.spawn(name, async move {
+            // Dropping the task is what its caller agreed to.
+            tokio::select! {
+                () = task => {}
+                () = shutdown.cancelled() => {}
+            }
+        })
+    }
+
     /// Cancelled when the program is to end.
     #[must_use]
     pub fn shutdown(&self) -> CancellationToken {

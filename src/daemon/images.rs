@@ -13,13 +13,15 @@ use crate::vm::ports::{BootFiles, BootSource, PortResult};
 const LAYOUT: u32 = 1;
 
 /// Images of one home, with the agent that goes into every initramfs.
-pub(super) struct BootImages {
+pub struct BootImages {
     pub(super) images: Images,
     agent: PathBuf,
 }
 
 impl BootImages {
-    pub(super) fn new(images: Images, agent: PathBuf) -> Self {
+    /// Images with the agent at this path.
+    #[must_use]
+    pub fn new(images: Images, agent: PathBuf) -> Self {
         Self { images, agent }
     }
 

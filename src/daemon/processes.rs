@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::id::VmId;
-use crate::process::{Process, ProcessId, find_by_argument};
+use crate::process::{Process, ProcessId, find_servants};
 use crate::report::{Kind, Report};
 use crate::vm::ports::{PortResult, Processes};
 
@@ -42,6 +42,6 @@ impl Processes for HostProcesses {
     }
 
     fn find(&self, vm: &VmId) -> Vec<ProcessId> {
-        find_by_argument(vm.as_str())
+        find_servants(vm.as_str())
     }
 }

@@ -12,7 +12,7 @@ mod plan;
 mod tree;
 mod upload;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "agent"))]
 mod tests;
 
 use std::io;

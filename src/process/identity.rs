@@ -108,13 +108,16 @@ fn start_ticks(pid: i32) -> Option<u64> {
     procfs::process::Process::new(pid).ok()?.stat().ok().map(|stat| stat.starttime)
 }
 
-/// The live processes of this user that have `marker` among their arguments: how recovery finds what
+/// How servants call themselves (the first 15 bytes of their name). An argument alone is not enough:
+/// the user's own editor or pager may name a VM's id, too.
+const SERVANT_NAMES: [&str; 6] =
+    ["cove-", "coved", "qemu-system", "vhost-device-vs", "pasta", "passt"];
+
+/// The live servants of this user that have `marker` in one of their arguments: how recovery finds what
 /// was started just before a crash, when its pid was not written down yet.
 #[must_use]
-pub fn find_by_argument(marker: &str) -> Vec<ProcessId> {
-    let Ok(all) = procfs::process::all_processes() else {
-        return Vec::new();
-    };
+pub fn find_servants(marker: &str) -> Vec<ProcessId> {
+    let Ok(all) = procfs::process::all_processes() else { return Vec::new() };
     let own = nix::unistd::geteuid().as_raw();
     all.flatten()
         .filter(|process| process.pid != std::process::id().cast_signed())
@@ -123,8 +126,9 @@ pub fn find_by_argument(marker: &str) -> Vec<ProcessId> {
             process.cmdline().is_ok_and(|line| line.iter().any(|word| word.contains(marker)))
         })
         .filter_map(|process| {
-            let start_ticks = process.stat().ok()?.starttime;
-            Some(ProcessId { pid: process.pid, start_ticks })
+            let stat = process.stat().ok()?;
+            let known = SERVANT_NAMES.iter().any(|name| stat.comm.starts_with(name));
+            known.then_some(ProcessId { pid: process.pid, start_ticks: stat.starttime })
         })
         .collect()
 }

@@ -13,7 +13,7 @@ mod servant;
 mod tool;
 
 pub use descriptor::{ShortFolder, inherited};
-pub use identity::{Process, ProcessId, find_by_argument};
+pub use identity::{Process, ProcessId, find_servants};
 pub use servant::{Servant, ServantOutput};
 pub use tool::{Tool, ToolError};
 
@@ -80,5 +80,25 @@ mod tests {
         let short = ShortFolder::open(&deep).expect("opens");
         let _listener = std::os::unix::net::UnixListener::bind(short.path_of("s")).expect("binds");
         assert!(deep.join("s").exists());
+    }
+
+    #[tokio::test]
+    async fn a_search_finds_servants_and_never_the_users_own_programs() {
+        let marker = format!("marker-{}", std::process::id());
+        let folder = tempfile::tempdir().expect("tempdir");
+        let like_a_servant = folder.path().join("coved");
+        std::os::unix::fs::symlink("/bin/sh", &like_a_servant).expect("linked");
+        let start = |program: &std::path::Path| {
+            let mut servant = servant(&format!("kill -STOP $$; : {marker}"));
+            servant.program = program.to_owned();
+            servant.spawn().expect("starts").0
+        };
+        let pager = start(std::path::Path::new("/bin/sh"));
+        assert_eq!(find_servants(&marker), Vec::new(), "a shell that names it is the user's");
+        let ours = start(&like_a_servant);
+        assert_eq!(find_servants(&marker), [ours.id()]);
+        for process in [pager, ours] {
+            process.kill(Duration::from_secs(10)).await.expect("dies");
+        }
     }
 }

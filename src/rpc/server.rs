@@ -176,7 +176,7 @@ impl Front {
                 request.extensions_mut().insert(LastingConnection(id));
                 let closed = rpc.on_session_closed();
                 let vms = front.services.vms.clone();
-                front.tasks.spawn("session", async move {
+                front.tasks.spawn_until_shutdown("session", async move {
                     closed.await;
                     vms.connection_closed(id);
                 });

@@ -75,7 +75,7 @@ pub(super) fn open(
     let Some(target) = tickets.take(ticket) else {
         return refuse(http::StatusCode::NOT_FOUND, "no such ticket: it was used, or is too old");
     };
-    tasks.spawn("stream", async move {
+    tasks.spawn_until_shutdown("stream", async move {
         match hyper::upgrade::on(request).await {
             Ok(client) => splice(target, TokioIo::new(client)).await,
             Err(error) => tracing::debug!(%error, "a byte stream was not upgraded"),

@@ -9,18 +9,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::operation::Running;
-use super::ports::{Checkout, PortResult, Ports};
+use super::ports::{Checkout, PortResult, Ports, Processes};
 use super::record::VmRecord;
 use super::release::{Extent, release};
 use super::start::{Start, StartDeadlines, StartFailure};
 use super::state::{Event, State};
+use crate::process::ProcessId;
 use crate::report::{Kind, Report};
 use crate::wire::rpc::{ClientContext, Deleted, OperationEnd, Vm};
 
 /// How many commands may wait for one VM; more is a client gone wild, which then waits itself.
 pub(super) const QUEUE: usize = 64;
+
+/// How long it takes until a monitor that could not be watched is watched again.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
 
 /// What is asked of a VM.
 pub(super) enum Command {
@@ -65,6 +70,7 @@ pub(super) struct Owner {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) interrupts: watch::Receiver<u32>,
     pub(super) handled: watch::Sender<u32>,
+    pub(super) shutdown: CancellationToken,
 }
 
 /// Whether the VM is still there.
@@ -75,25 +81,26 @@ enum Life {
 }
 
 impl Owner {
-    /// Runs until the VM is deleted, or the daemon ends and drops the queue.
+    /// Runs until the VM is deleted or the daemon ends, which waits for the command under way.
     pub(super) async fn run(mut self) {
         loop {
             let monitor = self.record.state.boot().map(|boot| boot.monitor);
             let processes = self.shared.ports.processes.clone();
             let ended = async move {
                 match monitor {
-                    Some(monitor) => processes.ended(monitor).await,
+                    Some(monitor) => until_ended(&*processes, monitor).await,
                     None => std::future::pending().await,
                 }
             };
-            // Both arms are cancel-safe: a command is taken or not, readiness is not consumed.
+            // All arms are cancel-safe: a command is taken or not, readiness is not consumed.
             let life = tokio::select! {
                 biased;
+                () = self.shutdown.cancelled() => Life::Over,
                 command = self.commands.recv() => match command {
                     Some(command) => self.handle(command).await,
                     None => Life::Over,
                 },
-                _ = ended => {
+                () = ended => {
                     let cause = "its monitor ended without being asked to".to_owned();
                     self.settle(Some(cause)).await.unwrap_or_else(|error| self.warn(&error));
                     Life::Goes
@@ -348,6 +355,15 @@ impl Owner {
 
     fn warn(&self, error: &Report) {
         tracing::warn!(vm = %self.record.id, error = error.one_line());
+    }
+}
+
+/// Waits for the end of a monitor. That it cannot be watched right now (no descriptors left) does not mean
+/// that it has ended: it is asked again, because what follows its end is tear-down.
+async fn until_ended(processes: &dyn Processes, monitor: ProcessId) {
+    while let Err(error) = processes.ended(monitor).await {
+        tracing::warn!(pid = monitor.pid, error = error.one_line(), "cannot watch a monitor");
+        tokio::time::sleep(WATCH_RETRY).await;
     }
 }
 

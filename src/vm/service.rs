@@ -110,6 +110,7 @@ impl VmService {
             commands: queue,
             interrupts: interrupted,
             handled: watch::Sender::new(0),
+            shutdown: self.tasks.shutdown(),
         };
         let handle = Handle { view: views, commands, interrupts };
         self.vms.lock().expect("no panic under the lock").insert(id.clone(), handle.clone());

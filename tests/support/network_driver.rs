@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cove::id::VmId;
 use cove::net::{Attached, Networks};
-use cove::process::{ProcessId, find_by_argument};
+use cove::process::{ProcessId, find_servants};
 use cove::report::causes;
 use cove::task::Tasks;
 use cove::vm::ledger::{Ledger, LedgerError, ResourceKind};
@@ -96,7 +96,7 @@ impl Driver {
             "start without uplink row" => Some("made uplink"),
             "stop" => return self.stop().await,
             "restart" => return self.restart().await,
-            "find" => return Answer::Found(find_by_argument(self.settings.vm.as_str())),
+            "find" => return Answer::Found(find_servants(self.settings.vm.as_str())),
             "check" => return self.check().await,
             "start and cancel" => return self.cancel().await,
             _ => panic!("no such command: {command}"),

@@ -50,6 +50,8 @@ pub(super) struct Machine<'a> {
     pub(super) memory_mib: u64,
     pub(super) vsock: &'a VsockDevice,
     pub(super) network: Option<&'a Network>,
+    /// Further words for the kernel, each after a space.
+    pub(super) kernel_arguments: &'a str,
 }
 
 /// The arguments of a machine.
@@ -65,7 +67,7 @@ pub(super) fn arguments(machine: &Machine<'_>) -> Vec<OsString> {
         "-machine",
         "memory-backend=memory",
     ]);
-    add(&["-append", KERNEL_ARGUMENTS]);
+    add(&["-append", &format!("{KERNEL_ARGUMENTS}{}", machine.kernel_arguments)]);
     add(&["-chardev", &format!("socket,id=qmp,path={QMP_SOCKET},server=on,wait=off")]);
     add(&["-mon", "chardev=qmp,mode=control"]);
     add(&["-chardev", &format!("socket,id=console,path={CONSOLE_SOCKET},server=on,wait=off")]);
@@ -158,6 +160,7 @@ mod tests {
             memory_mib: 512,
             vsock,
             network,
+            kernel_arguments: " tsc=reliable",
         };
         let arguments = arguments(&machine);
         arguments.into_iter().map(|word| word.into_string().expect("UTF-8")).collect()
@@ -189,6 +192,13 @@ mod tests {
         let arguments = machine_arguments(&VsockDevice::Kernel(77), None, "/i").join(" ");
         assert!(!arguments.contains("net"), "{arguments}");
         assert!(arguments.contains("vhost-vsock-device,guest-cid=77"));
+    }
+
+    #[test]
+    fn the_kernel_gets_its_further_words() {
+        let arguments = machine_arguments(&VsockDevice::Process, None, "/i");
+        let append = arguments.iter().position(|word| word == "-append").expect("there is one");
+        assert_eq!(arguments[append + 1], format!("{KERNEL_ARGUMENTS} tsc=reliable"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! vhost-vsock, and QEMU. Both outlive the daemon. The daemon keeps a connection to the console socket
 //! and writes what comes into the ring; without a daemon QEMU drops what the guest prints.
 
+mod bare;
+mod clock;
 mod command;
 mod console_task;
 mod control;
@@ -33,7 +35,8 @@ use crate::vm::ledger::{Ledger, ResourceKind};
 use crate::vm::ports::{MachineSpec, Machines, PortResult, StartedMachine};
 use crate::vm::state::Accel;
 use crate::wire::boot::BootMode;
-use command::{CONSOLE_SOCKET, Machine, QMP_SOCKET, TAP_DESCRIPTOR};
+pub use bare::BareMachine;
+use command::{CONSOLE_SOCKET, Machine, QMP_SOCKET, TAP_DESCRIPTOR, VsockDevice};
 
 /// How long a servant may take to open its socket. QEMU needs some 100 ms; ten at once on a busy
 /// machine need seconds.
@@ -71,6 +74,7 @@ pub struct Qemu {
     settings: QemuSettings,
     tasks: Tasks,
     verdicts: Verdicts,
+    counter: clock::HostCounter,
     machines: Mutex<HashMap<VmId, Watched>>,
 }
 
@@ -87,7 +91,8 @@ impl Qemu {
     #[must_use]
     pub fn new(settings: QemuSettings, tasks: Tasks) -> Self {
         let verdicts = Verdicts::new(settings.verdicts.clone());
-        Self { settings, tasks, verdicts, machines: Mutex::default() }
+        let counter = clock::HostCounter::new();
+        Self { settings, tasks, verdicts, counter, machines: Mutex::default() }
     }
 
     /// QEMU's version line.
@@ -119,14 +124,13 @@ impl Qemu {
         }
     }
 
-    async fn start_machine(
-        &self,
-        spec: MachineSpec,
-        ledger: &dyn Ledger,
-    ) -> Result<StartedMachine, VmmError> {
-        remove_old_files(&spec.folder)?;
-        write_initrd(&spec).await?;
-        let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
+    /// QEMU as the servant that runs this machine, but for the descriptor of its network device.
+    async fn monitor(&self, spec: &MachineSpec, vsock: &VsockDevice) -> Servant {
+        let kernel_arguments = match spec.accel {
+            Accel::Tcg => self.counter.kernel_arguments().await,
+            // A hypervisor tells its guest the rate.
+            Accel::Kvm => "",
+        };
         let machine = Machine {
             vm: &spec.vm,
             kernel: &spec.kernel,
@@ -135,11 +139,22 @@ impl Qemu {
             accel: spec.accel,
             vcpu: spec.vcpu,
             memory_mib: spec.memory_mib,
-            vsock: &device,
+            vsock,
             network: spec.network.as_ref().map(|network| &network.guest),
+            kernel_arguments,
         };
-        let arguments = command::arguments(&machine);
-        let mut servant = self.servant(&self.settings.qemu, arguments, &spec.folder);
+        self.servant(&self.settings.qemu, command::arguments(&machine), &spec.folder)
+    }
+
+    async fn start_machine(
+        &self,
+        spec: MachineSpec,
+        ledger: &dyn Ledger,
+    ) -> Result<StartedMachine, VmmError> {
+        remove_old_files(&spec.folder)?;
+        write_initrd(&spec).await?;
+        let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
+        let mut servant = self.monitor(&spec, &device).await;
         if let Some(network) = spec.network {
             servant.descriptors.push((network.tap, TAP_DESCRIPTOR));
         }
@@ -166,7 +181,8 @@ impl Qemu {
         let printed = Arc::new(AtomicU64::new(ring.position()));
         let watched = Watched { printed: printed.clone(), output };
         self.machines.lock().expect("no panic under the lock").insert(vm.clone(), watched);
-        self.tasks.spawn("console", console_task::run(vm.clone(), console, ring, printed));
+        let task = console_task::run(vm.clone(), console, ring, printed);
+        self.tasks.spawn_until_shutdown("console", task);
         Ok(())
     }
 }
