@@ -1,6 +1,7 @@
 //! Programs.
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::*;
 
