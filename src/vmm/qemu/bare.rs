@@ -58,7 +58,7 @@ impl Qemu {
             Some(servant) => Some(start_vsock(servant, &spec.folder).await?),
             None => None,
         };
-        let (monitor, _output) = spawn(self.monitor(spec, &device))?;
+        let (monitor, _output) = spawn(self.monitor(spec, &device).await)?;
         Ok(BareMachine { monitor, vsock, address })
     }
 }

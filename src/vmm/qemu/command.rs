@@ -48,6 +48,8 @@ pub(super) struct Machine<'a> {
     pub(super) accel: Accel,
     pub(super) vcpu: u32,
     pub(super) memory_mib: u64,
+    /// The rate of the time stamp counter in kHz, for emulated guests.
+    pub(super) tsc_khz: Option<u64>,
     pub(super) vsock: &'a VsockDevice,
     pub(super) network: Option<&'a Network>,
 }
@@ -65,7 +67,7 @@ pub(super) fn arguments(machine: &Machine<'_>) -> Vec<OsString> {
         "-machine",
         "memory-backend=memory",
     ]);
-    add(&["-append", KERNEL_ARGUMENTS]);
+    add(&["-append", &kernel_arguments(machine)]);
     add(&["-chardev", &format!("socket,id=qmp,path={QMP_SOCKET},server=on,wait=off")]);
     add(&["-mon", "chardev=qmp,mode=control"]);
     add(&["-chardev", &format!("socket,id=console,path={CONSOLE_SOCKET},server=on,wait=off")]);
@@ -91,6 +93,15 @@ pub(super) fn arguments(machine: &Machine<'_>) -> Vec<OsString> {
     disk(&mut arguments, Path::new(ROOT_DISK), "cove-root", "cache=writeback,discard=unmap");
     disk(&mut arguments, Path::new(WORK_DISK), "cove-work", "cache=writeback,discard=unmap");
     arguments
+}
+
+/// The kernel's command line. An emulated guest is told the rate of its time stamp counter (see the
+/// module `tsc`); a hypervisor tells it itself.
+fn kernel_arguments(machine: &Machine<'_>) -> String {
+    match (machine.accel, machine.tsc_khz) {
+        (Accel::Tcg, Some(khz)) => format!("{KERNEL_ARGUMENTS} tsc_early_khz={khz}"),
+        (Accel::Tcg, None) | (Accel::Kvm, _) => KERNEL_ARGUMENTS.to_owned(),
+    }
 }
 
 /// What every machine has, and the least that QEMU may do. `-nodefaults -no-user-config` leaves out
@@ -156,6 +167,7 @@ mod tests {
             accel: Accel::Tcg,
             vcpu: 2,
             memory_mib: 512,
+            tsc_khz: Some(2_600_000),
             vsock,
             network,
         };
@@ -170,6 +182,16 @@ mod tests {
         assert_eq!(drives.len(), 3);
         assert!(drives.iter().all(|drive| drive.contains(",format=raw,")), "{drives:?}");
         assert!(drives[0].contains("readonly=on"), "the base is shared");
+    }
+
+    #[test]
+    fn an_emulated_guest_need_not_measure_its_counter() {
+        let arguments = machine_arguments(&VsockDevice::Process, None, "/i");
+        let kernel = arguments.iter().skip_while(|word| *word != "-append").nth(1);
+        assert_eq!(
+            kernel.map(String::as_str),
+            Some("console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc_early_khz=2600000")
+        );
     }
 
     #[test]
