@@ -1,0 +1,259 @@
+//! A world of its own for one test: a `COVE_HOME`, a user's home with keys and git identity, and the
+//! programs as they were built.
+//!
+//! ```text
+//!  World::new() ──▶ world.cove([...]), world.repo() … ──▶ world.finish(): asserts that nothing is left
+//!       └─ dropped by a failing test: removes what is left, and shows the daemon's log
+//! ```
+
+mod command;
+mod processes;
+mod repository;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub(crate) use command::{Cove, Ran, Running, tool};
+pub(crate) use processes::Found;
+pub(crate) use repository::{Repository, fingerprint};
+
+/// How long anything may take that boots no guest.
+pub(crate) const QUICK: Duration = Duration::from_secs(60);
+/// How long anything may take that boots a guest, with other guests beside it.
+pub(crate) const BOOT: Duration = Duration::from_secs(240);
+
+/// The user's public key.
+pub(crate) const PUBLIC_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGNvdmUtZTJlLWtleS1vZi1ub2JvZHktMDAwMDAw nobody@example";
+
+/// What all worlds configure: small machines without a network.
+const CONFIGURATION: &str = "[vm]\nvcpu = 1\nmemory = \"256M\"\nnet = \"none\"\n";
+
+/// One test's world.
+#[derive(Debug)]
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    /// `COVE_HOME`.
+    pub(crate) home: PathBuf,
+    /// `HOME`.
+    pub(crate) user_home: PathBuf,
+    /// `COVE_CACHE`.
+    pub(crate) cache: PathBuf,
+    /// The program `cove`, with its companions beside it.
+    pub(crate) program: PathBuf,
+    /// Words before `cove` in every command: to run it as another user or in a namespace.
+    pub(crate) prefix: Vec<String>,
+    finished: bool,
+}
+
+impl World {
+    /// A world with a short path.
+    pub(crate) fn new() -> Self {
+        Self::at("cove")
+    }
+
+    /// A world whose `COVE_HOME` has this path below the world's folder.
+    pub(crate) fn at(home: &str) -> Self {
+        let cache = cache();
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_cove"));
+        require_companions(&program);
+        let folder = tempfile::Builder::new().prefix("e2e").tempdir().expect("a folder");
+        let user_home = folder.path().join("user");
+        let home = folder.path().join(home);
+        fs::create_dir_all(user_home.join(".ssh")).expect("made");
+        fs::create_dir_all(&home).expect("made");
+        for private in [&home, &user_home.join(".ssh")] {
+            fs::set_permissions(private, fs::Permissions::from_mode(0o700)).expect("set");
+        }
+        let world =
+            Self { folder, home, user_home, cache, program, prefix: vec![], finished: false };
+        world.write_user_home();
+        world.configure("");
+        world
+    }
+
+    fn write_user_home(&self) {
+        let private = self.user_home.join(".ssh/id_ed25519");
+        fs::write(&private, "a private key that must never leave this folder\n").expect("written");
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).expect("set");
+        let public = format!("{PUBLIC_KEY}\n");
+        fs::write(self.user_home.join(".ssh/id_ed25519.pub"), public).expect("written");
+        let identity = "[user]\n\tname = Ada Lövelace\n\temail = ada@example.org\n";
+        fs::write(self.user_home.join(".gitconfig"), identity).expect("written");
+    }
+
+    /// The folder of everything: homes, repositories, scratch of the test.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes `config.toml`: what all worlds configure, and `more` after it. A daemon reads it when it
+    /// starts.
+    pub(crate) fn configure(&self, more: &str) {
+        let text = format!("{CONFIGURATION}{more}");
+        fs::write(self.home.join("config.toml"), text).expect("written");
+    }
+
+    /// A repository with commits, an uncommitted edit, an untracked `.env`, an ignored file, an
+    /// executable file and a symlink.
+    pub(crate) fn repo(&self) -> Repository {
+        Repository::make(&self.folder().join("work/song"), &self.user_home)
+    }
+
+    /// `cove` with these arguments, not started yet.
+    pub(crate) fn command<A: AsRef<str>>(&self, arguments: impl IntoIterator<Item = A>) -> Cove {
+        Cove::new(self, arguments)
+    }
+
+    /// Runs `cove` with these arguments to its end.
+    pub(crate) fn cove<A: AsRef<str>>(&self, arguments: impl IntoIterator<Item = A>) -> Ran {
+        self.command(arguments).run()
+    }
+
+    /// Runs `cove`, which must succeed, and returns its stdout as JSON.
+    pub(crate) fn json<A: AsRef<str>>(&self, arguments: impl IntoIterator<Item = A>) -> Value {
+        self.cove(arguments).success().json()
+    }
+
+    /// Starts a VM that stays: `cove run -d --name NAME MORE…`. Returns it as `cove show` has it.
+    pub(crate) fn start(&self, name: &str, more: &[&str]) -> Value {
+        self.json([&["run", "-d", "--json", "--name", name], more].concat())
+    }
+
+    /// Runs a shell script in a VM, which must succeed, and returns its stdout.
+    pub(crate) fn guest(&self, vm: &str, script: &str) -> String {
+        self.cove(["exec", vm, "--", "sh", "-c", script]).success().stdout
+    }
+
+    /// The folder of a VM.
+    pub(crate) fn vm_folder(&self, vm: &Value) -> PathBuf {
+        self.home.join("vms").join(vm["id"].as_str().expect("an id"))
+    }
+
+    /// What lies in the folder of the VMs.
+    pub(crate) fn vm_folders(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.home.join("vms")) else { return Vec::new() };
+        entries.map(|entry| entry.expect("read").file_name().to_string_lossy().into()).collect()
+    }
+
+    /// Processes of the host that have to do with this world, besides the daemon: found by its folder
+    /// in their arguments and working folder, and by the ids of VMs in their arguments.
+    pub(crate) fn processes(&self, ids: &[String]) -> Vec<Found> {
+        processes::of(self.folder.path(), ids)
+    }
+
+    /// Asserts that nothing is left of VMs: no row, no file, and no process with these ids.
+    pub(crate) fn assert_no_vm(&self, ids: &[String]) {
+        assert_eq!(self.json(["list", "--json"]), Value::Array(Vec::new()));
+        assert_eq!(self.vm_folders(), [""; 0], "left in {}", self.home.join("vms").display());
+        let left = wait_until(Duration::from_secs(5), || {
+            let of_vms = self.processes(ids).into_iter().filter(|found| !found.is_daemon());
+            let left: Vec<_> = of_vms.collect();
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        });
+        assert!(left.is_ok(), "processes of deleted VMs: {left:#?}");
+    }
+
+    /// Ends the world: checks the disks of stopped VMs, deletes all VMs, and asserts that nothing is
+    /// left of them; ends the daemon, and asserts that it is gone.
+    pub(crate) fn finish(mut self) {
+        let list = self.json(["list", "--json"]);
+        let vms = list.as_array().expect("a list");
+        let ids: Vec<String> =
+            vms.iter().map(|vm| vm["id"].as_str().expect("an id").to_owned()).collect();
+        for vm in vms.iter().filter(|vm| vm["state"] == "stopped") {
+            self.check_disks(vm);
+        }
+        if !ids.is_empty() {
+            self.cove(std::iter::once("delete").chain(ids.iter().map(String::as_str))).success();
+        }
+        self.assert_no_vm(&ids);
+        self.cove(["daemon", "stop"]).success();
+        let left = wait_until(Duration::from_secs(5), || {
+            let left = self.processes(&ids);
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        });
+        assert!(left.is_ok(), "processes of a world that has ended: {left:#?}");
+        self.finished = true;
+    }
+
+    /// The file systems of a stopped VM are clean.
+    pub(crate) fn check_disks(&self, vm: &Value) {
+        for disk in ["work.ext4", "root.ext4"] {
+            let path = self.vm_folder(vm).join(disk);
+            let path = path.to_str().expect("UTF-8");
+            let checked = tool("e2fsck", &["-fn", path], &[]);
+            assert_eq!(checked.status, 0, "{path}: {}{}", checked.stdout, checked.stderr);
+        }
+    }
+
+    /// The daemon's log.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.home.join("coved.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !self.finished {
+            show("the daemon's log ended", &last_lines(&self.log(), 40));
+            processes::end(self.folder.path(), &self.vm_folders());
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "what a failing test leaves for its reader")]
+fn show(what: &str, text: &str) {
+    eprintln!("--- {what}:\n{text}\n---");
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// Asks again and again, since nothing tells of the event, until the answer is good or time is over.
+pub(crate) fn wait_until<T, E>(
+    deadline: Duration,
+    mut ask: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let end = Instant::now() + deadline;
+    loop {
+        match ask() {
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+            settled => return settled,
+        }
+    }
+}
+
+/// The cache that set-up filled.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment where it lies")]
+fn cache() -> PathBuf {
+    let given = std::env::var_os("COVE_CACHE").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/cove"));
+    let cache = given.or(home).expect("COVE_CACHE or HOME says where the cache is");
+    let manifest = cache.join("default.json");
+    assert!(
+        manifest.exists(),
+        "`{}` is not there: run scripts/setup.sh, which prepares the default kernel and image",
+        manifest.display()
+    );
+    cache
+}
+
+/// Agent and plugins lie beside the programs that a user runs, and so they must here.
+fn require_companions(program: &Path) {
+    let folder = program.parent().expect("a folder");
+    for companion in ["coved", "cove-agent", "plugins/ssh-key/plugin.wasm"] {
+        let path = folder.join(companion);
+        assert!(
+            path.exists(),
+            "`{}` is not there: run scripts/setup.sh, which builds the programs and the plugins",
+            path.display()
+        );
+    }
+}

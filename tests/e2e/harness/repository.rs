@@ -1,0 +1,93 @@
+//! A real git repository of the host, in the state in which repositories are: not quite clean.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{Ran, tool};
+
+/// The subject of the last commit.
+const SUBJECT: &str = "Teach the song its second \"verse\" — größer";
+
+/// A repository.
+#[derive(Debug)]
+pub(crate) struct Repository {
+    /// The root of its working tree.
+    pub(crate) path: PathBuf,
+    user_home: PathBuf,
+}
+
+impl Repository {
+    pub(super) fn make(path: &Path, user_home: &Path) -> Self {
+        fs::create_dir_all(path).expect("made");
+        let repository = Self { path: path.to_owned(), user_home: user_home.to_owned() };
+        repository.git(&["init", "--quiet", "--initial-branch=main"]);
+        repository.write("README.md", "# A song\n");
+        repository.write(".gitignore", "*.log\n/target/\n");
+        repository.write("run.sh", "#!/bin/sh\necho la\n");
+        repository.write("verses/one two.txt", "one\n");
+        fs::set_permissions(path.join("run.sh"), fs::Permissions::from_mode(0o755)).expect("set");
+        symlink("README.md", path.join("link")).expect("made");
+        repository.git(&["add", "."]);
+        repository.git(&["commit", "--quiet", "-m", "Begin the song"]);
+        repository.write("verses/three.txt", "three\n");
+        repository.git(&["add", "."]);
+        repository.git(&["commit", "--quiet", "-m", SUBJECT]);
+        let origin = "https://ada:s3cret-token@git.example/songs/song.git";
+        repository.git(&["remote", "add", "origin", origin]);
+        repository.write("README.md", "# A song, edited and not committed\n");
+        repository.write(".env", "TOKEN=s3cret-env\n");
+        repository.write("debug.log", "s3cret-log\n");
+        repository.write("target/out", "s3cret-out\n");
+        repository
+    }
+
+    /// Its path as an argument.
+    pub(crate) fn arg(&self) -> &str {
+        self.path.to_str().expect("UTF-8")
+    }
+
+    /// The subject of its last commit.
+    pub(crate) fn subject(&self) -> &'static str {
+        SUBJECT
+    }
+
+    /// Writes a file below its root.
+    pub(crate) fn write(&self, path: &str, content: &str) {
+        let path = self.path.join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, content).expect("written");
+    }
+
+    /// Runs git in it, which must succeed.
+    pub(crate) fn git(&self, arguments: &[&str]) -> Ran {
+        let home = self.user_home.to_str().expect("UTF-8");
+        let all = [&["-C", self.arg()], arguments].concat();
+        tool("git", &all, &[("HOME", home), ("GIT_CONFIG_NOSYSTEM", "1")]).success()
+    }
+}
+
+/// Everything below a folder: type, mode, owner, time of change in nanoseconds, and content, by path.
+pub(crate) fn fingerprint(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let metadata = fs::symlink_metadata(&path).expect("metadata");
+        let content = if metadata.is_symlink() {
+            fs::read_link(&path).expect("readable").to_string_lossy().into_owned()
+        } else if metadata.is_dir() {
+            let entries = fs::read_dir(&path).expect("readable");
+            waiting.extend(entries.map(|entry| entry.expect("readable").path()));
+            String::new()
+        } else {
+            format!("{:x?}", Sha256::digest(fs::read(&path).expect("readable")))
+        };
+        let times = (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime_nsec());
+        let (mode, owner) = (metadata.mode(), metadata.uid());
+        found.insert(path, format!("{mode:o} {owner} {times:?} {content}"));
+    }
+    found
+}

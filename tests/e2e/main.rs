@@ -1,0 +1,8 @@
+//! The whole product, end to end: the real `cove`, the real daemon, real guests, real repositories.
+//!
+//! Booting a guest takes seconds of processor time under emulation, so a test looks at many things of
+//! one guest. Every test has a [`harness::World`] of its own and ends with `world.finish()`, which fails
+//! when anything of the test's VMs is left on the host.
+
+mod harness;
+mod run;
