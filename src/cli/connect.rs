@@ -22,9 +22,10 @@ use crate::report::{Kind, Report};
 use crate::rpc::client::{Client, ClientError};
 use crate::wire::rpc::ClientContext;
 
-/// How long a daemon may take from its start until it listens: it opens its database, runs migrations
-/// and recovers.
-const START_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a daemon may take from its start until it listens: it opens its database, runs migrations,
+/// recovers, and compiles plugins that it has not seen, which takes seconds where others have the
+/// processors.
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long another client's daemon may take until it listens, when ours found it to be there first.
 const OTHERS_DEADLINE: Duration = Duration::from_secs(5);

@@ -4,5 +4,9 @@
 //! one guest. Every test has a [`harness::World`] of its own and ends with `world.finish()`, which fails
 //! when anything of the test's VMs is left on the host.
 
+mod bad_input;
+mod files;
 mod harness;
+mod hooks;
 mod run;
+mod workspace;
