@@ -22,13 +22,21 @@ use crate::report::{Kind, Report};
 use crate::rpc::client::{Client, ClientError};
 use crate::wire::rpc::ClientContext;
 
+use super::output::say;
+
 /// How long a daemon may take from its start until it listens: it opens its database, runs migrations,
-/// recovers, and compiles plugins that it has not seen, which takes seconds where others have the
-/// processors.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+/// compiles hooks that it has not seen before, and recovers. That is a fraction of a second, but the
+/// compiler of a debug build on a busy machine needs half a minute.
+const START_DEADLINE: Duration = Duration::from_secs(90);
+
+/// After so long, the user hears what is waited for.
+const UNREMARKED: Duration = Duration::from_secs(2);
 
 /// How long another client's daemon may take until it listens, when ours found it to be there first.
-const OTHERS_DEADLINE: Duration = Duration::from_secs(5);
+const OTHERS_DEADLINE: Duration = START_DEADLINE;
+
+/// How long is waited for it before another daemon is started to see whether it is still there.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The time between two attempts to connect while another client starts the daemon: nothing tells us
 /// of that daemon's start.
@@ -61,15 +69,19 @@ pub(super) async fn connect() -> Result<Client, Report> {
         Err(error) if error.nobody_listens() => {}
         Err(error) => return Err(Report::of(&error)),
     }
-    let failure = start(&paths).await.err();
-    let patience = match &failure {
-        // Another client's daemon was first, and may not listen yet.
-        Some(report) if report.kind == Kind::Conflict => OTHERS_DEADLINE,
-        Some(_) | None => Duration::ZERO,
-    };
-    connect_within(&paths.socket, patience)
-        .await
-        .map_err(|error| failure.unwrap_or_else(|| Report::of(&error)))
+    let deadline = Instant::now() + OTHERS_DEADLINE;
+    loop {
+        let failure = start(&paths).await.err();
+        // Another client's daemon was first, and may not listen yet. Or it has ended meanwhile, as a
+        // daemon with a wrong configuration does; then ours says so at the next attempt.
+        let others = failure.as_ref().is_some_and(|report| report.kind == Kind::Conflict);
+        let patience = if others { OTHERS_PATIENCE } else { Duration::ZERO };
+        match connect_within(&paths.socket, patience).await {
+            Ok(client) => return Ok(client),
+            Err(error) if others && error.nobody_listens() && Instant::now() < deadline => {}
+            Err(error) => return Err(failure.unwrap_or_else(|| Report::of(&error))),
+        }
+    }
 }
 
 /// A connection to the daemon if it runs; `None` when nobody listens.
@@ -110,7 +122,7 @@ async fn start(paths: &Paths) -> Result<(), Report> {
             .with_cause(&error)
             .with_hint("`coved` is looked for beside `cove`: is it installed there?")
     })?;
-    let word = tokio::task::spawn_blocking(move || {
+    let mut word = tokio::task::spawn_blocking(move || {
         let mut word = Vec::new();
         let read = (&mut ready).take(1).read_to_end(&mut word);
         if word != b"1" {
@@ -118,7 +130,14 @@ async fn start(paths: &Paths) -> Result<(), Report> {
         }
         read.map(|_| word)
     });
-    let Ok(word) = tokio::time::timeout(START_DEADLINE, word).await else {
+    let heard = match tokio::time::timeout(UNREMARKED, &mut word).await {
+        Ok(word) => Ok(word),
+        Err(_) => {
+            say("the daemon is starting; at first it compiles its hooks");
+            tokio::time::timeout(START_DEADLINE, word).await
+        }
+    };
+    let Ok(word) = heard else {
         return Err(Report::new(
             Kind::TimedOut,
             format!("`coved` did not listen within {} s", START_DEADLINE.as_secs()),

@@ -5,8 +5,16 @@
 //! when anything of the test's VMs is left on the host.
 
 mod bad_input;
+mod crowd;
 mod files;
 mod harness;
 mod hooks;
+mod hostile;
+#[path = "../support/internet.rs"]
+mod internet;
+mod lifecycle;
+mod network;
 mod run;
+mod user;
+mod watch;
 mod workspace;
