@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub(crate) use command::{Cove, Ran, Running, tool};
+pub(crate) use command::{Cove, Ran, tool};
 pub(crate) use processes::Found;
 pub(crate) use repository::{Repository, fingerprint};
 
