@@ -35,6 +35,9 @@ const UNREMARKED: Duration = Duration::from_secs(2);
 /// How long another client's daemon may take until it listens, when ours found it to be there first.
 const OTHERS_DEADLINE: Duration = START_DEADLINE;
 
+/// How long is waited for it before another daemon is started to see whether it is still there.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The time between two attempts to connect while another client starts the daemon: nothing tells us
 /// of that daemon's start.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
@@ -66,15 +69,19 @@ pub(super) async fn connect() -> Result<Client, Report> {
         Err(error) if error.nobody_listens() => {}
         Err(error) => return Err(Report::of(&error)),
     }
-    let failure = start(&paths).await.err();
-    let patience = match &failure {
-        // Another client's daemon was first, and may not listen yet.
-        Some(report) if report.kind == Kind::Conflict => OTHERS_DEADLINE,
-        Some(_) | None => Duration::ZERO,
-    };
-    connect_within(&paths.socket, patience)
-        .await
-        .map_err(|error| failure.unwrap_or_else(|| Report::of(&error)))
+    let deadline = Instant::now() + OTHERS_DEADLINE;
+    loop {
+        let failure = start(&paths).await.err();
+        // Another client's daemon was first, and may not listen yet. Or it has ended meanwhile, as a
+        // daemon with a wrong configuration does; then ours says so at the next attempt.
+        let others = failure.as_ref().is_some_and(|report| report.kind == Kind::Conflict);
+        let patience = if others { OTHERS_PATIENCE } else { Duration::ZERO };
+        match connect_within(&paths.socket, patience).await {
+            Ok(client) => return Ok(client),
+            Err(error) if others && error.nobody_listens() && Instant::now() < deadline => {}
+            Err(error) => return Err(failure.unwrap_or_else(|| Report::of(&error))),
+        }
+    }
 }
 
 /// A connection to the daemon if it runs; `None` when nobody listens.

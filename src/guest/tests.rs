@@ -234,6 +234,26 @@ async fn a_guest_that_does_not_answer_is_given_up_in_time() {
 }
 
 #[tokio::test]
+async fn a_booting_guest_is_knocked_at_when_it_says_that_it_listens() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let guest = Guest::new();
+    let (key, boot_id) = (guest.agent.0.key.clone(), guest.agent.0.boot_id.clone());
+    let booting = Agent::new(dial(folder.path()), key, boot_id);
+    let ready = folder.path().join("vsock.sock_1025");
+    let boot = async {
+        while !ready.exists() {
+            tokio::task::yield_now().await;
+        }
+        fs::rename(guest.folder.path().join("vsock.sock"), folder.path().join("vsock.sock"))
+            .expect("moved");
+        UnixStream::connect(&ready).await.expect("announced")
+    };
+    let (health, _announced) = tokio::join!(booting.wait_answering(SHORT), boot);
+    assert!(!health.expect("answers").ready);
+    assert!(!ready.exists(), "nothing is taken from the guest any more");
+}
+
+#[tokio::test]
 async fn garbage_from_a_guest_is_an_error() {
     let folder = tempfile::tempdir().expect("tempdir");
     let tasks = Tasks::default();

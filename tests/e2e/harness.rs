@@ -7,6 +7,7 @@
 //! ```
 
 mod command;
+mod compiled;
 mod processes;
 mod repository;
 
@@ -73,6 +74,7 @@ impl World {
             Self { folder, home, user_home, cache, program, prefix: vec![], finished: false };
         world.write_user_home();
         world.configure("");
+        compiled::take(&world);
         world
     }
 
@@ -173,6 +175,7 @@ impl World {
         }
         self.assert_no_vm(&ids);
         self.cove(["daemon", "stop"]).success();
+        compiled::give(&self);
         let left = wait_until(Duration::from_secs(5), || {
             let left = self.processes(&ids);
             if left.is_empty() { Ok(()) } else { Err(left) }

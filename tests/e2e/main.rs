@@ -4,5 +4,17 @@
 //! one guest. Every test has a [`harness::World`] of its own and ends with `world.finish()`, which fails
 //! when anything of the test's VMs is left on the host.
 
+mod bad_input;
+mod crowd;
+mod files;
 mod harness;
+mod hooks;
+mod hostile;
+#[path = "../support/internet.rs"]
+mod internet;
+mod lifecycle;
+mod network;
 mod run;
+mod user;
+mod watch;
+mod workspace;

@@ -1,6 +1,7 @@
 //! Programs.
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::*;
 
@@ -91,14 +92,18 @@ async fn a_program_ends_as_it_ended() {
 }
 
 #[tokio::test]
-async fn arguments_environment_and_folder_arrive_unchanged() {
+async fn arguments_arrive_unchanged() {
     let guest = Guest::ready().await;
     let awkward = ["", " ", "a b", "\"q\"", "'", "$HOME", "*", "new\nline", "ä→", "-n", "\\"];
     let mut argv = vec!["printf", "%s\\0"];
     argv.extend(awkward);
     let printed = run(&guest, &exec(&argv)).await;
     assert_eq!(printed.text().split_terminator('\0').collect::<Vec<_>>(), awkward);
+}
 
+#[tokio::test]
+async fn environment_and_folder_are_a_logins_with_what_was_asked() {
+    let guest = Guest::ready().await;
     let env = vec![("X".to_owned(), "1\n2".to_owned()), ("LANG".to_owned(), "C".to_owned())];
     let outcome = run(&guest, &Exec { env, ..exec(&["env", "-0"]) }).await;
     let mut lines: Vec<_> =
@@ -136,7 +141,11 @@ async fn streams_stay_apart_and_push_back() {
 
     let outcome = run(&guest, &shell("head -c 20000000 /dev/zero")).await;
     assert_eq!(outcome.out.len(), 20_000_000);
+}
 
+#[tokio::test]
+async fn what_goes_in_comes_out_whole() {
+    let guest = Guest::ready().await;
     let frames = guest.agent.exec(&exec(&["cat"])).await.expect("answers").framed();
     let (mut sink, mut stream) = frames.split();
     let sent: Vec<u8> = (0..20_000_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();

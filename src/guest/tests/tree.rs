@@ -38,18 +38,23 @@ fn nothing_staged(guest: &Guest) {
     assert!(!guest.home().join(STAGING).exists(), "the staging folder is gone");
 }
 
+/// A tree with what is awkward to carry: long and odd names, modes, links that lead nowhere.
+fn make_odd_tree(source: &Path, odd: &str) {
+    let deep = source.join("deep").join("d".repeat(200));
+    fs::create_dir_all(deep.join("e".repeat(200))).expect("made");
+    fs::write(source.join(odd), "odd").expect("written");
+    fs::write(source.join("large"), vec![b'l'; 3_000_000]).expect("written");
+    fs::set_permissions(source.join("large"), PermissionsExt::from_mode(0o755)).expect("set");
+    symlink("/etc/shadow", source.join("link")).expect("linked");
+    symlink("x".repeat(300), source.join("long")).expect("linked");
+}
+
 #[tokio::test]
 async fn a_tree_arrives_as_it_was() {
     let guest = Guest::ready().await;
     let source = guest.folder.path().join("source");
     let odd = format!("{}\n'\"ä", "n".repeat(240));
-    fs::create_dir_all(source.join("deep").join("d".repeat(200)).join("e".repeat(200)))
-        .expect("made");
-    fs::write(source.join(&odd), "odd").expect("written");
-    fs::write(source.join("large"), vec![b'l'; 3_000_000]).expect("written");
-    fs::set_permissions(source.join("large"), PermissionsExt::from_mode(0o755)).expect("set");
-    symlink("/etc/shadow", source.join("link")).expect("linked");
-    symlink("x".repeat(300), source.join("long")).expect("linked");
+    make_odd_tree(&source, &odd);
     let from = source.clone();
     let build = move |builder: &mut Builder<TreeWriter>| {
         builder.append_dir_all(".", &from).expect("appended");
@@ -74,7 +79,12 @@ async fn a_tree_arrives_as_it_was() {
         assert_eq!(fs::metadata(repo.join(path)).expect("there").mtime(), 1_000_000_000, "{path}");
     }
     nothing_staged(&guest);
+}
 
+#[tokio::test]
+async fn what_is_there_already_is_kept() {
+    let guest = Guest::ready().await;
+    fs::create_dir_all(guest.home().join("src/repo")).expect("made");
     let again = receive(&guest, "src/repo", |_| {}).await.expect_err("refused");
     assert_eq!(
         again.to_string(),

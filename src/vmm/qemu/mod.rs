@@ -28,7 +28,9 @@ use super::{VmmError, console};
 use crate::config::AccelChoice;
 use crate::id::{Digest, VmId};
 use crate::image::initramfs;
-use crate::process::{Process, ProcessId, Servant, ServantOutput, ShortFolder, Tool};
+use crate::process::{
+    FileStamp, Process, ProcessId, Servant, ServantOutput, ShortFolder, Tool, find_program,
+};
 use crate::report::escape_control;
 use crate::task::Tasks;
 use crate::vm::ledger::{Ledger, ResourceKind};
@@ -76,6 +78,8 @@ pub struct Qemu {
     verdicts: Verdicts,
     counter: clock::HostCounter,
     machines: Mutex<HashMap<VmId, Watched>>,
+    /// QEMU's version, with the file that said so.
+    version: Mutex<Option<(FileStamp, String)>>,
 }
 
 /// What is kept in memory of a machine.
@@ -91,19 +95,36 @@ impl Qemu {
     #[must_use]
     pub fn new(settings: QemuSettings, tasks: Tasks) -> Self {
         let verdicts = Verdicts::new(settings.verdicts.clone());
-        let counter = clock::HostCounter::new();
-        Self { settings, tasks, verdicts, counter, machines: Mutex::default() }
+        Self {
+            settings,
+            tasks,
+            verdicts,
+            machines: Mutex::default(),
+            version: Mutex::default(),
+            counter: clock::HostCounter::new(),
+        }
     }
 
-    /// QEMU's version line.
+    /// QEMU's version line. Every start asks for it, so it is asked for once per file: the answer
+    /// costs some 50 ms.
     ///
     /// # Errors
     /// When it cannot be run.
     pub async fn version(&self) -> Result<String, VmmError> {
         let program = &self.settings.qemu;
+        let file = find_program(program, &self.settings.search_path);
+        let stamp = file.and_then(|file| FileStamp::of(&file).ok());
+        let known = self.version.lock().expect("no panic under the lock").clone();
+        if let Some((_, version)) = known.filter(|(of, _)| Some(*of) == stamp) {
+            return Ok(version);
+        }
         let said = Tool::new(program).arg("--version").run().await;
         let said = said.map_err(|source| VmmError::Version { program: program.clone(), source })?;
-        Ok(String::from_utf8_lossy(&said).lines().next().unwrap_or_default().trim().to_owned())
+        let said = String::from_utf8_lossy(&said);
+        let version = said.lines().next().unwrap_or_default().trim().to_owned();
+        let answer = stamp.map(|stamp| (stamp, version.clone()));
+        *self.version.lock().expect("no panic under the lock") = answer;
+        Ok(version)
     }
 
     /// How vsock devices are made here, or what is missing.

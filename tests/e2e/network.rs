@@ -1,0 +1,93 @@
+//! A guest's network, by the real `cove` in a small internet of namespaces: no packet leaves the machine.
+
+use std::net::Ipv4Addr;
+
+use crate::harness::World;
+use crate::internet::{
+    HOST, HOST_PRIVATE, HOST_SECOND, Internet, LOOPBACK, METADATA, MOVABLE, PRIVATE, Place, SHARED,
+    WEB, WEB_NAME, unavailable,
+};
+use crate::user;
+use crate::watch;
+
+/// Addresses that a guest must not reach, and where they are.
+const FORBIDDEN: [(Place, Ipv4Addr); 6] = [
+    (Place::Host, HOST),
+    (Place::Host, HOST_SECOND),
+    (Place::Host, HOST_PRIVATE),
+    (Place::Outside, METADATA),
+    (Place::Outside, PRIVATE),
+    (Place::Outside, SHARED),
+];
+
+#[test]
+fn a_guest_of_root_reaches_the_internet_and_nothing_else() {
+    guest_reaches_the_internet_and_nothing_else(false);
+}
+
+#[test]
+fn a_guest_of_an_ordinary_user_reaches_the_internet_and_nothing_else() {
+    guest_reaches_the_internet_and_nothing_else(true);
+}
+
+fn guest_reaches_the_internet_and_nothing_else(ordinary: bool) {
+    if let Some(reason) = unavailable() {
+        return user::skipped(&reason);
+    }
+    let internet = Internet::new();
+    let mut world = World::new();
+    let inside = internet.command("true");
+    let words = std::iter::once(inside.get_program()).chain(inside.get_args());
+    world.prefix = words.map(|word| word.to_str().expect("UTF-8").to_owned()).collect();
+    world.prefix.pop();
+    if ordinary {
+        user::give_away(&mut world);
+        world.prefix.extend(user::prefix());
+    }
+    let vm = world.start("net", &["--net", "user"]);
+
+    assert!(reaches(&world, &WEB.to_string()), "by address");
+    assert!(reaches(&world, WEB_NAME), "by name");
+    assert!(reaches(&world, &MOVABLE.to_string()), "it is outside now");
+    assert!(internet.seen(Place::Outside, WEB) >= 2, "it was our web");
+    nothing_forbidden_is_reached(&world, &internet);
+
+    let monitor = watch::monitor(&world, &vm);
+    watch::kill_daemon(&world);
+    internet.give_to_host(MOVABLE);
+    assert!(reaches(&world, WEB_NAME), "a daemon that comes back takes the network up");
+    assert_eq!(watch::monitor(&world, &vm), monitor, "and leaves the guest alone");
+    watch::until("the host's new address is closed", crate::harness::QUICK, || {
+        (!reaches(&world, &MOVABLE.to_string())).then_some(())
+    });
+    nothing_forbidden_is_reached(&world, &internet);
+
+    world.cove(["stop", "net"]).success();
+    let helpers = world.processes(&[watch::id(&vm)]);
+    assert!(helpers.iter().all(|found| found.is_daemon()), "left after the stop: {helpers:?}");
+    world.cove(["start", "net"]).success();
+    assert!(reaches(&world, WEB_NAME), "after another start");
+    world.cove(["delete", "net"]).success();
+    world.assert_no_vm(&[watch::id(&vm)]);
+    world.finish();
+}
+
+fn nothing_forbidden_is_reached(world: &World, internet: &Internet) {
+    for (place, address) in FORBIDDEN {
+        assert!(!reaches(world, &address.to_string()), "{address}");
+        assert_eq!(internet.seen(place, address), 0, "{address}");
+    }
+    let gateway = world.guest("net", "ip -4 route show default | cut -d' ' -f3");
+    assert!(!reaches(world, gateway.trim()), "the gateway");
+    assert_eq!(internet.seen(Place::Host, LOOPBACK), 0, "the host's loopback");
+}
+
+/// Whether the guest gets an answer from a web server.
+fn reaches(world: &World, host: &str) -> bool {
+    let ask = format!(
+        "exec 3<>/dev/tcp/{host}/80 && printf 'GET / HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n' >&3 && \
+         head -n 1 <&3"
+    );
+    let ran = world.cove(["exec", "net", "--", "timeout", "10", "bash", "-c", &ask]);
+    ran.status == 0 && ran.stdout.starts_with("HTTP/1.")
+}
