@@ -216,5 +216,14 @@ fn a_symlink_leads_hooks_nowhere(world: &World) {
     world.guest("evil", "rm -rf ~/.ssh ~/etc && ln -s /etc ~/.ssh && sync");
     world.cove(["stop", "evil"]).success();
     let refused = world.cove(["start", "evil"]).status(1);
-    refused.says(".ssh").says("symbolic link");
+    refused.says("`.ssh` is a link that leads to no folder inside").says("operation");
+    assert_eq!(world.json(["show", "evil", "--json"])["state"], "stopped");
+    // The way out for the user, and the proof that nothing was written where the link led.
+    world.configure("[hooks]\ndisabled = [\"ssh-key\"]\n");
+    world.cove(["daemon", "stop"]).success();
+    world.cove(["start", "evil"]).success();
+    let seen =
+        world.guest("evil", "readlink ~/.ssh; ls -d ~/.ssh/authorized_keys 2>/dev/null; true");
+    assert_eq!(seen, "/etc\n");
+    world.cove(["stop", "evil"]).success();
 }
