@@ -6,7 +6,7 @@
 # DEMO_NET=user gives the guest an outbound network. The default is none: the job needs no network,
 # since commands and files go over vsock, and a demonstration should not talk to the internet unasked.
 # Nothing of the user is touched: state, home folder, key and identity are made up in a temporary
-# folder that is removed at the end.
+# folder, which is removed at the end, and kept when something failed.
 
 # shellcheck source=lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -29,29 +29,39 @@ finish() {
     trap - EXIT
     if [ "$status" -ne 0 ]; then
         printf '\nThe demonstration failed (status %s). The end of the daemon'"'"'s log:\n' "$status" >&2
-        tail -n 20 "$COVE_HOME"/log/*.log "$COVE_HOME"/*.log 2>/dev/null >&2 || true
+        { tail -n 20 "$COVE_HOME/coved.log" || true; } >&2
+        printf '\nLogs and consoles are kept in %s\n' "$COVE_HOME" >&2
     fi
     # Guests outlive the daemon by design, so they go first.
     local guests
     mapfile -t guests < <("$COVE" list --json 2>/dev/null | grep -o '"name": *"[^"]*"' | cut -d'"' -f4 || true)
     if [ ${#guests[@]} -gt 0 ]; then "$COVE" delete "${guests[@]}" >/dev/null 2>&1 || true; fi
     "$COVE" daemon stop >/dev/null 2>&1 || true
-    rm -rf "$WORK"
+    if [ "$status" -eq 0 ]; then rm -rf "$WORK"; fi
     exit "$status"
 }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Shows a command, runs it, and keeps its output in OUTPUT and its status in STATUS.
+# Shows a command, runs it, and keeps its output in OUTPUT and its status in STATUS. A long output is
+# shown without its middle.
 OUTPUT='' STATUS=0
 show() {
-    local shown
+    local shown lines
     printf -v shown ' %q' "$@"
-    printf '    $ cove%s\n' "${shown//$REPOSITORY/REPOSITORY}"
+    printf '    $ cove%s\n' "$shown"
     STATUS=0
     OUTPUT=$("$COVE" "$@" </dev/null) || STATUS=$?
-    if [ -n "$OUTPUT" ]; then sed 's/^/      /' <<<"$OUTPUT"; fi
+    [ -n "$OUTPUT" ] || return 0
+    lines=$(wc -l <<<"$OUTPUT")
+    if [ "$lines" -le 40 ]; then
+        sed 's/^/      /' <<<"$OUTPUT"
+    else
+        head -n 14 <<<"$OUTPUT" | sed 's/^/      /'
+        printf '      … %s lines more …\n' $((lines - 28))
+        tail -n 14 <<<"$OUTPUT" | sed 's/^/      /'
+    fi
 }
 # Ends the demonstration unless the last command ended with status $1.
 ended_with() { [ "$STATUS" -eq "$1" ] || die "expected exit status $1, got $STATUS"; }
@@ -137,7 +147,7 @@ show list --json
 printed '[]'
 [ "$BEFORE" = "$(cd "$CLONE" && sha256sum .git/index "$EDITED" && git for-each-ref)" ] ||
     die "the source repository was changed"
-say "index, refs and files of the repository are byte for byte what they were"
+say "index, refs and the edited file of the repository are byte for byte what they were"
 
 step "Done. Try it yourself:"
 say "target/release/cove run $REPOSITORY       a shell in a machine of its own"

@@ -5,6 +5,9 @@
 #
 # All stages run even when one fails; the status is 1 then. Tests that need root (network namespaces)
 # or a tool that is not there print `SKIPPED: reason` and are counted in the summary.
+#
+# COVE_ADVISORIES=1 also asks the database of security advisories, which is at github.com; without it,
+# nothing but the registries of packages (Debian's, crates.io) is asked for anything.
 
 # shellcheck source=lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -44,73 +47,99 @@ skip() {
 stage 'setup' scripts/setup.sh
 [ "$FAILED" -eq 0 ] || die "setup failed: nothing else can be judged"
 
-# Tools of the tests only; setup.sh is for users.
+# Tools of the tests only; setup.sh is for users. Unoptimized: they are built more often than they work.
 prepare_tools() {
-    have cargo-nextest || cargo_tool cargo-nextest "$NEXTEST_VERSION" cargo-nextest
-    have cargo-deny || cargo_tool cargo-deny "$CARGO_DENY_VERSION" cargo-deny
+    have cargo-nextest || cargo_tool cargo-nextest "$NEXTEST_VERSION" cargo-nextest \
+        --debug --no-default-features --features default-no-update
+    have cargo-deny || cargo_tool cargo-deny "$CARGO_DENY_VERSION" cargo-deny --debug
 }
-stage 'tools' prepare_tools
-export PATH="$PATH:$COVE_CACHE/tools/cargo-nextest-$NEXTEST_VERSION/bin:$COVE_CACHE/tools/cargo-deny-$CARGO_DENY_VERSION/bin"
-
+# Real components for the tests of the hook host, which look for them beside their own program.
+build_test_plugins() {
+    scripts/build-plugins.sh --examples "$(target_folder)/test-plugins" 2>&1 | cargo_progress
+}
+# Everything is compiled in the release profile: dependencies are there from setup, and guests start as
+# fast as they do for users.
 lint() {
-    # In the profile of the tests, so that dependencies are checked and compiled there only once.
-    cargo clippy --release --locked --workspace --exclude 'cove-plugin-*' --all-targets --all-features -- -D warnings
-    cargo clippy --release --locked --no-default-features --features client --lib -- -D warnings
-    cargo clippy --locked --profile agent --no-default-features --features agent --bin cove-agent --lib \
-        --target x86_64-unknown-linux-musl -- -D warnings
+    cargo clippy --release --locked --workspace --exclude 'cove-plugin-*' --all-targets --all-features \
+        -- -D warnings 2>&1 | cargo_progress
+}
+lint_parts() {
+    cargo clippy --release --locked --no-default-features --features client --lib \
+        -- -D warnings 2>&1 | cargo_progress
+    cargo clippy --release --locked --no-default-features --features agent --lib --bin cove-agent \
+        -- -D warnings 2>&1 | cargo_progress
 }
 lint_plugins() {
     local plugins
     mapfile -t plugins < <(cargo metadata --no-deps --format-version 1 |
         grep -o '"name":"cove-plugin-[^"]*"' | sort -u | sed 's/.*:"\(.*\)"/-p\n\1/')
     [ ${#plugins[@]} -gt 0 ]
-    cargo clippy --release --locked --target wasm32-wasip2 "${plugins[@]}" -- -D warnings
+    cargo clippy --release --locked --target wasm32-wasip2 "${plugins[@]}" -- -D warnings 2>&1 | cargo_progress
 }
-# The database of advisories is a git repository elsewhere; all other checks need nothing.
-advisories_reachable() {
-    timeout 20 git ls-remote --quiet https://github.com/rustsec/advisory-db HEAD >/dev/null 2>&1
+documentation() {
+    RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --all-features \
+        --document-private-items 2>&1 | cargo_progress
 }
-documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --all-features --document-private-items; }
-# Written by nextest (.config/nextest.toml): what ran, and what each test printed.
-JUNIT="$ROOT/target/nextest/default/junit.xml"
-run_tests() { cargo nextest run --release --locked --all-features --no-fail-fast "$@"; }
 
+# Two runs, because the guest's side is tested on the host and its program must not be built there: the
+# first has the library with all features, the second the programs as setup has built them.
+JUNIT="$ROOT/target/nextest/default/junit.xml"
+run_tests() {
+    local name=$1
+    shift
+    rm -f "$JUNIT" "$JUNIT.$name"
+    # A choice of tests may leave nothing for one of the runs.
+    local status=0
+    cargo nextest run --release --locked --no-fail-fast --no-tests=pass "$@" || status=$?
+    if [ -f "$JUNIT" ]; then mv "$JUNIT" "$JUNIT.$name"; fi
+    return $status
+}
+library_tests() { run_tests library --all-features --lib "$@"; }
+program_tests() { run_tests programs --bins --test '*' "$@"; }
+
+stage 'tools of the tests' prepare_tools
+export PATH="$PATH:$COVE_CACHE/tools/cargo-nextest-$NEXTEST_VERSION/bin:$COVE_CACHE/tools/cargo-deny-$CARGO_DENY_VERSION/bin"
 stage 'format' cargo fmt --all --check
-stage 'lint: library, programs, tests, client, agent' lint
-stage 'lint: plugins' lint_plugins
-stage 'licences, bans, sources' cargo deny --locked --offline check licenses bans sources
-if advisories_reachable; then
+stage 'licences, bans, sources' cargo deny --locked --offline --log-level warn check licenses bans sources
+if [ "${COVE_ADVISORIES:-}" = 1 ]; then
     stage 'advisories' cargo deny --locked check advisories
 else
-    skip 'advisories' 'the database at github.com/rustsec/advisory-db cannot be reached'
+    skip 'advisories' 'their database is at github.com, which only COVE_ADVISORIES=1 allows to ask'
 fi
+stage 'lint: library, programs, tests' lint
+stage 'lint: client alone, agent alone' lint_parts
+stage 'lint: plugins' lint_plugins
 stage 'documentation' documentation
-stage 'documentation tests' cargo test --release --locked --all-features --doc
-rm -f "$JUNIT"
-stage 'tests' run_tests "$@"
+stage 'plugins for the tests' build_test_plugins
+stage 'tests of the library' library_tests "$@"
+stage 'tests of the programs' program_tests "$@"
 
-# Adds the tests themselves to the stages: PASSED, and more in FAILED and SKIPPED.
+# Adds up what nextest wrote (.config/nextest.toml): tests that passed, and more in FAILED and SKIPPED.
 PASSED=0
+# attribute NAME: of the head of a report, which is on stdin; 0 when it is not there.
+attribute() { sed -n "s/.* $1=\"\([0-9]*\)\".*/\1/p" | grep . || echo 0; }
 count_tests() {
-    local head tests failures skips
-    [ -f "$JUNIT" ] || return 0
-    head=$(grep -m 1 -o '<testsuites [^>]*>' "$JUNIT")
-    tests=$(sed 's/.* tests="\([0-9]*\)".*/\1/' <<<"$head")
-    failures=$(($(sed 's/.* failures="\([0-9]*\)".*/\1/' <<<"$head") + $(sed 's/.* errors="\([0-9]*\)".*/\1/' <<<"$head")))
-    skips=$(grep -c 'SKIPPED: ' "$JUNIT" || true)
+    local report=$1 head tests failures skips
+    head=$(grep -m 1 -o '<testsuites [^>]*>' "$report")
+    tests=$(attribute tests <<<"$head")
+    failures=$(($(attribute failures <<<"$head") + $(attribute errors <<<"$head")))
+    skips=$(grep -o 'SKIPPED: .*' "$report" | wc -l)
     if [ "$skips" -gt 0 ]; then
         step 'Tests that could not run here'
-        grep -o 'SKIPPED: .*' "$JUNIT" | sed 's/&quot;/"/g; s/<.*//; s/^/    /' | sort | uniq -c
+        grep -o 'SKIPPED: .*' "$report" | sed 's/&quot;/"/g; s/<.*//; s/^/    /' | sort | uniq -c
     fi
-    PASSED=$((tests - failures - skips))
-    # The stage of the tests has failed as a whole, too: its tests count instead.
+    PASSED=$((PASSED + tests - failures - skips))
+    # Their stage has failed as a whole, too: its tests count instead.
     if [ "$failures" -gt 0 ]; then FAILED=$((FAILED - 1 + failures)); fi
     SKIPPED=$((SKIPPED + skips))
 }
-count_tests
+for report in "$JUNIT".library "$JUNIT".programs; do
+    if [ -f "$report" ]; then count_tests "$report"; fi
+done
 
 step 'Summary'
 for line in "${SUMMARY[@]}"; do say "$line"; done
-say "$((SECONDS / 60)) min in all; a stage that failed or was skipped counts as one below"
+say "$((SECONDS / 60)) min $((SECONDS % 60)) s in all"
+say "Below: tests that ran, and with them every stage that failed or was skipped as one."
 echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
 [ "$FAILED" -eq 0 ]

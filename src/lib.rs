@@ -1,4 +1,69 @@
 //! cove: private Linux machines for developers and coding agents.
+//!
+//! # Modules
+//!
+//! Imports run one way, from right to left; the guest's side stands on the common ground alone.
+//!
+//! ```text
+//!   common ground   ◀──  services  ◀──  adapters  ◀──  rim
+//!   id report wire       vm             vmm  net       rpc cli doctor
+//!   config size          workspace      disk guest     daemon
+//!   process task         image          store hooks    (bin/)
+//!         ▲
+//!         └── agent
+//! ```
+//!
+//! - [`id`]: types of every id and name
+//! - [`report`]: failures as their reader gets them: message, causes, hint, kind
+//! - [`wire`]: the only serde contract types: RPC, guest protocol, proof
+//! - [`config`]: the only reader of configuration files and environment
+//! - [`size`]: sizes as people write them
+//! - [`process`]: the only maker of child processes, and how one is known again
+//! - [`task`]: named, tracked tasks
+//! - [`vm`]: the VM service: states, operations, recovery, and the traits it needs
+//! - [`workspace`]: the workspace service: what of a repository goes in
+//! - [`image`]: the image service: images, kernels, initramfs
+//! - [`vmm`]: virtual machine monitors: QEMU
+//! - [`net`]: a network namespace per VM: TAP device, rules, uplink
+//! - [`disk`]: overlay and work disk files
+//! - [`guest`]: the host's side of the agent connection
+//! - [`store`]: the database
+//! - [`hooks`]: the hook host
+//! - [`rpc`]: server and client of the RPC
+//! - [`cli`]: one file per command
+//! - [`doctor`]: checks of the host
+//! - [`daemon`]: the composition root; everything that knows two sides of the house
+//! - [`agent`]: the guest's side: PID 1, boot, exec, applying a plan
+//!
+//! # Invariants
+//!
+//! What must never become untrue, written as absences. The README has the same list. A change that needs
+//! to break one of these is a change of design.
+//!
+//! 1. The host never mounts, parses or writes a file system that a guest could have written.
+//! 2. No disk reaches a monitor without an explicit `format=raw`.
+//! 3. Nothing is said to a guest, and nothing a guest says is heard, before both sides have proved
+//!    themselves with the key of this boot.
+//! 4. A plugin has no authority but the handles it is given: no files, environment, sockets, arguments.
+//! 5. A hook that fails, traps or is cut off has changed nothing: its plan is committed whole or dropped.
+//! 6. The source repository is never written: index, refs, configuration and files stay identical; and
+//!    nothing in it runs.
+//! 7. A guest reaches neither the host's loopback, nor the host's addresses, private ranges, link-local
+//!    addresses or 169.254.169.254; rules in its own namespace see to it, not the uplink.
+//! 8. No host resource exists without a row that was written before it, and none outlives its row.
+//! 9. No process is signalled by its pid alone: its start time must match.
+//! 10. No guest dies with the daemon or the client; only a lease (`--rm`) ends it.
+//! 11. No service knows another service or an adapter: `vm` knows no SQLite, no QEMU, no socket and no
+//!     terminal, only the small traits it owns.
+//! 12. Nothing but `hooks` knows wasmtime, but `store` SQLite, but `rpc` jsonrpsee; nothing but `config`
+//!     reads the environment, but `process` makes child processes of the host, but `task` spawns tasks.
+//! 13. Nothing but data goes to stdout, and no text of a guest, plugin or image reaches a terminal
+//!     unescaped unless it is the remote command's own output or `--raw` asked for it.
+//! 14. A published file (image, kernel, initramfs) appears by rename and is never rewritten; no VM needs
+//!     the cache once it is made.
+//! 15. No queue without a bound, no wait without a deadline, no lock across an await.
+//!
+//! `tests/tidy.rs` checks those that can be seen in the source; the others have tests of their own.
 
 pub mod id;
 pub mod report;

@@ -5,6 +5,8 @@ set -Eeuo pipefail
 umask 022
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# Some continuous integrations start without a home in the environment.
+export HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}
 COVE_CACHE=${COVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cove}
 COVE_CACHE=$(realpath -m "$COVE_CACHE")
 export COVE_CACHE
@@ -12,7 +14,8 @@ export COVE_CACHE
 # mke2fs refuses a tar stream with a name like `Főtanúsítvány.crt`.
 export LC_ALL=C.UTF-8
 # mke2fs and friends live in sbin, which an ordinary user of Debian does not have in PATH.
-export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+# rustup puts cargo where only a new login finds it.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bin"
 
 trap 'printf "\n%s: line %s failed: %s\n" "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 
@@ -28,6 +31,34 @@ die() {
     for line in "$@"; do printf '       %s\n' "$line" >&2; done
     trap - ERR
     exit 1
+}
+
+# Makes the hundreds of lines that cargo prints for a long build one line that counts (on a terminal), or
+# one in 50 (elsewhere). Everything else, such as warnings and errors, passes.
+cargo_progress() {
+    local line word count=0 shown=''
+    while IFS= read -r line; do
+        read -r word _ <<<"$line" || true
+        case $word in
+        Compiling | Checking)
+            count=$((count + 1))
+            if [ -t 1 ]; then
+                printf '\r\033[K    %s crates, now%s' "$count" "${line#*"$word"}" && shown=yes
+            elif [ $((count % 50)) -eq 0 ]; then
+                say "$count crates"
+            fi
+            ;;
+        Downloading | Downloaded | Updating | Locking | Adding | Blocking | Finished) ;;
+        Installing | Installed | Replacing | Replaced | Documenting | Generated) ;;
+        *)
+            # What goes into the cache is called by its path.
+            [[ $line != 'warning: be sure to add '* ]] || continue
+            if [ -n "$shown" ]; then printf '\r\033[K' && shown=''; fi
+            printf '%s\n' "$line"
+            ;;
+        esac
+    done
+    if [ -n "$shown" ]; then printf '\r\033[K'; fi
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }

@@ -32,31 +32,48 @@ async fn configure_with(handle: &Handle, network: Option<&Network>) -> Result<()
         let up = LinkUnspec::new_with_index(loopback.header.index).up().build();
         handle.link().set(up).execute().await.during("bring up `lo`")?;
     }
-    let Some(network) = network else {
-        return Ok(());
-    };
-    let mac =
-        parse_mac(&network.mac).during(format!("find the network device `{}`", network.mac))?;
-    let device = links
+    match network {
+        Some(network) => {
+            let device = find(&links, network)
+                .during(format!("find the network device `{}`", network.mac))?;
+            connect(handle, device, network).await
+        }
+        None => Ok(()),
+    }
+}
+
+fn find<'a>(links: &'a [LinkMessage], network: &Network) -> io::Result<&'a LinkMessage> {
+    let address = LinkAttribute::Address(parse_mac(&network.mac)?.to_vec());
+    links
         .iter()
-        .find(|link| link.attributes.contains(&LinkAttribute::Address(mac.to_vec())))
-        .ok_or("no device has this address")
-        .during(format!("find the network device `{}`", network.mac))?;
+        .find(|link| link.attributes.contains(&address))
+        .ok_or_else(|| io::Error::other("no device has this address"))
+}
+
+/// Gives a device its address and routes everything through it. Done again, it changes nothing.
+async fn connect(handle: &Handle, device: &LinkMessage, network: &Network) -> Result<(), Failure> {
     let index = device.header.index;
     let named = name(device).unwrap_or("?").to_owned();
-    handle
-        .address()
-        .add(index, network.address.into(), network.prefix)
+    let (address, prefix) = (network.address, network.prefix);
+    let add = handle.address().add(index, address.into(), prefix);
+    add.replace()
         .execute()
         .await
-        .during(format!("give `{named}` the address {}/{}", network.address, network.prefix))?;
-    let up = LinkUnspec::new_with_index(index).mtu(network.mtu).up().build();
+        .during(format!("give `{named}` the address {address}/{prefix}"))?;
+    let link = LinkUnspec::new_with_index(index);
+    let up = link.mtu(network.mtu).up().build();
     handle.link().set(up).execute().await.during(format!("bring up `{named}`"))?;
     let route = RouteMessageBuilder::<std::net::Ipv4Addr>::new()
         .gateway(network.gateway)
         .output_interface(index)
         .build();
-    handle.route().add(route).execute().await.during(format!("route through {}", network.gateway))
+    handle
+        .route()
+        .add(route)
+        .replace()
+        .execute()
+        .await
+        .during(format!("route through {}", network.gateway))
 }
 
 fn name(link: &LinkMessage) -> Option<&str> {

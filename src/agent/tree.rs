@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, Bytes};
-use rustix::fs::RenameFlags;
+use rustix::fs::{RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
@@ -96,8 +96,15 @@ fn unpack(folder: &OwnedFd, stream: Stream) -> io::Result<()> {
         }
     }
     folders.sort_by(|one, other| other.path_bytes().cmp(&one.path_bytes()));
+    let inside = Beneath::open(&own)?;
     for mut entry in folders {
         entry.unpack_in(&own)?;
+        let modified = Timespec {
+            tv_sec: i64::try_from(entry.header().mtime()?).map_err(io::Error::other)?,
+            tv_nsec: 0,
+        };
+        let times = Timestamps { last_access: modified, last_modification: modified };
+        rustix::fs::futimens(inside.folder(&entry.path()?)?, &times)?;
     }
     // What follows the archive's end is padding, but only the end-of-data frame says that it is whole.
     io::copy(&mut archive.into_inner(), &mut io::sink())?;

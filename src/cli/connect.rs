@@ -22,13 +22,18 @@ use crate::report::{Kind, Report};
 use crate::rpc::client::{Client, ClientError};
 use crate::wire::rpc::ClientContext;
 
+use super::output::say;
+
 /// How long a daemon may take from its start until it listens: it opens its database, runs migrations,
-/// compiles the plugins that it sees for the first time, and recovers. That is seconds of work, and more
-/// where many things run at once; its end, if it ends, is noticed at once.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+/// compiles hooks that it has not seen before, and recovers. That is a fraction of a second, but the
+/// compiler of a debug build on a busy machine needs half a minute.
+const START_DEADLINE: Duration = Duration::from_secs(90);
+
+/// After so long, the user hears what is waited for.
+const UNREMARKED: Duration = Duration::from_secs(2);
 
 /// How long another client's daemon may take until it listens, when ours found it to be there first.
-const OTHERS_DEADLINE: Duration = Duration::from_secs(60);
+const OTHERS_DEADLINE: Duration = START_DEADLINE;
 
 /// How long is waited for it before another daemon is started to see whether it is still there.
 const OTHERS_PATIENCE: Duration = Duration::from_secs(2);
@@ -117,7 +122,7 @@ async fn start(paths: &Paths) -> Result<(), Report> {
             .with_cause(&error)
             .with_hint("`coved` is looked for beside `cove`: is it installed there?")
     })?;
-    let word = tokio::task::spawn_blocking(move || {
+    let mut word = tokio::task::spawn_blocking(move || {
         let mut word = Vec::new();
         let read = (&mut ready).take(1).read_to_end(&mut word);
         if word != b"1" {
@@ -125,7 +130,14 @@ async fn start(paths: &Paths) -> Result<(), Report> {
         }
         read.map(|_| word)
     });
-    let Ok(word) = tokio::time::timeout(START_DEADLINE, word).await else {
+    let heard = match tokio::time::timeout(UNREMARKED, &mut word).await {
+        Ok(word) => Ok(word),
+        Err(_) => {
+            say("the daemon is starting; at first it compiles its hooks");
+            tokio::time::timeout(START_DEADLINE, word).await
+        }
+    };
+    let Ok(word) = heard else {
         return Err(Report::new(
             Kind::TimedOut,
             format!("`coved` did not listen within {} s", START_DEADLINE.as_secs()),

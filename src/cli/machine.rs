@@ -41,11 +41,21 @@ pub(super) struct MachineArguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Net {
+pub(super) enum Net {
     /// Outbound to the public internet only
     User,
     /// No network device
     None,
+}
+
+impl Net {
+    /// The same on the wire.
+    pub(super) fn mode(self) -> NetMode {
+        match self {
+            Self::User => NetMode::User,
+            Self::None => NetMode::None,
+        }
+    }
 }
 
 impl MachineArguments {
@@ -58,10 +68,7 @@ impl MachineArguments {
             memory_mib: self.memory.map(Size::mebibytes),
             disk_bytes: self.disk.map(Size::bytes),
             root_disk_bytes: self.root_disk.map(Size::bytes),
-            net: self.net.map(|net| match net {
-                Net::User => NetMode::User,
-                Net::None => NetMode::None,
-            }),
+            net: self.net.map(Net::mode),
             env: environment(self.env),
             ..CreateVm::default()
         }

@@ -108,6 +108,9 @@ enum Command {
     /// Start, stop and look at the daemon
     #[command(subcommand)]
     Daemon(daemon::Command),
+    /// Measure how fast cove is here, beside the bare monitor
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Print the script that completes cove's commands and VM names in a shell
     Completion(completion::Arguments),
     /// Print the version
@@ -135,6 +138,7 @@ impl Command {
             | Self::Kernel(_)
             | Self::Config(_)
             | Self::Daemon(_)
+            | Self::Bench(_)
             | Self::Completion(_)
             | Self::Version(_)
             | Self::Help(_) => Statuses::OfKind,
@@ -160,6 +164,7 @@ impl Command {
             Self::Kernel(command) => command.run().await,
             Self::Config(command) => command.run().await,
             Self::Daemon(command) => command.run().await,
+            Self::Bench(command) => command.run().await,
             Self::Completion(arguments) => arguments.run(),
             Self::Version(arguments) => arguments.run(),
             Self::Help(arguments) => arguments.run(&Arguments::command()),

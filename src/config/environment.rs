@@ -53,3 +53,10 @@ pub fn search_path() -> std::ffi::OsString {
 pub fn daemon_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
     std::env::vars_os().filter(|(name, _)| name != "SSH_AUTH_SOCK").collect()
 }
+
+/// A variable as it is, for a tool that gets it. Nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "config is the only reader of the environment")]
+#[must_use]
+pub fn passed_on(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}

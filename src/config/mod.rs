@@ -17,7 +17,7 @@ use crate::report::{Explain, Kind};
 use crate::size::Size;
 use crate::wire::rpc::NetMode;
 
-pub use environment::{ClientEnvironment, daemon_environment, log_filter, search_path};
+pub use environment::{ClientEnvironment, daemon_environment, log_filter, passed_on, search_path};
 pub use file_sync::FileSync;
 pub use paths::Paths;
 

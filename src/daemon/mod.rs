@@ -6,7 +6,7 @@ mod checkouts;
 mod face;
 mod guests;
 mod hooks;
-mod images;
+pub mod images;
 pub mod log;
 mod networks;
 mod processes;
@@ -148,28 +148,23 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     let tasks = Tasks::default();
     let coved = paths.programs.join("coved");
     let store = Store::open(&paths.database).map_err(StartError::Store)?;
-    let images = Images::open(&paths.home, &paths.cache);
     let hook_settings = hooks::settings(&paths, &config, &coved);
     let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
     let hook_host = Arc::new(hook_host);
-    let scratch = paths.home.join("scratch");
     let workspaces = Workspaces::new(WorkspaceSettings {
-        scratch: scratch.join("workspaces"),
+        scratch: scratch(&paths).join("workspaces"),
         depth: config.workspace.depth,
     });
     let workspaces = Arc::new(workspaces.map_err(StartError::Workspace)?);
-    let qemu = Arc::new(Qemu::new(
-        qemu_settings(&paths, &config.monitor, search_path.clone(), scratch),
-        tasks.clone(),
-    ));
+    let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
+    let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
     let networks = Arc::new(crate::net::Networks::new(coved, &search_path, tasks.clone()));
-    let boot_source = Arc::new(images::BootImages::new(images, paths.programs.join("cove-agent")));
     let ports = Ports {
         rows: Arc::new(store),
         processes: Arc::new(processes::HostProcesses),
         machines: qemu.clone(),
         networks: Arc::new(networks::VmNetworks(networks.clone())),
-        disks: Arc::new(DiskFiles::new(paths.home.join("seeds"))),
+        disks: Arc::new(parts.disks),
         boot_source: boot_source.clone(),
         guests: Arc::new(guests::Agents),
         hooks: Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config)),
@@ -182,6 +177,38 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
         face::Face::new(paths, config, (qemu, networks, boot_source, hook_host), &vms, &tasks);
     let services = Services { vms, daemon: Arc::new(face) };
     Ok(Daemon { socket, services, tasks, lock })
+}
+
+/// What machines are made with, in the daemon and by hand in `cove bench`.
+pub struct MachineParts {
+    /// The monitor.
+    pub qemu: Qemu,
+    /// Images, kernels and the initramfs.
+    pub boot_source: images::BootImages,
+    /// Disk files.
+    pub disks: DiskFiles,
+}
+
+/// Makes them. Touches nothing.
+#[must_use]
+pub fn machine_parts(
+    paths: &Paths,
+    config: &Config,
+    search_path: OsString,
+    tasks: &Tasks,
+) -> MachineParts {
+    let images = Images::open(&paths.home, &paths.cache);
+    MachineParts {
+        qemu: Qemu::new(qemu_settings(paths, &config.monitor, search_path), tasks.clone()),
+        boot_source: images::BootImages::new(images, paths.programs.join("cove-agent")),
+        disks: DiskFiles::new(paths.home.join("seeds")),
+    }
+}
+
+/// Where files lie for a moment.
+#[must_use]
+pub fn scratch(paths: &Paths) -> PathBuf {
+    paths.home.join("scratch")
 }
 
 impl Daemon {
@@ -257,12 +284,7 @@ fn vm_settings(paths: &Paths, config: &Config) -> VmSettings {
     }
 }
 
-fn qemu_settings(
-    paths: &Paths,
-    config: &MonitorConfig,
-    search_path: OsString,
-    scratch: PathBuf,
-) -> QemuSettings {
+fn qemu_settings(paths: &Paths, config: &MonitorConfig, search_path: OsString) -> QemuSettings {
     let vsock = match config.vhost_device_vsock.as_os_str().is_empty() {
         true => paths.cache.join(VSOCK_PROGRAM),
         false => config.vhost_device_vsock.clone(),
@@ -273,7 +295,7 @@ fn qemu_settings(
         accel: config.accel,
         search_path,
         verdicts: paths.cache.join("accelerator.json"),
-        scratch,
+        scratch: scratch(paths),
     }
 }
 

@@ -15,14 +15,9 @@ use tokio::sync::Mutex;
 
 use crate::process::{Tool, ToolError};
 use crate::report::{Explain, Kind, Report};
-use crate::vm::ports::{Disks, PortResult};
+use crate::vm::ports::{Disks, PortResult, ROOT_DISK, WORK_DISK};
 
 pub use copy::copy_sparse;
-
-/// The work disk's file in a VM's folder.
-pub const WORK_DISK: &str = "work.ext4";
-/// The overlay disk's file in a VM's folder.
-pub const ROOT_DISK: &str = "root.ext4";
 
 /// mke2fs writes a few MiB; a slow disk may take a while for that.
 const SEED_DEADLINE: Duration = Duration::from_secs(60);

@@ -99,8 +99,10 @@ pub fn memory() -> Check {
     }
 }
 
+/// A size for a reader: whole GiB where there are many, whole MiB where there are few.
 fn shown(bytes: u64) -> String {
-    Size::from_bytes(bytes >> 20 << 20).to_string()
+    let shift = if bytes >= 10 << 30 { 30 } else { 20 };
+    Size::from_bytes(bytes >> shift << shift).to_string()
 }
 
 #[cfg(test)]

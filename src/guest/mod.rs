@@ -9,10 +9,11 @@ mod dial;
 mod error;
 mod exec;
 mod plan;
+mod ready;
 mod tree;
 mod upload;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "agent"))]
 mod tests;
 
 use std::io;
@@ -20,12 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
 pub use self::dial::{Dial, Stream, Transport};
 pub use self::error::GuestError;
 pub use self::exec::ExecStream;
+use self::ready::Announcement;
 pub use self::tree::{TreeSink, TreeWriter};
 use crate::id::BootId;
 use crate::vm::plan::WorkDiskPlan;
@@ -51,10 +53,6 @@ const LONG: Duration = Duration::from_secs(120);
 /// How long the guest may refuse to take more bytes.
 const STALL: Duration = Duration::from_secs(60);
 
-/// How long to wait between attempts while the guest boots. There is no event to wait for: whether
-/// somebody listens in a guest shows only to those who knock.
-const KNOCK: Duration = Duration::from_millis(20);
-
 /// The way to the agent of one boot. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Agent(Arc<Way>);
@@ -75,27 +73,29 @@ impl Agent {
         Self(Arc::new(Way { dial, key, boot_id }))
     }
 
-    /// Waits until the agent answers, at most `deadline`.
+    /// Waits until the agent answers, at most `deadline`. To be called when the guest is started: it
+    /// knocks at once (which a guest that is there already answers), and then when the agent announces
+    /// itself. Nobody else should connect meanwhile (see module `ready`).
     ///
     /// # Errors
-    /// When it does not, or another machine does.
+    /// When it does not answer, or another machine does.
     pub async fn wait_answering(&self, deadline: Duration) -> Result<Health, GuestError> {
-        let end = Instant::now() + deadline;
-        loop {
-            // A knock must not outlast the deadline, but a guest that boots may leave one unanswered.
-            let left = end.saturating_duration_since(Instant::now());
-            let error = match timeout(left, self.health()).await {
-                Ok(Ok(health)) => return Ok(health),
-                Ok(Err(wrong @ (GuestError::AnotherMachine | GuestError::Version { .. }))) => {
-                    return Err(wrong);
+        let mut announcement = Announcement::expect(&self.0.dial).map_err(GuestError::Connect)?;
+        let mut last = timed_out("answer", deadline);
+        let knock = async {
+            loop {
+                match self.health().await {
+                    Err(GuestError::AnotherMachine) => return Err(GuestError::AnotherMachine),
+                    Err(wrong @ GuestError::Version { .. }) => return Err(wrong),
+                    Err(error) => last = error,
+                    Ok(health) => return Ok(health),
                 }
-                Ok(Err(error)) => error,
-                Err(_) => timed_out("answer", deadline),
-            };
-            if Instant::now() + KNOCK >= end {
-                return Err(GuestError::NotAnswering { waited: deadline, source: Box::new(error) });
+                announcement.knock_again().await;
             }
-            tokio::time::sleep(KNOCK).await;
+        };
+        match timeout(deadline, knock).await {
+            Ok(answered) => answered,
+            Err(_) => Err(GuestError::NotAnswering { waited: deadline, source: Box::new(last) }),
         }
     }
 

@@ -1,1 +1,285 @@
+//! The host's side against the real agent, in one process: what differs from a guest is the socket.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::*;
+use crate::agent::exec::login::Login;
+use crate::agent::failure::Failure;
+use crate::agent::server::{Machine, Server};
+use crate::id::VmId;
+use crate::task::Tasks;
+use crate::vm::plan::{Content, PlannedStep};
+use crate::wire::guest::{ExecFailure, ExecInput, ExecStatus, PlanStep, TtySize};
+
+mod exec;
+mod tree;
+
+/// A machine without a kernel of its own.
+struct Pretend {
+    home: PathBuf,
+    off: Arc<AtomicBool>,
+}
+
+impl Machine for Pretend {
+    fn identify(&self, setup: &Setup) -> Result<(), Failure> {
+        match setup.hostname.as_str() {
+            "bad" => Err(Failure::new("set the hostname", "x".repeat(100_000))),
+            _ => Ok(()),
+        }
+    }
+    fn hand_over(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+    fn login(&self) -> Login {
+        Login {
+            user: "root".to_owned(),
+            home: self.home.to_string_lossy().into_owned(),
+            shell: "/bin/sh".to_owned(),
+        }
+    }
+    fn uptime_ms(&self) -> u64 {
+        7
+    }
+    fn sync(&self) {}
+    fn power_off(&self) {
+        self.off.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A pretended guest with an agent that serves.
+struct Guest {
+    folder: tempfile::TempDir,
+    agent: Agent,
+    off: Arc<AtomicBool>,
+}
+
+impl Guest {
+    fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    async fn ready() -> Self {
+        let guest = Self::new();
+        guest.agent.set_up(setup("web"), WorkDiskPlan::default()).await.expect("set up");
+        guest
+    }
+
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let home = folder.path().join("home");
+        fs::create_dir(&home).expect("made");
+        let (key, boot_id) = (BootKey::random(), BootId::random());
+        let off = Arc::new(AtomicBool::new(false));
+        let machine = Pretend { home, off: off.clone() };
+        let server = Arc::new(Server::new(key.clone(), boot_id.clone(), machine));
+        let tasks = Tasks::default();
+        let serving = tasks.clone();
+        listen(folder.path(), &tasks, move |stream| {
+            let server = server.clone();
+            serving.spawn("connection", async move {
+                server.serve(stream).await.ok();
+            });
+        });
+        let agent = Agent::new(dial(folder.path()), key, boot_id);
+        Self { folder, agent, off }
+    }
+}
+
+fn dial(folder: &Path) -> Dial {
+    Dial::Unix { folder: folder.to_owned(), socket: "vsock.sock".to_owned() }
+}
+
+/// A vsock device's Unix socket: takes the text handshake and passes connections on.
+fn listen(folder: &Path, tasks: &Tasks, serve: impl Fn(UnixStream) + Send + 'static) {
+    let listener = UnixListener::bind(folder.join("vsock.sock")).expect("binds");
+    tasks.spawn("listener", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut line = String::new();
+            // One byte at a time, so that nothing of what follows is taken.
+            while !line.ends_with('\n') {
+                line.push(char::from(stream.read_u8().await.expect("a byte")));
+            }
+            assert_eq!(line, "CONNECT 1024\n");
+            stream.write_all(b"OK 1073741824\n").await.expect("answered");
+            serve(stream);
+        }
+    });
+}
+
+fn setup(hostname: &str) -> Setup {
+    Setup {
+        vm: VmId::random(),
+        hostname: hostname.to_owned(),
+        unix_time_ns: 0,
+        entropy: String::new(),
+        network: None,
+        ssh_host_key: None,
+        steps: 0,
+    }
+}
+
+fn write(path: &str, content: Content) -> PlannedStep {
+    let step = PlanStep::WriteFile { path: path.to_owned(), mode: 0o600, size: 0 };
+    PlannedStep { step, content }
+}
+
+#[tokio::test]
+async fn a_guest_is_set_up_once_and_says_how_it_is() {
+    let guest = Guest::new();
+    let health = guest.agent.wait_answering(SHORT).await.expect("answers");
+    assert!(!health.ready && health.uptime_ms == 7);
+    let early = guest.agent.power_off().await.expect_err("refused");
+    assert_eq!(
+        early.to_string(),
+        "the guest could not take a request: the guest has not been set up"
+    );
+
+    let file = guest.folder.path().join("source");
+    fs::write(&file, vec![b'f'; 3 * MAX + 1]).expect("written");
+    let host_file = Content::HostFile {
+        file: fs::File::open(&file).expect("opens"),
+        size: (3 * MAX + 1) as u64,
+    };
+    let steps = vec![write("a/large", host_file), write("small", Content::Bytes(b"s".to_vec()))];
+    guest.agent.set_up(setup("web"), WorkDiskPlan { steps }).await.expect("set up");
+    assert_eq!(fs::read(guest.home().join("a/large")).expect("there"), vec![b'f'; 3 * MAX + 1]);
+    assert_eq!(fs::read(guest.home().join("small")).expect("there"), b"s");
+    assert!(guest.agent.health().await.expect("answers").ready);
+
+    let again = guest.agent.set_up(setup("web"), WorkDiskPlan::default()).await;
+    assert!(again.expect_err("refused").to_string().ends_with("set up already"));
+    guest.agent.power_off().await.expect("synced");
+    let off = async {
+        while !guest.off.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SHORT, off).await.expect("in time");
+}
+
+const MAX: usize = crate::wire::frame::MAX_PAYLOAD;
+
+#[tokio::test]
+async fn a_failed_step_is_named_even_while_much_is_still_to_be_sent() {
+    let guest = Guest::new();
+    let steps = vec![
+        write("../etc/shadow", Content::Bytes(b"x".to_vec())),
+        write("large", Content::Bytes(vec![0; 40 * MAX])),
+    ];
+    let failed = guest.agent.set_up(setup("web"), WorkDiskPlan { steps }).await;
+    assert_eq!(
+        failed.expect_err("refused").to_string(),
+        "the guest could not write `~/../etc/shadow`: `../etc/shadow` is not a path below the home"
+    );
+    let failed = guest.agent.set_up(setup("bad"), WorkDiskPlan::default()).await;
+    let text = failed.expect_err("refused").to_string();
+    assert!(text.len() < 5000 && text.ends_with("x…"), "{} bytes", text.len());
+    guest.agent.set_up(setup("web"), WorkDiskPlan::default()).await.expect("tried again");
+}
+
+#[tokio::test]
+async fn a_host_file_that_became_shorter_fails_the_set_up() {
+    let guest = Guest::new();
+    let file = guest.folder.path().join("source");
+    fs::write(&file, b"short").expect("written");
+    let file = fs::File::open(&file).expect("opens");
+    let steps = vec![write("copy", Content::HostFile { file, size: 100 })];
+    let failed = guest.agent.set_up(setup("web"), WorkDiskPlan { steps }).await;
+    let error = failed.expect_err("refused");
+    assert_eq!(error.to_string(), "cannot read the content for `~/copy`");
+    assert!(!guest.home().join("copy").exists());
+}
+
+#[tokio::test]
+async fn neither_side_talks_to_one_without_the_key() {
+    let guest = Guest::new();
+    let stranger = Agent::new(dial(guest.folder.path()), BootKey::random(), BootId::random());
+    let error = stranger.wait_answering(SHORT).await.expect_err("refused");
+    assert!(matches!(error, GuestError::AnotherMachine), "{error}");
+
+    let key = BootKey::random();
+    let host = Agent::new(dial(guest.folder.path()), key, BootId::random());
+    let stream = host.0.dial.connect().await.expect("connects");
+    let mut frames = Framed::new(stream, FrameCodec::default());
+    let hello = HostHello { version: VERSION, nonce: nonce() };
+    send(&mut frames, Frame::control(&hello)).await.expect("sent");
+    let hello: AgentHello = next(&mut frames).await.expect("a frame").message().expect("a hello");
+    assert_eq!(hello.version, VERSION);
+    let proof = HostProof { proof: nonce() };
+    send(&mut frames, Frame::control(&proof)).await.expect("sent");
+    send(&mut frames, Frame::control(&Request::Health)).await.expect("sent");
+    let refused = reply(&mut frames, "refuse", SHORT).await.expect_err("refused");
+    assert!(refused.to_string().contains("does not hold the key"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_guest_that_does_not_answer_is_given_up_in_time() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let agent = Agent::new(dial(folder.path()), BootKey::random(), BootId::random());
+    let absent = agent.wait_answering(Duration::from_millis(100)).await.expect_err("absent");
+    assert!(matches!(absent, GuestError::NotAnswering { .. }), "{absent}");
+
+    let tasks = Tasks::default();
+    let silent = std::sync::Mutex::new(Vec::new());
+    listen(folder.path(), &tasks, move |stream| silent.lock().expect("kept").push(stream));
+    let error = agent.wait_answering(Duration::from_millis(100)).await.expect_err("silent");
+    assert!(matches!(error, GuestError::NotAnswering { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_booting_guest_is_knocked_at_when_it_says_that_it_listens() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let guest = Guest::new();
+    let (key, boot_id) = (guest.agent.0.key.clone(), guest.agent.0.boot_id.clone());
+    let booting = Agent::new(dial(folder.path()), key, boot_id);
+    let ready = folder.path().join("vsock.sock_1025");
+    let boot = async {
+        while !ready.exists() {
+            tokio::task::yield_now().await;
+        }
+        fs::rename(guest.folder.path().join("vsock.sock"), folder.path().join("vsock.sock"))
+            .expect("moved");
+        UnixStream::connect(&ready).await.expect("announced")
+    };
+    let (health, _announced) = tokio::join!(booting.wait_answering(SHORT), boot);
+    assert!(!health.expect("answers").ready);
+    assert!(!ready.exists(), "nothing is taken from the guest any more");
+}
+
+#[tokio::test]
+async fn garbage_from_a_guest_is_an_error() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let tasks = Tasks::default();
+    let writing = tasks.clone();
+    listen(folder.path(), &tasks, move |mut stream| {
+        writing.spawn("garbage", async move { stream.write_all(&[0xff; 64]).await });
+    });
+    let agent = Agent::new(dial(folder.path()), BootKey::random(), BootId::random());
+    let error = agent.health().await.expect_err("refused");
+    assert!(matches!(error, GuestError::Connection(_)), "{error}");
+
+    let other = tempfile::tempdir().expect("tempdir");
+    let listener = UnixListener::bind(other.path().join("vsock.sock")).expect("binds");
+    tasks.spawn("refusing", async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            stream.read_line(&mut String::new()).await.expect("a line");
+            stream.write_all(b"\x1b[2Jno\n").await.expect("answered");
+        }
+    });
+    let agent = Agent::new(dial(other.path()), BootKey::random(), BootId::random());
+    let error = agent.health().await.expect_err("refused");
+    let causes = crate::report::causes(&error).join("");
+    assert_eq!(causes, "the vsock device answered `\\u{1b}[2Jno`");
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).expect("there").permissions().mode() & 0o7777
+}

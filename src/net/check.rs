@@ -54,7 +54,9 @@ async fn version(program: &str, package: &str, path: &OsStr) -> Result<String, N
     match tool.run().await {
         Ok(text) => {
             let text = String::from_utf8_lossy(&text);
-            Ok(text.lines().next().unwrap_or(program).trim().to_owned())
+            let first = text.lines().next().unwrap_or(program).trim();
+            // Debian 12's pasta says so of itself.
+            Ok(first.replace("unknown version", "is there, without a version of its own"))
         }
         Err(ToolError::Start { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             Err(NetProblem {

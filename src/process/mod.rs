@@ -10,11 +10,13 @@
 mod descriptor;
 mod identity;
 mod servant;
+mod stamp;
 mod tool;
 
 pub use descriptor::{ShortFolder, inherited};
 pub use identity::{Process, ProcessId, find_servants};
 pub use servant::{Servant, ServantOutput};
+pub use stamp::{FileStamp, find_program};
 pub use tool::{Tool, ToolError};
 
 #[cfg(test)]

@@ -109,15 +109,11 @@ impl Tool {
     }
 
     /// Gives it nothing of the daemon's environment but these variables, and what is set after this.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "values are passed on to a child, nothing is decided by them"
-    )]
     #[must_use]
     pub fn keep_only_env(mut self, names: &[&str]) -> Self {
         self.command.env_clear();
         for name in names {
-            if let Some(value) = std::env::var_os(name) {
+            if let Some(value) = crate::config::passed_on(name) {
                 self.command.env(name, value);
             }
         }

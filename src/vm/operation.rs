@@ -149,6 +149,15 @@ impl Running {
         StageGuard { running: self.clone(), name }
     }
 
+    /// Writes down a stage that has just ended and took so long.
+    pub fn past_stage(&self, name: String, took: Duration) {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let began_us = self.elapsed_us().saturating_sub(took_us);
+        self.state.send_modify(|operation| {
+            operation.stages.push(Stage { name, began_us, took_us: Some(took_us) });
+        });
+    }
+
     /// Tells the user something.
     pub fn note(&self, note: impl Into<String>) {
         let note = note.into();

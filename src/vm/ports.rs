@@ -137,6 +137,11 @@ pub trait Networks: Send + Sync {
     ) -> PortResult<()>;
 }
 
+/// The work disk's file in a VM's folder.
+pub const WORK_DISK: &str = "work.ext4";
+/// The overlay disk's file in a VM's folder.
+pub const ROOT_DISK: &str = "root.ext4";
+
 /// Disk files.
 #[async_trait]
 pub trait Disks: Send + Sync {

@@ -84,6 +84,8 @@ impl Start<'_> {
         let (id, name) = (&self.record.id, &self.record.name);
         let result = self.ports.hooks.prepare_work_disk(id, name, self.client).await?;
         for hook in &result.hooks {
+            let took = Duration::from_micros(hook.wall_us);
+            self.operation.past_stage(format!("hook {}", hook.plugin), took);
             for line in &hook.log {
                 self.operation.note(format!("{}: {line}", hook.plugin));
             }

@@ -21,6 +21,9 @@ use crate::id::{BootId, VmId};
 /// The vsock port on which the agent listens.
 pub const PORT: u32 = 1024;
 
+/// The vsock port of the host to which the agent connects once it listens, to say so. Nothing is sent.
+pub const READY_PORT: u32 = 1025;
+
 /// The version of this protocol. Host and agent are built together and must agree exactly.
 pub const VERSION: u32 = 1;
 

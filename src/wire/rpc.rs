@@ -523,7 +523,8 @@ pub struct Operation {
 /// One stage of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// Its name: `disks`, `network`, `monitor`, `boot`, `hooks`, `workspace`, `setup`.
+    /// Its name: `disks`, `network`, `monitor`, `boot`, `hooks`, `workspace`, `setup`; and `hook ID` for
+    /// the component of each plugin, as a part of `hooks`.
     pub name: String,
     /// Microseconds since the operation began.
     pub began_us: u64,

@@ -292,7 +292,7 @@ async fn detached_and_planned_runs_print_data_only() {
         b\n\u{1b}c
       left out: 2 untracked (take them with --include-untracked)
 
-    hook ssh-key: 1 steps
+    hook ssh-key: 1 step
       ensure-block ~/.ssh/authorized_keys 0600 (80 bytes)
       log: no agent
     "#);

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::source::{root, walk};
+use crate::source::{Source, root, walk};
 
 /// A file of the package as text.
 pub(crate) fn read(path: &str) -> String {
@@ -59,6 +59,41 @@ fn unexplained(manifest: &str) -> Vec<&str> {
     found
 }
 
+/// The numbered list of a text, each item as one line; the number is the place.
+fn numbered(text: &str) -> Vec<String> {
+    let mut items: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in text.lines() {
+        let number = format!("{}. ", items.len() + 1);
+        if let Some(item) = line.strip_prefix(&number) {
+            items.push(item.to_owned());
+            open = true;
+        } else if let (true, Some(last), Some(rest)) =
+            (open, items.last_mut(), line.strip_prefix("   "))
+        {
+            *last = format!("{last} {}", rest.trim());
+        } else {
+            open = false;
+        }
+    }
+    items
+}
+
+/// The documentation at the top of a Rust file as plain text.
+fn opening(file: &str) -> String {
+    let lines = file.lines().map_while(|line| line.strip_prefix("//!"));
+    lines.map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned() + "\n").collect()
+}
+
+/// The names of the public fields in a Rust file.
+fn public_fields(file: &Source) -> Vec<&str> {
+    let fields = file
+        .tokens
+        .windows(4)
+        .filter(|tokens| tokens[0].text == "pub" && tokens[2].text == ":" && tokens[3].text != ":");
+    fields.map(|tokens| tokens[1].text.as_str()).collect()
+}
+
 /// The shell that a script names in its first line.
 fn shell(script: &str) -> Option<&'static str> {
     match script.lines().next()? {
@@ -90,6 +125,55 @@ fn gaps_of_a_code_map_are_found() {
     let modules = ["vm".to_owned(), "id.rs".to_owned()];
     assert_eq!(unmapped("| `src/id.rs` | ids |", &modules), [&modules[0]]);
     assert_eq!(mapped_in_vain("`src/vm/plan.rs` `src/id.rs` `src/gone/`", &modules), ["gone"]);
+}
+
+#[test]
+fn the_crate_maps_its_modules() {
+    let library = read("src/lib.rs");
+    let map = opening(&library);
+    let modules =
+        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let missing: Vec<_> =
+        modules.filter(|name| !map.contains(&format!("- [`{name}`]: "))).collect();
+    assert_eq!(missing, [""; 0], "not in the map of src/lib.rs");
+}
+
+#[test]
+fn the_invariants_are_written_down_twice_alike() {
+    let readme = read("README.md");
+    let (_, readme) = readme.split_once("## Invariants").expect("a section of its own");
+    let invariants = numbered(&opening(&read("src/lib.rs")));
+    assert!(invariants.len() >= 10, "{invariants:#?}");
+    assert_eq!(invariants, numbered(readme), "src/lib.rs and README.md");
+    assert_eq!(numbered("a\n1. b\n   c\n\n   d\n2. e\n"), ["b c", "e"]);
+}
+
+#[test]
+fn the_readme_lists_every_configuration_key() {
+    let readme = read("README.md");
+    let (_, section) = readme.split_once("## Configuration").expect("a section of its own");
+    let files = ["src/config/mod.rs", "src/config/file_sync.rs"].map(Source::read);
+    let keys: Vec<_> = files.iter().flat_map(public_fields).collect();
+    assert!(keys.contains(&"memory") && keys.contains(&"guest"), "{keys:?}");
+    // A key is assigned, or names a table.
+    let listed = |key: &str| {
+        section.lines().any(|line| {
+            line.starts_with(&format!("{key} = "))
+                || line.trim_start_matches('[').starts_with(&format!("{key}]"))
+                || line.starts_with(&format!("[hooks.{key}."))
+        })
+    };
+    let missing: Vec<_> = keys.into_iter().filter(|key| !listed(key)).collect();
+    assert_eq!(missing, [""; 0], "not in README's list of keys");
+    assert_eq!(public_fields(&Source::new("a.rs", "struct A { pub b: u8, c: crate::C }")), ["b"]);
+}
+
+#[test]
+fn the_vsock_program_that_is_installed_is_the_one_that_is_run() {
+    let script = read("scripts/lib/programs.sh");
+    let version = script.lines().find_map(|line| line.strip_prefix("VSOCK_DEVICE_VERSION="));
+    let folder = format!("vhost-device-vsock-{}/", version.expect("a version"));
+    assert!(read("src/daemon/mod.rs").contains(&folder), "src/daemon/mod.rs: {folder}");
 }
 
 #[test]

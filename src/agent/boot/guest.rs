@@ -9,23 +9,30 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Semaphore;
-use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
+use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
 
 use super::super::beneath::Beneath;
 use super::super::exec::login::Login;
 use super::super::failure::{During, Failure};
 use super::super::server::{Machine, Server};
 use super::super::{identity, network};
+use super::disks::Disks;
 use super::power;
 use super::supervisor::{HAND_OVER, POWER_OFF};
 use crate::task::Tasks;
 use crate::wire::boot::BootFile;
-use crate::wire::guest::{PORT, Setup};
+use crate::wire::guest::{PORT, READY_PORT, Setup};
 use crate::wire::proof::BootKey;
 
 /// How many connections are served at once: programs that run at once, with room to spare. More are
 /// closed at once.
 const MAX_CONNECTIONS: usize = 256;
+
+/// How long the host may take to take the announcement.
+const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long to wait before the next announcement: the daemon may be restarting.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(200);
 
 /// How long the image's own init may take to shut down before the power goes anyway.
 const INIT_SHUTDOWN: Duration = Duration::from_secs(8);
@@ -40,12 +47,13 @@ const SYSTEMD_POWER_OFF: i32 = 4;
 pub(super) fn run(
     boot: &BootFile,
     supervisor: UnixStream,
+    disks: Disks,
 ) -> Result<std::convert::Infallible, Failure> {
     let key =
         BootKey::from_hex(&boot.key).ok_or("the key is malformed").during("read the boot file")?;
     let runtime = Builder::new_current_thread().enable_all().build().during("start the runtime")?;
     let tasks = Tasks::default();
-    let guest = Guest { supervisor: Mutex::new(Some(supervisor)), tasks: tasks.clone() };
+    let guest = Guest { supervisor: Mutex::new(Some(supervisor)), disks, tasks: tasks.clone() };
     let server = Arc::new(Server::new(key, boot.boot_id.clone(), guest));
     runtime.block_on(listen(&tasks, &server))
 }
@@ -57,6 +65,7 @@ async fn listen(
     let step = "listen on vsock";
     let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, PORT)).during(step)?;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let announcing = tasks.spawn("announce", announce());
     loop {
         let (stream, peer) = listener.accept().await.during(step)?;
         // Other guests, and this guest's own programs over the loopback transport, have no business
@@ -67,6 +76,8 @@ async fn listen(
         let Ok(place) = places.clone().try_acquire_owned() else {
             continue;
         };
+        // Who connects knows already.
+        announcing.abort();
         let server = server.clone();
         tasks.spawn("connection", async move {
             // A peer that breaks the protocol or goes away has nobody to be told.
@@ -76,10 +87,22 @@ async fn listen(
     }
 }
 
+/// Tells the host that somebody listens now. A host that does not want to know refuses.
+async fn announce() {
+    let host = VsockAddr::new(VMADDR_CID_HOST, READY_PORT);
+    while !matches!(
+        tokio::time::timeout(ANNOUNCE_DEADLINE, VsockStream::connect(host)).await,
+        Ok(Ok(_))
+    ) {
+        tokio::time::sleep(ANNOUNCE_AGAIN).await;
+    }
+}
+
 /// The real guest.
 struct Guest {
     /// The way to PID 1; `None` once the image's own init is there instead.
     supervisor: Mutex<Option<UnixStream>>,
+    disks: Disks,
     tasks: Tasks,
 }
 
@@ -142,9 +165,10 @@ impl Machine for Guest {
                 return;
             }
         } else if ask_systemd() {
+            // Nobody lives to see that it has happened.
             std::thread::sleep(INIT_SHUTDOWN);
         }
-        power::off_now()
+        power::off(&self.disks)
     }
 }
 

@@ -66,7 +66,7 @@ fn boot() -> Result<std::convert::Infallible, Failure> {
     match start_agent().during("start the agent")? {
         ForkResult::Child => {
             drop(orders);
-            guest::run(&boot, requests)
+            guest::run(&boot, requests, disks)
         }
         ForkResult::Parent { child } => {
             drop(requests);

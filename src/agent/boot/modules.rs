@@ -16,7 +16,13 @@ pub(super) fn load() -> Result<(), Failure> {
     let folder = Path::new(MODULES_FOLDER);
     let index =
         fs::read_to_string(folder.join(MODULES_INDEX)).during("read the list of modules")?;
+    // Most guests have no PCI bus; its modules would cost boot time for nothing.
+    let pci =
+        fs::read_dir("/sys/bus/pci/devices").is_ok_and(|mut devices| devices.next().is_some());
     for name in index.lines() {
+        if !pci && name.starts_with("virtio_pci") {
+            continue;
+        }
         let step = || format!("load the kernel module `{name}`");
         let file = File::open(folder.join(name)).during(step())?;
         match finit_module(file, c"", ModuleInitFlags::empty()) {

@@ -18,10 +18,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long killed ones may take to go.
 const KILLED: Duration = Duration::from_secs(1);
 
-/// How often ended children are looked for: the kernel has no wait with a deadline.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often they are looked for: most are not children, so there is nothing to wait for.
+const LOOK: Duration = Duration::from_millis(10);
 
-/// Ends all processes, sets the disks read-only and powers off. Called by PID 1.
+/// Ends all other processes, sets the disks read-only and powers off. Called by PID 1, or by the agent
+/// beside an init of the image that cannot be asked.
 pub(super) fn off(disks: &Disks) -> ! {
     end_all(Signal::SIGTERM, GRACE);
     end_all(Signal::SIGKILL, KILLED);
@@ -45,20 +46,33 @@ pub(super) fn off_now() -> ! {
     std::process::abort()
 }
 
-/// Signals every process but this one and PID 1, and waits for the children among them.
+/// Signals every process but this one and PID 1, and waits until they are gone.
 fn end_all(signal: Signal, deadline: Duration) {
-    if kill(Pid::from_raw(-1), signal).is_err() {
-        return;
-    }
     let end = Instant::now() + deadline;
-    while Instant::now() < end {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => std::thread::sleep(LOOK),
-            Ok(_) => {}
-            // No children are left.
-            Err(_) => return,
+    // That there is nobody to signal is no error.
+    kill(Pid::from_raw(-1), signal).ok();
+    loop {
+        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|it| it != WaitStatus::StillAlive)
+        {
         }
+        if !others() || Instant::now() > end {
+            return;
+        }
+        std::thread::sleep(LOOK);
     }
+}
+
+/// Whether programs run besides this one and PID 1. Kernel threads and ended processes have no `exe`.
+fn others() -> bool {
+    let own = std::process::id();
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return false;
+    };
+    processes.flatten().any(|process| {
+        let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        pid.is_some_and(|pid| pid != 1 && pid != own)
+            && process.path().join("exe").read_link().is_ok()
+    })
 }
 
 fn remount(disk: &OwnedFd) -> nix::Result<()> {

@@ -70,12 +70,8 @@ impl Supervisor {
             match self.orders.read(&mut order) {
                 Ok(1) if order[0] == HAND_OVER => self.hand_over(&wanted).during(step)?,
                 Ok(1) => power::off(&self.disks),
-                Ok(_) => {
-                    // The agent is gone; the reaper above says how, as soon as it has ended.
-                    waitpid(self.agent, Some(WaitPidFlag::WNOWAIT | WaitPidFlag::WEXITED)).ok();
-                    self.reap();
-                    power::off(&self.disks);
-                }
+                // The agent is gone, or about to be.
+                Ok(_) => self.agent_ended(waitpid(self.agent, None)),
                 Err(_) => {}
             }
         }
@@ -87,10 +83,21 @@ impl Supervisor {
                 return;
             }
             if status.pid() == Some(self.agent) {
-                console::line(&format!("cove-agent: it ended: {status:?}"));
-                power::off(&self.disks);
+                self.agent_ended(Ok(status));
             }
         }
+    }
+
+    /// Nobody can reach the guest without its agent.
+    fn agent_ended(&self, status: nix::Result<WaitStatus>) -> ! {
+        let how = match status {
+            Ok(WaitStatus::Exited(_, status)) => format!("with status {status}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("by {signal}"),
+            Ok(other) => format!("{other:?}"),
+            Err(error) => error.to_string(),
+        };
+        console::line(&format!("cove-agent: serve the host: the agent ended {how}"));
+        power::off(&self.disks)
     }
 
     /// Becomes the image's init. Returns when there is none or it cannot be executed, having told the

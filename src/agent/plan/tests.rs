@@ -169,33 +169,53 @@ fn links_inside_the_home_are_followed_on_the_way_and_replaced_at_the_end() {
 }
 
 #[test]
-fn a_step_that_cannot_be_done_is_named() {
+fn a_step_that_is_wrong_in_itself_is_named() {
+    let world = World::new();
+    let mut short = write("short", "abc");
+    short.1.truncate(2);
+    let long = PlanStep::EnsureBlock {
+        path: "x".to_owned(),
+        mode: 0o600,
+        marker: "m".to_owned(),
+        at: BlockPlace::End,
+        size: MAX_BLOCK_FILE + 1,
+    };
+    let cases = [
+        (write("../x", ""), "write `~/../x`: `../x` is not a path below the home"),
+        (write("/x", ""), "write `~//x`: `/x` is not a path below the home"),
+        (write("", ""), "write `~/`: `` is not a path below the home"),
+        (link("a/b", "../../x"), "make the link `~/a/b`: the link would lead out of the home"),
+        (link("a", "/x"), "make the link `~/a`: the link would lead out of the home"),
+        (folder("a", 0o10000), "make the folder `~/a`: its mode has more than permission bits"),
+        (short, "write `~/short`: the content is shorter than announced"),
+        (write(STAGING, "x"), "write `~/.cove-staging`: that folder is cove's own"),
+        ((long, Vec::new()), "keep a block in `~/x`: the block is longer than 1 MiB"),
+    ];
+    refused(&world, cases);
+}
+
+#[test]
+fn what_is_in_the_way_of_a_step_is_named() {
     let world = World::new();
     let home = world.home();
     fs::create_dir_all(home.join("folder/x")).expect("made");
     fs::write(home.join("file"), "x").expect("written");
     fs::write(home.join("big"), vec![b'x'; (MAX_BLOCK_FILE + 1) as usize]).expect("written");
     nix::unistd::mkfifo(&home.join("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("made");
-    let mut short = write("short", "abc");
-    short.1.truncate(2);
     let cases = [
-        (write("../x", ""), "write `~/../x`: `../x` is not a path below the home"),
-        (write("/x", ""), "write `~//x`: `/x` is not a path below the home"),
-        (write("", ""), "write `~/`: `` is not a path below the home"),
         (write("folder", "x"), "write `~/folder`: a folder is in the way"),
         (remove("folder"), "remove `~/folder`: it is a folder"),
         (write("file/x", "x"), "write `~/file/x`: Not a directory (os error 20)"),
         (block("pipe", "x"), "keep a block in `~/pipe`: it is not a regular file"),
         (block("big", "x"), "keep a block in `~/big`: it is longer than 1048576 bytes"),
         (block("folder", "x"), "keep a block in `~/folder`: it is not a regular file"),
-        (link("a/b", "../../x"), "make the link `~/a/b`: the link would lead out of the home"),
-        (link("a", "/x"), "make the link `~/a`: the link would lead out of the home"),
-        (folder("a", 0o10000), "make the folder `~/a`: its mode has more than permission bits"),
-        (short, "write `~/short`: the content is shorter than announced"),
-        (write(STAGING, "x"), "write `~/.cove-staging`: that folder is cove's own"),
     ];
+    refused(&world, cases);
+}
+
+fn refused<const N: usize>(world: &World, cases: [((PlanStep, Vec<u8>), &str); N]) {
     for (step, expected) in cases {
-        let failure = apply(&home, &[step]).expect_err(expected);
+        let failure = apply(&world.home(), &[step]).expect_err(expected);
         assert_eq!(line(&failure), expected);
     }
     world.untouched();

@@ -57,7 +57,12 @@ fn repository(workspace: &WorkspacePlan) -> String {
 }
 
 fn of_hook(hook: &HookPlan) -> String {
-    let mut text = format!("hook {}: {} steps\n", hook.plugin, hook.steps.len());
+    let count = match hook.steps.len() {
+        0 => "nothing to write".to_owned(),
+        1 => "1 step".to_owned(),
+        more => format!("{more} steps"),
+    };
+    let mut text = format!("hook {}: {count}\n", hook.plugin);
     for step in &hook.steps {
         writeln!(text, "  {}", of_step(step)).expect("writing to a String cannot fail");
     }

@@ -1,3 +1,5 @@
+//! Archives, and modules in the order in which they depend on each other.
+
 use super::*;
 
 /// A minimal ELF object with a `.modinfo` section, as a kernel module has one.

@@ -4,6 +4,7 @@
 //! vhost-vsock, and QEMU. Both outlive the daemon. The daemon keeps a connection to the console socket
 //! and writes what comes into the ring; without a daemon QEMU drops what the guest prints.
 
+mod bare;
 mod clock;
 mod command;
 mod console_task;
@@ -27,14 +28,17 @@ use super::{VmmError, console};
 use crate::config::AccelChoice;
 use crate::id::{Digest, VmId};
 use crate::image::initramfs;
-use crate::process::{Process, ProcessId, Servant, ServantOutput, ShortFolder, Tool};
+use crate::process::{
+    FileStamp, Process, ProcessId, Servant, ServantOutput, ShortFolder, Tool, find_program,
+};
 use crate::report::escape_control;
 use crate::task::Tasks;
 use crate::vm::ledger::{Ledger, ResourceKind};
 use crate::vm::ports::{MachineSpec, Machines, PortResult, StartedMachine};
 use crate::vm::state::Accel;
 use crate::wire::boot::BootMode;
-use command::{CONSOLE_SOCKET, Machine, QMP_SOCKET, TAP_DESCRIPTOR};
+pub use bare::BareMachine;
+use command::{CONSOLE_SOCKET, Machine, QMP_SOCKET, TAP_DESCRIPTOR, VsockDevice};
 
 /// How long a servant may take to open its socket. QEMU needs some 100 ms; ten at once on a busy
 /// machine need seconds.
@@ -74,6 +78,8 @@ pub struct Qemu {
     verdicts: Verdicts,
     counter: clock::HostCounter,
     machines: Mutex<HashMap<VmId, Watched>>,
+    /// QEMU's version, with the file that said so.
+    version: Mutex<Option<(FileStamp, String)>>,
 }
 
 /// What is kept in memory of a machine.
@@ -89,19 +95,36 @@ impl Qemu {
     #[must_use]
     pub fn new(settings: QemuSettings, tasks: Tasks) -> Self {
         let verdicts = Verdicts::new(settings.verdicts.clone());
-        let counter = clock::HostCounter::new();
-        Self { settings, tasks, verdicts, counter, machines: Mutex::default() }
+        Self {
+            settings,
+            tasks,
+            verdicts,
+            machines: Mutex::default(),
+            version: Mutex::default(),
+            counter: clock::HostCounter::new(),
+        }
     }
 
-    /// QEMU's version line.
+    /// QEMU's version line. Every start asks for it, so it is asked for once per file: the answer
+    /// costs some 50 ms.
     ///
     /// # Errors
     /// When it cannot be run.
     pub async fn version(&self) -> Result<String, VmmError> {
         let program = &self.settings.qemu;
+        let file = find_program(program, &self.settings.search_path);
+        let stamp = file.and_then(|file| FileStamp::of(&file).ok());
+        let known = self.version.lock().expect("no panic under the lock").clone();
+        if let Some((_, version)) = known.filter(|(of, _)| Some(*of) == stamp) {
+            return Ok(version);
+        }
         let said = Tool::new(program).arg("--version").run().await;
         let said = said.map_err(|source| VmmError::Version { program: program.clone(), source })?;
-        Ok(String::from_utf8_lossy(&said).lines().next().unwrap_or_default().trim().to_owned())
+        let said = String::from_utf8_lossy(&said);
+        let version = said.lines().next().unwrap_or_default().trim().to_owned();
+        let answer = stamp.map(|stamp| (stamp, version.clone()));
+        *self.version.lock().expect("no panic under the lock") = answer;
+        Ok(version)
     }
 
     /// How vsock devices are made here, or what is missing.
@@ -122,14 +145,8 @@ impl Qemu {
         }
     }
 
-    async fn start_machine(
-        &self,
-        spec: MachineSpec,
-        ledger: &dyn Ledger,
-    ) -> Result<StartedMachine, VmmError> {
-        remove_old_files(&spec.folder)?;
-        write_initrd(&spec).await?;
-        let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
+    /// QEMU as the servant that runs this machine, but for the descriptor of its network device.
+    async fn monitor(&self, spec: &MachineSpec, vsock: &VsockDevice) -> Servant {
         let kernel_arguments = match spec.accel {
             Accel::Tcg => self.counter.kernel_arguments().await,
             // A hypervisor tells its guest the rate.
@@ -143,12 +160,22 @@ impl Qemu {
             accel: spec.accel,
             vcpu: spec.vcpu,
             memory_mib: spec.memory_mib,
-            vsock: &device,
+            vsock,
             network: spec.network.as_ref().map(|network| &network.guest),
             kernel_arguments,
         };
-        let arguments = command::arguments(&machine);
-        let mut servant = self.servant(&self.settings.qemu, arguments, &spec.folder);
+        self.servant(&self.settings.qemu, command::arguments(&machine), &spec.folder)
+    }
+
+    async fn start_machine(
+        &self,
+        spec: MachineSpec,
+        ledger: &dyn Ledger,
+    ) -> Result<StartedMachine, VmmError> {
+        remove_old_files(&spec.folder)?;
+        write_initrd(&spec).await?;
+        let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
+        let mut servant = self.monitor(&spec, &device).await;
         if let Some(network) = spec.network {
             servant.descriptors.push((network.tap, TAP_DESCRIPTOR));
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::command::{VSOCK_DEVICE_SOCKET, VsockDevice};
 use super::{Qemu, start_servant, wait_for_socket};
 use crate::id::VmId;
-use crate::process::Tool;
+use crate::process::{Servant, Tool};
 use crate::vm::ledger::{Ledger, ResourceKind};
 use crate::vm::state::VsockAddress;
 use crate::vmm::VmmError;
@@ -39,6 +39,34 @@ pub(super) async fn kind(program: &Path) -> Result<&'static str, VmmError> {
     Ok("vhost-device-vsock, a process per VM")
 }
 
+/// The device of a machine, before anything of it is there.
+pub(super) struct Plan {
+    /// What QEMU is told of it.
+    pub(super) device: VsockDevice,
+    /// How the host reaches it.
+    pub(super) address: VsockAddress,
+    /// The process it is, where the kernel has none; it must have made [`VSOCK_DEVICE_SOCKET`] before
+    /// QEMU starts.
+    pub(super) servant: Option<Servant>,
+}
+
+/// Plans the device of a machine that is about to be started.
+pub(super) fn plan(qemu: &Qemu, vm: &VmId, folder: &Path) -> Plan {
+    if kernel_has_it() {
+        let cid = context_id();
+        let address = VsockAddress::Context { cid };
+        return Plan { device: VsockDevice::Kernel(cid), address, servant: None };
+    }
+    let options = format!(
+        "guest-cid={PRIVATE_CID},socket={VSOCK_DEVICE_SOCKET},uds-path={GUEST_SOCKET},\
+         tx-buffer-size={BUFFER},groups=cove-{vm}"
+    );
+    let arguments = vec!["--vm".into(), options.into()];
+    let servant = qemu.servant(&qemu.settings.vhost_device_vsock, arguments, folder);
+    let address = VsockAddress::Socket { name: GUEST_SOCKET.to_owned() };
+    Plan { device: VsockDevice::Process, address, servant: Some(servant) }
+}
+
 /// Makes the device of a machine that is about to be started.
 pub(super) async fn device(
     qemu: &Qemu,
@@ -46,21 +74,13 @@ pub(super) async fn device(
     folder: &Path,
     ledger: &dyn Ledger,
 ) -> Result<(VsockDevice, VsockAddress), VmmError> {
-    if kernel_has_it() {
-        let cid = context_id();
-        return Ok((VsockDevice::Kernel(cid), VsockAddress::Context { cid }));
+    let Plan { device, address, servant } = plan(qemu, vm, folder);
+    if let Some(servant) = servant {
+        let program = servant.program.clone();
+        let (process, output) = start_servant(servant, ResourceKind::VsockDevice, ledger).await?;
+        wait_for_socket(&program, folder, VSOCK_DEVICE_SOCKET, &process, &output).await?;
     }
-    let program = &qemu.settings.vhost_device_vsock;
-    let options = format!(
-        "guest-cid={PRIVATE_CID},socket={VSOCK_DEVICE_SOCKET},uds-path={GUEST_SOCKET},\
-         tx-buffer-size={BUFFER},groups=cove-{vm}"
-    );
-    let arguments = vec!["--vm".into(), options.into()];
-    let servant = qemu.servant(program, arguments, folder);
-    let (process, output) = start_servant(servant, ResourceKind::VsockDevice, ledger).await?;
-    wait_for_socket(program, folder, VSOCK_DEVICE_SOCKET, &process, &output).await?;
-    let name = GUEST_SOCKET.to_owned();
-    Ok((VsockDevice::Process, VsockAddress::Socket { name }))
+    Ok((device, address))
 }
 
 /// A context id for the whole host. The kernel refuses one that is in use, and then the start fails and
