@@ -152,12 +152,7 @@ impl World {
     pub(crate) fn assert_no_vm(&self, ids: &[String]) {
         assert_eq!(self.json(["list", "--json"]), Value::Array(Vec::new()));
         assert_eq!(self.vm_folders(), [""; 0], "left in {}", self.home.join("vms").display());
-        let left = wait_until(Duration::from_secs(5), || {
-            let of_vms = self.processes(ids).into_iter().filter(|found| !found.is_daemon());
-            let left: Vec<_> = of_vms.collect();
-            if left.is_empty() { Ok(()) } else { Err(left) }
-        });
-        assert!(left.is_ok(), "processes of deleted VMs: {left:#?}");
+        self.wait_for_no(|found| !found.is_daemon(), ids);
     }
 
     /// Ends the world: checks the disks of stopped VMs, deletes all VMs, and asserts that nothing is
@@ -176,12 +171,22 @@ impl World {
         self.assert_no_vm(&ids);
         self.cove(["daemon", "stop"]).success();
         compiled::give(&self);
+        self.assert_no_process(&ids);
+        self.finished = true;
+    }
+
+    /// Asserts that no process of this world lives, the daemon included.
+    pub(crate) fn assert_no_process(&self, ids: &[String]) {
+        self.wait_for_no(|_| true, ids);
+    }
+
+    /// A process that was told to end, or is ending, may take a moment.
+    fn wait_for_no(&self, which: impl Fn(&Found) -> bool, ids: &[String]) {
         let left = wait_until(Duration::from_secs(5), || {
-            let left = self.processes(&ids);
+            let left: Vec<_> = self.processes(ids).into_iter().filter(&which).collect();
             if left.is_empty() { Ok(()) } else { Err(left) }
         });
-        assert!(left.is_ok(), "processes of a world that has ended: {left:#?}");
-        self.finished = true;
+        assert!(left.is_ok(), "processes of this test are left: {left:#?}");
     }
 
     /// The file systems of a stopped VM are clean.

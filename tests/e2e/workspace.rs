@@ -105,7 +105,7 @@ fn a_dry_run_tells_everything_and_makes_nothing() {
     let text = world.command(dry).deadline(QUICK).run().success().stdout;
     for expected in [
         "repository: ",
-        "-> /root/song",
+        "-> ~/song",
         "README.md",
         "verses/one two.txt",
         "left out: 1 untracked",
