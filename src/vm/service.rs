@@ -200,8 +200,15 @@ impl VmService {
     /// When there is no such VM, or something of it cannot be released.
     pub async fn delete(&self, wanted: &str) -> Result<Deleted, Report> {
         let handle = self.handle(wanted)?;
+        let record = handle.view.borrow().clone();
         handle.interrupt();
-        handle.ask(wanted, |answer| Command::Delete { answer }).await
+        match handle.ask(wanted, |answer| Command::Delete { answer }).await {
+            // A first start that was given up for this, or another delete, has removed it already.
+            Err(error) if error.kind == Kind::NotFound => {
+                Ok(Deleted { id: record.id, name: record.name, console_saved: None })
+            }
+            settled => settled,
+        }
     }
 
     /// One VM.
