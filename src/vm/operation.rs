@@ -176,6 +176,12 @@ impl Running {
         self.cancel.is_cancelled()
     }
 
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.state.borrow().end.is_some()
+    }
+
     /// Ends it.
     pub fn end(&self, end: OperationEnd) {
         match &end {
