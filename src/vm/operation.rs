@@ -158,6 +158,12 @@ impl Running {
         });
     }
 
+    /// The span of everything that is done for it: its id is on every line of the log in between.
+    #[must_use]
+    pub fn span(&self) -> tracing::Span {
+        tracing::info_span!("operation", id = %self.id)
+    }
+
     /// Tells the user something.
     pub fn note(&self, note: impl Into<String>) {
         let note = note.into();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::command::{Answer, Begin, Command};
 use super::ports::{PortResult, Ports, Processes};
@@ -98,8 +99,14 @@ impl Owner {
 
     async fn handle(&mut self, command: Command) -> Life {
         match command {
-            Command::Make { begin, start } => return self.make(begin, start).await,
-            Command::Start { begin } => self.start(begin).await,
+            Command::Make { begin, start } => {
+                let span = begin.operation.span();
+                return self.make(begin, start).instrument(span).await;
+            }
+            Command::Start { begin } => {
+                let span = begin.operation.span();
+                self.start(begin).instrument(span).await;
+            }
             Command::Stop { answer } => reply(answer, self.stop().await),
             Command::Kill { answer, interrupt: _interrupt } => {
                 let killed = self.settle(None).await;
