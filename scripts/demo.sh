@@ -48,11 +48,14 @@ trap 'exit 143' TERM HUP
 # shown without its middle.
 OUTPUT='' STATUS=0
 show() {
-    local shown lines
-    printf -v shown ' %q' "$@"
+    local word shown='' lines
+    for word in "$@"; do
+        if [[ $word =~ ^[A-Za-z0-9_./:=%@+,-]+$ ]]; then shown+=" $word"; else shown+=" ${word@Q}"; fi
+    done
     printf '    $ cove%s\n' "$shown"
     STATUS=0
     OUTPUT=$("$COVE" "$@" </dev/null) || STATUS=$?
+    if [ "$STATUS" -ne 0 ]; then printf '      (exit status %s)\n' "$STATUS"; fi
     [ -n "$OUTPUT" ] || return 0
     lines=$(wc -l <<<"$OUTPUT")
     if [ "$lines" -le 40 ]; then

@@ -76,6 +76,11 @@ lint_plugins() {
     [ ${#plugins[@]} -gt 0 ]
     cargo clippy --release --locked --target wasm32-wasip2 "${plugins[@]}" -- -D warnings 2>&1 | cargo_progress
 }
+# cargo deny looks at every crate of the lock file, those of other systems too.
+allowed_crates() {
+    cargo fetch --locked --quiet
+    cargo deny --locked --offline --log-level warn check licenses bans sources
+}
 documentation() {
     RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --all-features \
         --document-private-items 2>&1 | cargo_progress
@@ -100,7 +105,7 @@ program_tests() { run_tests programs --bins --test '*' "$@"; }
 stage 'tools of the tests' prepare_tools
 export PATH="$PATH:$COVE_CACHE/tools/cargo-nextest-$NEXTEST_VERSION/bin:$COVE_CACHE/tools/cargo-deny-$CARGO_DENY_VERSION/bin"
 stage 'format' cargo fmt --all --check
-stage 'licences, bans, sources' cargo deny --locked --offline --log-level warn check licenses bans sources
+stage 'licences, bans, sources' allowed_crates
 if [ "${COVE_ADVISORIES:-}" = 1 ]; then
     stage 'advisories' cargo deny --locked check advisories
 else

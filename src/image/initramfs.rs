@@ -88,19 +88,25 @@ pub enum InitramfsError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The agent wants a loader and libraries, and a guest has none when it starts.
+    #[error(
+        "the agent is not linked statically: build it for x86_64-unknown-linux-musl, as \
+         scripts/setup.sh does"
+    )]
+    AgentNotStatic,
 }
 
 impl Explain for InitramfsError {
     fn kind(&self) -> Kind {
         match self {
             Self::Read { .. } | Self::Write { .. } => Kind::Failed,
-            Self::NoModule { .. } | Self::NotAModule { .. } => Kind::Invalid,
+            Self::NoModule { .. } | Self::NotAModule { .. } | Self::AgentNotStatic => Kind::Invalid,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Read { .. } | Self::Write { .. } => None,
+            Self::Read { .. } | Self::Write { .. } | Self::AgentNotStatic => None,
             Self::NoModule { .. } | Self::NotAModule { .. } => Some(
                 "a kernel for guests needs virtio_mmio, virtio_blk, virtio_net, ext4, overlay and \
                  vmw_vsock_virtio_transport, built in or as uncompressed .ko files"
@@ -114,11 +120,25 @@ impl Explain for InitramfsError {
 /// modules from `modules`, a kernel's folder of `.ko` files with its `modules.builtin`.
 ///
 /// # Errors
-/// When a module is missing or unreadable.
+/// When a module is missing or unreadable, or the agent cannot run without a loader.
 pub fn base(agent: &[u8], modules: &Path) -> Result<Vec<u8>, InitramfsError> {
+    if wants_loader(agent) {
+        return Err(InitramfsError::AgentNotStatic);
+    }
     let chosen = Modules::scan(modules)?.in_load_order()?;
     base_archive(agent, &chosen)
         .map_err(|source| InitramfsError::Write { path: "the initramfs".into(), source })
+}
+
+/// Whether a program names a dynamic loader. Such an agent, made by a build with all features, would
+/// leave a guest that never says a word.
+fn wants_loader(program: &[u8]) -> bool {
+    use object::read::elf::{ElfFile64, ProgramHeader};
+    let Ok(elf) = ElfFile64::<object::Endianness>::parse(program) else {
+        return false;
+    };
+    let endian = elf.endian();
+    elf.elf_program_headers().iter().any(|header| header.p_type(endian) == object::elf::PT_INTERP)
 }
 
 /// Writes a VM's initrd for one boot: the shared archive and this boot's behind it. The file holds the

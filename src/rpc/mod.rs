@@ -11,3 +11,5 @@ mod methods;
 pub mod server;
 #[cfg(feature = "daemon")]
 mod streams;
+#[cfg(all(test, feature = "daemon"))]
+mod tests;

@@ -174,6 +174,7 @@ impl Front {
             }
             if ws::is_upgrade_request(&request) {
                 request.extensions_mut().insert(LastingConnection(id));
+                front.services.vms.connection_opened(id);
                 let closed = rpc.on_session_closed();
                 let vms = front.services.vms.clone();
                 front.tasks.spawn_until_shutdown("session", async move {

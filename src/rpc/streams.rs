@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use jsonrpsee::server::{HttpBody, HttpResponse};
+use tokio::time::Instant;
 
 use crate::report::Report;
 use crate::task::Tasks;
@@ -49,7 +50,7 @@ impl Tickets {
         StreamTicket { ticket }
     }
 
-    fn take(&self, ticket: &str) -> Option<ExecTarget> {
+    pub(super) fn take(&self, ticket: &str) -> Option<ExecTarget> {
         let mut waiting = self.waiting.lock().expect("no panic under the lock");
         let (given, target) = waiting.remove(ticket)?;
         (given.elapsed() < TICKET_LIFE).then_some(target)

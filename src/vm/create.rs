@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
+use super::command::{Begin, Command};
 use super::lease::ConnectionId;
-use super::owner::{Begin, Command};
 use super::ports::{BootFiles, Checkout};
 use super::record::{VmRecord, VmSpec};
 use super::service::VmService;
 use super::state::State;
-use crate::id::{ImageName, VmId, VmName};
+use crate::id::{ImageName, OperationId, VmId, VmName};
 use crate::report::{Kind, Report};
 use crate::size::Size;
 use crate::wire::guest::SshHostKey;
@@ -70,17 +70,37 @@ impl VmService {
                 Report::new(Kind::Invalid, message).with_hint("call vm.create over a WebSocket")
             );
         }
+        let wait = wanted.wait;
+        let service = self.clone();
+        // From the row on nothing may be dropped half-way, and the caller is: its client may go away.
+        let carried_out = self
+            .tasks
+            .spawn("create", async move { service.carry_out(wanted, checked, connection).await });
+        let operation = carried_out.await.map_err(|error| {
+            Report::new(Kind::Failed, "the create broke off").with_cause(&error)
+        })??;
+        self.report(&operation, wait).await
+    }
+
+    /// Reserves the VM and hands it to an owner of its own.
+    async fn carry_out(
+        &self,
+        wanted: CreateVm,
+        checked: Checked,
+        connection: Option<ConnectionId>,
+    ) -> Result<OperationId, Report> {
         let record = self.reserve(&wanted, &checked).await?;
-        if let (true, Some(connection)) = (wanted.lease, connection) {
-            self.leases.hold(connection, record.id.clone());
-        }
-        let operation = self.operations.begin("create", &record.id, &record.name, super::now());
+        let vm = record.id.clone();
+        let operation = self.operations.begin("create", &vm, &record.name, super::now());
+        let id = operation.id.clone();
         let handle = self.adopt(record);
-        let checkout = checked.checkout;
-        let begin = Begin { operation: operation.clone(), client: wanted.client, checkout };
+        let begin = Begin { operation, client: wanted.client, checkout: checked.checkout };
         let start = wanted.start.unwrap_or(true);
         handle.send(Command::Make { begin, start }, "new").await?;
-        self.report(&operation.id, wanted.wait).await
+        if let (true, Some(connection)) = (wanted.lease, connection) {
+            self.hold(connection, vm);
+        }
+        Ok(id)
     }
 
     /// What `create` would put into the guest. Makes nothing.
@@ -174,7 +194,7 @@ fn record(wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
             ssh_host_key: ssh_host_key(&name)?,
         },
         name,
-        state: State::Created,
+        state: State::Making,
         workspace: None,
         leased: wanted.lease,
         created_at: now.clone(),

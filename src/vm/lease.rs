@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::service::VmService;
 use crate::id::VmId;
-use crate::report::Kind;
 
 /// How long a client may be gone before its VMs are deleted: longer than a reconnect, shorter than
 /// anybody's patience.
@@ -16,20 +15,30 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// Which connection holds which VMs.
+/// Which connection holds which VMs. A connection is in here exactly as long as it is open.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     held: Mutex<HashMap<ConnectionId, Vec<VmId>>>,
 }
 
-impl Leases {
-    pub(super) fn hold(&self, connection: ConnectionId, vm: VmId) {
-        let mut held = self.held.lock().expect("no panic under the lock");
-        held.entry(connection).or_default().push(vm);
-    }
-}
-
 impl VmService {
+    /// A client has made a connection that VMs can be held on. Said before anything is asked on it.
+    pub fn connection_opened(&self, connection: ConnectionId) {
+        self.leases.held.lock().expect("no panic under the lock").insert(connection, Vec::new());
+    }
+
+    /// Ties a VM to a connection. When that is closed by now, the grace begins at once.
+    pub(super) fn hold(&self, connection: ConnectionId, vm: VmId) {
+        let mut held = self.leases.held.lock().expect("no panic under the lock");
+        match held.get_mut(&connection) {
+            Some(vms) => vms.push(vm),
+            None => {
+                drop(held);
+                self.expire(vm);
+            }
+        }
+    }
+
     /// A client's connection is gone: VMs it holds by lease are deleted after ten seconds.
     pub fn connection_closed(&self, connection: ConnectionId) {
         let mut held = self.leases.held.lock().expect("no panic under the lock");
@@ -40,22 +49,25 @@ impl VmService {
         }
     }
 
-    /// Deletes a leased VM after the grace, unless it is gone by then.
+    /// Deletes a leased VM after the grace, unless it is gone by then. A VM that cannot be deleted is
+    /// tried again: its client will not come back for it.
     pub(super) fn expire(&self, vm: VmId) {
         let service = self.clone();
         let shutdown = self.tasks.shutdown();
         self.tasks.spawn("lease", async move {
-            // Both arms are cancel-safe. A daemon that ends leaves the lease in the row, and its
-            // successor takes it up again.
-            tokio::select! {
-                () = tokio::time::sleep(GRACE) => {}
-                () = shutdown.cancelled() => return,
-            }
-            match service.delete(vm.as_str()).await {
-                Ok(_) => tracing::info!(%vm, "deleted: its client is gone"),
-                Err(error) if error.kind == Kind::NotFound => {}
-                Err(error) => {
-                    tracing::warn!(%vm, error = error.one_line(), "cannot delete a leased VM");
+            loop {
+                // Both arms are cancel-safe. A daemon that ends leaves the lease in the row, and its
+                // successor takes it up again.
+                tokio::select! {
+                    () = tokio::time::sleep(GRACE) => {}
+                    () = shutdown.cancelled() => return,
+                }
+                match service.delete_id(&vm).await {
+                    None => return,
+                    Some(Ok(_)) => return tracing::info!(%vm, "deleted: its client is gone"),
+                    Some(Err(error)) => {
+                        tracing::warn!(%vm, error = error.one_line(), "cannot delete a leased VM");
+                    }
                 }
             }
         });

@@ -21,14 +21,18 @@ pub mod ports;
 pub mod record;
 pub mod state;
 
+mod command;
 mod create;
 mod lease;
+mod making;
 mod owner;
 mod recover;
 mod release;
 mod resolve;
 mod service;
 mod start;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use create::CreateDefaults;
 pub use lease::ConnectionId;

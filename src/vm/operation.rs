@@ -158,6 +158,12 @@ impl Running {
         });
     }
 
+    /// The span of everything that is done for it: its id is on every line of the log in between.
+    #[must_use]
+    pub fn span(&self) -> tracing::Span {
+        tracing::info_span!("operation", id = %self.id)
+    }
+
     /// Tells the user something.
     pub fn note(&self, note: impl Into<String>) {
         let note = note.into();
@@ -174,6 +180,12 @@ impl Running {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.state.borrow().end.is_some()
     }
 
     /// Ends it.

@@ -1,56 +1,31 @@
 //! The owner of one VM: the only task that changes it.
 //!
 //! Commands queue up and run in order; different VMs never wait for each other. A kill or a delete does
-//! not wait for what runs: it counts itself in `interrupts` first, which ends a start or a graceful
-//! stop, and then takes its place in the queue. Everybody else sees the VM through a `watch`.
+//! not wait for what runs: its `Interrupt` ends a start or a graceful stop, and then it takes its place
+//! in the queue. Everybody else sees the VM through a `watch`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
-use super::operation::Running;
-use super::ports::{Checkout, PortResult, Ports, Processes};
+use super::command::{Answer, Begin, Command};
+use super::ports::{PortResult, Ports, Processes};
 use super::record::VmRecord;
 use super::release::{Extent, release};
 use super::start::{Start, StartDeadlines, StartFailure};
-use super::state::{Event, State};
+use super::state::{Boot, Event, State};
 use crate::process::ProcessId;
 use crate::report::{Kind, Report};
-use crate::wire::rpc::{ClientContext, Deleted, OperationEnd, Vm};
+use crate::wire::rpc::{Deleted, OperationEnd, Vm};
 
 /// How many commands may wait for one VM; more is a client gone wild, which then waits itself.
 pub(super) const QUEUE: usize = 64;
 
 /// How long it takes until a monitor that could not be watched is watched again.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
-
-/// What is asked of a VM.
-pub(super) enum Command {
-    /// Make its disks, and start it unless told otherwise. The VM is removed when this fails.
-    Make { begin: Begin, start: bool },
-    /// Start it.
-    Start { begin: Begin },
-    /// Stop it gracefully.
-    Stop { answer: Answer<Vm> },
-    /// End its monitor at once. Counted in `interrupts`.
-    Kill { answer: Answer<Vm> },
-    /// Remove it with all it has. Counted in `interrupts`.
-    Delete { answer: Answer<Deleted> },
-    /// Somebody used it.
-    Touch,
-}
-
-/// What a start is begun with.
-pub(super) struct Begin {
-    pub(super) operation: Running,
-    pub(super) client: ClientContext,
-    pub(super) checkout: Option<Arc<dyn Checkout>>,
-}
-
-pub(super) type Answer<T> = oneshot::Sender<Result<T, Report>>;
 
 /// What all owners share.
 #[derive(Clone)]
@@ -69,13 +44,23 @@ pub(super) struct Owner {
     pub(super) view: watch::Sender<VmRecord>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) interrupts: watch::Receiver<u32>,
-    pub(super) handled: watch::Sender<u32>,
     pub(super) shutdown: CancellationToken,
+    /// Takes the VM out of the service's sight.
+    pub(super) forget: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Whose start it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Its maker's: the VM is removed when it fails.
+    Makers,
+    /// Anybody's: the VM goes back to what it was.
+    Anybodys,
 }
 
 /// Whether the VM is still there.
 #[derive(PartialEq, Eq)]
-enum Life {
+pub(super) enum Life {
     Goes,
     Over,
 }
@@ -114,16 +99,20 @@ impl Owner {
 
     async fn handle(&mut self, command: Command) -> Life {
         match command {
-            Command::Make { begin, start } => return self.make(begin, start).await,
-            Command::Start { begin } => self.start(begin).await,
+            Command::Make { begin, start } => {
+                let span = begin.operation.span();
+                return self.make(begin, start).instrument(span).await;
+            }
+            Command::Start { begin } => {
+                let span = begin.operation.span();
+                self.start(begin).instrument(span).await;
+            }
             Command::Stop { answer } => reply(answer, self.stop().await),
-            Command::Kill { answer } => {
-                self.count_handled();
+            Command::Kill { answer, interrupt: _interrupt } => {
                 let killed = self.settle(None).await;
                 reply(answer, killed.map(|()| self.record.view()));
             }
-            Command::Delete { answer } => {
-                self.count_handled();
+            Command::Delete { answer, interrupt: _interrupt } => {
                 let deleted = self.delete().await;
                 let life = if deleted.is_ok() { Life::Over } else { Life::Goes };
                 reply(answer, deleted);
@@ -137,45 +126,9 @@ impl Owner {
         Life::Goes
     }
 
-    async fn make(&mut self, begin: Begin, start: bool) -> Life {
-        let operation = begin.operation.clone();
-        let made = {
-            let _stage = operation.stage("disks");
-            let spec = &self.record.spec;
-            self.shared.ports.disks.make(&self.folder, spec.disk_bytes, spec.root_disk_bytes).await
-        };
-        let failure = match made {
-            Err(error) => error,
-            Ok(()) if !start => {
-                operation.end(OperationEnd::Done { vm: Box::new(self.record.view()) });
-                return Life::Goes;
-            }
-            Ok(()) => match self.try_start(&begin).await {
-                Ok(()) => return Life::Goes,
-                Err(StartFailure::Guest(error)) => {
-                    return self.keep_or_save(&operation, error).await;
-                }
-                Err(StartFailure::Undo(error)) => error,
-            },
-        };
-        self.undo_make(&operation, failure).await
-    }
-
-    /// Removes a VM whose making failed.
-    async fn undo_make(&mut self, operation: &Running, mut error: Report) -> Life {
-        let removed = self.delete().await;
-        let vm_kept = removed.is_err();
-        if let Err(left) = removed {
-            error.cause.push(left.one_line());
-        }
-        let error = error.in_operation(operation.id.clone());
-        operation.end(OperationEnd::Failed { error, vm_kept, console_saved: None });
-        if vm_kept { Life::Goes } else { Life::Over }
-    }
-
     async fn start(&mut self, begin: Begin) {
         let operation = begin.operation.clone();
-        let (error, vm_kept) = match self.try_start(&begin).await {
+        let (error, vm_kept) = match self.try_start(&begin, Whose::Anybodys).await {
             Ok(()) => return,
             Err(StartFailure::Undo(error)) => (error, true),
             Err(StartFailure::Guest(error)) => (self.with_logs_hint(error), true),
@@ -186,9 +139,32 @@ impl Owner {
 
     /// Starts and ends the operation when that succeeds. A failure has been released, and the state
     /// says what the VM is now.
-    async fn try_start(&mut self, begin: &Begin) -> Result<(), StartFailure> {
+    pub(super) async fn try_start(
+        &mut self,
+        begin: &Begin,
+        whose: Whose,
+    ) -> Result<(), StartFailure> {
         let operation = &begin.operation;
-        self.change(Event::Start { operation: operation.id.clone() }).await?;
+        let id = operation.id.clone();
+        self.change(match whose {
+            Whose::Makers => Event::FirstStart { operation: id },
+            Whose::Anybodys => Event::Start { operation: id },
+        })
+        .await?;
+        match self.run_start(begin).await {
+            Ok(boot) => match self.started(begin, boot).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.start_failed(error.into()).await),
+            },
+            Err(failure) => Err(self.start_failed(failure).await),
+        }
+    }
+
+    /// Runs the start until its end, a cancel, or a kill or delete of the VM.
+    async fn run_start(&self, begin: &Begin) -> Result<Boot, StartFailure> {
+        let operation = &begin.operation;
+        // What an earlier boot could not release would otherwise be written over by this one's rows.
+        release(&self.shared.ports, &self.record.id, &self.folder, Extent::Boot).await?;
         let start = Start {
             ports: &self.shared.ports,
             record: &self.record,
@@ -199,93 +175,60 @@ impl Owner {
             checkout: begin.checkout.clone(),
         };
         let mut interrupts = self.interrupts.clone();
-        let handled = *self.handled.borrow();
-        // Dropping the start leaves what the ledger names, which is released below.
-        let started = tokio::select! {
+        // Dropping the start leaves what the ledger names, which its caller releases.
+        tokio::select! {
             started = start.run() => started,
             () = operation.cancelled() => Err(StartFailure::Undo(cancelled("it was cancelled"))),
-            _ = interrupts.wait_for(|count| *count > handled) => {
+            _ = interrupts.wait_for(|count| *count > 0) => {
                 Err(StartFailure::Undo(cancelled("the VM is being killed or deleted")))
             }
-        };
-        match started {
-            Ok(boot) => {
-                self.record.started_at = Some(super::now());
-                self.record.last_touched_at = super::now();
-                if let Some(checkout) = &begin.checkout {
-                    self.record.workspace = Some(checkout.record());
-                }
-                self.change(Event::Started { boot }).await?;
-                operation.end(OperationEnd::Done { vm: Box::new(self.record.view()) });
-                Ok(())
-            }
-            Err(failure) => Err(self.start_failed(failure).await),
         }
     }
 
-    async fn start_failed(&mut self, failure: StartFailure) -> StartFailure {
+    /// Writes down what has started. Until that is done nothing has: a row that does not name the boot
+    /// would have it torn down by the next daemon.
+    async fn started(&mut self, begin: &Begin, boot: Boot) -> PortResult<()> {
+        let before = self.record.clone();
+        self.record.started_at = Some(super::now());
+        self.record.last_touched_at = super::now();
+        if let Some(checkout) = &begin.checkout {
+            self.record.workspace = Some(checkout.record());
+        }
+        if let Err(error) = self.change(Event::Started { boot }).await {
+            self.record = before;
+            return Err(error);
+        }
+        begin.operation.end(OperationEnd::Done { vm: Box::new(self.record.view()) });
+        Ok(())
+    }
+
+    async fn start_failed(&mut self, mut failure: StartFailure) -> StartFailure {
         let ports = &self.shared.ports;
         let released = release(ports, &self.record.id, &self.folder, Extent::Boot).await;
         let kept = match &failure {
             StartFailure::Guest(error) => Some(error.one_line()),
             StartFailure::Undo(_) => None,
         };
-        let changed = self.change(Event::StartFailed { kept }).await;
+        let changed = self.happened(Event::StartFailed { kept }).await;
+        let (StartFailure::Undo(report) | StartFailure::Guest(report)) = &mut failure;
         for error in [released, changed].into_iter().filter_map(Result::err) {
             self.warn(&error);
+            report.cause.push(error.one_line());
         }
         failure
     }
 
-    /// A new VM whose guest never became reachable is kept, or under a lease its console is saved and
-    /// it is removed.
-    async fn keep_or_save(&mut self, operation: &Running, error: Report) -> Life {
-        if !self.record.leased {
-            let error = self.with_logs_hint(error).in_operation(operation.id.clone());
-            operation.end(OperationEnd::Failed { error, vm_kept: true, console_saved: None });
-            return Life::Goes;
-        }
-        let saved = self.save_console().await;
-        let deleted = self.delete().await;
-        let mut error = error.in_operation(operation.id.clone());
-        for failure in [saved.as_ref().err(), deleted.as_ref().err()].into_iter().flatten() {
-            error.cause.push(failure.one_line());
-        }
-        let vm_kept = deleted.is_err();
-        operation.end(OperationEnd::Failed { error, vm_kept, console_saved: saved.ok() });
-        if vm_kept { Life::Goes } else { Life::Over }
-    }
-
-    fn with_logs_hint(&self, error: Report) -> Report {
+    pub(super) fn with_logs_hint(&self, error: Report) -> Report {
         let name = &self.record.name;
         error.with_hint(format!(
             "the VM is kept: `cove logs {name}` shows its console, `cove delete {name}` removes it"
         ))
     }
 
-    async fn save_console(&self) -> PortResult<String> {
-        let (bytes, _, _) = self.shared.ports.machines.console(&self.folder, None)?;
-        let file = format!("{}-{}.log", self.record.name, self.record.id);
-        let path = self.shared.consoles.join(file);
-        let failed = |error: std::io::Error| {
-            Report::new(Kind::Failed, format!("cannot save the console to `{}`", path.display()))
-                .with_cause(&error)
-        };
-        tokio::fs::create_dir_all(&self.shared.consoles).await.map_err(failed)?;
-        tokio::fs::write(&path, bytes).await.map_err(failed)?;
-        Ok(path.display().to_string())
-    }
-
     async fn stop(&mut self) -> Result<Vm, Report> {
-        if !matches!(self.record.state, State::Running { .. }) {
-            return match self.record.state {
-                State::Stopped { .. } | State::Created | State::Error { .. } => {
-                    Ok(self.record.view())
-                }
-                State::Starting { .. } | State::Running { .. } | State::Stopping { .. } => {
-                    Err(Report::new(Kind::Conflict, "the VM is between two states"))
-                }
-            };
+        if matches!(self.record.state, State::Stopped { .. } | State::Created | State::Error { .. })
+        {
+            return Ok(self.record.view());
         }
         self.change(Event::Stop).await?;
         let Some(boot) = self.record.state.boot().cloned() else {
@@ -303,14 +246,13 @@ impl Owner {
             processes.ended(boot.monitor).await.ok();
         };
         let mut interrupts = self.interrupts.clone();
-        let handled = *self.handled.borrow();
         // Whatever is dropped here, the monitor is killed below if it still lives.
         tokio::select! {
             () = graceful => {}
             () = tokio::time::sleep(self.shared.stop) => {
                 tracing::warn!(vm = %self.record.id, "the guest did not power off in time");
             }
-            _ = interrupts.wait_for(|count| *count > handled) => {}
+            _ = interrupts.wait_for(|count| *count > 0) => {}
         }
         self.settle(None).await?;
         Ok(self.record.view())
@@ -320,37 +262,47 @@ impl Owner {
     async fn settle(&mut self, cause: Option<String>) -> PortResult<()> {
         let ports = &self.shared.ports;
         let released = release(ports, &self.record.id, &self.folder, Extent::Boot).await;
-        let changed = self.change(Event::Ended { cause }).await;
+        let cause = match &released {
+            Ok(()) => cause,
+            Err(error) => Some(error.one_line()),
+        };
+        let changed = self.happened(Event::Ended { cause }).await;
         released.and(changed)
     }
 
-    async fn delete(&mut self) -> Result<Deleted, Report> {
+    /// Deletes the VM. That it is to go is written down before anything of it goes, so that a daemon
+    /// that comes back finishes it instead of showing half a VM.
+    pub(super) async fn delete(&mut self) -> Result<Deleted, Report> {
+        self.happened(Event::Delete).await.unwrap_or_else(|error| self.warn(&error));
         let ports = &self.shared.ports;
         release(ports, &self.record.id, &self.folder, Extent::All).await?;
         ports.rows.remove(&self.record.id).await?;
+        // Before anybody hears of it: the name is free as soon as they do.
+        (self.forget)();
         let (id, name) = (self.record.id.clone(), self.record.name.clone());
         Ok(Deleted { id, name, console_saved: None })
     }
 
-    /// Applies an event, writes the row, shows the new state.
-    async fn change(&mut self, event: Event) -> PortResult<()> {
-        let state = self
-            .record
-            .state
-            .clone()
-            .after(event)
-            .map_err(|error| Report::new(Kind::Conflict, error.to_string()))?;
-        self.record.state = state;
+    /// Applies an event that is still to be acted on: when its row cannot be written it does not happen.
+    pub(super) async fn change(&mut self, event: Event) -> PortResult<()> {
+        let mut next = self.record.clone();
+        next.state = after(next.state, event)?;
+        self.shared.ports.rows.update(&next).await?;
+        self.record = next;
+        self.view.send_replace(self.record.clone());
+        Ok(())
+    }
+
+    /// Applies an event that has happened already, whether its row can be written or not: recovery
+    /// comes to the same from the old row and the host.
+    async fn happened(&mut self, event: Event) -> PortResult<()> {
+        self.record.state = after(self.record.state.clone(), event)?;
         self.publish().await
     }
 
     async fn publish(&mut self) -> PortResult<()> {
         self.view.send_replace(self.record.clone());
         self.shared.ports.rows.update(&self.record).await
-    }
-
-    fn count_handled(&self) {
-        self.handled.send_modify(|count| *count += 1);
     }
 
     fn warn(&self, error: &Report) {
@@ -365,6 +317,10 @@ async fn until_ended(processes: &dyn Processes, monitor: ProcessId) {
         tracing::warn!(pid = monitor.pid, error = error.one_line(), "cannot watch a monitor");
         tokio::time::sleep(WATCH_RETRY).await;
     }
+}
+
+fn after(state: State, event: Event) -> PortResult<State> {
+    state.after(event).map_err(|error| Report::new(Kind::Conflict, error.to_string()))
 }
 
 fn cancelled(why: &str) -> Report {

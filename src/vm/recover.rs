@@ -3,13 +3,17 @@
 //! | the row says | the monitor lives | what happens |
 //! |---|---|---|
 //! | running | yes | adopted, untouched |
-//! | running, stopping | no | released, `stopped` with a cause |
-//! | stopping | yes | killed and released, `stopped`: the stop had been asked for |
-//! | starting, first start | any | released and removed: its client never got it |
+//! | running | no | released, `stopped` with a cause |
+//! | stopping | any | killed and released, `stopped`: the stop had been asked for |
+//! | being made, or starting for its maker | any | released and removed: its client never got it |
+//! | being deleted | any | released and removed: its client was promised that |
 //! | starting, a later start | any | released, back at rest |
 //! | at rest | – | leftovers are released |
 //!
-//! Folders without a row are removed. One VM that cannot be recovered does not keep the others from it.
+//! Folders without a row are removed. One VM that cannot be recovered does not keep the others from it,
+//! and is shown all the same, so that it can be deleted.
+
+use std::path::Path;
 
 use super::ledger::ResourceKind;
 use super::ports::PortResult;
@@ -17,6 +21,7 @@ use super::record::VmRecord;
 use super::release::{Extent, release};
 use super::service::VmService;
 use super::state::{Boot, Event, Rest, State};
+use crate::id::VmId;
 use crate::report::{Kind, Report};
 
 impl VmService {
@@ -27,41 +32,67 @@ impl VmService {
     pub async fn recover(&self) -> PortResult<()> {
         let records = self.shared.ports.rows.all().await?;
         for record in &records {
-            if let Err(error) = self.recover_one(record.clone()).await {
-                tracing::error!(vm = %record.id, error = error.one_line(), "cannot recover a VM");
-            }
+            self.recover_one(record.clone()).await;
         }
         self.remove_orphans(&records).await
     }
 
-    async fn recover_one(&self, mut record: VmRecord) -> PortResult<()> {
-        match record.state.clone() {
-            State::Running { boot } if self.shared.ports.processes.alive(boot.monitor)? => {
+    async fn recover_one(&self, mut record: VmRecord) {
+        let recovered = match record.state.clone() {
+            State::Running { boot } if self.may_live(&boot) => {
                 self.take_up(&record, &boot).await;
+                Ok(())
             }
-            State::Running { .. } | State::Stopping { .. } => {
+            State::Running { .. } => {
                 let cause = Some("its monitor was gone when the daemon came back".to_owned());
-                self.bring_to_rest(&mut record, Event::Ended { cause }).await?;
+                self.bring_to_rest(&mut record, Event::Ended { cause }).await
             }
-            State::Starting { before: Rest::Created, .. } => {
-                let folder = self.folder(&record.id);
-                release(&self.shared.ports, &record.id, &folder, Extent::All).await?;
-                self.shared.ports.rows.remove(&record.id).await?;
-                tracing::info!(vm = %record.id, "removed a VM that was being made");
-                return Ok(());
+            State::Making | State::Starting { before: Rest::Making, .. } | State::Deleting => {
+                match self.remove(&record).await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        record.state = State::Deleting;
+                        Err(error)
+                    }
+                }
             }
             State::Starting { .. } => {
-                self.bring_to_rest(&mut record, Event::StartFailed { kept: None }).await?;
+                self.bring_to_rest(&mut record, Event::StartFailed { kept: None }).await
             }
-            State::Created | State::Stopped { .. } | State::Error { .. } => {
-                self.bring_to_rest(&mut record, Event::Ended { cause: None }).await?;
+            State::Stopping { .. }
+            | State::Created
+            | State::Stopped { .. }
+            | State::Error { .. } => {
+                self.bring_to_rest(&mut record, Event::Ended { cause: None }).await
             }
+        };
+        if let Err(error) = recovered {
+            let vm = &record.id;
+            tracing::error!(%vm, error = error.one_line(), "cannot recover all of a VM");
         }
         let leased = record.leased.then(|| record.id.clone());
         self.adopt(record);
         if let Some(vm) = leased {
             self.expire(vm);
         }
+    }
+
+    /// Whether the monitor lives. When that cannot be told it is left alone: its owner watches it, and
+    /// tears down when it has ended.
+    fn may_live(&self, boot: &Boot) -> bool {
+        self.shared.ports.processes.alive(boot.monitor).unwrap_or_else(|error| {
+            let pid = boot.monitor.pid;
+            tracing::warn!(pid, error = error.one_line(), "cannot tell whether a monitor lives");
+            true
+        })
+    }
+
+    /// Removes what is left of a VM that is not whole.
+    async fn remove(&self, record: &VmRecord) -> PortResult<()> {
+        let folder = self.folder(&record.id);
+        release(&self.shared.ports, &record.id, &folder, Extent::All).await?;
+        self.shared.ports.rows.remove(&record.id).await?;
+        tracing::info!(vm = %record.id, "removed a VM that was being made or deleted");
         Ok(())
     }
 
@@ -95,27 +126,39 @@ impl VmService {
         let released = release(&self.shared.ports, &record.id, &folder, Extent::Boot).await;
         let state = record.state.clone().after(event);
         record.state = state.map_err(|error| Report::new(Kind::Failed, error.to_string()))?;
-        self.shared.ports.rows.update(record).await?;
-        released
+        let updated = self.shared.ports.rows.update(record).await;
+        released.and(updated)
     }
 
     async fn remove_orphans(&self, records: &[VmRecord]) -> PortResult<()> {
-        let disks = &self.shared.ports.disks;
-        for folder in disks.folders(&self.settings.vms)? {
+        for folder in self.shared.ports.disks.folders(&self.settings.vms)? {
             let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // Only what looks like ours: anything else in there is the user's.
-            let Ok(id) = name.parse::<crate::id::VmId>() else {
+            let Ok(id) = name.parse::<VmId>() else {
                 continue;
             };
             if records.iter().any(|record| record.id == id) {
                 continue;
             }
-            for process in self.shared.ports.processes.find(&id) {
-                self.shared.ports.processes.kill(process).await?;
+            let folder = folder.as_path();
+            match self.remove_orphan(&id, folder).await {
+                Ok(()) => {
+                    tracing::warn!(folder = %folder.display(), "removed a folder that no VM has");
+                }
+                Err(error) => {
+                    let error = error.one_line();
+                    tracing::error!(folder = %folder.display(), error, "cannot remove a stray folder");
+                }
             }
-            tracing::warn!(folder = %folder.display(), "removed a folder that no VM has");
-            disks.remove(&folder).await?;
         }
         Ok(())
+    }
+
+    async fn remove_orphan(&self, vm: &VmId, folder: &Path) -> PortResult<()> {
+        let ports = &self.shared.ports;
+        for process in ports.processes.find(vm) {
+            ports.processes.kill(process).await?;
+        }
+        ports.disks.remove(folder).await
     }
 }

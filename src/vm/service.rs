@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::command::{Answer, Begin, Command, Interrupt};
 use super::create::CreateDefaults;
 use super::lease::Leases;
 use super::operation::{Operations, ended};
-use super::owner::{Answer, Begin, Command, Owner, QUEUE, Shared};
+use super::owner::{Owner, QUEUE, Shared};
 use super::ports::{Guest, Ports};
 use super::record::VmRecord;
 use super::resolve::resolve;
@@ -102,6 +103,11 @@ impl VmService {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (interrupts, interrupted) = watch::channel(0);
         let (view, views) = watch::channel(record.clone());
+        let vms = self.vms.clone();
+        let forget = Box::new({
+            let id = id.clone();
+            move || drop(vms.lock().expect("no panic under the lock").remove(&id))
+        });
         let owner = Owner {
             shared: self.shared.clone(),
             folder: self.folder(&id),
@@ -109,16 +115,12 @@ impl VmService {
             view,
             commands: queue,
             interrupts: interrupted,
-            handled: watch::Sender::new(0),
             shutdown: self.tasks.shutdown(),
+            forget,
         };
         let handle = Handle { view: views, commands, interrupts };
-        self.vms.lock().expect("no panic under the lock").insert(id.clone(), handle.clone());
-        let vms = self.vms.clone();
-        self.tasks.spawn("vm", async move {
-            owner.run().await;
-            vms.lock().expect("no panic under the lock").remove(&id);
-        });
+        self.vms.lock().expect("no panic under the lock").insert(id, handle.clone());
+        self.tasks.spawn("vm", owner.run());
         handle
     }
 
@@ -158,8 +160,9 @@ impl VmService {
             .map_err(|error| Report::new(Kind::Conflict, format!("`{}`: {error}", record.name)))?;
         let operation = self.operations.begin("start", &record.id, &record.name, super::now());
         let begin = Begin { operation: operation.clone(), client, checkout: None };
+        let id = operation.id;
         handle.send(Command::Start { begin }, wanted).await?;
-        self.report(&operation.id, wait).await
+        self.report(&id, wait).await
     }
 
     /// The operation now, or at its end.
@@ -190,8 +193,8 @@ impl VmService {
     /// When there is no such VM, or something of it cannot be released.
     pub async fn kill(&self, wanted: &str) -> Result<Vm, Report> {
         let handle = self.handle(wanted)?;
-        handle.interrupt();
-        handle.ask(wanted, |answer| Command::Kill { answer }).await
+        let interrupt = Interrupt::new(&handle.interrupts);
+        handle.ask(wanted, |answer| Command::Kill { answer, interrupt }).await
     }
 
     /// Deletes a VM whatever it does.
@@ -199,9 +202,26 @@ impl VmService {
     /// # Errors
     /// When there is no such VM, or something of it cannot be released.
     pub async fn delete(&self, wanted: &str) -> Result<Deleted, Report> {
-        let handle = self.handle(wanted)?;
-        handle.interrupt();
-        handle.ask(wanted, |answer| Command::Delete { answer }).await
+        self.delete_handle(&self.handle(wanted)?, wanted).await
+    }
+
+    /// Deletes this very VM, whatever other VMs are named. None when it is gone already.
+    pub(super) async fn delete_id(&self, vm: &VmId) -> Option<Result<Deleted, Report>> {
+        let handle = self.vms.lock().expect("no panic under the lock").get(vm).cloned()?;
+        Some(self.delete_handle(&handle, vm.as_str()).await)
+    }
+
+    async fn delete_handle(&self, handle: &Handle, wanted: &str) -> Result<Deleted, Report> {
+        let interrupt = Interrupt::new(&handle.interrupts);
+        let deleted = handle.ask(wanted, |answer| Command::Delete { answer, interrupt }).await;
+        match deleted {
+            // A create that this has interrupted has removed the VM itself.
+            Err(error) if error.kind == Kind::NotFound => {
+                let VmRecord { id, name, .. } = handle.view.borrow().clone();
+                Ok(Deleted { id, name, console_saved: None })
+            }
+            deleted => deleted,
+        }
     }
 
     /// One VM.
@@ -288,11 +308,6 @@ fn gone(wanted: &str) -> Report {
 }
 
 impl Handle {
-    /// Ends what the owner is waiting for; the command that follows is handled next.
-    fn interrupt(&self) {
-        self.interrupts.send_modify(|count| *count += 1);
-    }
-
     pub(super) async fn send(&self, command: Command, wanted: &str) -> Result<(), Report> {
         self.commands.send(command).await.map_err(|_| gone(wanted))
     }

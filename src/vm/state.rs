@@ -13,6 +13,8 @@
 //!                                              StartFailed(undone) ─────┘
 //! ```
 //!
+//! - Before `Created` there is `Making`: its row exists, its disks do not yet. `Made` ends it for a VM that
+//!   is not to be started; `FirstStart` starts it, and a failure of that start goes back to `Making`.
 //! - `Start`: somebody asked for it; from `Created`, `Stopped` and `Error`.
 //! - `Started`: the guest has its identity and answers; the boot's data come with it.
 //! - `StartFailed`: the host, a hook or a cancel ended the start and everything it made is gone (back to
@@ -20,7 +22,8 @@
 //! - `Stop`: somebody asked for it; from `Running`.
 //! - `Ended`: the monitor is gone and torn down, whoever ended it.
 //!
-//! Deleting is not a state: a VM that is being deleted goes through `Ended` and then its row goes.
+//! `Delete` leads from everywhere to `Deleting`, which only the end of the row ends. A row in `Making` or
+//! `Deleting` is of a VM that is not whole: recovery removes it, and it cannot be started.
 //! Nothing here does anything; `owner` acts and reports, this module decides.
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +37,8 @@ use crate::wire::rpc::VmState;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum State {
+    /// Being made: its disks may be there or not.
+    Making,
     /// Made, never started.
     Created,
     /// Being started by this operation.
@@ -63,12 +68,16 @@ pub enum State {
         /// What happened.
         cause: String,
     },
+    /// Being deleted: what it had may be there or not.
+    Deleting,
 }
 
 /// The states in which nothing runs, for going back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "rest", rename_all = "snake_case")]
 pub enum Rest {
+    /// Being made: its maker undoes the rest.
+    Making,
     /// Never started.
     Created,
     /// Stopped.
@@ -137,6 +146,13 @@ pub enum VsockAddress {
 /// What happened to a VM, or is asked of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// Its disks are there, and it is not to be started now.
+    Made,
+    /// Its disks are there, and its maker starts it.
+    FirstStart {
+        /// By this operation.
+        operation: OperationId,
+    },
     /// It is to be started.
     Start {
         /// By this operation.
@@ -159,27 +175,20 @@ pub enum Event {
         /// Why, when nobody asked for it.
         cause: Option<String>,
     },
+    /// It is to be deleted.
+    Delete,
 }
 
 /// The event does not fit the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the VM is {}, so it cannot be {wanted}", state_word(*.state))]
+#[error("the VM is {is}, so it cannot be {wanted}")]
 pub struct WrongState {
     /// The state it is in.
     pub state: VmState,
+    /// That state in words.
+    pub is: &'static str,
     /// What was to be done.
     pub wanted: &'static str,
-}
-
-fn state_word(state: VmState) -> &'static str {
-    match state {
-        VmState::Created => "not started yet",
-        VmState::Starting => "being started",
-        VmState::Running => "running",
-        VmState::Stopping => "being stopped",
-        VmState::Stopped => "stopped",
-        VmState::Error => "in error",
-    }
 }
 
 impl State {
@@ -189,8 +198,48 @@ impl State {
     /// When the event does not fit; the state is as it was.
     #[expect(clippy::too_many_lines, reason = "one table, every case written out")]
     pub fn after(self, event: Event) -> Result<Self, WrongState> {
-        let wrong = |state: &Self, wanted| Err(WrongState { state: state.view(), wanted });
+        let wrong = |state: &Self, wanted| {
+            Err(WrongState { state: state.view(), is: state.word(), wanted })
+        };
         match (self, event) {
+            (Self::Making, Event::Made) => Ok(Self::Created),
+            (
+                state @ (Self::Created
+                | Self::Starting { .. }
+                | Self::Running { .. }
+                | Self::Stopping { .. }
+                | Self::Stopped { .. }
+                | Self::Error { .. }
+                | Self::Deleting),
+                Event::Made,
+            ) => wrong(&state, "reported as made"),
+
+            (Self::Making, Event::FirstStart { operation }) => {
+                Ok(Self::Starting { operation, before: Rest::Making })
+            }
+            (
+                state @ (Self::Created
+                | Self::Starting { .. }
+                | Self::Running { .. }
+                | Self::Stopping { .. }
+                | Self::Stopped { .. }
+                | Self::Error { .. }
+                | Self::Deleting),
+                Event::FirstStart { operation: _ },
+            ) => wrong(&state, "started by its maker"),
+
+            (
+                Self::Making
+                | Self::Created
+                | Self::Starting { .. }
+                | Self::Running { .. }
+                | Self::Stopping { .. }
+                | Self::Stopped { .. }
+                | Self::Error { .. }
+                | Self::Deleting,
+                Event::Delete,
+            ) => Ok(Self::Deleting),
+
             (Self::Created, Event::Start { operation }) => {
                 Ok(Self::Starting { operation, before: Rest::Created })
             }
@@ -201,7 +250,11 @@ impl State {
                 Ok(Self::Starting { operation, before: Rest::Error { cause } })
             }
             (
-                state @ (Self::Starting { .. } | Self::Running { .. } | Self::Stopping { .. }),
+                state @ (Self::Making
+                | Self::Starting { .. }
+                | Self::Running { .. }
+                | Self::Stopping { .. }
+                | Self::Deleting),
                 Event::Start { operation: _ },
             ) => wrong(&state, "started"),
 
@@ -209,11 +262,13 @@ impl State {
                 Ok(Self::Running { boot })
             }
             (
-                state @ (Self::Created
+                state @ (Self::Making
+                | Self::Created
                 | Self::Running { .. }
                 | Self::Stopping { .. }
                 | Self::Stopped { .. }
-                | Self::Error { .. }),
+                | Self::Error { .. }
+                | Self::Deleting),
                 Event::Started { boot: _ },
             ) => wrong(&state, "reported as started"),
 
@@ -224,21 +279,25 @@ impl State {
                 Ok(Self::Error { cause })
             }
             (
-                state @ (Self::Created
+                state @ (Self::Making
+                | Self::Created
                 | Self::Running { .. }
                 | Self::Stopping { .. }
                 | Self::Stopped { .. }
-                | Self::Error { .. }),
+                | Self::Error { .. }
+                | Self::Deleting),
                 Event::StartFailed { kept: _ },
             ) => wrong(&state, "reported as failed"),
 
             (Self::Running { boot }, Event::Stop) => Ok(Self::Stopping { boot }),
             (
-                state @ (Self::Created
+                state @ (Self::Making
+                | Self::Created
                 | Self::Starting { .. }
                 | Self::Stopping { .. }
                 | Self::Stopped { .. }
-                | Self::Error { .. }),
+                | Self::Error { .. }
+                | Self::Deleting),
                 Event::Stop,
             ) => wrong(&state, "stopped"),
 
@@ -252,7 +311,11 @@ impl State {
                 Ok(Self::Stopped { cause: Some(cause) })
             }
             (
-                state @ (Self::Created | Self::Stopped { .. } | Self::Error { .. }),
+                state @ (Self::Making
+                | Self::Created
+                | Self::Stopped { .. }
+                | Self::Error { .. }
+                | Self::Deleting),
                 Event::Ended { cause: _ },
             ) => Ok(state),
         }
@@ -263,9 +326,12 @@ impl State {
     pub fn boot(&self) -> Option<&Boot> {
         match self {
             Self::Running { boot } | Self::Stopping { boot } => Some(boot),
-            Self::Created | Self::Starting { .. } | Self::Stopped { .. } | Self::Error { .. } => {
-                None
-            }
+            Self::Making
+            | Self::Created
+            | Self::Starting { .. }
+            | Self::Stopped { .. }
+            | Self::Error { .. }
+            | Self::Deleting => None,
         }
     }
 
@@ -275,10 +341,12 @@ impl State {
         match self {
             Self::Stopped { cause } => cause.as_deref(),
             Self::Error { cause } => Some(cause),
-            Self::Created
+            Self::Making
+            | Self::Created
             | Self::Starting { .. }
             | Self::Running { .. }
-            | Self::Stopping { .. } => None,
+            | Self::Stopping { .. }
+            | Self::Deleting => None,
         }
     }
 
@@ -286,12 +354,26 @@ impl State {
     #[must_use]
     pub fn view(&self) -> VmState {
         match self {
-            Self::Created => VmState::Created,
+            Self::Making | Self::Created => VmState::Created,
             Self::Starting { .. } => VmState::Starting,
             Self::Running { .. } => VmState::Running,
-            Self::Stopping { .. } => VmState::Stopping,
+            Self::Stopping { .. } | Self::Deleting => VmState::Stopping,
             Self::Stopped { .. } => VmState::Stopped,
             Self::Error { .. } => VmState::Error,
+        }
+    }
+
+    /// The state in words, for refusals.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Making => "being made",
+            Self::Created => "not started yet",
+            Self::Starting { .. } => "being started",
+            Self::Running { .. } => "running",
+            Self::Stopping { .. } => "being stopped",
+            Self::Stopped { .. } => "stopped",
+            Self::Error { .. } => "in error",
+            Self::Deleting => "being deleted",
         }
     }
 }
@@ -299,6 +381,7 @@ impl State {
 impl From<Rest> for State {
     fn from(rest: Rest) -> Self {
         match rest {
+            Rest::Making => Self::Making,
             Rest::Created => Self::Created,
             Rest::Stopped => Self::Stopped { cause: None },
             Rest::Error { cause } => Self::Error { cause },
@@ -307,78 +390,4 @@ impl From<Rest> for State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn boot() -> Boot {
-        Boot {
-            id: "0123456789abcdef".parse().expect("valid"),
-            key: "00".repeat(32),
-            accel: Accel::Tcg,
-            monitor: ProcessId { pid: 1, start_ticks: 1 },
-            vsock: VsockAddress::Context { cid: 3 },
-            network: None,
-        }
-    }
-
-    fn event(number: u8) -> Event {
-        match number {
-            0 => Event::Start { operation: "0123456789ab".parse().expect("valid") },
-            1 => Event::Started { boot: boot() },
-            2 => Event::StartFailed { kept: None },
-            3 => Event::StartFailed { kept: Some("no guest".to_owned()) },
-            4 => Event::Stop,
-            5 => Event::Ended { cause: None },
-            _ => Event::Ended { cause: Some("it died".to_owned()) },
-        }
-    }
-
-    proptest! {
-        /// A boot exists exactly between `Started` and `Ended`, and no sequence of events leaves a
-        /// state that cannot be ended and started again.
-        #[test]
-        fn whatever_happens_the_vm_can_be_ended_and_started(events in proptest::collection::vec(0_u8..7, 0..40)) {
-            let mut state = State::Created;
-            let mut has_boot = false;
-            for number in events {
-                let before = state.clone();
-                match state.after(event(number)) {
-                    Ok(next) => {
-                        has_boot = match number { 1 => true, 5 | 6 => false, _ => has_boot };
-                        state = next;
-                    }
-                    Err(error) => {
-                        prop_assert_eq!(error.state, before.view());
-                        state = before;
-                    }
-                }
-                prop_assert_eq!(state.boot().is_some(), has_boot);
-            }
-            let ended = state.after(event(5)).expect("everything can be ended");
-            prop_assert!(ended.boot().is_none());
-            prop_assert!(ended.after(event(0)).is_ok());
-        }
-    }
-
-    #[test]
-    fn a_failed_start_goes_back_to_what_was() {
-        for rest in [Rest::Created, Rest::Stopped, Rest::Error { cause: "old".to_owned() }] {
-            let state = State::from(rest.clone()).after(event(0)).expect("starts");
-            assert_eq!(state.after(event(2)), Ok(State::from(rest)));
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_a_sentence() {
-        let error = State::Running { boot: boot() }.after(event(0)).expect_err("refused");
-        assert_eq!(error.to_string(), "the VM is running, so it cannot be started");
-    }
-
-    #[test]
-    fn states_survive_their_row() {
-        let state = State::Running { boot: boot() };
-        let text = serde_json::to_string(&state).expect("writes");
-        assert_eq!(serde_json::from_str::<State>(&text).expect("reads"), state);
-    }
-}
+mod tests;

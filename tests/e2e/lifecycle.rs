@@ -11,20 +11,34 @@ use serde_json::Value;
 use crate::harness::{World, tool};
 use crate::watch::{self, until};
 
-/// A monitor that runs its guest only at a later start: QEMU itself, whose processors stand still when
-/// the file `NAME.still` is there. With `once` it takes the file away.
-fn still_monitor(folder: &Path, once: bool) -> String {
-    let (program, mark) = (folder.join("monitor"), folder.join("monitor.still"));
+/// How often a monitor shows no life.
+enum Still {
+    /// At its first start.
+    Once,
+    /// Always.
+    Always,
+}
+
+/// A monitor whose guest stands still: QEMU itself, with a firmware that is one endless loop.
+fn still_monitor(folder: &Path, still: &Still) -> String {
+    let [program, mark, firmware] =
+        ["monitor", "mark", "firmware"].map(|name| folder.join(name).display().to_string());
+    let mut loops = vec![0; 64 * 1024];
+    // `jmp $`, where the processor begins.
+    loops[0xfff0..0xfff2].copy_from_slice(&[0xeb, 0xfe]);
+    fs::write(&firmware, loops).expect("written");
     fs::write(&mark, "").expect("written");
-    let mark = mark.display();
-    let take = if once { format!("rm {mark}; ") } else { String::new() };
+    let take = match still {
+        Still::Once => format!("rm {mark}; "),
+        Still::Always => String::new(),
+    };
     let script = format!(
-        "#!/bin/sh\nif [ -e {mark} ] && [ \"$1\" != --version ]; then {take}set -- \"$@\" -S; fi\n\
-         exec qemu-system-x86_64 \"$@\"\n"
+        "#!/bin/sh\nif [ -e {mark} ] && [ \"$1\" != --version ]; then {take}\
+         set -- \"$@\" -bios {firmware}; fi\nexec qemu-system-x86_64 \"$@\"\n"
     );
     fs::write(&program, script).expect("written");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("set");
-    program.display().to_string()
+    program
 }
 
 #[test]
@@ -154,7 +168,7 @@ fn of_two_vms_with_one_name_one_is_made() {
 #[test]
 fn a_boot_without_life_is_tried_once_more_and_says_so() {
     let world = World::new();
-    let monitor = still_monitor(world.folder(), true);
+    let monitor = still_monitor(world.folder(), &Still::Once);
     world.configure(&format!(
         "[monitor]\nqemu = \"{monitor}\"\naccel = \"tcg\"\nlife_seconds = 15\n"
     ));
@@ -167,7 +181,7 @@ fn a_boot_without_life_is_tried_once_more_and_says_so() {
 #[test]
 fn a_guest_that_never_comes_up_is_kept_or_its_console_is_saved() {
     let world = World::new();
-    let monitor = still_monitor(world.folder(), false);
+    let monitor = still_monitor(world.folder(), &Still::Always);
     world.configure(&format!(
         "[monitor]\nqemu = \"{monitor}\"\naccel = \"tcg\"\nlife_seconds = 1\n"
     ));

@@ -39,7 +39,7 @@ pub(crate) fn empty(world: &World, deadline: Duration) {
 /// The process id of a VM's monitor.
 #[track_caller]
 pub(crate) fn monitor(world: &World, vm: &Value) -> i32 {
-    let name = format!("cove-{}", id(vm));
+    let name = format!("-name cove-{}", id(vm));
     until("its monitor runs", BOOT, || {
         let found = world.processes(&[id(vm)]).into_iter();
         found.filter(|found| found.arguments.contains(&name)).map(|found| found.pid).next()

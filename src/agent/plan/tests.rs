@@ -1,3 +1,5 @@
+//! Plans applied to folders of the host, below which no path may lead.
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 

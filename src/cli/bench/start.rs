@@ -110,7 +110,7 @@ impl Arguments {
             bare.end().await?;
             let hooks = hooks_at_rest(client, &wanted).await?;
             say(&format!(
-                "{}: cove {:.0?}, floor {bare_took:.0?}",
+                "{}: cove {:.2?}, floor {bare_took:.2?}",
                 if run == 0 { "warm-up".to_owned() } else { format!("run {run}") },
                 started.took,
             ));

@@ -1,4 +1,4 @@
-//! Programs.
+//! Programs in a guest: streams apart, exit statuses, signals.
 
 use bytes::Bytes;
 use tokio::time::Instant;

@@ -1,4 +1,4 @@
-//! Trees.
+//! Trees on their way into a guest.
 
 use std::os::unix::fs::{MetadataExt, symlink};
 

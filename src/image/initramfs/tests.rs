@@ -147,3 +147,13 @@ fn the_initrd_of_a_boot_ends_with_its_key_and_is_private() {
     let again = boot_initrd(&shared, &out, &key, &boot_id, BootMode::Probe);
     assert!(again.is_err(), "a file that is there is never written over");
 }
+
+#[test]
+fn an_agent_that_needs_a_loader_is_refused() {
+    let kernel = kernel();
+    // This test is such a program.
+    let program = std::env::current_exe().expect("its path");
+    let program = fs::read(program).expect("readable");
+    let refused = base(&program, kernel.path());
+    assert!(matches!(refused, Err(InitramfsError::AgentNotStatic)), "{refused:?}");
+}

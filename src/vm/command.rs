@@ -1,0 +1,64 @@
+//! What is asked of a VM's owner, and what happens when nobody gets to answer it.
+
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+
+use super::operation::Running;
+use super::ports::Checkout;
+use crate::report::{Kind, Report};
+use crate::wire::rpc::{ClientContext, Deleted, OperationEnd, Vm};
+
+/// What is asked of a VM.
+pub(super) enum Command {
+    /// Make its disks, and start it unless told otherwise. The VM is removed when this fails.
+    Make { begin: Begin, start: bool },
+    /// Start it.
+    Start { begin: Begin },
+    /// Stop it gracefully.
+    Stop { answer: Answer<Vm> },
+    /// End its monitor at once.
+    Kill { answer: Answer<Vm>, interrupt: Interrupt },
+    /// Remove it with all it has.
+    Delete { answer: Answer<Deleted>, interrupt: Interrupt },
+    /// Somebody used it.
+    Touch,
+}
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, Report>>;
+
+/// What a start is begun with. Its operation ends with it at the latest: a VM that is deleted takes the
+/// starts that queued up for it with it, and nobody waits for them for ever.
+pub(super) struct Begin {
+    pub(super) operation: Running,
+    pub(super) client: ClientContext,
+    pub(super) checkout: Option<Arc<dyn Checkout>>,
+}
+
+impl Drop for Begin {
+    fn drop(&mut self) {
+        if self.operation.has_ended() {
+            return;
+        }
+        let error = Report::new(Kind::NotFound, "the VM was deleted before this could be done")
+            .in_operation(self.operation.id.clone());
+        self.operation.end(OperationEnd::Failed { error, vm_kept: false, console_saved: None });
+    }
+}
+
+/// A kill or a delete on its way: as long as one exists, starts and graceful stops of the VM are cut
+/// short. It goes with its command, also when that is dropped before it reaches the queue.
+pub(super) struct Interrupt(watch::Sender<u32>);
+
+impl Interrupt {
+    pub(super) fn new(interrupts: &watch::Sender<u32>) -> Self {
+        interrupts.send_modify(|count| *count += 1);
+        Self(interrupts.clone())
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}

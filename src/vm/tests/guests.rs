@@ -1,0 +1,151 @@
+//! Guests and repositories in memory.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::AsyncReadExt as _;
+
+use super::ports::Sim;
+use crate::id::{BootId, VmId};
+use crate::report::{Kind, Report};
+use crate::vm::ledger::ResourceKind;
+use crate::vm::plan::WorkDiskPlan;
+use crate::vm::ports::{ByteStream, Checkout, Guest, PackedCheckout, PortResult, TreeWrite};
+use crate::wire::guest::{Exec, Health, Setup};
+use crate::wire::rpc::{VmWorkspace, WorkspacePlan};
+
+/// How much one byte stream of a guest holds.
+const STREAM: usize = 64 * 1024;
+
+/// The guest of one boot.
+pub(crate) struct SimGuest {
+    pub(super) sim: Sim,
+    pub(super) vm: VmId,
+    pub(super) boot: BootId,
+}
+
+impl SimGuest {
+    fn monitor(&self) -> PortResult<crate::process::ProcessId> {
+        let host = self.sim.world.host();
+        let kind = ResourceKind::Monitor;
+        let monitor = host.processes.iter().find(|one| one.vm == self.vm && one.kind == kind);
+        let gone = || Report::new(Kind::Failed, "the guest does not answer");
+        monitor.map(|one| one.id).ok_or_else(gone)
+    }
+
+    fn now(&self) -> Health {
+        Health { boot_id: self.boot.clone(), ready: true, uptime_ms: 1 }
+    }
+}
+
+#[async_trait]
+impl Guest for SimGuest {
+    async fn wait_answering(&self, deadline: Duration) -> PortResult<Health> {
+        let wait = async {
+            let behaviour = self.sim.world.host().behaviour;
+            if !behaviour.silent {
+                self.sim.world.host().printed += 1;
+            }
+            if behaviour.never_answers || behaviour.silent {
+                tokio::time::sleep(deadline).await;
+                return Err(Report::new(Kind::TimedOut, "no answer"));
+            }
+            self.monitor().map(|_| self.now())
+        };
+        self.sim.call("guest.wait_answering", wait).await
+    }
+
+    async fn health(&self) -> PortResult<Health> {
+        self.sim.call("guest.health", async { self.monitor().map(|_| self.now()) }).await
+    }
+
+    async fn set_up(&self, _: Setup, _: WorkDiskPlan) -> PortResult<()> {
+        self.sim.call("guest.set_up", async { self.monitor().map(drop) }).await
+    }
+
+    async fn exec(&self, _: &Exec) -> PortResult<Box<dyn ByteStream>> {
+        let exec = async {
+            self.monitor()?;
+            let (ours, theirs) = tokio::io::duplex(STREAM);
+            // A program that gives back what it gets.
+            self.sim.echo(theirs);
+            Ok(Box::new(ours) as Box<dyn ByteStream>)
+        };
+        self.sim.call("guest.exec", exec).await
+    }
+
+    async fn power_off(&self) -> PortResult<()> {
+        let power_off = async {
+            let monitor = self.monitor()?;
+            if !self.sim.world.host().behaviour.ignores_power_off {
+                self.sim.world.end(monitor);
+            }
+            Ok(())
+        };
+        self.sim.call("guest.power_off", power_off).await
+    }
+
+    async fn receive_tree(&self, _: &str, _: TreeWrite) -> PortResult<()> {
+        self.sim.call("guest.receive_tree", async { self.monitor().map(drop) }).await
+    }
+}
+
+impl Sim {
+    fn echo(&self, stream: tokio::io::DuplexStream) {
+        crate::task::Tasks::default().spawn("echo", async move {
+            let (mut read, mut write) = tokio::io::split(stream);
+            let mut bytes = Vec::new();
+            read.read_to_end(&mut bytes).await.expect("a pipe in memory reads");
+            tokio::io::AsyncWriteExt::write_all(&mut write, &bytes).await.ok();
+            tokio::io::AsyncWriteExt::shutdown(&mut write).await.ok();
+        });
+    }
+}
+
+/// A repository.
+pub(crate) struct SimCheckout {
+    pub(super) sim: Sim,
+    pub(super) path: String,
+}
+
+#[async_trait]
+impl Checkout for SimCheckout {
+    fn plan(&self) -> WorkspacePlan {
+        WorkspacePlan {
+            source_path: self.path.clone(),
+            guest_path: "repo".to_owned(),
+            base_commit: None,
+            origin: None,
+            files: vec!["README".to_owned()],
+            bytes: 6,
+            untracked_left_out: 0,
+        }
+    }
+
+    fn record(&self) -> VmWorkspace {
+        VmWorkspace {
+            guest_path: "/root/repo".to_owned(),
+            source_path: self.path.clone(),
+            base_commit: None,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec!["1 untracked file stays out".to_owned()]
+    }
+
+    async fn pack(&self) -> PortResult<Box<dyn PackedCheckout>> {
+        let pack = async { Ok(Box::new(Packed(self.sim.clone())) as Box<dyn PackedCheckout>) };
+        self.sim.call("checkout.pack", pack).await
+    }
+}
+
+struct Packed(Sim);
+
+#[async_trait]
+impl PackedCheckout for Packed {
+    async fn deliver(self: Box<Self>, guest: &dyn Guest) -> PortResult<()> {
+        let deliver = guest.receive_tree("repo", Box::new(|_| Ok(())));
+        self.0.call("checkout.deliver", deliver).await
+    }
+}

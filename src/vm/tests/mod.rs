@@ -1,0 +1,79 @@
+//! Tests of the VM service over a host in memory: the same transitions, with a fault at every port call.
+//!
+//! - `world`: rows, processes and folders, and what must hold between them
+//! - `ports`, `guests`: the ports over them, each call through `fault`
+//! - `walk`: every scenario again for every call and every fault, then recovery
+//! - `queue`, `leases`: commands, interrupts, clients that go away
+//! - `model`: random commands against a model
+
+pub(crate) mod fault;
+pub(crate) mod guests;
+pub(crate) mod ports;
+pub(crate) mod world;
+
+mod leases;
+mod model;
+mod queue;
+mod walk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fault::{Fault, Faults};
+use ports::Sim;
+use world::World;
+
+use super::{CreateDefaults, StartDeadlines, VmService, VmSettings};
+use crate::size::Size;
+use crate::task::Tasks;
+use crate::wire::rpc::{CreateVm, NetMode, Operation, OperationEnd, VmState};
+
+/// One daemon over a world.
+pub(crate) struct Daemon {
+    pub(crate) vms: VmService,
+    pub(crate) tasks: Tasks,
+    pub(crate) faults: Arc<Faults>,
+}
+
+/// A daemon over this world, before it recovers.
+pub(crate) fn daemon(world: &World, planned: Option<(usize, Fault)>) -> Daemon {
+    let faults = Faults::new(planned);
+    let sim = Sim { world: world.clone(), faults: faults.clone() };
+    let tasks = Tasks::default();
+    let size = |text: &str| text.parse::<Size>().expect("a size");
+    let settings = VmSettings {
+        vms: world::VMS.into(),
+        consoles: std::env::temp_dir().join(format!("cove-consoles-{}", std::process::id())),
+        start: StartDeadlines { life: Duration::from_secs(5), boot: Duration::from_secs(40) },
+        stop: Duration::from_secs(10),
+        defaults: CreateDefaults {
+            image: "default".parse().expect("valid"),
+            vcpu: 1,
+            memory: size("256M"),
+            disk: size("1G"),
+            root_disk: size("1G"),
+            net: NetMode::User,
+        },
+    };
+    let vms = VmService::new(sim.ports(), settings, tasks.clone());
+    Daemon { vms, tasks, faults }
+}
+
+/// A wish for a VM, waited for.
+pub(crate) fn wish(name: &str) -> CreateVm {
+    CreateVm { name: Some(name.to_owned()), wait: true, ..CreateVm::default() }
+}
+
+/// How an operation ended: the VM's state, or what failed.
+fn outcome(operation: Operation) -> Result<VmState, String> {
+    match operation.end.expect("it was waited for") {
+        OperationEnd::Done { vm } => Ok(vm.state),
+        OperationEnd::Failed { error, .. } => Err(error.one_line()),
+    }
+}
+
+/// Runs a test's body in a runtime of its own, whose time goes on by itself only when nothing else can.
+fn run<T>(body: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().start_paused(true).build().expect("a runtime").block_on(body)
+}

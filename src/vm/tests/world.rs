@@ -1,0 +1,165 @@
+//! A host in memory: rows, processes and folders that survive the daemons over them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::watch;
+
+use crate::id::VmId;
+use crate::process::ProcessId;
+use crate::vm::ledger::ResourceKind;
+use crate::vm::record::VmRecord;
+use crate::vm::state::State;
+
+/// The folder of the VMs' folders.
+pub(crate) const VMS: &str = "/vms";
+
+/// How guests and hooks behave.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Behaviour {
+    /// Hooks fail.
+    pub(crate) hooks_fail: bool,
+    /// Guests print but never answer.
+    pub(crate) never_answers: bool,
+    /// Guests neither print nor answer.
+    pub(crate) silent: bool,
+    /// Guests agree to power off and do not.
+    pub(crate) ignores_power_off: bool,
+}
+
+/// A process of the host.
+#[derive(Debug, Clone)]
+pub(crate) struct SimProcess {
+    pub(crate) id: ProcessId,
+    pub(crate) vm: VmId,
+    pub(crate) kind: ResourceKind,
+}
+
+/// What is there.
+#[derive(Debug, Default)]
+pub(crate) struct Host {
+    pub(crate) rows: Vec<VmRecord>,
+    pub(crate) resources: BTreeMap<(VmId, ResourceKind), Option<ProcessId>>,
+    pub(crate) processes: Vec<SimProcess>,
+    pub(crate) folders: BTreeSet<PathBuf>,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) printed: u64,
+    next_pid: i32,
+}
+
+/// The host, shared by daemons one after the other.
+#[derive(Clone, Default)]
+pub(crate) struct World {
+    host: Arc<Mutex<Host>>,
+    ended: watch::Sender<u64>,
+}
+
+impl World {
+    pub(crate) fn host(&self) -> MutexGuard<'_, Host> {
+        self.host.lock().expect("no panic under the lock")
+    }
+
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        self.host().behaviour = behaviour;
+    }
+
+    pub(crate) fn spawn(&self, vm: &VmId, kind: ResourceKind) -> ProcessId {
+        let mut host = self.host();
+        host.next_pid += 1;
+        let id = ProcessId { pid: host.next_pid, start_ticks: 7 };
+        host.processes.push(SimProcess { id, vm: vm.clone(), kind });
+        id
+    }
+
+    pub(crate) fn alive(&self, process: ProcessId) -> bool {
+        self.host().processes.iter().any(|one| one.id == process)
+    }
+
+    /// A process ends, however it comes to it.
+    pub(crate) fn end(&self, process: ProcessId) {
+        self.host().processes.retain(|one| one.id != process);
+        self.ended.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) async fn until_ended(&self, process: ProcessId) {
+        let mut ended = self.ended.subscribe();
+        ended.wait_for(|_| !self.alive(process)).await.expect("the sender lives");
+    }
+
+    /// The monitors that live.
+    pub(crate) fn monitors(&self) -> Vec<ProcessId> {
+        let host = self.host();
+        let monitors = host.processes.iter().filter(|one| one.kind == ResourceKind::Monitor);
+        monitors.map(|one| one.id).collect()
+    }
+
+    /// What is wrong between rows and host when nothing is under way.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let host = self.host();
+        let mut wrong = Vec::new();
+        let row = |vm: &VmId| host.rows.iter().find(|row| row.id == *vm);
+        for process in &host.processes {
+            let written = host.resources.get(&(process.vm.clone(), process.kind));
+            if written != Some(&Some(process.id)) {
+                wrong.push(format!("{process:?} is written down as {written:?}"));
+            }
+            if !row(&process.vm).is_some_and(|row| matches!(row.state, State::Running { .. })) {
+                wrong.push(format!("{process:?} is of a VM that does not run"));
+            }
+        }
+        for ((vm, kind), process) in &host.resources {
+            if row(vm).is_none() {
+                wrong.push(format!("the row of {kind:?} has no VM {vm}"));
+            }
+            let there = match (kind, process) {
+                (ResourceKind::Folder, _) => host.folders.contains(&folder(vm)),
+                (_, Some(process)) => host.processes.iter().any(|one| one.id == *process),
+                (_, None) => false,
+            };
+            if !there {
+                wrong.push(format!("the row of {kind:?} of {vm} stands for nothing: {process:?}"));
+            }
+        }
+        for row in &host.rows {
+            if !host.resources.contains_key(&(row.id.clone(), ResourceKind::Folder)) {
+                wrong.push(format!("{} has no folder's row", row.id));
+            }
+            wrong.extend(unfit(&host, row));
+        }
+        for folder in &host.folders {
+            if !host.rows.iter().any(|row| self::folder(&row.id) == *folder) {
+                wrong.push(format!("{} is nobody's", folder.display()));
+            }
+        }
+        wrong
+    }
+}
+
+/// What is wrong with a VM's state when nothing is under way.
+fn unfit(host: &Host, row: &VmRecord) -> Option<String> {
+    match &row.state {
+        State::Created | State::Stopped { .. } | State::Error { .. } => None,
+        State::Running { boot } => {
+            let monitor = host.resources.get(&(row.id.clone(), ResourceKind::Monitor));
+            let alive = host.processes.iter().any(|one| one.id == boot.monitor);
+            (!alive || monitor != Some(&Some(boot.monitor)))
+                .then(|| format!("{} is written down as running with {monitor:?}", row.id))
+        }
+        state @ (State::Making
+        | State::Starting { .. }
+        | State::Stopping { .. }
+        | State::Deleting) => Some(format!("{} was left {state:?}", row.id)),
+    }
+}
+
+/// A VM's folder.
+pub(crate) fn folder(vm: &VmId) -> PathBuf {
+    Path::new(VMS).join(vm.as_str())
+}
+
+/// The VM of a folder.
+pub(crate) fn vm_of(folder: &Path) -> VmId {
+    let name = folder.file_name().and_then(|name| name.to_str()).expect("a VM's folder");
+    name.parse().expect("a VM's id")
+}

@@ -1,0 +1,145 @@
+//! Making a VM, and what would come of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClientContext, NetMode};
+use crate::id::{ImageName, PluginId};
+
+/// Parameters of `vm.create`. What is not given comes from the configuration.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateVm {
+    /// The name; made up when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The image's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Virtual processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpu: Option<u32>,
+    /// Memory in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// Size of the work disk in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Size of the root overlay disk in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_disk_bytes: Option<u64>,
+    /// The network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net: Option<NetMode>,
+    /// Environment of every command run in the guest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The repository to put in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<CreateWorkspace>,
+    /// Start it: the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<bool>,
+    /// Delete it when this connection has been gone for ten seconds.
+    #[serde(default)]
+    pub lease: bool,
+    /// Wait for the end of the operation.
+    #[serde(default)]
+    pub wait: bool,
+    /// What the client's environment offers to hooks.
+    #[serde(default)]
+    pub client: ClientContext,
+}
+
+/// The repository to put into a new VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateWorkspace {
+    /// A folder inside a git repository of the host, absolute.
+    pub path: String,
+    /// Take untracked files too, but never ignored ones.
+    #[serde(default)]
+    pub include_untracked: bool,
+}
+
+/// What a `vm.create` would do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreatePlan {
+    /// Processors, memory, disks, image and kernel after defaults.
+    pub machine: MachinePlan,
+    /// What would go in of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspacePlan>,
+    /// What each hook would write, in the order in which they run.
+    pub hooks: Vec<HookPlan>,
+}
+
+/// A machine after defaults.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MachinePlan {
+    /// The image's name.
+    pub image: ImageName,
+    /// Virtual processors.
+    pub vcpu: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Size of the work disk in bytes.
+    pub disk_bytes: u64,
+    /// Size of the root overlay disk in bytes.
+    pub root_disk_bytes: u64,
+    /// The network.
+    pub net: NetMode,
+}
+
+/// What would go into the guest of a repository.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkspacePlan {
+    /// The root of the working tree on the host.
+    pub source_path: String,
+    /// The folder in the guest.
+    pub guest_path: String,
+    /// The commit it is based on; none in a repository without commits.
+    pub base_commit: Option<String>,
+    /// The origin the checkout will have, without user name, password and token.
+    pub origin: Option<String>,
+    /// Paths of the files, relative to the repository's root. Bytes that are not UTF-8 are shown as
+    /// replacement characters.
+    pub files: Vec<String>,
+    /// Their total size in bytes.
+    pub bytes: u64,
+    /// How many untracked files are left out.
+    pub untracked_left_out: u64,
+}
+
+/// What one hook would write.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HookPlan {
+    /// The plugin.
+    pub plugin: PluginId,
+    /// Steps of its plan.
+    pub steps: Vec<HookStep>,
+    /// Lines it logged (warnings for the user).
+    pub log: Vec<String>,
+    /// Microseconds it took.
+    #[serde(default)]
+    pub wall_us: u64,
+}
+
+/// One step of a hook's plan, for people.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HookStep {
+    /// `make-directory`, `write-file`, `ensure-block`, `symlink` or `remove`.
+    pub action: String,
+    /// The path, relative to the home.
+    pub path: String,
+    /// Permission bits, where the step has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// Bytes of content, where the step has content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}

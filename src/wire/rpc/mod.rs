@@ -1,0 +1,182 @@
+//! Methods, parameters and results of the daemon's JSON-RPC.
+//!
+//! One type per method ties its name to its parameters and its result, so that the server, the
+//! command line and third-party clients cannot disagree. Parameters are objects; keys are snake_case;
+//! fields are added, never renamed. Times are RFC 3339 strings in UTC, sizes are in the unit their
+//! name ends in.
+
+mod create;
+mod host;
+mod operation;
+mod vm;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::id::OperationId;
+
+pub use create::{
+    CreatePlan, CreateVm, CreateWorkspace, HookPlan, HookStep, MachinePlan, WorkspacePlan,
+};
+pub use host::{Check, DaemonStatusReply, Hook, HookNeed, Image, Kernel, Pong, Verdict};
+pub use operation::{Operation, OperationEnd, Stage};
+pub use vm::{
+    Deleted, ExecVm, LogQuery, Logs, Page, STREAM_PROTOCOL, StreamTicket, Vm, VmHealthReply, VmNet,
+    VmPage, VmState, VmWorkspace,
+};
+
+/// A method of the RPC.
+pub trait Method {
+    /// Its name on the wire, such as `vm.create`.
+    const NAME: &'static str;
+    /// Its parameters: an object.
+    type Params: Serialize + DeserializeOwned + Send + 'static;
+    /// Its result.
+    type Reply: Serialize + DeserializeOwned + Clone + Send + 'static;
+}
+
+/// A subscription of the RPC: `X.subscribe`, `X.unsubscribe`, notifications `X.event`.
+pub trait Subscription {
+    /// The name of the method that subscribes.
+    const SUBSCRIBE: &'static str;
+    /// The name of the method that unsubscribes.
+    const UNSUBSCRIBE: &'static str;
+    /// The name of the notification.
+    const EVENT: &'static str;
+    /// The parameters of subscribing.
+    type Params: Serialize + DeserializeOwned + Send + 'static;
+    /// What each notification carries.
+    type Event: Serialize + DeserializeOwned + Send + 'static;
+}
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $type:ident = $name:literal ($params:ty) -> $reply:ty;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy)]
+            pub struct $type;
+            impl Method for $type {
+                const NAME: &'static str = $name;
+                type Params = $params;
+                type Reply = $reply;
+            }
+        )*
+        /// The names of all methods.
+        pub const METHODS: &[&str] = &[$($name),*];
+    };
+}
+
+methods! {
+    /// Makes a VM and, unless told otherwise, starts it. Returns the operation.
+    VmCreate = "vm.create"(CreateVm) -> Operation;
+    /// What `vm.create` would put into the guest; makes nothing.
+    VmPlan = "vm.plan"(CreateVm) -> CreatePlan;
+    /// Starts a VM. Returns the operation.
+    VmStart = "vm.start"(VmWait) -> Operation;
+    /// Stops a VM: its guest powers off within a deadline, then its monitor is killed.
+    VmStop = "vm.stop"(VmRef) -> Vm;
+    /// Kills a VM's monitor at once.
+    VmKill = "vm.kill"(VmRef) -> Vm;
+    /// Deletes a VM with its disks, whatever its state.
+    VmDelete = "vm.delete"(VmRef) -> Deleted;
+    /// All VMs, oldest first.
+    VmList = "vm.list"(Page) -> VmPage;
+    /// One VM.
+    VmShow = "vm.show"(VmRef) -> Vm;
+    /// The console of a VM: what is in the ring, escaped for terminals unless `raw`.
+    VmLogs = "vm.logs"(LogQuery) -> Logs;
+    /// Asks the guest how it is.
+    VmHealth = "vm.health"(VmRef) -> VmHealthReply;
+    /// Prepares to run a program; the returned ticket opens its byte stream.
+    VmExec = "vm.exec"(ExecVm) -> StreamTicket;
+    /// One operation.
+    OpShow = "op.show"(OperationRef) -> Operation;
+    /// Waits for the end of an operation.
+    OpWait = "op.wait"(OperationRef) -> Operation;
+    /// Cancels an operation; what it made is undone.
+    OpCancel = "op.cancel"(OperationRef) -> Operation;
+    /// All operations that are kept, oldest first.
+    OpList = "op.list"(Nothing) -> Vec<Operation>;
+    /// All images.
+    ImageList = "image.list"(Nothing) -> Vec<Image>;
+    /// All kernels.
+    KernelList = "kernel.list"(Nothing) -> Vec<Kernel>;
+    /// All hooks, in the order in which they run.
+    HookList = "hook.list"(Nothing) -> Vec<Hook>;
+    /// Checks the host.
+    DoctorRun = "doctor.run"(Nothing) -> Vec<Check>;
+    /// The configuration in force.
+    ConfigShow = "config.show"(Nothing) -> serde_json::Value;
+    /// Answers.
+    DaemonPing = "daemon.ping"(Nothing) -> Pong;
+    /// How the daemon is.
+    DaemonStatus = "daemon.status"(Nothing) -> DaemonStatusReply;
+    /// Ends the daemon; VMs go on.
+    DaemonShutdown = "daemon.shutdown"(Nothing) -> Nothing;
+}
+
+/// Progress of one operation; the last event has an `end`.
+#[derive(Debug, Clone, Copy)]
+pub struct OpSubscription;
+
+impl Subscription for OpSubscription {
+    const SUBSCRIBE: &'static str = "op.subscribe";
+    const UNSUBSCRIBE: &'static str = "op.unsubscribe";
+    const EVENT: &'static str = "op.event";
+    type Params = OperationRef;
+    type Event = Operation;
+}
+
+/// No parameters, or no result: an empty object.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// Names one VM: by name, id, or an unambiguous prefix of its id.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmRef {
+    /// The name, id or prefix.
+    pub vm: String,
+}
+
+/// Names one VM, and says whether to wait for the end of the operation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmWait {
+    /// The name, id or prefix.
+    pub vm: String,
+    /// Wait for the end.
+    #[serde(default)]
+    pub wait: bool,
+    /// What the client's environment offers to hooks.
+    #[serde(default)]
+    pub client: ClientContext,
+}
+
+/// Names one operation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperationRef {
+    /// The operation's id.
+    pub operation: OperationId,
+}
+
+/// What travels with a request because it is the client's, not the daemon's.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientContext {
+    /// The client's `SSH_AUTH_SOCK`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_auth_sock: Option<String>,
+}
+
+/// How a VM is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetMode {
+    /// Outbound only, through an unprivileged uplink.
+    User,
+    /// No network device.
+    None,
+}
