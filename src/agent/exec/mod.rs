@@ -12,8 +12,8 @@
 //!
 //! The session ends with the program, not with the last holder of its pipes: a helper left in the
 //! background must not keep it open for ever. What the program had written is always sent; after
-//! that, output of helpers is still relayed as long as it keeps coming ([`LINGER_QUIET`]), at most
-//! for [`LINGER`].
+//! that, output of helpers is still relayed as long as it keeps coming (`LINGER_QUIET`), at most
+//! for `LINGER`.
 
 mod descriptor;
 pub mod login;
