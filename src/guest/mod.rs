@@ -74,8 +74,7 @@ impl Agent {
     }
 
     /// Waits until the agent answers, at most `deadline`. To be called when the guest is started: it
-    /// knocks at once (which a guest that is there already answers), and then when the agent announces
-    /// itself. Nobody else should connect meanwhile (see module `ready`).
+    /// knocks when the agent announces itself. Nobody else should connect meanwhile (see module `ready`).
     ///
     /// # Errors
     /// When it does not answer, or another machine does.
@@ -84,13 +83,13 @@ impl Agent {
         let mut last = timed_out("answer", deadline);
         let knock = async {
             loop {
+                announcement.worth_a_knock().await;
                 match self.health().await {
                     Err(GuestError::AnotherMachine) => return Err(GuestError::AnotherMachine),
                     Err(wrong @ GuestError::Version { .. }) => return Err(wrong),
                     Err(error) => last = error,
                     Ok(health) => return Ok(health),
                 }
-                announcement.knock_again().await;
             }
         };
         match timeout(deadline, knock).await {

@@ -19,9 +19,9 @@ use crate::wire::guest::READY_PORT;
 /// has announced itself.
 const KNOCK: Duration = Duration::from_millis(20);
 
-/// How long to wait for the announcement before knocking all the same. It is lost when the daemon was
-/// restarted during the boot.
-const UNANNOUNCED: Duration = Duration::from_secs(10);
+/// How long to wait for the announcement before knocking all the same: longer than a boot takes on a busy
+/// host, because until then a knock does harm.
+const UNANNOUNCED: Duration = Duration::from_secs(60);
 
 /// Waits for one guest's announcement.
 pub(super) struct Announcement {
@@ -48,8 +48,8 @@ impl Announcement {
         Ok(Self { expected })
     }
 
-    /// Waits until it is worth to knock again.
-    pub(super) async fn knock_again(&mut self) {
+    /// Waits until it is worth to knock.
+    pub(super) async fn worth_a_knock(&mut self) {
         match &self.expected {
             None => tokio::time::sleep(KNOCK).await,
             Some((listener, _, _)) => {

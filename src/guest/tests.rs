@@ -87,9 +87,20 @@ impl Guest {
                 server.serve(stream).await.ok();
             });
         });
+        announce(folder.path(), &tasks);
         let agent = Agent::new(dial(folder.path()), key, boot_id);
         Self { folder, agent, off }
     }
+}
+
+/// Announces a guest as soon as somebody waits for it, as the agent does.
+fn announce(folder: &Path, tasks: &Tasks) {
+    let ready = folder.join("vsock.sock_1025");
+    tasks.spawn("announce", async move {
+        while UnixStream::connect(&ready).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    });
 }
 
 fn dial(folder: &Path) -> Dial {
