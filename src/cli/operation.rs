@@ -157,7 +157,8 @@ pub(super) fn explain(
 ) -> Report {
     let name = &operation.vm_name;
     let mut report = error.in_operation(operation.id.clone());
-    if kept == Kept::Yes {
+    let said = report.hint.as_deref().is_some_and(|hint| hint.contains("cove logs"));
+    if kept == Kept::Yes && !said {
         add_hint(
             &mut report,
             &format!(
