@@ -187,6 +187,7 @@ fn other_than_component(bytes: &[u8]) -> Option<&'static str> {
         [] => Some("empty"),
         // Compiled components are ELF files; taking one from outside would be running its code.
         bytes if bytes.starts_with(b"\x7fELF") => Some("machine code"),
-        _ => Some("something else"),
+        bytes if std::str::from_utf8(bytes).is_ok() => Some("text"),
+        _ => Some("data of an unknown format"),
     }
 }

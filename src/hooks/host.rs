@@ -54,7 +54,7 @@ impl HookHost {
         Ok(host)
     }
 
-    /// All plugins in the order in which they run, those that cannot run last, with the reason.
+    /// All plugins in the order in which they would run; one that cannot says why.
     ///
     /// # Errors
     /// When a folder of plugins cannot be read.

@@ -32,9 +32,9 @@ fn no_components(good: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
     let wrong_type = "(component (import \"cove:hooks/log@0.1.0\" (instance (export \"log\" (func)))) (instance $i) (export \"cove:hooks/prepare-work-disk@0.1.0\" (instance $i)))";
     vec![
         (Vec::new(), "is not a WebAssembly component: it is empty"),
-        (b"#!/bin/sh\n".to_vec(), "it is something else"),
-        (b"(component)".to_vec(), "it is something else"),
-        (random, "it is something else"),
+        (b"#!/bin/sh\n".to_vec(), "it is text"),
+        (b"(component)".to_vec(), "it is text"),
+        (random, "it is data of an unknown format"),
         (elf, "it is machine code"),
         (assembled("(module)"), "it is a core module"),
         (good[..good.len() / 2].to_vec(), "cannot be compiled"),
