@@ -178,16 +178,6 @@ mod tests {
     }
 
     #[test]
-    fn an_emulated_guest_need_not_measure_its_counter() {
-        let arguments = machine_arguments(&VsockDevice::Process, None, "/i");
-        let kernel = arguments.iter().skip_while(|word| *word != "-append").nth(1);
-        assert_eq!(
-            kernel.map(String::as_str),
-            Some("console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc_early_khz=2600000")
-        );
-    }
-
-    #[test]
     fn the_monitor_is_shut_in() {
         let arguments = machine_arguments(&VsockDevice::Process, None, "/i").join(" ");
         for wanted in [
