@@ -128,7 +128,8 @@ count_tests() {
     head=$(grep -m 1 -o '<testsuites [^>]*>' "$report")
     tests=$(attribute tests <<<"$head")
     failures=$(($(attribute failures <<<"$head") + $(attribute errors <<<"$head")))
-    skips=$(grep -o 'SKIPPED: .*' "$report" | wc -l)
+    # That nothing was skipped is no failure.
+    skips=$(grep -c 'SKIPPED: ' "$report" || true)
     if [ "$skips" -gt 0 ]; then
         step 'Tests that could not run here'
         grep -o 'SKIPPED: .*' "$report" | sed 's/&quot;/"/g; s/<.*//; s/^/    /' | sort | uniq -c
