@@ -70,7 +70,7 @@ impl HookHost {
         Ok(sorted.into_iter().map(|plugin| self.shown(plugin, order.as_ref().err())).collect())
     }
 
-    /// Whether all plugins can run: what a start asks before it makes anything.
+    /// Whether all plugins can run: what `doctor` asks. A start hears it from the run itself.
     ///
     /// # Errors
     /// When a required plugin is broken or not granted, or the order is a circle.

@@ -101,13 +101,6 @@ impl Tool {
         self
     }
 
-    /// Takes a variable out of its environment.
-    #[must_use]
-    pub fn without_env(mut self, key: &str) -> Self {
-        self.command.env_remove(key);
-        self
-    }
-
     /// Gives it nothing of the daemon's environment but these variables, and what is set after this.
     #[must_use]
     pub fn keep_only_env(mut self, names: &[&str]) -> Self {

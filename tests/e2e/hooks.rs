@@ -86,7 +86,7 @@ fn a_start_that_a_hook_stops(world: &World) {
 }
 
 #[test]
-fn plugins_that_cannot_run_stop_a_start_before_anything_is_made() {
+fn plugins_that_cannot_run_stop_a_start_and_leave_nothing() {
     let world = World::new();
     install(&world, "misbehaviour = \"error\"");
     let wasm = world.home.join("plugins/hostile/plugin.wasm");
