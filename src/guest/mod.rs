@@ -223,9 +223,10 @@ fn unexpected(reply: &Reply) -> GuestError {
         Reply::Health(_) => "its health",
         Reply::Done => "that it is done",
         Reply::Failed { .. } => "a failure",
-        Reply::ExecStarted { .. } | Reply::ExecFailed { .. } | Reply::ExecEnded(_) => {
-            "something about a program"
-        }
+        Reply::ExecStarted { .. }
+        | Reply::StdinTaken { .. }
+        | Reply::ExecFailed { .. }
+        | Reply::ExecEnded(_) => "something about a program",
     };
     GuestError::Connection(io::Error::new(
         io::ErrorKind::InvalidData,
