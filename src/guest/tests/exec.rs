@@ -149,7 +149,7 @@ async fn streams_stay_apart_and_push_back() {
 /// Sends `bytes` to a program's input as its window allows, and reads until the program has ended.
 async fn converse(frames: Frames, bytes: Bytes) -> Outcome {
     let (mut sink, mut stream) = frames.split();
-    let (opened, mut taken) = mpsc::unbounded_channel();
+    let (opened, mut taken) = mpsc::channel(1024);
     let feed = async {
         let mut window = StdinWindow::default();
         let mut left = bytes;
@@ -169,7 +169,7 @@ async fn converse(frames: Frames, bytes: Bytes) -> Outcome {
             match frame {
                 Frame::Stdout(bytes) => outcome.out.extend_from_slice(&bytes),
                 message => match message.message().expect("a reply") {
-                    Reply::StdinTaken { bytes } => opened.send(bytes).unwrap_or_default(),
+                    Reply::StdinTaken { bytes } => opened.try_send(bytes).expect("few of them"),
                     Reply::ExecEnded(status) => {
                         outcome.end = Some(Ok(status));
                         return outcome;
