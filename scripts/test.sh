@@ -3,8 +3,9 @@
 #
 #   scripts/test.sh [NEXTEST ARGUMENTS]       for example: scripts/test.sh -E 'test(tidy)'
 #
-# All stages run even when one fails; the status is 1 then. Tests that need root (network namespaces)
-# or a tool that is not there print `SKIPPED: reason` and are counted in the summary.
+# All stages run even when one fails; the status is 1 then. Tests that need root (to become another user,
+# for network namespaces and mounts) or a tool that is not there print `SKIPPED: reason` and are counted
+# in the summary.
 #
 # COVE_ADVISORIES=1 also asks the database of security advisories, which is at github.com; without it,
 # nothing but the registries of packages (Debian's, crates.io) is asked for anything.
