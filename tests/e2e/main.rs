@@ -20,6 +20,7 @@ mod lifecycle;
 mod network;
 mod run;
 mod still;
+mod streams;
 mod user;
 mod watch;
 mod workspace;
