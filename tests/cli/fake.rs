@@ -313,7 +313,11 @@ async fn guest(exec: ExecVm, mut stream: Stream) {
         }
         ["cat"] => loop {
             match stream.next().await {
-                Some(Ok(Frame::Stdin(bytes))) => send(&mut stream, Frame::Stdout(bytes)).await,
+                Some(Ok(Frame::Stdin(bytes))) => {
+                    let taken = u32::try_from(bytes.len()).expect("a frame is short");
+                    send(&mut stream, Frame::Stdout(bytes)).await;
+                    say(&mut stream, &Reply::StdinTaken { bytes: taken }).await;
+                }
                 Some(Ok(Frame::StdinEnd)) => break ExecStatus::Exited(0),
                 other => panic!("not for cat: {other:?}"),
             }
@@ -324,6 +328,10 @@ async fn guest(exec: ExecVm, mut stream: Stream) {
             return;
         }
         ["vanish"] => return,
+        ["greedy"] => {
+            say(&mut stream, &Reply::StdinTaken { bytes: u32::MAX }).await;
+            ExecStatus::Exited(0)
+        }
         ["deaf"] => {
             send(&mut stream, Frame::Stdout(Bytes::from_static(b"ready\n"))).await;
             while let Some(Ok(_)) = stream.next().await {}

@@ -75,6 +75,7 @@ async fn the_remote_status_is_shown_and_never_mixed_up_with_coves_own() {
         (&["missing"], 127),
         (&["homeless"], 125),
         (&["vanish"], 125),
+        (&["greedy"], 125),
     ] {
         for before in [&["exec", "a", "--"][..], &["run", "--"], &["run", "--rm", "--"]] {
             let output = run(&fake, &[before, command].concat()).await;
@@ -128,6 +129,25 @@ async fn stdin_is_piped_to_its_end_however_much_it_is() {
     let (output, ()) = tokio::join!(finish(child), feed);
     assert_eq!(status(&output), 0, "{}", stderr(&output));
     assert!(output.stdout == sent, "{} bytes came back", output.stdout.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_passes_input_that_the_command_does_not_take() {
+    let fake = Fake::start();
+    let mut child = cove(&fake.home, &["exec", "a", "--", "wait"]);
+    let mut child = child.stdin(Stdio::piped()).spawn().expect("starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut first = [0; 6];
+    child.stdout.as_mut().expect("piped").read_exact(&mut first).await.expect("reads");
+    assert_eq!(&first, b"ready\n");
+    // More than the window and all queues on the way: writing it never ends.
+    let mut feed = Box::pin(async move { while stdin.write_all(&[0; 1 << 16]).await.is_ok() {} });
+    let stuck = tokio::time::timeout(std::time::Duration::from_millis(500), &mut feed).await;
+    assert!(stuck.is_err(), "the command takes nothing");
+    let pid = Pid::from_raw(i32::try_from(child.id().expect("it runs")).expect("a pid"));
+    kill(pid, Signal::SIGTERM).expect("sent");
+    let (output, ()) = tokio::join!(finish(child), feed);
+    assert_eq!(status(&output), 128 + 15, "{}", stderr(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]
