@@ -38,6 +38,7 @@ mod op;
 mod operation;
 mod output;
 mod progress;
+mod restart;
 mod run;
 mod session;
 mod show;
@@ -75,6 +76,8 @@ enum Command {
     Start(start::Arguments),
     /// Stop VMs: their guests power off
     Stop(stop::Arguments),
+    /// Stop VMs that run, then start them: another boot
+    Restart(restart::Arguments),
     /// Stop VMs at once, as if their power was cut
     Kill(kill::Arguments),
     /// Delete VMs with their disks
@@ -126,6 +129,7 @@ impl Command {
             Self::Create(_)
             | Self::Start(_)
             | Self::Stop(_)
+            | Self::Restart(_)
             | Self::Kill(_)
             | Self::Delete(_)
             | Self::List(_)
@@ -151,6 +155,7 @@ impl Command {
             Self::Create(arguments) => arguments.run().await,
             Self::Start(arguments) => arguments.run().await,
             Self::Stop(arguments) => arguments.run().await,
+            Self::Restart(arguments) => arguments.run().await,
             Self::Kill(arguments) => arguments.run().await,
             Self::Delete(arguments) => arguments.run().await,
             Self::List(arguments) => arguments.run().await,

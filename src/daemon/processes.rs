@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nix::sys::signal::Signal;
 
 use crate::id::VmId;
 use crate::process::{Process, ProcessId, find_servants};
@@ -37,6 +38,15 @@ impl Processes for HostProcesses {
     async fn kill(&self, process: ProcessId) -> PortResult<()> {
         match Process::open(process).map_err(|error| failed(process, &error))? {
             Some(open) => open.kill(KILL_DEADLINE).await.map_err(|error| failed(process, &error)),
+            None => Ok(()),
+        }
+    }
+
+    async fn signal(&self, process: ProcessId, signal: Signal) -> PortResult<()> {
+        let number = rustix::process::Signal::from_named_raw(signal as i32);
+        let number = number.expect("both libraries name the same signals");
+        match Process::open(process).map_err(|error| failed(process, &error))? {
+            Some(open) => open.signal(number).map_err(|error| failed(process, &error)),
             None => Ok(()),
         }
     }

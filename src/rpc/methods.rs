@@ -68,11 +68,14 @@ fn vms(module: &mut RpcModule<Context>) {
     add::<rpc::VmStart, _, _>(module, |context, wanted, _| async move {
         context.services.vms.start(&wanted.vm, wanted.client, wanted.wait).await
     });
+    add::<rpc::VmRestart, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.restart(&wanted.vm, wanted.client, wanted.wait).await
+    });
     add::<rpc::VmStop, _, _>(module, |context, wanted, _| async move {
         context.services.vms.stop(&wanted.vm).await
     });
     add::<rpc::VmKill, _, _>(module, |context, wanted, _| async move {
-        context.services.vms.kill(&wanted.vm).await
+        context.services.vms.kill(&wanted.vm, wanted.signal).await
     });
     add::<rpc::VmDelete, _, _>(module, |context, wanted, _| async move {
         context.services.vms.delete(&wanted.vm).await

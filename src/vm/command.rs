@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 use super::operation::Running;
 use super::ports::Checkout;
 use crate::report::{Kind, Report};
-use crate::wire::rpc::{ClientContext, Deleted, OperationEnd, Vm};
+use crate::wire::rpc::{ClientContext, Deleted, KillSignal, OperationEnd, Vm};
 
 /// What is asked of a VM.
 pub(super) enum Command {
@@ -17,8 +17,10 @@ pub(super) enum Command {
     Start { begin: Begin },
     /// Stop it gracefully.
     Stop { answer: Answer<Vm> },
-    /// End its monitor at once.
-    Kill { answer: Answer<Vm>, interrupt: Interrupt },
+    /// Stop it gracefully if it runs, then start it.
+    Restart { begin: Begin },
+    /// Signal its monitor. An interrupt comes with the signals that end it.
+    Kill { answer: Answer<Vm>, signal: KillSignal, interrupt: Option<Interrupt> },
     /// Remove it with all it has.
     Delete { answer: Answer<Deleted>, interrupt: Interrupt },
     /// Somebody used it.

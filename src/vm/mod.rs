@@ -31,6 +31,7 @@ mod release;
 mod resolve;
 mod service;
 mod start;
+mod stop;
 #[cfg(test)]
 pub(crate) mod tests;
 

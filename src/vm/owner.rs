@@ -19,7 +19,7 @@ use super::start::{Start, StartDeadlines, StartFailure};
 use super::state::{Boot, Event, State};
 use crate::process::ProcessId;
 use crate::report::{Kind, Report};
-use crate::wire::rpc::{Deleted, OperationEnd, Vm};
+use crate::wire::rpc::{Deleted, OperationEnd};
 
 /// How many commands may wait for one VM; more is a client gone wild, which then waits itself.
 pub(super) const QUEUE: usize = 64;
@@ -108,9 +108,12 @@ impl Owner {
                 self.start(begin).instrument(span).await;
             }
             Command::Stop { answer } => reply(answer, self.stop().await),
-            Command::Kill { answer, interrupt: _interrupt } => {
-                let killed = self.settle(None).await;
-                reply(answer, killed.map(|()| self.record.view()));
+            Command::Restart { begin } => {
+                let span = begin.operation.span();
+                self.restart(begin).instrument(span).await;
+            }
+            Command::Kill { answer, signal, interrupt: _interrupt } => {
+                reply(answer, self.kill(signal).await);
             }
             Command::Delete { answer, interrupt: _interrupt } => {
                 let deleted = self.delete().await;
@@ -126,7 +129,7 @@ impl Owner {
         Life::Goes
     }
 
-    async fn start(&mut self, begin: Begin) {
+    pub(super) async fn start(&mut self, begin: Begin) {
         let operation = begin.operation.clone();
         let (error, vm_kept) = match self.try_start(&begin, Whose::Anybodys).await {
             Ok(()) => return,
@@ -225,51 +228,6 @@ impl Owner {
         ))
     }
 
-    async fn stop(&mut self) -> Result<Vm, Report> {
-        if matches!(self.record.state, State::Stopped { .. } | State::Created | State::Error { .. })
-        {
-            return Ok(self.record.view());
-        }
-        self.change(Event::Stop).await?;
-        let Some(boot) = self.record.state.boot().cloned() else {
-            return Ok(self.record.view());
-        };
-        let processes = self.shared.ports.processes.clone();
-        let guest = self.shared.ports.guest_of(&self.folder, &boot);
-        let graceful = async {
-            if let Some(guest) = guest
-                && let Err(error) = guest.power_off().await
-            {
-                tracing::warn!(vm = %self.record.id, error = error.one_line(), "no graceful stop");
-                return;
-            }
-            processes.ended(boot.monitor).await.ok();
-        };
-        let mut interrupts = self.interrupts.clone();
-        // Whatever is dropped here, the monitor is killed below if it still lives.
-        tokio::select! {
-            () = graceful => {}
-            () = tokio::time::sleep(self.shared.stop) => {
-                tracing::warn!(vm = %self.record.id, "the guest did not power off in time");
-            }
-            _ = interrupts.wait_for(|count| *count > 0) => {}
-        }
-        self.settle(None).await?;
-        Ok(self.record.view())
-    }
-
-    /// Releases what a boot has and says that it ended.
-    async fn settle(&mut self, cause: Option<String>) -> PortResult<()> {
-        let ports = &self.shared.ports;
-        let released = release(ports, &self.record.id, &self.folder, Extent::Boot).await;
-        let cause = match &released {
-            Ok(()) => cause,
-            Err(error) => Some(error.one_line()),
-        };
-        let changed = self.happened(Event::Ended { cause }).await;
-        released.and(changed)
-    }
-
     /// Deletes the VM. That it is to go is written down before anything of it goes, so that a daemon
     /// that comes back finishes it instead of showing half a VM.
     pub(super) async fn delete(&mut self) -> Result<Deleted, Report> {
@@ -295,7 +253,7 @@ impl Owner {
 
     /// Applies an event that has happened already, whether its row can be written or not: recovery
     /// comes to the same from the old row and the host.
-    async fn happened(&mut self, event: Event) -> PortResult<()> {
+    pub(super) async fn happened(&mut self, event: Event) -> PortResult<()> {
         self.record.state = after(self.record.state.clone(), event)?;
         self.publish().await
     }
@@ -323,7 +281,7 @@ fn after(state: State, event: Event) -> PortResult<State> {
     state.after(event).map_err(|error| Report::new(Kind::Conflict, error.to_string()))
 }
 
-fn cancelled(why: &str) -> Report {
+pub(super) fn cancelled(why: &str) -> Report {
     Report::new(Kind::Cancelled, format!("the start was given up: {why}"))
 }
 

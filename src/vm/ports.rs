@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::ledger::{Ledger, ResourceKind};
@@ -51,6 +52,8 @@ pub trait Processes: Send + Sync {
     /// Kills it and waits for its end. A process that is gone, or whose pid is somebody else's by now,
     /// is no error and gets no signal.
     async fn kill(&self, process: ProcessId) -> PortResult<()>;
+    /// Sends it a signal. A process that is gone, or whose pid is somebody else's, gets none.
+    async fn signal(&self, process: ProcessId, signal: Signal) -> PortResult<()>;
     /// Processes of this user that carry the VM's id among their arguments.
     fn find(&self, vm: &VmId) -> Vec<ProcessId>;
 }

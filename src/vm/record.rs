@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::State;
+use super::state::{State, WrongState};
 use crate::id::{Digest, ImageName, VmId, VmName};
+use crate::report::{Kind, Report};
 use crate::wire::guest::SshHostKey;
 use crate::wire::rpc::{NetMode, Vm, VmNet, VmWorkspace};
 
@@ -60,6 +61,18 @@ pub struct VmSpec {
 }
 
 impl VmRecord {
+    /// Refuses what does not fit the VM's state, naming the VM.
+    ///
+    /// # Errors
+    /// When it does not fit.
+    pub(super) fn check(
+        &self,
+        fits: impl Fn(&State) -> Result<(), WrongState>,
+    ) -> Result<(), Report> {
+        let conflict = |error| Report::new(Kind::Conflict, format!("`{}`: {error}", self.name));
+        fits(&self.state).map_err(conflict)
+    }
+
     /// The VM as clients see it.
     #[must_use]
     pub fn view(&self) -> Vm {

@@ -16,12 +16,14 @@ use super::ports::{Guest, Ports};
 use super::record::VmRecord;
 use super::resolve::resolve;
 use super::start::StartDeadlines;
+use super::state::State;
 use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::task::Tasks;
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
-    ClientContext, Deleted, ExecVm, LogQuery, Logs, Operation, Page, Vm, VmPage, VmState,
+    ClientContext, Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmPage,
+    VmState,
 };
 
 /// What the service is told at its making.
@@ -152,17 +154,35 @@ impl VmService {
         wait: bool,
     ) -> Result<Operation, Report> {
         let handle = self.handle(wanted)?;
-        let record = handle.view.borrow().clone();
-        record
-            .state
-            .clone()
-            .after(super::state::Event::Start { operation: crate::id::OperationId::random() })
-            .map_err(|error| Report::new(Kind::Conflict, format!("`{}`: {error}", record.name)))?;
-        let operation = self.operations.begin("start", &record.id, &record.name, super::now());
-        let begin = Begin { operation: operation.clone(), client, checkout: None };
-        let id = operation.id;
+        handle.view.borrow().check(State::check_start)?;
+        let begin = self.begin("start", &handle, client);
+        let id = begin.operation.id.clone();
         handle.send(Command::Start { begin }, wanted).await?;
         self.report(&id, wait).await
+    }
+
+    /// Stops a VM gracefully if it runs, then starts it; returns the operation.
+    ///
+    /// # Errors
+    /// When there is no such VM, or it neither runs nor is at rest.
+    pub async fn restart(
+        &self,
+        wanted: &str,
+        client: ClientContext,
+        wait: bool,
+    ) -> Result<Operation, Report> {
+        let handle = self.handle(wanted)?;
+        handle.view.borrow().check(State::check_restart)?;
+        let begin = self.begin("restart", &handle, client);
+        let id = begin.operation.id.clone();
+        handle.send(Command::Restart { begin }, wanted).await?;
+        self.report(&id, wait).await
+    }
+
+    fn begin(&self, action: &str, handle: &Handle, client: ClientContext) -> Begin {
+        let record = handle.view.borrow();
+        let operation = self.operations.begin(action, &record.id, &record.name, super::now());
+        Begin { operation, client, checkout: None }
     }
 
     /// The operation now, or at its end.
@@ -187,14 +207,15 @@ impl VmService {
         self.handle(wanted)?.ask(wanted, |answer| Command::Stop { answer }).await
     }
 
-    /// Ends a VM's monitor at once, even while it starts.
+    /// Sends a signal to a VM's monitor. One that ends it does so even while the VM starts.
     ///
     /// # Errors
-    /// When there is no such VM, or something of it cannot be released.
-    pub async fn kill(&self, wanted: &str) -> Result<Vm, Report> {
+    /// When there is no such VM, something of it cannot be released, or a VM that does not run is to
+    /// stand still or go on.
+    pub async fn kill(&self, wanted: &str, signal: KillSignal) -> Result<Vm, Report> {
         let handle = self.handle(wanted)?;
-        let interrupt = Interrupt::new(&handle.interrupts);
-        handle.ask(wanted, |answer| Command::Kill { answer, interrupt }).await
+        let interrupt = signal.ends().then(|| Interrupt::new(&handle.interrupts));
+        handle.ask(wanted, |answer| Command::Kill { answer, signal, interrupt }).await
     }
 
     /// Deletes a VM whatever it does.

@@ -28,10 +28,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BootId, OperationId};
-use crate::process::ProcessId;
-use crate::wire::guest::Network;
+use crate::id::OperationId;
 use crate::wire::rpc::VmState;
+
+mod boot;
+
+pub use boot::{Accel, Boot, VsockAddress};
 
 /// Where a VM is in its life. Each state owns what only it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,60 +88,6 @@ pub enum Rest {
     Error {
         /// The cause of that error.
         cause: String,
-    },
-}
-
-/// One boot of a VM: what is needed to reach it and to end it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Boot {
-    /// Its id.
-    pub id: BootId,
-    /// The key of the mutual proof, hexadecimal.
-    pub key: String,
-    /// How processors run.
-    pub accel: Accel,
-    /// The monitor.
-    pub monitor: ProcessId,
-    /// How the agent is reached.
-    pub vsock: VsockAddress,
-    /// The guest's network.
-    pub network: Option<Network>,
-}
-
-/// How processors run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Accel {
-    /// The kernel's hypervisor.
-    Kvm,
-    /// Emulation.
-    Tcg,
-}
-
-impl Accel {
-    /// The name as QEMU writes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        }
-    }
-}
-
-/// How the guest's vsock is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "vsock", rename_all = "snake_case")]
-pub enum VsockAddress {
-    /// A Unix socket of this name in the VM's folder, with a `CONNECT` handshake.
-    Socket {
-        /// The name.
-        name: String,
-    },
-    /// AF_VSOCK with this context id.
-    Context {
-        /// The context id.
-        cid: u32,
     },
 }
 
@@ -318,6 +266,29 @@ impl State {
                 | Self::Deleting),
                 Event::Ended { cause: _ },
             ) => Ok(state),
+        }
+    }
+
+    /// Whether it can be started.
+    ///
+    /// # Errors
+    /// When it is not at rest.
+    pub fn check_start(&self) -> Result<(), WrongState> {
+        let operation = OperationId::random();
+        self.clone().after(Event::Start { operation }).map(drop)
+    }
+
+    /// Whether it can be restarted.
+    ///
+    /// # Errors
+    /// When it neither runs nor is at rest.
+    pub fn check_restart(&self) -> Result<(), WrongState> {
+        match self.clone().after(Event::Stop) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let wrong = |wrong| WrongState { wanted: "restarted", ..wrong };
+                self.check_start().map_err(wrong)
+            }
         }
     }
 

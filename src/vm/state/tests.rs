@@ -1,6 +1,7 @@
 //! Tests of the transitions.
 
 use super::*;
+use crate::process::ProcessId;
 use proptest::prelude::*;
 
 fn boot() -> Boot {

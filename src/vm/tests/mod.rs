@@ -3,7 +3,7 @@
 //! - `world`: rows, processes and folders, and what must hold between them
 //! - `ports`, `guests`: the ports over them, each call through `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
-//! - `queue`, `leases`: commands, interrupts, clients that go away
+//! - `queue`, `endings`, `leases`: commands, interrupts, clients that go away
 //! - `model`: random commands against a model
 
 pub(crate) mod fault;
@@ -11,6 +11,7 @@ pub(crate) mod guests;
 pub(crate) mod ports;
 pub(crate) mod world;
 
+mod endings;
 mod leases;
 mod model;
 mod queue;

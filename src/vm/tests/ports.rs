@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use nix::sys::signal::Signal;
 
 use super::fault::Faults;
 use super::guests::{SimCheckout, SimGuest};
@@ -195,6 +196,14 @@ impl Processes for Sim {
             Ok(())
         };
         self.call("processes.kill", kill).await
+    }
+
+    async fn signal(&self, process: ProcessId, signal: Signal) -> PortResult<()> {
+        let signal = async {
+            self.world.signal(process, signal);
+            Ok(())
+        };
+        self.call("processes.signal", signal).await
     }
 
     fn find(&self, vm: &VmId) -> Vec<ProcessId> {

@@ -8,7 +8,7 @@ use super::{Daemon, daemon, run, wish};
 use crate::id::VmId;
 use crate::vm::ConnectionId;
 use crate::vm::state::State;
-use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, Page};
+use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, KillSignal, Page};
 
 /// Longer than everything that a scenario may wait for.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -25,10 +25,12 @@ enum Scenario {
     LeaseExpires,
     MonitorDies,
     Recovery,
+    Restart,
+    Signals,
 }
 
 impl Scenario {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::WholeLife,
         Self::CreateOnly,
         Self::FailingHook,
@@ -39,6 +41,8 @@ impl Scenario {
         Self::LeaseExpires,
         Self::MonitorDies,
         Self::Recovery,
+        Self::Restart,
+        Self::Signals,
     ];
 
     fn behaviour(self) -> Behaviour {
@@ -54,7 +58,9 @@ impl Scenario {
             | Self::CreateOnly
             | Self::LeaseExpires
             | Self::MonitorDies
-            | Self::Recovery => usual,
+            | Self::Recovery
+            | Self::Restart
+            | Self::Signals => usual,
         }
     }
 
@@ -81,7 +87,7 @@ impl Scenario {
                 vms.create(CreateVm { workspace, ..wish("web") }, None).await.ok();
                 vms.stop("web").await.ok();
                 vms.start("web", client(), true).await.ok();
-                vms.kill("web").await.ok();
+                vms.kill("web", KillSignal::Kill).await.ok();
                 vms.start("web", client(), true).await.ok();
                 vms.delete("web").await.ok();
             }
@@ -115,6 +121,18 @@ impl Scenario {
                     world.end(monitor);
                 }
                 tokio::time::sleep(Duration::from_secs(120)).await;
+            }
+            Self::Restart => {
+                vms.create(wish("web"), None).await.ok();
+                vms.restart("web", client(), true).await.ok();
+                vms.stop("web").await.ok();
+                vms.restart("web", client(), true).await.ok();
+            }
+            Self::Signals => {
+                vms.create(wish("web"), None).await.ok();
+                for signal in [KillSignal::Stop, KillSignal::Cont, KillSignal::Term] {
+                    vms.kill("web", signal).await.ok();
+                }
             }
             Self::Recovery => {
                 vms.recover().await.ok();
@@ -260,4 +278,6 @@ walks! {
     a_lease_that_expires: LeaseExpires;
     a_monitor_that_dies: MonitorDies;
     recovery: Recovery;
+    a_restart: Restart;
+    signals: Signals;
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
 use crate::id::VmId;
@@ -26,6 +27,8 @@ pub(crate) struct Behaviour {
     pub(crate) silent: bool,
     /// Guests agree to power off and do not.
     pub(crate) ignores_power_off: bool,
+    /// Monitors do not end by signals that ask them to.
+    pub(crate) ignores_signals: bool,
 }
 
 /// A process of the host.
@@ -45,6 +48,7 @@ pub(crate) struct Host {
     pub(crate) folders: BTreeSet<PathBuf>,
     pub(crate) behaviour: Behaviour,
     pub(crate) printed: u64,
+    pub(crate) signals: Vec<(ProcessId, Signal)>,
     next_pid: i32,
 }
 
@@ -80,6 +84,20 @@ impl World {
     pub(crate) fn end(&self, process: ProcessId) {
         self.host().processes.retain(|one| one.id != process);
         self.ended.send_modify(|count| *count += 1);
+    }
+
+    /// A process gets a signal, and does what monitors do.
+    pub(crate) fn signal(&self, process: ProcessId, signal: Signal) {
+        let mut host = self.host();
+        if !host.processes.iter().any(|one| one.id == process) {
+            return;
+        }
+        host.signals.push((process, signal));
+        let ignores = host.behaviour.ignores_signals;
+        drop(host);
+        if matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP) && !ignores {
+            self.end(process);
+        }
     }
 
     pub(crate) async fn until_ended(&self, process: ProcessId) {

@@ -8,6 +8,7 @@
 mod create;
 mod host;
 mod operation;
+mod signal;
 mod vm;
 
 use serde::de::DeserializeOwned;
@@ -20,9 +21,10 @@ pub use create::{
 };
 pub use host::{Check, DaemonStatusReply, Hook, HookNeed, Image, Kernel, Pong, Verdict};
 pub use operation::{Operation, OperationEnd, Stage};
+pub use signal::{InvalidSignal, KillSignal};
 pub use vm::{
-    Deleted, ExecVm, LogQuery, Logs, Page, STREAM_PROTOCOL, StreamTicket, Vm, VmHealthReply, VmNet,
-    VmPage, VmState, VmWorkspace,
+    Deleted, ExecVm, KillVm, LogQuery, Logs, Page, STREAM_PROTOCOL, StreamTicket, Vm,
+    VmHealthReply, VmNet, VmPage, VmState, VmWorkspace,
 };
 
 /// A method of the RPC.
@@ -75,8 +77,10 @@ methods! {
     VmStart = "vm.start"(VmWait) -> Operation;
     /// Stops a VM: its guest powers off within a deadline, then its monitor is killed.
     VmStop = "vm.stop"(VmRef) -> Vm;
-    /// Kills a VM's monitor at once.
-    VmKill = "vm.kill"(VmRef) -> Vm;
+    /// Stops a VM gracefully if it runs, then starts it: another boot. Returns the operation.
+    VmRestart = "vm.restart"(VmWait) -> Operation;
+    /// Sends a signal to a VM's monitor; without one its power is cut off at once.
+    VmKill = "vm.kill"(KillVm) -> Vm;
     /// Deletes a VM with its disks, whatever its state.
     VmDelete = "vm.delete"(VmRef) -> Deleted;
     /// All VMs, oldest first.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::NetMode;
+use super::{KillSignal, NetMode};
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
 use crate::wire::guest::TtySize;
 
@@ -121,6 +121,17 @@ pub struct VmPage {
     /// The cursor of the next page, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// Parameters of `vm.kill`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KillVm {
+    /// The VM.
+    pub vm: String,
+    /// The signal for its monitor; `KILL` when not given.
+    #[serde(default)]
+    pub signal: KillSignal,
 }
 
 /// The result of `vm.delete`.
