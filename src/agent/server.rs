@@ -61,6 +61,12 @@ pub trait Machine: Send + Sync + 'static {
     /// Milliseconds since the kernel started.
     fn uptime_ms(&self) -> u64;
 
+    /// Grows the work disk's file system to its device of at least so many bytes. Blocks.
+    ///
+    /// # Errors
+    /// When the device or the file system does not grow.
+    fn grow_work_disk(&self, bytes: u64) -> Result<(), Failure>;
+
     /// Syncs the disks. Blocks.
     fn sync(&self);
 
@@ -106,9 +112,10 @@ impl<M: Machine> Server<M> {
         let request = handshake::accept(&mut frames, &self.key).await?;
         let refused = match &request {
             Request::Health | Request::Setup(_) => None,
-            Request::Exec(_) | Request::ReceiveTree(_) | Request::PowerOff => {
-                self.not_ready(&request)
-            }
+            Request::Exec(_)
+            | Request::ReceiveTree(_)
+            | Request::GrowWorkDisk { .. }
+            | Request::PowerOff => self.not_ready(&request),
         };
         let reply = match (refused, request) {
             (Some(refused), _) => refused,
@@ -120,6 +127,10 @@ impl<M: Machine> Server<M> {
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
             (None, Request::Exec(exec)) => return self.exec(&exec, frames, gone).await,
             (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
+            (None, Request::GrowWorkDisk { bytes }) => {
+                let machine = self.machine.clone();
+                reply(blocking("grow the work disk", move || machine.grow_work_disk(bytes)).await)
+            }
             (None, Request::PowerOff) => return self.power_off(frames).await,
         };
         frames.send(Frame::control(&reply)?).await?;

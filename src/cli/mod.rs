@@ -41,6 +41,7 @@ mod progress;
 mod restart;
 mod run;
 mod session;
+mod set;
 mod show;
 mod signals;
 mod start;
@@ -82,6 +83,8 @@ enum Command {
     Kill(kill::Arguments),
     /// Delete VMs with their disks
     Delete(delete::Arguments),
+    /// Change what a VM is: processors, memory, disk, labels, when it stops by itself
+    Set(set::Arguments),
     /// List VMs
     #[command(visible_aliases = ["ls", "ps"])]
     List(list::Arguments),
@@ -132,6 +135,7 @@ impl Command {
             | Self::Restart(_)
             | Self::Kill(_)
             | Self::Delete(_)
+            | Self::Set(_)
             | Self::List(_)
             | Self::Show(_)
             | Self::Logs(_)
@@ -158,6 +162,7 @@ impl Command {
             Self::Restart(arguments) => arguments.run().await,
             Self::Kill(arguments) => arguments.run().await,
             Self::Delete(arguments) => arguments.run().await,
+            Self::Set(arguments) => arguments.run().await,
             Self::List(arguments) => arguments.run().await,
             Self::Show(arguments) => arguments.run().await,
             Self::Exec(arguments) => arguments.run().await,

@@ -11,7 +11,7 @@ use crate::guest::{Agent, Dial, GuestError};
 use crate::id::BootId;
 use crate::report::Report;
 use crate::vm::plan::WorkDiskPlan;
-use crate::vm::ports::{ByteStream, Guest, Guests, PortResult, TreeWrite};
+use crate::vm::ports::{ByteStream, Guest, GuestSystem, Guests, PortResult, TreeWrite};
 use crate::vm::state::VsockAddress;
 use crate::wire::guest::{Exec, Health, ReceiveTree, Setup};
 use crate::wire::proof::BootKey;
@@ -41,6 +41,13 @@ struct AgentGuest(Agent);
 
 fn report(error: GuestError) -> Report {
     Report::of(&error)
+}
+
+#[async_trait]
+impl GuestSystem for AgentGuest {
+    async fn grow_work_disk(&self, bytes: u64) -> PortResult<()> {
+        self.0.grow_work_disk(bytes).await.map_err(report)
+    }
 }
 
 #[async_trait]

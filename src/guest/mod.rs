@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod plan;
 mod ready;
+mod system;
 mod tree;
 mod upload;
 

@@ -47,6 +47,12 @@ impl Machine for Pretend {
     fn uptime_ms(&self) -> u64 {
         7
     }
+    fn grow_work_disk(&self, bytes: u64) -> Result<(), Failure> {
+        match bytes {
+            0 => Err(Failure::new("see the work disk grow", "it has 1 bytes, not 0")),
+            _ => Ok(()),
+        }
+    }
     fn sync(&self) {}
     fn power_off(&self) {
         self.off.store(true, Ordering::SeqCst);
@@ -293,4 +299,15 @@ async fn garbage_from_a_guest_is_an_error() {
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("there").permissions().mode() & 0o7777
+}
+
+#[tokio::test]
+async fn a_disk_grows_in_a_guest_that_is_set_up() {
+    let guest = Guest::new();
+    let early = guest.agent.grow_work_disk(1).await.expect_err("not set up");
+    assert!(early.to_string().contains("has not been set up"), "{early}");
+    let guest = Guest::ready().await;
+    guest.agent.grow_work_disk(1).await.expect("grown");
+    let failed = guest.agent.grow_work_disk(0).await.expect_err("it fails").to_string();
+    assert!(failed.contains("see the work disk grow: it has 1 bytes"), "{failed}");
 }

@@ -74,6 +74,9 @@ fn vms(module: &mut RpcModule<Context>) {
     add::<rpc::VmStop, _, _>(module, |context, wanted, _| async move {
         context.services.vms.stop(&wanted.vm).await
     });
+    add::<rpc::VmSet, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.set(wanted).await
+    });
     add::<rpc::VmKill, _, _>(module, |context, wanted, _| async move {
         context.services.vms.kill(&wanted.vm, wanted.signal).await
     });

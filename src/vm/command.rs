@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 use super::operation::Running;
 use super::ports::Checkout;
 use crate::report::{Kind, Report};
-use crate::wire::rpc::{ClientContext, Deleted, KillSignal, OperationEnd, Vm};
+use crate::wire::rpc::{ClientContext, Deleted, KillSignal, OperationEnd, SetVm, SetVmReply, Vm};
 
 /// What is asked of a VM.
 pub(super) enum Command {
@@ -19,6 +19,8 @@ pub(super) enum Command {
     Stop { answer: Answer<Vm> },
     /// Stop it gracefully if it runs, then start it.
     Restart { begin: Begin },
+    /// Change what it is.
+    Set { wanted: SetVm, answer: Answer<SetVmReply> },
     /// Signal its monitor. An interrupt comes with the signals that end it.
     Kill { answer: Answer<Vm>, signal: KillSignal, interrupt: Option<Interrupt> },
     /// Remove it with all it has.

@@ -24,12 +24,14 @@ pub mod state;
 mod command;
 mod create;
 mod lease;
+mod limits;
 mod making;
 mod owner;
 mod recover;
 mod release;
 mod resolve;
 mod service;
+mod set;
 mod start;
 mod stop;
 #[cfg(test)]

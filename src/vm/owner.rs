@@ -34,6 +34,7 @@ pub(super) struct Shared {
     pub(super) start: StartDeadlines,
     pub(super) stop: Duration,
     pub(super) consoles: PathBuf,
+    pub(super) host_memory_mib: u64,
 }
 
 /// One VM's owner.
@@ -112,6 +113,7 @@ impl Owner {
                 let span = begin.operation.span();
                 self.restart(begin).instrument(span).await;
             }
+            Command::Set { wanted, answer } => reply(answer, self.set(&wanted).await),
             Command::Kill { answer, signal, interrupt: _interrupt } => {
                 reply(answer, self.kill(signal).await);
             }

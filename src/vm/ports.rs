@@ -117,6 +117,9 @@ pub trait Machines: Send + Sync {
     async fn start(&self, spec: MachineSpec, ledger: &dyn Ledger) -> PortResult<StartedMachine>;
     /// Takes up the console's ring of a machine that was started by an earlier daemon.
     async fn adopt(&self, vm: &VmId, folder: &Path, monitor: ProcessId) -> PortResult<()>;
+    /// Tells a machine that its work disk's file has grown.
+    async fn grow_work_disk(&self, folder: &Path, monitor: ProcessId, bytes: u64)
+    -> PortResult<()>;
     /// How many bytes the guest has written to its console since the VM's first start.
     fn console_position(&self, vm: &VmId) -> u64;
     /// The last lines of the console and of the monitor's own output, for an error's cause.
@@ -150,6 +153,8 @@ pub const ROOT_DISK: &str = "root.ext4";
 pub trait Disks: Send + Sync {
     /// Makes the VM's folder with its disks. Nothing is left when it fails.
     async fn make(&self, folder: &Path, work_bytes: u64, root_bytes: u64) -> PortResult<()>;
+    /// Makes the work disk's file so long, unless it is that or more. What is in it is the guest's.
+    async fn grow(&self, folder: &Path, work_bytes: u64) -> PortResult<()>;
     /// Removes the VM's folder. One that is not there is no error.
     async fn remove(&self, folder: &Path) -> PortResult<()>;
     /// The folders there are, by name.
@@ -180,9 +185,16 @@ pub trait BootSource: Send + Sync {
     async fn of_vm(&self, image: &Digest, kernel: &Digest) -> PortResult<BootFiles>;
 }
 
+/// What a guest's agent does to the system it runs in.
+#[async_trait]
+pub trait GuestSystem: Send + Sync {
+    /// Grows the work disk's file system to its device, which is about to have so many bytes.
+    async fn grow_work_disk(&self, bytes: u64) -> PortResult<()>;
+}
+
 /// A guest's agent.
 #[async_trait]
-pub trait Guest: Send + Sync {
+pub trait Guest: GuestSystem {
     /// Waits until it answers.
     async fn wait_answering(&self, deadline: Duration) -> PortResult<Health>;
     /// How it is.

@@ -22,8 +22,8 @@ use crate::report::{Kind, Report};
 use crate::task::Tasks;
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
-    ClientContext, Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmPage,
-    VmState,
+    ClientContext, Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, SetVm, SetVmReply,
+    Vm, VmPage, VmState,
 };
 
 /// What the service is told at its making.
@@ -37,6 +37,8 @@ pub struct VmSettings {
     pub start: StartDeadlines,
     /// A guest that is asked to stop is killed after this.
     pub stop: Duration,
+    /// Memory of this host in MiB: no VM can have more.
+    pub host_memory_mib: u64,
     /// What a VM gets when its maker does not say.
     pub defaults: CreateDefaults,
 }
@@ -82,6 +84,7 @@ impl VmService {
             start: settings.start,
             stop: settings.stop,
             consoles: settings.consoles.clone(),
+            host_memory_mib: settings.host_memory_mib,
         };
         Self {
             shared,
@@ -205,6 +208,15 @@ impl VmService {
     /// When there is no such VM, or something of it cannot be released.
     pub async fn stop(&self, wanted: &str) -> Result<Vm, Report> {
         self.handle(wanted)?.ask(wanted, |answer| Command::Stop { answer }).await
+    }
+
+    /// Changes what a VM is.
+    ///
+    /// # Errors
+    /// When there is no such VM, it cannot be that, or its disk cannot grow; then nothing has changed.
+    pub async fn set(&self, wanted: SetVm) -> Result<SetVmReply, Report> {
+        let vm = wanted.vm.clone();
+        self.handle(&vm)?.ask(&vm, |answer| Command::Set { wanted, answer }).await
     }
 
     /// Sends a signal to a VM's monitor. One that ends it does so even while the VM starts.

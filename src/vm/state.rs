@@ -20,6 +20,7 @@
 //! - `StartFailed`: the host, a hook or a cancel ended the start and everything it made is gone (back to
 //!   what it was), or the guest never became reachable and the VM is kept for inspection (`Error`).
 //! - `Stop`: somebody asked for it; from `Running`.
+//! - `Grown`: the work disk of a VM that runs is larger now; it goes on running.
 //! - `Ended`: the monitor is gone and torn down, whoever ended it.
 //!
 //! `Delete` leads from everywhere to `Deleting`, which only the end of the row ends. A row in `Making` or
@@ -33,7 +34,7 @@ use crate::wire::rpc::VmState;
 
 mod boot;
 
-pub use boot::{Accel, Boot, VsockAddress};
+pub use boot::{Accel, Boot, MachineSize, VsockAddress};
 
 /// Where a VM is in its life. Each state owns what only it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +123,11 @@ pub enum Event {
     Ended {
         /// Why, when nobody asked for it.
         cause: Option<String>,
+    },
+    /// The work disk has grown, in the guest too.
+    Grown {
+        /// Its size.
+        disk_bytes: u64,
     },
     /// It is to be deleted.
     Delete,
@@ -248,6 +254,21 @@ impl State {
                 | Self::Deleting),
                 Event::Stop,
             ) => wrong(&state, "stopped"),
+
+            (Self::Running { mut boot }, Event::Grown { disk_bytes }) => {
+                boot.size.disk_bytes = disk_bytes;
+                Ok(Self::Running { boot })
+            }
+            (
+                state @ (Self::Making
+                | Self::Created
+                | Self::Starting { .. }
+                | Self::Stopping { .. }
+                | Self::Stopped { .. }
+                | Self::Error { .. }
+                | Self::Deleting),
+                Event::Grown { disk_bytes: _ },
+            ) => wrong(&state, "reported as grown"),
 
             (Self::Running { .. } | Self::Stopping { .. }, Event::Ended { cause }) => {
                 Ok(Self::Stopped { cause })

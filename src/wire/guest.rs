@@ -73,6 +73,12 @@ pub enum Request {
     /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: [`Reply::Done`]
     /// or [`Reply::Failed`].
     ReceiveTree(ReceiveTree),
+    /// Grow the work disk's file system to its device, as soon as that has at least so many bytes.
+    /// Answer: [`Reply::Done`] or [`Reply::Failed`].
+    GrowWorkDisk {
+        /// The bytes.
+        bytes: u64,
+    },
     /// Sync the disks and power off. Answer: [`Reply::Done`] after the sync, before the power goes.
     PowerOff,
 }

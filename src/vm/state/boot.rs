@@ -15,12 +15,25 @@ pub struct Boot {
     pub key: String,
     /// How processors run.
     pub accel: Accel,
+    /// What it runs with, whatever the VM is to be at its next start.
+    pub size: MachineSize,
     /// The monitor.
     pub monitor: ProcessId,
     /// How the agent is reached.
     pub vsock: VsockAddress,
     /// The guest's network.
     pub network: Option<Network>,
+}
+
+/// The size of a machine that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineSize {
+    /// Virtual processors.
+    pub vcpu: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Size of the work disk in bytes.
+    pub disk_bytes: u64,
 }
 
 /// How processors run.

@@ -6,11 +6,14 @@ use async_trait::async_trait;
 use tokio::io::AsyncReadExt as _;
 
 use super::ports::Sim;
+use super::world::folder;
 use crate::id::{BootId, VmId};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::ResourceKind;
 use crate::vm::plan::WorkDiskPlan;
-use crate::vm::ports::{ByteStream, Checkout, Guest, PackedCheckout, PortResult, TreeWrite};
+use crate::vm::ports::{
+    ByteStream, Checkout, Guest, GuestSystem, PackedCheckout, PortResult, TreeWrite,
+};
 use crate::wire::guest::{Exec, Health, Setup};
 use crate::wire::rpc::{VmWorkspace, WorkspacePlan};
 
@@ -35,6 +38,23 @@ impl SimGuest {
 
     fn now(&self) -> Health {
         Health { boot_id: self.boot.clone(), ready: true, uptime_ms: 1 }
+    }
+}
+
+#[async_trait]
+impl GuestSystem for SimGuest {
+    async fn grow_work_disk(&self, bytes: u64) -> PortResult<()> {
+        let grow = async {
+            self.monitor()?;
+            let mut host = self.sim.world.host();
+            let disk = host.disks.get_mut(&folder(&self.vm)).expect("the disk is there");
+            if disk.seen < bytes {
+                return Err(Report::new(Kind::Failed, "the device does not grow"));
+            }
+            disk.system = disk.seen;
+            Ok(())
+        };
+        self.sim.call("guest.grow_work_disk", grow).await
     }
 }
 

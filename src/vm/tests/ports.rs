@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::fault::Faults;
 use super::guests::{SimCheckout, SimGuest};
-use super::world::{World, vm_of};
+use super::world::{SimDisk, World, vm_of};
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
 use crate::process::ProcessId;
 use crate::report::{Kind, Report};
@@ -221,6 +221,7 @@ impl Machines for Sim {
     async fn start(&self, spec: MachineSpec, ledger: &dyn Ledger) -> PortResult<StartedMachine> {
         let start = async {
             assert!(self.world.host().folders.contains(&spec.folder), "its disks are there");
+            self.world.boot_disk(&spec.folder);
             self.servant(&spec.vm, ResourceKind::VsockDevice, ledger).await?;
             let monitor = self.servant(&spec.vm, ResourceKind::Monitor, ledger).await?;
             Ok(StartedMachine { monitor, vsock: VsockAddress::Socket { name: "v".to_owned() } })
@@ -230,6 +231,23 @@ impl Machines for Sim {
 
     async fn adopt(&self, _: &VmId, _: &Path, _: ProcessId) -> PortResult<()> {
         self.call("machines.adopt", async { Ok(()) }).await
+    }
+
+    async fn grow_work_disk(
+        &self,
+        folder: &Path,
+        monitor: ProcessId,
+        bytes: u64,
+    ) -> PortResult<()> {
+        let grow = async {
+            assert!(self.world.alive(monitor), "only a monitor that lives is told");
+            let mut host = self.world.host();
+            let disk = host.disks.get_mut(folder).expect("the disk is there");
+            assert!(disk.file >= bytes, "its file has grown before");
+            disk.seen = bytes;
+            Ok(())
+        };
+        self.call("machines.grow_work_disk", grow).await
     }
 
     fn console_position(&self, _: &VmId) -> u64 {
@@ -273,16 +291,30 @@ impl Networks for Sim {
 
 #[async_trait]
 impl Disks for Sim {
-    async fn make(&self, folder: &Path, _: u64, _: u64) -> PortResult<()> {
+    async fn make(&self, folder: &Path, work_bytes: u64, _: u64) -> PortResult<()> {
         let make = async {
-            self.world.host().folders.insert(folder.to_owned());
+            let mut host = self.world.host();
+            host.folders.insert(folder.to_owned());
+            let disk = SimDisk { file: work_bytes, seen: work_bytes, system: work_bytes };
+            host.disks.insert(folder.to_owned(), disk);
             Ok(())
         };
         self.call("disks.make", make).await
     }
 
+    async fn grow(&self, folder: &Path, work_bytes: u64) -> PortResult<()> {
+        let grow = async {
+            let mut host = self.world.host();
+            let disk = host.disks.get_mut(folder).expect("the disk is there");
+            disk.file = disk.file.max(work_bytes);
+            Ok(())
+        };
+        self.call("disks.grow", grow).await
+    }
+
     async fn remove(&self, folder: &Path) -> PortResult<()> {
         let remove = async {
+            self.world.host().disks.remove(folder);
             self.world.host().folders.remove(folder);
             Ok(())
         };

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::fault::{Fate, Fault};
 use super::world::{Behaviour, World, folder};
-use super::{Daemon, daemon, run, wish};
+use super::{Daemon, daemon, larger, run, wish};
 use crate::id::VmId;
-use crate::vm::ConnectionId;
 use crate::vm::state::State;
+use crate::vm::{ConnectionId, VmService};
 use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, KillSignal, Page};
 
 /// Longer than everything that a scenario may wait for.
@@ -27,10 +27,11 @@ enum Scenario {
     Recovery,
     Restart,
     Signals,
+    Set,
 }
 
 impl Scenario {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::WholeLife,
         Self::CreateOnly,
         Self::FailingHook,
@@ -43,6 +44,7 @@ impl Scenario {
         Self::Recovery,
         Self::Restart,
         Self::Signals,
+        Self::Set,
     ];
 
     fn behaviour(self) -> Behaviour {
@@ -60,7 +62,8 @@ impl Scenario {
             | Self::MonitorDies
             | Self::Recovery
             | Self::Restart
-            | Self::Signals => usual,
+            | Self::Signals
+            | Self::Set => usual,
         }
     }
 
@@ -122,24 +125,40 @@ impl Scenario {
                 }
                 tokio::time::sleep(Duration::from_secs(120)).await;
             }
-            Self::Restart => {
-                vms.create(wish("web"), None).await.ok();
-                vms.restart("web", client(), true).await.ok();
-                vms.stop("web").await.ok();
-                vms.restart("web", client(), true).await.ok();
-            }
-            Self::Signals => {
-                vms.create(wish("web"), None).await.ok();
-                for signal in [KillSignal::Stop, KillSignal::Cont, KillSignal::Term] {
-                    vms.kill("web", signal).await.ok();
-                }
-            }
+            Self::Restart => restart(vms).await,
+            Self::Signals => signal(vms).await,
+            Self::Set => set(vms).await,
             Self::Recovery => {
                 vms.recover().await.ok();
                 vms.stop("kept").await.ok();
             }
         }
     }
+}
+
+async fn restart(vms: &VmService) {
+    let client = ClientContext::default;
+    vms.create(wish("web"), None).await.ok();
+    vms.restart("web", client(), true).await.ok();
+    vms.stop("web").await.ok();
+    vms.restart("web", client(), true).await.ok();
+}
+
+async fn signal(vms: &VmService) {
+    vms.create(wish("web"), None).await.ok();
+    for signal in [KillSignal::Stop, KillSignal::Cont, KillSignal::Term] {
+        vms.kill("web", signal).await.ok();
+    }
+}
+
+async fn set(vms: &VmService) {
+    let client = ClientContext::default;
+    vms.create(wish("web"), None).await.ok();
+    vms.set(larger("web", 2)).await.ok();
+    vms.restart("web", client(), true).await.ok();
+    vms.stop("web").await.ok();
+    vms.set(larger("web", 3)).await.ok();
+    vms.start("web", client(), true).await.ok();
 }
 
 /// A VM that runs, one whose monitor dies behind the daemon's back, one at rest, one never started.
@@ -280,4 +299,5 @@ walks! {
     recovery: Recovery;
     a_restart: Restart;
     signals: Signals;
+    settings: Set;
 }

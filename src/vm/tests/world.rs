@@ -39,6 +39,14 @@ pub(crate) struct SimProcess {
     pub(crate) kind: ResourceKind,
 }
 
+/// A work disk: its bytes as a file of the host, as its machine sees them, and of the file system.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SimDisk {
+    pub(crate) file: u64,
+    pub(crate) seen: u64,
+    pub(crate) system: u64,
+}
+
 /// What is there.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
@@ -46,6 +54,7 @@ pub(crate) struct Host {
     pub(crate) resources: BTreeMap<(VmId, ResourceKind), Option<ProcessId>>,
     pub(crate) processes: Vec<SimProcess>,
     pub(crate) folders: BTreeSet<PathBuf>,
+    pub(crate) disks: BTreeMap<PathBuf, SimDisk>,
     pub(crate) behaviour: Behaviour,
     pub(crate) printed: u64,
     pub(crate) signals: Vec<(ProcessId, Signal)>,
@@ -78,6 +87,14 @@ impl World {
 
     pub(crate) fn alive(&self, process: ProcessId) -> bool {
         self.host().processes.iter().any(|one| one.id == process)
+    }
+
+    /// A guest boots: its machine sees the file, and the agent grows the file system when it mounts it.
+    pub(crate) fn boot_disk(&self, folder: &Path) {
+        let mut host = self.host();
+        if let Some(disk) = host.disks.get_mut(folder) {
+            (disk.seen, disk.system) = (disk.file, disk.file);
+        }
     }
 
     /// A process ends, however it comes to it.
@@ -144,6 +161,7 @@ impl World {
                 wrong.push(format!("{} has no folder's row", row.id));
             }
             wrong.extend(unfit(&host, row));
+            wrong.extend(wrong_disk(&host, row));
         }
         for folder in &host.folders {
             if !host.rows.iter().any(|row| self::folder(&row.id) == *folder) {
@@ -169,6 +187,16 @@ fn unfit(host: &Host, row: &VmRecord) -> Option<String> {
         | State::Stopping { .. }
         | State::Deleting) => Some(format!("{} was left {state:?}", row.id)),
     }
+}
+
+/// What is wrong with a VM's work disk: a guest has what its boot says, and nothing more is promised
+/// than the file has, unless the next start makes it so.
+fn wrong_disk(host: &Host, row: &VmRecord) -> Option<String> {
+    let disk = host.disks.get(&folder(&row.id))?;
+    let boot = row.state.boot()?.size.disk_bytes;
+    let SimDisk { file, seen, system } = *disk;
+    let sound = system <= seen && seen <= file && boot <= system;
+    (!sound).then(|| format!("{} boots with {boot}, but its disk is {disk:?}", row.id))
 }
 
 /// A VM's folder.

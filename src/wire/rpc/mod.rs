@@ -8,6 +8,7 @@
 mod create;
 mod host;
 mod operation;
+mod set;
 mod signal;
 mod vm;
 
@@ -21,6 +22,7 @@ pub use create::{
 };
 pub use host::{Check, DaemonStatusReply, Hook, HookNeed, Image, Kernel, Pong, Verdict};
 pub use operation::{Operation, OperationEnd, Stage};
+pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
 pub use signal::{InvalidSignal, KillSignal};
 pub use vm::{
     Deleted, ExecVm, KillVm, LogQuery, Logs, Page, STREAM_PROTOCOL, StreamTicket, Vm,
@@ -79,6 +81,8 @@ methods! {
     VmStop = "vm.stop"(VmRef) -> Vm;
     /// Stops a VM gracefully if it runs, then starts it: another boot. Returns the operation.
     VmRestart = "vm.restart"(VmWait) -> Operation;
+    /// Changes what a VM is; says what needs a restart.
+    VmSet = "vm.set"(SetVm) -> SetVmReply;
     /// Sends a signal to a VM's monitor; without one its power is cut off at once.
     VmKill = "vm.kill"(KillVm) -> Vm;
     /// Deletes a VM with its disks, whatever its state.

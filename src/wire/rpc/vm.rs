@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KillSignal, NetMode};
+use super::{KillSignal, NetMode, Setting};
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
 use crate::wire::guest::TtySize;
 
@@ -62,6 +62,12 @@ pub struct Vm {
     pub workspace: Option<VmWorkspace>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// It is stopped when nobody has used it for so many seconds; none for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_stop_after_s: Option<u64>,
+    /// What was changed and does not hold before its next start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart_needed: Vec<Setting>,
     /// When it was made.
     pub created_at: String,
     /// When it was last started.
