@@ -38,6 +38,7 @@ mod op;
 mod operation;
 mod output;
 mod progress;
+mod prune;
 mod restart;
 mod run;
 mod session;
@@ -48,6 +49,7 @@ mod start;
 mod stdio;
 mod stop;
 mod terminal;
+mod touch;
 mod version;
 
 /// The exit status when the reader of stdout went away: what a shell shows for SIGPIPE.
@@ -83,6 +85,10 @@ enum Command {
     Kill(kill::Arguments),
     /// Delete VMs with their disks
     Delete(delete::Arguments),
+    /// Delete the VMs that are not running
+    Prune(prune::Arguments),
+    /// Say that VMs are being used, so that they do not stop by themselves
+    Touch(touch::Arguments),
     /// Change what a VM is: processors, memory, disk, labels, when it stops by itself
     Set(set::Arguments),
     /// List VMs
@@ -135,6 +141,8 @@ impl Command {
             | Self::Restart(_)
             | Self::Kill(_)
             | Self::Delete(_)
+            | Self::Prune(_)
+            | Self::Touch(_)
             | Self::Set(_)
             | Self::List(_)
             | Self::Show(_)
@@ -162,6 +170,8 @@ impl Command {
             Self::Restart(arguments) => arguments.run().await,
             Self::Kill(arguments) => arguments.run().await,
             Self::Delete(arguments) => arguments.run().await,
+            Self::Prune(arguments) => arguments.run().await,
+            Self::Touch(arguments) => arguments.run().await,
             Self::Set(arguments) => arguments.run().await,
             Self::List(arguments) => arguments.run().await,
             Self::Show(arguments) => arguments.run().await,

@@ -81,7 +81,13 @@ fn vms(module: &mut RpcModule<Context>) {
         context.services.vms.kill(&wanted.vm, wanted.signal).await
     });
     add::<rpc::VmDelete, _, _>(module, |context, wanted, _| async move {
-        context.services.vms.delete(&wanted.vm).await
+        match wanted.at_rest {
+            true => context.services.vms.delete_at_rest(&wanted.vm).await,
+            false => context.services.vms.delete(&wanted.vm).await,
+        }
+    });
+    add::<rpc::VmTouch, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.touch(&wanted.vm).await
     });
     add::<rpc::VmList, _, _>(
         module,

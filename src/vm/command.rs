@@ -23,10 +23,19 @@ pub(super) enum Command {
     Set { wanted: SetVm, answer: Answer<SetVmReply> },
     /// Signal its monitor. An interrupt comes with the signals that end it.
     Kill { answer: Answer<Vm>, signal: KillSignal, interrupt: Option<Interrupt> },
-    /// Remove it with all it has.
-    Delete { answer: Answer<Deleted>, interrupt: Interrupt },
+    /// Remove it with all it has. An interrupt comes with a delete whatever it does.
+    Delete { answer: Answer<Deleted>, which: Doomed, interrupt: Option<Interrupt> },
     /// Somebody used it.
-    Touch,
+    Touch { answer: Option<Answer<Vm>> },
+}
+
+/// Which VMs a delete deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doomed {
+    /// The VM, whatever it does.
+    Any,
+    /// The VM when it is at rest, and not one that runs or is being started.
+    AtRest,
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Report>>;

@@ -23,6 +23,7 @@ pub mod state;
 
 mod command;
 mod create;
+mod idle;
 mod lease;
 mod limits;
 mod making;
@@ -38,6 +39,7 @@ mod stop;
 pub(crate) mod tests;
 
 pub use create::CreateDefaults;
+pub use idle::{InUse, Usage};
 pub use lease::ConnectionId;
 pub use service::{ExecTarget, VmService, VmSettings};
 pub use start::StartDeadlines;

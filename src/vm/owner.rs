@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::command::{Answer, Begin, Command};
+use super::command::{Answer, Begin, Command, Doomed};
 use super::ports::{PortResult, Ports, Processes};
 use super::record::VmRecord;
 use super::release::{Extent, release};
@@ -45,6 +46,10 @@ pub(super) struct Owner {
     pub(super) view: watch::Sender<VmRecord>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) interrupts: watch::Receiver<u32>,
+    /// How often it is in use now.
+    pub(super) uses: watch::Receiver<u32>,
+    /// Since when this daemon has it.
+    pub(super) adopted: Instant,
     pub(super) shutdown: CancellationToken,
     /// Takes the VM out of the service's sight.
     pub(super) forget: Box<dyn Fn() + Send + Sync>,
@@ -78,6 +83,7 @@ impl Owner {
                     None => std::future::pending().await,
                 }
             };
+            let idle = self.until_idle();
             // All arms are cancel-safe: a command is taken or not, readiness is not consumed.
             let life = tokio::select! {
                 biased;
@@ -86,6 +92,10 @@ impl Owner {
                     Some(command) => self.handle(command).await,
                     None => Life::Over,
                 },
+                () = idle => {
+                    self.stop_idle().await;
+                    Life::Goes
+                }
                 () = ended => {
                     let cause = "its monitor ended without being asked to".to_owned();
                     self.settle(Some(cause)).await.unwrap_or_else(|error| self.warn(&error));
@@ -108,7 +118,7 @@ impl Owner {
                 let span = begin.operation.span();
                 self.start(begin).instrument(span).await;
             }
-            Command::Stop { answer } => reply(answer, self.stop().await),
+            Command::Stop { answer } => reply(answer, self.stop(None).await),
             Command::Restart { begin } => {
                 let span = begin.operation.span();
                 self.restart(begin).instrument(span).await;
@@ -117,15 +127,22 @@ impl Owner {
             Command::Kill { answer, signal, interrupt: _interrupt } => {
                 reply(answer, self.kill(signal).await);
             }
-            Command::Delete { answer, interrupt: _interrupt } => {
-                let deleted = self.delete().await;
+            Command::Delete { answer, which, interrupt: _interrupt } => {
+                let deleted = match self.check_doomed(which) {
+                    Ok(()) => self.delete().await,
+                    Err(error) => Err(error),
+                };
                 let life = if deleted.is_ok() { Life::Over } else { Life::Goes };
                 reply(answer, deleted);
                 return life;
             }
-            Command::Touch => {
+            Command::Touch { answer } => {
                 self.record.last_touched_at = super::now();
-                self.publish().await.unwrap_or_else(|error| self.warn(&error));
+                let touched = self.publish().await;
+                match answer {
+                    Some(answer) => reply(answer, touched.map(|()| self.record.view())),
+                    None => touched.unwrap_or_else(|error| self.warn(&error)),
+                }
             }
         }
         Life::Goes
@@ -228,6 +245,17 @@ impl Owner {
         error.with_hint(format!(
             "the VM is kept: `cove logs {name}` shows its console, `cove delete {name}` removes it"
         ))
+    }
+
+    fn check_doomed(&self, which: Doomed) -> Result<(), Report> {
+        match (which, self.record.state.check_start()) {
+            (Doomed::Any, _) | (Doomed::AtRest, Ok(())) => Ok(()),
+            (Doomed::AtRest, Err(wrong)) => {
+                let (name, is) = (&self.record.name, wrong.is);
+                let message = format!("`{name}` is {is}, and only VMs at rest were to be deleted");
+                Err(Report::new(Kind::Conflict, message))
+            }
+        }
     }
 
     /// Deletes the VM. That it is to go is written down before anything of it goes, so that a daemon

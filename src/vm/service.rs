@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::command::{Answer, Begin, Command, Interrupt};
+use super::command::{Answer, Begin, Command, Doomed, Interrupt};
 use super::create::CreateDefaults;
+use super::idle::Usage;
 use super::lease::Leases;
 use super::operation::{Operations, ended};
 use super::owner::{Owner, QUEUE, Shared};
@@ -60,6 +62,7 @@ pub(super) struct Handle {
     pub(super) view: watch::Receiver<VmRecord>,
     commands: mpsc::Sender<Command>,
     interrupts: watch::Sender<u32>,
+    uses: watch::Sender<u32>,
 }
 
 /// A program that is to be run in a guest.
@@ -68,6 +71,8 @@ pub struct ExecTarget {
     pub guest: Arc<dyn Guest>,
     /// The program.
     pub exec: Exec,
+    /// To say how long it is being used.
+    pub usage: Usage,
 }
 
 /// Most VMs on one page.
@@ -107,6 +112,7 @@ impl VmService {
         let id = record.id.clone();
         let (commands, queue) = mpsc::channel(QUEUE);
         let (interrupts, interrupted) = watch::channel(0);
+        let (uses, used) = watch::channel(0);
         let (view, views) = watch::channel(record.clone());
         let vms = self.vms.clone();
         let forget = Box::new({
@@ -120,10 +126,12 @@ impl VmService {
             view,
             commands: queue,
             interrupts: interrupted,
+            uses: used,
+            adopted: Instant::now(),
             shutdown: self.tasks.shutdown(),
             forget,
         };
-        let handle = Handle { view: views, commands, interrupts };
+        let handle = Handle { view: views, commands, interrupts, uses };
         self.vms.lock().expect("no panic under the lock").insert(id, handle.clone());
         self.tasks.spawn("vm", owner.run());
         handle
@@ -238,6 +246,25 @@ impl VmService {
         self.delete_handle(&self.handle(wanted)?, wanted).await
     }
 
+    /// Deletes a VM that is at rest. One that runs, or is being started, is left as it is.
+    ///
+    /// # Errors
+    /// When there is no such VM, it is not at rest, or something of it cannot be released.
+    pub async fn delete_at_rest(&self, wanted: &str) -> Result<Deleted, Report> {
+        let which = Doomed::AtRest;
+        let command = |answer| Command::Delete { answer, which, interrupt: None };
+        self.handle(wanted)?.ask(wanted, command).await
+    }
+
+    /// Says that a VM is being used: what stops by itself counts from now on.
+    ///
+    /// # Errors
+    /// When there is no such VM, or that cannot be written down.
+    pub async fn touch(&self, wanted: &str) -> Result<Vm, Report> {
+        let command = |answer| Command::Touch { answer: Some(answer) };
+        self.handle(wanted)?.ask(wanted, command).await
+    }
+
     /// Deletes this very VM, whatever other VMs are named. None when it is gone already.
     pub(super) async fn delete_id(&self, vm: &VmId) -> Option<Result<Deleted, Report>> {
         let handle = self.vms.lock().expect("no panic under the lock").get(vm).cloned()?;
@@ -245,8 +272,9 @@ impl VmService {
     }
 
     async fn delete_handle(&self, handle: &Handle, wanted: &str) -> Result<Deleted, Report> {
-        let interrupt = Interrupt::new(&handle.interrupts);
-        let deleted = handle.ask(wanted, |answer| Command::Delete { answer, interrupt }).await;
+        let (which, interrupt) = (Doomed::Any, Some(Interrupt::new(&handle.interrupts)));
+        let command = |answer| Command::Delete { answer, which, interrupt };
+        let deleted = handle.ask(wanted, command).await;
         match deleted {
             // A create that this has interrupted has removed the VM itself.
             Err(error) if error.kind == Kind::NotFound => {
@@ -327,12 +355,14 @@ impl VmService {
         let guest = self.guest(&wanted.vm)?;
         let handle = self.handle(&wanted.vm)?;
         let record = handle.view.borrow().clone();
-        handle.send(Command::Touch, &wanted.vm).await?;
+        handle.send(Command::Touch { answer: None }, &wanted.vm).await?;
         let mut env = record.spec.env;
         env.extend(wanted.env);
         let cwd = wanted.cwd.or_else(|| record.workspace.map(|workspace| workspace.guest_path));
         let env = env.into_iter().collect();
-        Ok(ExecTarget { guest, exec: Exec { argv: wanted.argv, env, cwd, tty: wanted.tty } })
+        let exec = Exec { argv: wanted.argv, env, cwd, tty: wanted.tty };
+        let usage = Usage { uses: handle.uses.clone(), commands: handle.commands.clone() };
+        Ok(ExecTarget { guest, exec, usage })
     }
 }
 

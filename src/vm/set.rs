@@ -29,6 +29,10 @@ impl Owner {
         if settings.is_empty() {
             return Ok(SetVmReply { vm: self.record.view(), changes: Vec::new() });
         }
+        if settings.contains(&Setting::AutoStopAfter) {
+            // What is idle already is not stopped at once.
+            self.record.last_touched_at = super::now();
+        }
         self.write_spec(next).await?;
         let mut changes = Vec::new();
         for setting in settings {

@@ -9,8 +9,9 @@ use crate::report::{Kind, Report};
 use crate::wire::rpc::{KillSignal, OperationEnd, Vm};
 
 impl Owner {
-    /// Stops it gracefully, by force after the deadline. One that does not run is no error.
-    pub(super) async fn stop(&mut self) -> Result<Vm, Report> {
+    /// Stops it gracefully, by force after the deadline, and writes down why when nobody asked for it.
+    /// One that does not run is no error.
+    pub(super) async fn stop(&mut self, cause: Option<String>) -> Result<Vm, Report> {
         if matches!(self.record.state, State::Stopped { .. } | State::Created | State::Error { .. })
         {
             return Ok(self.record.view());
@@ -39,7 +40,7 @@ impl Owner {
             }
             _ = interrupts.wait_for(|count| *count > 0) => {}
         }
-        self.settle(None).await?;
+        self.settle(cause).await?;
         Ok(self.record.view())
     }
 
@@ -50,7 +51,7 @@ impl Owner {
         let stopped = match self.record.state.boot() {
             Some(_) => {
                 let _stage = operation.stage("stop");
-                self.stop().await.map(drop)
+                self.stop(None).await.map(drop)
             }
             None => Ok(()),
         };

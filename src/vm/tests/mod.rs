@@ -3,7 +3,7 @@
 //! - `world`: rows, processes and folders, and what must hold between them
 //! - `ports`, `guests`: the ports over them, each call through `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
-//! - `queue`, `endings`, `settings`, `leases`: commands, interrupts, clients that go away
+//! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
 //! - `model`: random commands against a model
 
 pub(crate) mod fault;
@@ -12,6 +12,7 @@ pub(crate) mod ports;
 pub(crate) mod world;
 
 mod endings;
+mod idle;
 mod leases;
 mod model;
 mod queue;

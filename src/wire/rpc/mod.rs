@@ -25,7 +25,7 @@ pub use operation::{Operation, OperationEnd, Stage};
 pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
 pub use signal::{InvalidSignal, KillSignal};
 pub use vm::{
-    Deleted, ExecVm, KillVm, LogQuery, Logs, Page, STREAM_PROTOCOL, StreamTicket, Vm,
+    DeleteVm, Deleted, ExecVm, KillVm, LogQuery, Logs, Page, STREAM_PROTOCOL, StreamTicket, Vm,
     VmHealthReply, VmNet, VmPage, VmState, VmWorkspace,
 };
 
@@ -85,8 +85,10 @@ methods! {
     VmSet = "vm.set"(SetVm) -> SetVmReply;
     /// Sends a signal to a VM's monitor; without one its power is cut off at once.
     VmKill = "vm.kill"(KillVm) -> Vm;
-    /// Deletes a VM with its disks, whatever its state.
-    VmDelete = "vm.delete"(VmRef) -> Deleted;
+    /// Deletes a VM with its disks, whatever its state unless told otherwise.
+    VmDelete = "vm.delete"(DeleteVm) -> Deleted;
+    /// Says that a VM is being used: what stops by itself counts from now on.
+    VmTouch = "vm.touch"(VmRef) -> Vm;
     /// All VMs, oldest first.
     VmList = "vm.list"(Page) -> VmPage;
     /// One VM.

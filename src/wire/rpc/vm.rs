@@ -140,6 +140,24 @@ pub struct KillVm {
     pub signal: KillSignal,
 }
 
+/// Parameters of `vm.delete`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteVm {
+    /// The VM.
+    pub vm: String,
+    /// Delete it only if it is at rest: neither running nor on its way to it.
+    #[serde(default)]
+    pub at_rest: bool,
+}
+
+impl DeleteVm {
+    /// Delete this VM whatever it does.
+    pub fn whatever(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), at_rest: false }
+    }
+}
+
 /// The result of `vm.delete`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Deleted {
