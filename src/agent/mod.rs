@@ -6,7 +6,8 @@
 //! - [`boot`]: PID 1, from the kernel's first process to the image's root
 //! - [`server`]: the host's connections, after the [`handshake`]
 //! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
-//! - [`exec`], [`tree`]: programs and trees; [`grow`]: the work disk
+//! - [`exec`], [`tree`]: programs and trees; [`grow`]: the work disk; [`observe`]: what
+//!   is seen of the guest
 //! - [`beneath`]: the folder that no path can leave; [`block`]: blocks of text in people's files
 
 pub mod beneath;
@@ -19,6 +20,7 @@ pub mod grow;
 pub mod handshake;
 pub mod identity;
 pub mod network;
+pub mod observe;
 pub mod plan;
 pub mod server;
 pub mod skeleton;

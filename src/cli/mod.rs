@@ -20,6 +20,7 @@ mod bench;
 mod completion;
 mod config;
 mod connect;
+mod console;
 mod create;
 mod daemon;
 mod delete;
@@ -37,6 +38,7 @@ mod machine;
 mod op;
 mod operation;
 mod output;
+mod ports;
 mod progress;
 mod prune;
 mod restart;
@@ -46,6 +48,7 @@ mod set;
 mod show;
 mod signals;
 mod start;
+mod stats;
 mod stdio;
 mod stop;
 mod terminal;
@@ -96,10 +99,16 @@ enum Command {
     List(list::Arguments),
     /// Show one VM
     Show(show::Arguments),
+    /// Show what VMs use, on the host and inside
+    Stats(stats::Arguments),
+    /// List the sockets in a VM that wait for others, with their programs
+    Ports(ports::Arguments),
     /// Run a command, or a shell, in a running VM
     Exec(exec::Arguments),
     /// Show the console of a VM
     Logs(logs::Arguments),
+    /// Show the console of a VM as it is written, until the VM stops
+    Console(console::Arguments),
     /// Look at operations: long pieces of work
     #[command(subcommand)]
     Op(op::Command),
@@ -146,7 +155,10 @@ impl Command {
             | Self::Set(_)
             | Self::List(_)
             | Self::Show(_)
+            | Self::Stats(_)
+            | Self::Ports(_)
             | Self::Logs(_)
+            | Self::Console(_)
             | Self::Op(_)
             | Self::Doctor(_)
             | Self::Hook(_)
@@ -175,8 +187,11 @@ impl Command {
             Self::Set(arguments) => arguments.run().await,
             Self::List(arguments) => arguments.run().await,
             Self::Show(arguments) => arguments.run().await,
+            Self::Stats(arguments) => arguments.run().await,
+            Self::Ports(arguments) => arguments.run().await,
             Self::Exec(arguments) => arguments.run().await,
             Self::Logs(arguments) => arguments.run().await,
+            Self::Console(arguments) => arguments.run().await,
             Self::Op(command) => command.run().await,
             Self::Doctor(arguments) => arguments.run().await,
             Self::Hook(command) => command.run().await,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use nix::sys::signal::Signal;
 
 use crate::id::VmId;
-use crate::process::{Process, ProcessId, find_servants};
+use crate::process::{self, Process, ProcessId, Usage, find_servants};
 use crate::report::{Kind, Report};
 use crate::vm::ports::{PortResult, Processes};
 
@@ -49,6 +49,10 @@ impl Processes for HostProcesses {
             Some(open) => open.signal(number).map_err(|error| failed(process, &error)),
             None => Ok(()),
         }
+    }
+
+    fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>> {
+        process::usage(process).map_err(|error| failed(process, &error))
     }
 
     fn find(&self, vm: &VmId) -> Vec<ProcessId> {

@@ -69,6 +69,15 @@ pub enum DiskError {
         #[source]
         source: io::Error,
     },
+    /// A disk could not be looked at.
+    #[error("cannot look at the disk `{}`", path.display())]
+    Look {
+        /// The disk.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A folder could not be removed.
     #[error("cannot remove `{}`", path.display())]
     Remove {
@@ -97,7 +106,11 @@ impl Explain for DiskError {
             Self::Grow { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
                 Some("the host's file system has no files of that size: give less".to_owned())
             }
-            Self::Seed { .. } | Self::Make { .. } | Self::Grow { .. } | Self::Remove { .. } => None,
+            Self::Seed { .. }
+            | Self::Make { .. }
+            | Self::Grow { .. }
+            | Self::Look { .. }
+            | Self::Remove { .. } => None,
         }
     }
 }
@@ -179,6 +192,19 @@ impl Disks for DiskFiles {
         grown.map_err(|source| Report::of(&DiskError::Grow { path, bytes: work_bytes, source }))
     }
 
+    fn taken(&self, folder: &Path) -> PortResult<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt as _;
+        let taken = |name: &str| {
+            let path = folder.join(name);
+            // Blocks of 512 bytes, whatever the file system's are (stat(2)).
+            let blocks = std::fs::metadata(&path).map(|file| file.blocks());
+            blocks
+                .map(|blocks| blocks * 512)
+                .map_err(|source| Report::of(&DiskError::Look { path, source }))
+        };
+        Ok((taken(WORK_DISK)?, taken(ROOT_DISK)?))
+    }
+
     async fn remove(&self, folder: &Path) -> PortResult<()> {
         let path = folder.to_owned();
         match tokio::fs::remove_dir_all(folder).await {
@@ -235,7 +261,8 @@ mod tests {
             disks.grow(&folder, wanted).await.expect("grown");
             assert_eq!(std::fs::metadata(&work).expect("there").len(), is);
         }
-        assert!(std::fs::metadata(&work).expect("there").blocks() * 512 < 8 << 20);
+        let (work, root) = disks.taken(&folder).expect("told");
+        assert!(work < 8 << 20 && root < 8 << 20 && work > 0, "{work} {root}");
         let error = disks.grow(&folder, u64::MAX >> 1).await.expect_err("too large");
         assert!(error.message.contains("work.ext4") && !error.cause.is_empty(), "{error:?}");
         assert!(error.hint.is_some());

@@ -10,6 +10,7 @@ mod methods;
 #[cfg(feature = "daemon")]
 pub mod server;
 #[cfg(feature = "daemon")]
+mod stats;
 mod streams;
 #[cfg(all(test, feature = "daemon"))]
 mod tests;

@@ -34,6 +34,7 @@ mod resolve;
 mod service;
 mod set;
 mod start;
+mod stats;
 mod stop;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -14,9 +14,9 @@ use super::plan::WorkDiskPlan;
 use super::record::VmRecord;
 use super::state::{Accel, Boot, VsockAddress};
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
-use crate::process::ProcessId;
+use crate::process::{ProcessId, Usage};
 use crate::report::Report;
-use crate::wire::guest::{Exec, Health, Network, Setup};
+use crate::wire::guest::{Exec, GuestStats, Health, Listening, Network, Setup};
 use crate::wire::proof::BootKey;
 use crate::wire::rpc::{ClientContext, CreateWorkspace, HookPlan, VmWorkspace, WorkspacePlan};
 
@@ -54,6 +54,8 @@ pub trait Processes: Send + Sync {
     async fn kill(&self, process: ProcessId) -> PortResult<()>;
     /// Sends it a signal. A process that is gone, or whose pid is somebody else's, gets none.
     async fn signal(&self, process: ProcessId, signal: Signal) -> PortResult<()>;
+    /// What it has used and uses. None when it is gone.
+    fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>>;
     /// Processes of this user that carry the VM's id among their arguments.
     fn find(&self, vm: &VmId) -> Vec<ProcessId>;
 }
@@ -155,6 +157,8 @@ pub trait Disks: Send + Sync {
     async fn make(&self, folder: &Path, work_bytes: u64, root_bytes: u64) -> PortResult<()>;
     /// Makes the work disk's file so long, unless it is that or more. What is in it is the guest's.
     async fn grow(&self, folder: &Path, work_bytes: u64) -> PortResult<()>;
+    /// What the work disk and the overlay disk take up on the host, in bytes.
+    fn taken(&self, folder: &Path) -> PortResult<(u64, u64)>;
     /// Removes the VM's folder. One that is not there is no error.
     async fn remove(&self, folder: &Path) -> PortResult<()>;
     /// The folders there are, by name.
@@ -185,9 +189,13 @@ pub trait BootSource: Send + Sync {
     async fn of_vm(&self, image: &Digest, kernel: &Digest) -> PortResult<BootFiles>;
 }
 
-/// What a guest's agent does to the system it runs in.
+/// What a guest's agent sees of the system it runs in, and does to it.
 #[async_trait]
 pub trait GuestSystem: Send + Sync {
+    /// How busy and how full it is.
+    async fn stats(&self) -> PortResult<GuestStats>;
+    /// The sockets that wait for others.
+    async fn listening(&self) -> PortResult<Listening>;
     /// Grows the work disk's file system to its device, which is about to have so many bytes.
     async fn grow_work_disk(&self, bytes: u64) -> PortResult<()>;
 }

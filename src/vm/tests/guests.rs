@@ -14,7 +14,9 @@ use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
     ByteStream, Checkout, Guest, GuestSystem, PackedCheckout, PortResult, TreeWrite,
 };
-use crate::wire::guest::{Exec, Health, Setup};
+use crate::wire::guest::{
+    Exec, FileSystemStats, GuestStats, Health, Listening, ListeningSocket, Protocol, Setup,
+};
 use crate::wire::rpc::{VmWorkspace, WorkspacePlan};
 
 /// How much one byte stream of a guest holds.
@@ -43,6 +45,39 @@ impl SimGuest {
 
 #[async_trait]
 impl GuestSystem for SimGuest {
+    async fn stats(&self) -> PortResult<GuestStats> {
+        let stats = async {
+            self.monitor()?;
+            let disk = FileSystemStats { bytes: 1 << 30, available_bytes: 1 << 29 };
+            Ok(GuestStats {
+                uptime_ms: 1,
+                load_1m: 0.5,
+                load_5m: 0.25,
+                load_15m: 0.0,
+                memory_bytes: 256 << 20,
+                memory_available_bytes: 128 << 20,
+                work_disk: disk,
+                root_disk: disk,
+            })
+        };
+        self.sim.call("guest.stats", stats).await
+    }
+
+    async fn listening(&self) -> PortResult<Listening> {
+        let listening = async {
+            self.monitor()?;
+            let socket = ListeningSocket {
+                protocol: Protocol::Tcp,
+                port: 8080,
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+                pid: Some(7),
+                program: Some("httpd".to_owned()),
+            };
+            Ok(Listening { sockets: vec![socket], more: false })
+        };
+        self.sim.call("guest.listening", listening).await
+    }
+
     async fn grow_work_disk(&self, bytes: u64) -> PortResult<()> {
         let grow = async {
             self.monitor()?;

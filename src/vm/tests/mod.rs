@@ -4,6 +4,7 @@
 //! - `ports`, `guests`: the ports over them, each call through `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
 //! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
+//! - `looking`: what is told of VMs
 //! - `model`: random commands against a model
 
 pub(crate) mod fault;
@@ -14,6 +15,7 @@ pub(crate) mod world;
 mod endings;
 mod idle;
 mod leases;
+mod looking;
 mod model;
 mod queue;
 mod settings;

@@ -10,7 +10,7 @@ use super::fault::Faults;
 use super::guests::{SimCheckout, SimGuest};
 use super::world::{SimDisk, World, vm_of};
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
-use crate::process::ProcessId;
+use crate::process::{ProcessId, Usage};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::plan::WorkDiskPlan;
@@ -206,6 +206,14 @@ impl Processes for Sim {
         self.call("processes.signal", signal).await
     }
 
+    fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>> {
+        self.faults.at_once("processes.usage")?;
+        let (cpu_ms, age_ms) = (500, 1000);
+        let (resident_bytes, proportional_bytes) = (2 << 20, Some(1 << 20));
+        let usage = Usage { cpu_ms, age_ms, resident_bytes, proportional_bytes };
+        Ok(self.world.alive(process).then_some(usage))
+    }
+
     fn find(&self, vm: &VmId) -> Vec<ProcessId> {
         let host = self.world.host();
         host.processes.iter().filter(|one| one.vm == *vm).map(|one| one.id).collect()
@@ -310,6 +318,12 @@ impl Disks for Sim {
             Ok(())
         };
         self.call("disks.grow", grow).await
+    }
+
+    fn taken(&self, folder: &Path) -> PortResult<(u64, u64)> {
+        self.faults.at_once("disks.taken")?;
+        assert!(self.world.host().folders.contains(folder), "its disks are there");
+        Ok((4096, 8192))
     }
 
     async fn remove(&self, folder: &Path) -> PortResult<()> {

@@ -10,12 +10,14 @@ mod host;
 mod operation;
 mod set;
 mod signal;
+mod stats;
 mod vm;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::id::OperationId;
+use crate::wire::guest::Listening;
 
 pub use create::{
     CreatePlan, CreateVm, CreateWorkspace, HookPlan, HookStep, MachinePlan, WorkspacePlan,
@@ -24,6 +26,7 @@ pub use host::{Check, DaemonStatusReply, Hook, HookNeed, Image, Kernel, Pong, Ve
 pub use operation::{Operation, OperationEnd, Stage};
 pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
 pub use signal::{InvalidSignal, KillSignal};
+pub use stats::{HostStats, ProcessStats, VmStats, WatchStats};
 pub use vm::{
     DeleteVm, Deleted, ExecVm, KillVm, LogQuery, Logs, Page, STREAM_PROTOCOL, StreamTicket, Vm,
     VmHealthReply, VmNet, VmPage, VmState, VmWorkspace,
@@ -95,6 +98,10 @@ methods! {
     VmShow = "vm.show"(VmRef) -> Vm;
     /// The console of a VM: what is in the ring, escaped for terminals unless `raw`.
     VmLogs = "vm.logs"(LogQuery) -> Logs;
+    /// What a VM uses, on the host and inside.
+    VmStatsNow = "vm.stats"(VmRef) -> VmStats;
+    /// The sockets in a guest that wait for others, with their programs.
+    VmPorts = "vm.ports"(VmRef) -> Listening;
     /// Asks the guest how it is.
     VmHealth = "vm.health"(VmRef) -> VmHealthReply;
     /// Prepares to run a program; the returned ticket opens its byte stream.
@@ -135,6 +142,18 @@ impl Subscription for OpSubscription {
     const EVENT: &'static str = "op.event";
     type Params = OperationRef;
     type Event = Operation;
+}
+
+/// What a VM uses, again and again until it is deleted.
+#[derive(Debug, Clone, Copy)]
+pub struct StatsSubscription;
+
+impl Subscription for StatsSubscription {
+    const SUBSCRIBE: &'static str = "vm.stats.subscribe";
+    const UNSUBSCRIBE: &'static str = "vm.stats.unsubscribe";
+    const EVENT: &'static str = "vm.stats.event";
+    type Params = WatchStats;
+    type Event = VmStats;
 }
 
 /// No parameters, or no result: an empty object.
