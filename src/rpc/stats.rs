@@ -63,11 +63,8 @@ async fn watch(
             _ = ticks.tick() => {}
             () = sink.closed() => return Ok(()),
         }
-        let stats = match context.services.vms.stats(&vm).await {
-            Ok(stats) => stats,
-            Err(error) if error.kind == Kind::NotFound => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        // An error ends the subscription for the client too; a good end of it would only fall silent.
+        let stats = context.services.vms.stats(&vm).await?;
         let event = serde_json::value::to_raw_value(&stats)?;
         if sink.send(SubscriptionMessage::from(event)).await.is_err() {
             return Ok(());

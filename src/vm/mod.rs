@@ -38,6 +38,7 @@ mod stats;
 mod stop;
 #[cfg(test)]
 pub(crate) mod tests;
+mod verbs;
 
 pub use create::CreateDefaults;
 pub use idle::{InUse, Usage};

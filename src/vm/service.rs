@@ -24,8 +24,8 @@ use crate::report::{Kind, Report};
 use crate::task::Tasks;
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
-    ClientContext, Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, SetVm, SetVmReply,
-    Vm, VmPage, VmState,
+    ClientContext, Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmPage,
+    VmState,
 };
 
 /// What the service is told at its making.
@@ -172,25 +172,7 @@ impl VmService {
         self.report(&id, wait).await
     }
 
-    /// Stops a VM gracefully if it runs, then starts it; returns the operation.
-    ///
-    /// # Errors
-    /// When there is no such VM, or it neither runs nor is at rest.
-    pub async fn restart(
-        &self,
-        wanted: &str,
-        client: ClientContext,
-        wait: bool,
-    ) -> Result<Operation, Report> {
-        let handle = self.handle(wanted)?;
-        handle.view.borrow().check(State::check_restart)?;
-        let begin = self.begin("restart", &handle, client);
-        let id = begin.operation.id.clone();
-        handle.send(Command::Restart { begin }, wanted).await?;
-        self.report(&id, wait).await
-    }
-
-    fn begin(&self, action: &str, handle: &Handle, client: ClientContext) -> Begin {
+    pub(super) fn begin(&self, action: &str, handle: &Handle, client: ClientContext) -> Begin {
         let record = handle.view.borrow();
         let operation = self.operations.begin(action, &record.id, &record.name, super::now());
         Begin { operation, client, checkout: None }
@@ -218,15 +200,6 @@ impl VmService {
         self.handle(wanted)?.ask(wanted, |answer| Command::Stop { answer }).await
     }
 
-    /// Changes what a VM is.
-    ///
-    /// # Errors
-    /// When there is no such VM, it cannot be that, or its disk cannot grow; then nothing has changed.
-    pub async fn set(&self, wanted: SetVm) -> Result<SetVmReply, Report> {
-        let vm = wanted.vm.clone();
-        self.handle(&vm)?.ask(&vm, |answer| Command::Set { wanted, answer }).await
-    }
-
     /// Sends a signal to a VM's monitor. One that ends it does so even while the VM starts.
     ///
     /// # Errors
@@ -244,25 +217,6 @@ impl VmService {
     /// When there is no such VM, or something of it cannot be released.
     pub async fn delete(&self, wanted: &str) -> Result<Deleted, Report> {
         self.delete_handle(&self.handle(wanted)?, wanted).await
-    }
-
-    /// Deletes a VM that is at rest. One that runs, or is being started, is left as it is.
-    ///
-    /// # Errors
-    /// When there is no such VM, it is not at rest, or something of it cannot be released.
-    pub async fn delete_at_rest(&self, wanted: &str) -> Result<Deleted, Report> {
-        let which = Doomed::AtRest;
-        let command = |answer| Command::Delete { answer, which, interrupt: None };
-        self.handle(wanted)?.ask(wanted, command).await
-    }
-
-    /// Says that a VM is being used: what stops by itself counts from now on.
-    ///
-    /// # Errors
-    /// When there is no such VM, or that cannot be written down.
-    pub async fn touch(&self, wanted: &str) -> Result<Vm, Report> {
-        let command = |answer| Command::Touch { answer: Some(answer) };
-        self.handle(wanted)?.ask(wanted, command).await
     }
 
     /// Deletes this very VM, whatever other VMs are named. None when it is gone already.
@@ -375,7 +329,7 @@ impl Handle {
         self.commands.send(command).await.map_err(|_| gone(wanted))
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         wanted: &str,
         command: impl FnOnce(Answer<T>) -> Command,

@@ -66,8 +66,13 @@ impl VmService {
                 proportional_bytes: used.proportional_bytes,
             });
         }
-        let parts = host.processes.iter().map(|process| process.proportional_bytes);
-        host.proportional_bytes = parts.sum();
+        let parts = || host.processes.iter().map(|process| process.proportional_bytes);
+        if parts().any(|part| part.is_some()) {
+            let of = |process: &ProcessStats| {
+                process.proportional_bytes.unwrap_or(process.resident_bytes)
+            };
+            host.proportional_bytes = Some(host.processes.iter().map(of).sum());
+        }
         Ok(host)
     }
 

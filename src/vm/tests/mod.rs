@@ -1,12 +1,13 @@
 //! Tests of the VM service over a host in memory: the same transitions, with a fault at every port call.
 //!
 //! - `world`: rows, processes and folders, and what must hold between them
-//! - `ports`, `guests`: the ports over them, each call through `fault`
+//! - `ports`, `disks`, `guests`: the ports over them, each call through `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
 //! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
 //! - `looking`: what is told of VMs
 //! - `model`: random commands against a model
 
+mod disks;
 pub(crate) mod fault;
 pub(crate) mod guests;
 pub(crate) mod ports;

@@ -1,6 +1,6 @@
 //! The ports over the world in memory: the host's side of a daemon.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,16 +8,15 @@ use nix::sys::signal::Signal;
 
 use super::fault::Faults;
 use super::guests::{SimCheckout, SimGuest};
-use super::world::{SimDisk, World, vm_of};
+use super::world::{World, vm_of};
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
 use crate::process::{ProcessId, Usage};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
-    Attachment, BootFiles, BootSource, Checkout, Checkouts, Disks, Guest, Guests, HookPhase,
-    HookResult, MachineSpec, Machines, Networks, PortResult, Ports, Processes, Rows,
-    StartedMachine,
+    Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, HookPhase, HookResult,
+    MachineSpec, Machines, Networks, PortResult, Ports, Processes, Rows, StartedMachine,
 };
 use crate::vm::record::VmRecord;
 use crate::vm::state::{Accel, VsockAddress};
@@ -294,50 +293,6 @@ impl Networks for Sim {
 
     async fn adopt(&self, _: &VmId, _: &Path, _: ProcessId, _: ProcessId) -> PortResult<()> {
         self.call("networks.adopt", async { Ok(()) }).await
-    }
-}
-
-#[async_trait]
-impl Disks for Sim {
-    async fn make(&self, folder: &Path, work_bytes: u64, _: u64) -> PortResult<()> {
-        let make = async {
-            let mut host = self.world.host();
-            host.folders.insert(folder.to_owned());
-            let disk = SimDisk { file: work_bytes, seen: work_bytes, system: work_bytes };
-            host.disks.insert(folder.to_owned(), disk);
-            Ok(())
-        };
-        self.call("disks.make", make).await
-    }
-
-    async fn grow(&self, folder: &Path, work_bytes: u64) -> PortResult<()> {
-        let grow = async {
-            let mut host = self.world.host();
-            let disk = host.disks.get_mut(folder).expect("the disk is there");
-            disk.file = disk.file.max(work_bytes);
-            Ok(())
-        };
-        self.call("disks.grow", grow).await
-    }
-
-    fn taken(&self, folder: &Path) -> PortResult<(u64, u64)> {
-        self.faults.at_once("disks.taken")?;
-        assert!(self.world.host().folders.contains(folder), "its disks are there");
-        Ok((4096, 8192))
-    }
-
-    async fn remove(&self, folder: &Path) -> PortResult<()> {
-        let remove = async {
-            self.world.host().disks.remove(folder);
-            self.world.host().folders.remove(folder);
-            Ok(())
-        };
-        self.call("disks.remove", remove).await
-    }
-
-    fn folders(&self, _: &Path) -> PortResult<Vec<PathBuf>> {
-        self.faults.at_once("disks.folders")?;
-        Ok(self.world.host().folders.iter().cloned().collect())
     }
 }
 

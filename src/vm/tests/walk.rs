@@ -8,7 +8,7 @@ use super::{Daemon, daemon, larger, run, wish};
 use crate::id::VmId;
 use crate::vm::state::State;
 use crate::vm::{ConnectionId, VmService};
-use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, KillSignal, Page};
+use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, KillSignal, Page, SetVm};
 
 /// Longer than everything that a scenario may wait for.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -28,10 +28,11 @@ enum Scenario {
     Restart,
     Signals,
     Set,
+    Idle,
 }
 
 impl Scenario {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::WholeLife,
         Self::CreateOnly,
         Self::FailingHook,
@@ -45,6 +46,7 @@ impl Scenario {
         Self::Restart,
         Self::Signals,
         Self::Set,
+        Self::Idle,
     ];
 
     fn behaviour(self) -> Behaviour {
@@ -63,7 +65,8 @@ impl Scenario {
             | Self::Recovery
             | Self::Restart
             | Self::Signals
-            | Self::Set => usual,
+            | Self::Set
+            | Self::Idle => usual,
         }
     }
 
@@ -128,6 +131,7 @@ impl Scenario {
             Self::Restart => restart(vms).await,
             Self::Signals => signal(vms).await,
             Self::Set => set(vms).await,
+            Self::Idle => idle(vms).await,
             Self::Recovery => {
                 vms.recover().await.ok();
                 vms.stop("kept").await.ok();
@@ -159,6 +163,14 @@ async fn set(vms: &VmService) {
     vms.stop("web").await.ok();
     vms.set(larger("web", 3)).await.ok();
     vms.start("web", client(), true).await.ok();
+}
+
+async fn idle(vms: &VmService) {
+    vms.create(wish("web"), None).await.ok();
+    let auto_stop_after_s = Some(60);
+    let vm = "web".to_owned();
+    vms.set(SetVm { vm, auto_stop_after_s, ..SetVm::default() }).await.ok();
+    tokio::time::sleep(Duration::from_secs(300)).await;
 }
 
 /// A VM that runs, one whose monitor dies behind the daemon's back, one at rest, one never started.
@@ -300,4 +312,5 @@ walks! {
     a_restart: Restart;
     signals: Signals;
     settings: Set;
+    a_vm_that_nobody_uses: Idle;
 }

@@ -48,8 +48,8 @@ pub struct HostStats {
     pub age_ms: Option<u64>,
     /// Resident memory in bytes.
     pub resident_bytes: u64,
-    /// Resident memory in bytes, where what processes share counts in parts; none where the kernel does
-    /// not tell.
+    /// Resident memory in bytes, where what processes share counts in parts, except for processes of
+    /// which the kernel does not tell; none where it tells of none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proportional_bytes: Option<u64>,
     /// Bytes that the work disk takes up.

@@ -147,7 +147,7 @@ pub struct DeleteVm {
     /// The VM.
     pub vm: String,
     /// Delete it only if it is at rest: neither running nor on its way to it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_rest: bool,
 }
 
