@@ -263,9 +263,8 @@ mod tests {
         }
         let (work, root) = disks.taken(&folder).expect("told");
         assert!(work < 8 << 20 && root < 8 << 20 && work > 0, "{work} {root}");
-        let error = disks.grow(&folder, u64::MAX >> 1).await.expect_err("too large");
+        let error = disks.grow(&folder, u64::MAX).await.expect_err("too large");
         assert!(error.message.contains("work.ext4") && !error.cause.is_empty(), "{error:?}");
-        assert!(error.hint.is_some());
         disks.grow(&home.path().join("vms/none"), 1).await.expect_err("there is none");
     }
 

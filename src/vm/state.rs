@@ -23,6 +23,9 @@
 //! - `Grown`: the work disk of a VM that runs is larger now; it goes on running.
 //! - `Ended`: the monitor is gone and torn down, whoever ended it.
 //!
+//! A restart has no state of its own: it is `Stop`, `Ended` and `Start` by one operation, so that what
+//! breaks off in between is a VM that is stopped.
+//!
 //! `Delete` leads from everywhere to `Deleting`, which only the end of the row ends. A row in `Making` or
 //! `Deleting` is of a VM that is not whole: recovery removes it, and it cannot be started.
 //! Nothing here does anything; `owner` acts and reports, this module decides.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::fault::{Fate, Fault};
 use super::world::World;
 use super::{Daemon, daemon, run, wish};
-use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, Page, VmState};
+use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, Page, SetVm, VmState};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -19,6 +19,8 @@ enum Step {
     Kill,
     Delete,
     Again,
+    Larger,
+    Prune,
     MonitorsDie,
     NextDaemon,
 }
@@ -32,6 +34,8 @@ fn step() -> impl Strategy<Value = (Step, u8)> {
         1 => Just(Step::Kill),
         1 => Just(Step::Delete),
         1 => Just(Step::Again),
+        1 => Just(Step::Larger),
+        1 => Just(Step::Prune),
         1 => Just(Step::MonitorsDie),
         1 => Just(Step::NextDaemon),
     ];
@@ -58,6 +62,11 @@ async fn act(daemon: &mut Daemon, world: &World, (step, number): (Step, u8)) -> 
         Step::Again => started(vms.restart(&name, ClientContext::default(), true).await),
         Step::Stop => vms.stop(&name).await.is_ok(),
         Step::Kill => vms.kill(&name, KillSignal::Kill).await.is_ok(),
+        Step::Larger => {
+            let disk_bytes = vms.show(&name).ok().map(|vm| vm.disk_bytes + (1 << 30));
+            vms.set(SetVm { vm: name, disk_bytes, ..SetVm::default() }).await.is_ok()
+        }
+        Step::Prune => vms.delete_at_rest(&name).await.is_ok(),
         Step::Delete => vms.delete(&name).await.is_ok(),
         Step::MonitorsDie => {
             world.monitors().into_iter().for_each(|monitor| world.end(monitor));
@@ -83,9 +92,13 @@ fn expect(model: &mut BTreeMap<String, VmState>, (step, number): (Step, u8)) -> 
         (Step::Start, Some(VmState::Running) | None) => return false,
         (Step::Again, None) => return false,
         (Step::Start | Step::Again, Some(_)) => Some(VmState::Running),
-        (Step::Stop | Step::Kill | Step::Delete, None) => return false,
+        (Step::Stop | Step::Kill | Step::Delete | Step::Larger | Step::Prune, None) => {
+            return false;
+        }
+        (Step::Prune, Some(VmState::Running)) => return false,
+        (Step::Prune, Some(_)) => None,
         (Step::Stop | Step::Kill, Some(VmState::Running)) => Some(VmState::Stopped),
-        (Step::Stop | Step::Kill | Step::NextDaemon, state) => state,
+        (Step::Stop | Step::Kill | Step::Larger | Step::NextDaemon, state) => state,
         (Step::Delete, Some(_)) => None,
         (Step::MonitorsDie, state) => {
             let running = model.values_mut().filter(|state| **state == VmState::Running);

@@ -1,10 +1,12 @@
 //! Changes of what a VM is: what holds when, what is refused, what a failure leaves.
 
-use super::fault::Fault;
+use std::time::Duration;
+
+use super::fault::{Fate, Fault};
 use super::world::{SimDisk, World};
 use super::{Daemon, daemon, larger, run, wish};
 use crate::report::Kind;
-use crate::wire::rpc::{ClientContext, CreateVm, Holds, SetVm, Setting, VmState};
+use crate::wire::rpc::{ClientContext, CreateVm, Holds, KillSignal, SetVm, Setting, VmState};
 
 async fn running(world: &World, planned: Option<(usize, Fault)>) -> Daemon {
     let daemon = daemon(world, planned);
@@ -161,6 +163,29 @@ fn a_disk_that_cannot_grow_in_the_guest_grows_at_its_next_start() {
             daemon.vms.restart("web", client, true).await.expect("an operation");
             assert_eq!(disk(&world).system, 2 << 30);
             assert_eq!(daemon.vms.show("web").expect("there").restart_needed, []);
+        });
+    }
+}
+
+#[test]
+fn a_kill_cuts_a_growth_short_and_the_next_start_finishes_it() {
+    for call in ["machines.grow_work_disk", "guest.grow_work_disk"] {
+        let (at, _) = failing(call, 0).expect("it is called");
+        run(async {
+            let world = World::default();
+            let daemon = running(&world, Some((at, Fault::Hang))).await;
+            let began = tokio::time::Instant::now();
+            let kill = async {
+                daemon.faults.until(Fate::Hangs).await;
+                daemon.vms.kill("web", KillSignal::Kill).await
+            };
+            let (set, killed) = tokio::join!(daemon.vms.set(larger("web", 2)), kill);
+            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+            assert_eq!(set.expect("set").changes[2].holds, Holds::AfterRestart);
+            assert_eq!(killed.expect("killed").state, VmState::Stopped);
+            daemon.vms.start("web", ClientContext::default(), true).await.expect("an operation");
+            assert_eq!(disk(&world).system, 2 << 30);
+            assert_eq!(world.complaints(), Vec::<String>::new());
         });
     }
 }
