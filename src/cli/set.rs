@@ -157,6 +157,70 @@ pub(super) fn auto_stop(seconds: Option<u64>) -> String {
 mod tests {
     use super::*;
 
+    fn parse(arguments: &[&str]) -> Arguments {
+        use clap::{Args as _, FromArgMatches as _};
+        let command = Arguments::augment_args(clap::Command::new("set"));
+        let parsed = command.try_get_matches_from([&["set"], arguments].concat());
+        Arguments::from_arg_matches(&parsed.expect("parses")).expect("parses")
+    }
+
+    #[test]
+    fn what_is_given_becomes_one_request() {
+        let request = parse(&[
+            "web",
+            "--vcpu",
+            "4",
+            "--memory",
+            "1G",
+            "--disk",
+            "2G",
+            "--label",
+            "a=b=c",
+            "--remove-label",
+            "d",
+            "--auto-stop-after",
+            "off",
+        ]);
+        let labels = [("a".to_owned(), Some("b=c".to_owned())), ("d".to_owned(), None)];
+        let expected = SetVm {
+            vm: "web".to_owned(),
+            vcpu: Some(4),
+            memory_mib: Some(1024),
+            disk_bytes: Some(2 << 30),
+            labels: labels.into(),
+            auto_stop_after_s: Some(0),
+        };
+        assert_eq!(request.request(), Ok(expected));
+        for bad in [&["web"][..], &["web", "--label", "a=b", "--remove-label", "a"]] {
+            assert_eq!(parse(bad).request().expect_err("refused").kind, Kind::Invalid);
+        }
+    }
+
+    #[test]
+    fn changes_are_told_with_when_they_hold() {
+        let change = |setting, holds, cause: Option<&str>| {
+            let cause = cause.map(str::to_owned);
+            Change { setting, holds, cause }
+        };
+        let vm = Vm {
+            labels: BTreeMap::from([("a".to_owned(), "\u{1b}[2J".to_owned())]),
+            auto_stop_after_s: Some(1800),
+            ..crate::cli::tests::vm("web", "aaaaaaaaaaaa")
+        };
+        let changes = vec![
+            change(Setting::Vcpu, Holds::AfterRestart, None),
+            change(Setting::Disk, Holds::AfterRestart, Some("the guest did not\u{7} answer")),
+            change(Setting::Labels, Holds::Now, None),
+            change(Setting::AutoStopAfter, Holds::Now, None),
+        ];
+        insta::assert_snapshot!(render(&SetVmReply { vm, changes }), @r"
+        vcpu: 2 after a restart
+        disk: 8G after a restart (the guest did not\u{7} answer)
+        labels: a=\u{1b}[2J
+        auto-stop: after 30m without use
+        ");
+    }
+
     #[test]
     fn times_are_read_as_people_write_them() {
         for (text, expected) in

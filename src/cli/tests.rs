@@ -24,7 +24,7 @@ const KINDS: [Kind; 8] = [
     Kind::Cancelled,
 ];
 
-fn vm(name: &str, id: &str) -> Vm {
+pub(super) fn vm(name: &str, id: &str) -> Vm {
     Vm {
         id: id.parse().expect("an id"),
         name: name.parse::<VmName>().expect("a name"),

@@ -51,8 +51,11 @@ impl Processes for HostProcesses {
         }
     }
 
-    fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>> {
-        process::usage(process).map_err(|error| failed(process, &error))
+    async fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>> {
+        // The kernel walks all of a monitor's memory for it.
+        let used = tokio::task::spawn_blocking(move || process::usage(process)).await;
+        let used = used.expect("reading /proc does not panic");
+        used.map_err(|error| failed(process, &error))
     }
 
     fn find(&self, vm: &VmId) -> Vec<ProcessId> {

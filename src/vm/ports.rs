@@ -55,7 +55,7 @@ pub trait Processes: Send + Sync {
     /// Sends it a signal. A process that is gone, or whose pid is somebody else's, gets none.
     async fn signal(&self, process: ProcessId, signal: Signal) -> PortResult<()>;
     /// What it has used and uses. None when it is gone.
-    fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>>;
+    async fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>>;
     /// Processes of this user that carry the VM's id among their arguments.
     fn find(&self, vm: &VmId) -> Vec<ProcessId>;
 }

@@ -52,7 +52,7 @@ impl VmService {
         for (kind, process) in ports.rows.resources(&record.id).await? {
             let Some(process) = process else { continue };
             // One that has ended meanwhile uses nothing.
-            let Some(used) = ports.processes.usage(process)? else { continue };
+            let Some(used) = ports.processes.usage(process).await? else { continue };
             if kind == ResourceKind::Monitor {
                 host.age_ms = Some(used.age_ms);
             }

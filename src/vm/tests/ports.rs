@@ -205,12 +205,14 @@ impl Processes for Sim {
         self.call("processes.signal", signal).await
     }
 
-    fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>> {
-        self.faults.at_once("processes.usage")?;
-        let (cpu_ms, age_ms) = (500, 1000);
-        let (resident_bytes, proportional_bytes) = (2 << 20, Some(1 << 20));
-        let usage = Usage { cpu_ms, age_ms, resident_bytes, proportional_bytes };
-        Ok(self.world.alive(process).then_some(usage))
+    async fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>> {
+        let usage = async {
+            let (cpu_ms, age_ms) = (500, 1000);
+            let (resident_bytes, proportional_bytes) = (2 << 20, Some(1 << 20));
+            let usage = Usage { cpu_ms, age_ms, resident_bytes, proportional_bytes };
+            Ok(self.world.alive(process).then_some(usage))
+        };
+        self.call("processes.usage", usage).await
     }
 
     fn find(&self, vm: &VmId) -> Vec<ProcessId> {
