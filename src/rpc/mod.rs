@@ -11,6 +11,7 @@ mod methods;
 pub mod server;
 #[cfg(feature = "daemon")]
 mod stats;
+#[cfg(feature = "daemon")]
 mod streams;
 #[cfg(all(test, feature = "daemon"))]
 mod tests;
