@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::report::{Kind, escape_control};
-use crate::wire::rpc::{LogQuery, Logs, VmLogs, VmRef, VmShow, VmState};
+use crate::rpc::client::Client;
+use crate::wire::rpc::{LogQuery, Logs, Vm, VmLogs, VmRef, VmShow, VmState};
 
 use super::completion::vm_names;
 use super::connect::connect;
@@ -33,38 +34,63 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<u8, Failure> {
         let client = connect().await?;
         let vm = client.call::<VmShow>(VmRef { vm: self.vm }).await?;
-        let mut query = LogQuery { vm: vm.id.to_string(), from: None };
-        let mut logs = client.call::<VmLogs>(query.clone()).await?;
+        let query = LogQuery { vm: vm.id.to_string(), from: None };
+        let logs = client.call::<VmLogs>(query).await?;
         if self.format.json {
             self.format.print(&logs, |_| String::new())?;
             return Ok(0);
         }
-        let mut text = if self.raw { Text::Raw } else { Text::escaped() };
-        loop {
-            if logs.lost > 0 {
-                say(&format!("note: {} bytes before this are no longer kept", logs.lost));
-            }
-            text.print(&logs)?;
-            if !self.follow {
-                break;
-            }
-            if logs.text.is_empty() {
-                match client.call::<VmShow>(VmRef { vm: query.vm.clone() }).await {
-                    Ok(vm) if is_over(vm.state) => break,
-                    Ok(_) => tokio::time::sleep(INTERVAL).await,
-                    Err(report) if report.kind == Kind::NotFound => break,
-                    Err(report) => return Err(report.into()),
-                }
-            }
-            query.from = Some(logs.next);
-            logs = match client.call::<VmLogs>(query.clone()).await {
-                Err(report) if report.kind == Kind::NotFound => break,
-                answer => answer?,
-            };
-        }
-        text.end()?;
+        let text = if self.raw { Text::Raw } else { Text::escaped() };
+        let until = if self.follow { Until::Stopped } else { Until::Now };
+        show(&client, &vm, logs, text, until).await?;
         Ok(0)
     }
+}
+
+/// How long a console is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// What there is.
+    Now,
+    /// Until nothing writes to it any more.
+    Stopped,
+}
+
+/// Prints a console, from a piece of it on.
+///
+/// # Errors
+/// When the daemon cannot be asked for more, or stdout cannot be written.
+pub(super) async fn show(
+    client: &Client,
+    vm: &Vm,
+    mut logs: Logs,
+    mut text: Text,
+    until: Until,
+) -> Result<(), Failure> {
+    let vm = vm.id.to_string();
+    loop {
+        if logs.lost > 0 {
+            say(&format!("note: {} bytes before this are no longer kept", logs.lost));
+        }
+        text.print(&logs)?;
+        if until == Until::Now {
+            break;
+        }
+        if logs.text.is_empty() {
+            match client.call::<VmShow>(VmRef { vm: vm.clone() }).await {
+                Ok(vm) if is_over(vm.state) => break,
+                Ok(_) => tokio::time::sleep(INTERVAL).await,
+                Err(report) if report.kind == Kind::NotFound => break,
+                Err(report) => return Err(report.into()),
+            }
+        }
+        let query = LogQuery { vm: vm.clone(), from: Some(logs.next) };
+        logs = match client.call::<VmLogs>(query).await {
+            Err(report) if report.kind == Kind::NotFound => break,
+            answer => answer?,
+        };
+    }
+    text.end()
 }
 
 /// Whether nothing will write to the console of a VM in this state.

@@ -43,8 +43,8 @@ pub trait Daemon: Send + Sync {
     fn shut_down(&self);
 }
 
-struct Context {
-    services: Services,
+pub(super) struct Context {
+    pub(super) services: Services,
     tickets: Arc<Tickets>,
 }
 
@@ -54,6 +54,7 @@ pub(super) fn module(services: Services, tickets: Arc<Tickets>) -> RpcModule<()>
     vms(&mut module);
     operations(&mut module);
     daemon(&mut module);
+    super::stats::register(&mut module);
     module.remove_context()
 }
 
@@ -68,14 +69,26 @@ fn vms(module: &mut RpcModule<Context>) {
     add::<rpc::VmStart, _, _>(module, |context, wanted, _| async move {
         context.services.vms.start(&wanted.vm, wanted.client, wanted.wait).await
     });
+    add::<rpc::VmRestart, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.restart(&wanted.vm, wanted.client, wanted.wait).await
+    });
     add::<rpc::VmStop, _, _>(module, |context, wanted, _| async move {
         context.services.vms.stop(&wanted.vm).await
     });
+    add::<rpc::VmSet, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.set(wanted).await
+    });
     add::<rpc::VmKill, _, _>(module, |context, wanted, _| async move {
-        context.services.vms.kill(&wanted.vm).await
+        context.services.vms.kill(&wanted.vm, wanted.signal).await
     });
     add::<rpc::VmDelete, _, _>(module, |context, wanted, _| async move {
-        context.services.vms.delete(&wanted.vm).await
+        match wanted.at_rest {
+            true => context.services.vms.delete_at_rest(&wanted.vm).await,
+            false => context.services.vms.delete(&wanted.vm).await,
+        }
+    });
+    add::<rpc::VmTouch, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.touch(&wanted.vm).await
     });
     add::<rpc::VmList, _, _>(
         module,
@@ -86,6 +99,12 @@ fn vms(module: &mut RpcModule<Context>) {
     });
     add::<rpc::VmLogs, _, _>(module, |context, query, _| async move {
         context.services.vms.logs(&query)
+    });
+    add::<rpc::VmStatsNow, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.stats(&wanted.vm).await
+    });
+    add::<rpc::VmPorts, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.listening(&wanted.vm).await
     });
     add::<rpc::VmHealth, _, _>(module, |context, wanted, _| async move {
         let health = context.services.vms.guest(&wanted.vm)?.health().await?;
@@ -201,7 +220,7 @@ where
 }
 
 /// The parameters of a request. They are objects; none at all counts as an empty one.
-fn parameters<T: DeserializeOwned>(params: &Params<'_>) -> Result<T, ErrorObjectOwned> {
+pub(super) fn parameters<T: DeserializeOwned>(params: &Params<'_>) -> Result<T, ErrorObjectOwned> {
     let text = params.as_str().map_or("{}", str::trim_start);
     let wrong = |why: String| {
         object(
@@ -216,6 +235,6 @@ fn parameters<T: DeserializeOwned>(params: &Params<'_>) -> Result<T, ErrorObject
 }
 
 /// A report as the RPC's error.
-fn object(report: &Report) -> ErrorObjectOwned {
+pub(super) fn object(report: &Report) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(report.kind.rpc_code(), report.message.clone(), Some(report))
 }

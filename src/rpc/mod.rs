@@ -10,6 +10,8 @@ mod methods;
 #[cfg(feature = "daemon")]
 pub mod server;
 #[cfg(feature = "daemon")]
+mod stats;
+#[cfg(feature = "daemon")]
 mod streams;
 #[cfg(all(test, feature = "daemon"))]
 mod tests;

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+mod stats;
+
 use super::client::Client;
 use super::server::{Daemon, Services, Socket};
 use super::streams::Tickets;

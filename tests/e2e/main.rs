@@ -8,6 +8,7 @@
 //! each, and a test that is there once says why.
 
 mod bad_input;
+mod commands;
 mod crowd;
 mod files;
 mod full_disk;

@@ -11,7 +11,7 @@ use crate::report::{Kind, Report};
 pub struct Operation {
     /// Its id.
     pub id: OperationId,
-    /// What it does: `create`, `start`.
+    /// What it does: `create`, `start`, `restart`.
     pub action: String,
     /// The VM it is about.
     pub vm: VmId,
@@ -31,7 +31,7 @@ pub struct Operation {
 /// One stage of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// Its name: `disks`, `network`, `monitor`, `boot`, `hooks`, `workspace`, `setup`; and `hook ID` for
+    /// Its name: `stop`, `disks`, `network`, `monitor`, `boot`, `hooks`, `workspace`, `setup`; and `hook ID` for
     /// the component of each plugin, as a part of `hooks`.
     pub name: String,
     /// Microseconds since the operation began.
