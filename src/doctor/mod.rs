@@ -18,8 +18,8 @@ const ROOM: u64 = 5 << 30;
 /// Room for anything at all: below it a check fails.
 const LEAST_ROOM: u64 = 256 << 20;
 
-/// Memory for one VM of the default size and its monitor.
-const MEMORY: u64 = 768 << 20;
+/// Memory for one VM of the default size and its monitor, in bytes.
+pub const MEMORY: u64 = 768 << 20;
 
 /// A check that passed.
 #[must_use]
@@ -81,21 +81,27 @@ pub fn room(home: &Path) -> Check {
     }
 }
 
-/// Memory for a VM.
+/// Memory for a VM that wants so many bytes. What is not there at all cannot be had; what is in use now
+/// may be given back, so it is warned of.
 #[must_use]
-pub fn memory() -> Check {
+pub fn memory(wanted: u64) -> Check {
     use procfs::Current as _;
     let name = "memory";
-    let available = procfs::Meminfo::current().ok().and_then(|memory| memory.mem_available);
-    match available {
-        None => problem(Verdict::Warn, name, "/proc/meminfo cannot be read", "look at /proc"),
-        Some(free) if free < MEMORY => problem(
-            Verdict::Warn,
-            name,
-            format!("{} available, little for a VM", shown(free)),
-            "end something, or make VMs with less --memory",
-        ),
-        Some(free) => pass(name, format!("{} available", shown(free))),
+    let Some((available, total)) = procfs::Meminfo::current()
+        .ok()
+        .and_then(|memory| Some((memory.mem_available?, memory.mem_total + memory.swap_total)))
+    else {
+        return problem(Verdict::Warn, name, "/proc/meminfo cannot be read", "look at /proc");
+    };
+    if wanted > total {
+        let found = format!("{} wanted, and this host has {}", shown(wanted), shown(total));
+        problem(Verdict::Fail, name, found, "make VMs with less --memory")
+    } else if wanted > available {
+        let found = format!("{} available, little for a VM", shown(available));
+        let hint = "end something, or make VMs with less --memory";
+        problem(Verdict::Warn, name, found, hint)
+    } else {
+        pass(name, format!("{} available", shown(available)))
     }
 }
 
@@ -113,11 +119,13 @@ mod tests {
     async fn every_row_that_is_no_pass_says_what_to_do() {
         let here = std::env::temp_dir();
         let rows =
-            [git().await, mke2fs().await, room(&here), room(Path::new("/nowhere")), memory()];
+            [git().await, mke2fs().await, room(&here), room(Path::new("/nowhere")), memory(MEMORY)];
         for row in rows {
             assert_eq!(row.verdict == Verdict::Pass, row.hint.is_none(), "{row:?}");
             assert!(!row.found.is_empty(), "{row:?}");
         }
         assert_eq!(room(Path::new("/nowhere")).verdict, Verdict::Fail);
+        let impossible = memory(1 << 60);
+        assert!(impossible.verdict == Verdict::Fail && impossible.hint.is_some(), "{impossible:?}");
     }
 }

@@ -17,7 +17,9 @@ use crate::process::ProcessId;
 use crate::report::Report;
 use crate::wire::guest::{Exec, Health, Network, Setup};
 use crate::wire::proof::BootKey;
-use crate::wire::rpc::{ClientContext, CreateWorkspace, HookPlan, VmWorkspace, WorkspacePlan};
+use crate::wire::rpc::{
+    ClientContext, CreateWorkspace, HookPlan, NetMode, VmWorkspace, WorkspacePlan,
+};
 
 /// A port's failure.
 pub type PortResult<T> = Result<T, Report>;
@@ -234,6 +236,22 @@ pub trait HookPhase: Send + Sync {
     ) -> PortResult<HookResult>;
 }
 
+/// What a start needs of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Memory of the guest in MiB.
+    pub memory_mib: u64,
+    /// Its network.
+    pub net: NetMode,
+}
+
+/// Looks whether the host can start a VM, before anything is made for it.
+#[async_trait]
+pub trait Preflight: Send + Sync {
+    /// Returns what the user should know although the VM can start.
+    async fn check(&self, needs: &Needs) -> PortResult<Vec<String>>;
+}
+
 /// Repositories of the host.
 #[async_trait]
 pub trait Checkouts: Send + Sync {
@@ -282,6 +300,8 @@ pub struct Ports {
     pub hooks: Arc<dyn HookPhase>,
     /// Repositories.
     pub checkouts: Arc<dyn Checkouts>,
+    /// What the host has.
+    pub preflight: Arc<dyn Preflight>,
 }
 
 impl Ports {
