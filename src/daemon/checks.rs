@@ -11,6 +11,7 @@ use crate::hooks::HookHost;
 use crate::id::ImageName;
 use crate::net::Networks;
 use crate::report::{Explain, Kind, Report, escape_control};
+use crate::size::Size;
 use crate::vm::ports::{Needs, PortResult, Preflight};
 use crate::vm::state::Accel;
 use crate::vmm::qemu::Qemu;
@@ -26,6 +27,8 @@ pub(super) struct Checks {
     pub(super) home: PathBuf,
     /// The image that VMs are made of when nobody says.
     pub(super) image: ImageName,
+    /// Disk that must be free for a start.
+    pub(super) keep_free: Size,
 }
 
 impl Checks {
@@ -59,7 +62,12 @@ impl Checks {
             row
         });
         rows.extend(network);
-        rows.extend([git, mke2fs, doctor::room(&self.home), doctor::memory(doctor::MEMORY)]);
+        rows.extend([
+            git,
+            mke2fs,
+            doctor::room(&self.home, self.keep_free),
+            doctor::memory(doctor::MEMORY),
+        ]);
         rows
     }
 
@@ -112,7 +120,8 @@ impl Preflight for Checks {
     async fn check(&self, needs: &Needs) -> PortResult<Vec<String>> {
         self.hooks.check().await.map_err(|error| Report::of(&error))?;
         let (monitor, vsock) = tokio::join!(self.monitor(), self.vsock());
-        let (room, memory) = (doctor::room(&self.home), doctor::memory(needs.memory_mib << 20));
+        let (room, memory) =
+            (doctor::room(&self.home, self.keep_free), doctor::memory(needs.memory_mib << 20));
         let mut rows = vec![monitor, vsock, room, memory];
         if needs.net == NetMode::User {
             let network = self.networks.at_hand().into_iter();

@@ -167,6 +167,7 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
         hooks: hook_host.clone(),
         home: paths.home.clone(),
         image: config.vm.image.clone(),
+        keep_free: config.vm.keep_free,
     });
     let ports = Ports {
         rows: Arc::new(store),

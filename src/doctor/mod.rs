@@ -15,8 +15,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Room for a few VMs: below it a check warns.
 const ROOM: u64 = 5 << 30;
-/// Room for anything at all: below it a check fails.
-const LEAST_ROOM: u64 = 256 << 20;
 
 /// Memory for one VM of the default size and its monitor, in bytes.
 pub const MEMORY: u64 = 768 << 20;
@@ -58,9 +56,9 @@ pub async fn mke2fs() -> Check {
     }
 }
 
-/// Room on the file system of the daemon's folder.
+/// Room on the file system of the daemon's folder; with less than `least` the check fails.
 #[must_use]
-pub fn room(home: &Path) -> Check {
+pub fn room(home: &Path, least: Size) -> Check {
     let name = "disk space";
     match rustix::fs::statvfs(home) {
         Err(error) => problem(
@@ -72,10 +70,13 @@ pub fn room(home: &Path) -> Check {
         Ok(there) => {
             let free = there.f_bavail * there.f_frsize;
             let found = format!("{} free for `{}`", shown(free), home.display());
-            match free {
-                0..LEAST_ROOM => problem(Verdict::Fail, name, found, "make room there"),
-                LEAST_ROOM..ROOM => problem(Verdict::Warn, name, found, "make room there"),
-                ROOM.. => pass(name, found),
+            if free < least.bytes() {
+                let found = format!("{found}, and {least} must be (`vm.keep_free`)");
+                problem(Verdict::Fail, name, found, "make room there")
+            } else if free < ROOM {
+                problem(Verdict::Warn, name, found, "make room there")
+            } else {
+                pass(name, found)
             }
         }
     }
@@ -118,13 +119,19 @@ mod tests {
     #[tokio::test]
     async fn every_row_that_is_no_pass_says_what_to_do() {
         let here = std::env::temp_dir();
-        let rows =
-            [git().await, mke2fs().await, room(&here), room(Path::new("/nowhere")), memory(MEMORY)];
+        let least = Size::from_bytes(1);
+        let rows = [
+            git().await,
+            mke2fs().await,
+            room(&here, least),
+            room(Path::new("/nowhere"), least),
+            memory(MEMORY),
+        ];
         for row in rows {
             assert_eq!(row.verdict == Verdict::Pass, row.hint.is_none(), "{row:?}");
             assert!(!row.found.is_empty(), "{row:?}");
         }
-        assert_eq!(room(Path::new("/nowhere")).verdict, Verdict::Fail);
+        assert_eq!(room(Path::new("/nowhere"), least).verdict, Verdict::Fail);
         let impossible = memory(1 << 60);
         assert!(impossible.verdict == Verdict::Fail && impossible.hint.is_some(), "{impossible:?}");
     }
