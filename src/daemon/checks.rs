@@ -25,6 +25,8 @@ pub(super) struct Checks {
     pub(super) hooks: Arc<HookHost>,
     /// The folder of all state.
     pub(super) home: PathBuf,
+    /// The folder of what was set aside.
+    pub(super) lost: PathBuf,
     /// The image that VMs are made of when nobody says.
     pub(super) image: ImageName,
     /// Disk that must be free for a start.
@@ -68,6 +70,7 @@ impl Checks {
             doctor::room(&self.home, self.keep_free),
             doctor::memory(doctor::MEMORY),
         ]);
+        rows.extend(doctor::lost(&self.lost));
         rows
     }
 

@@ -166,6 +166,7 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
         images: boot_source.clone(),
         hooks: hook_host.clone(),
         home: paths.home.clone(),
+        lost: lost(&paths),
         image: config.vm.image.clone(),
         keep_free: config.vm.keep_free,
     });
@@ -211,8 +212,13 @@ pub fn machine_parts(
     MachineParts {
         qemu: Qemu::new(qemu_settings(paths, &config.monitor, search_path), tasks.clone()),
         boot_source: images::BootImages::new(images, paths.programs.join("cove-agent")),
-        disks: DiskFiles::new(paths.home.join("seeds")),
+        disks: DiskFiles::new(paths.home.join("seeds"), lost(paths)),
     }
+}
+
+/// Where folders of VMs lie that no database knew.
+pub(crate) fn lost(paths: &Paths) -> PathBuf {
+    paths.home.join("lost")
 }
 
 /// Where files lie for a moment.

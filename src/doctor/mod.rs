@@ -82,6 +82,16 @@ pub fn room(home: &Path, least: Size) -> Check {
     }
 }
 
+/// Folders of VMs that no database knew, if there are any.
+#[must_use]
+pub fn lost(folder: &Path) -> Option<Check> {
+    let count = std::fs::read_dir(folder).map_or(0, Iterator::count);
+    let found = format!("{count} in `{}`, which no VM has", folder.display());
+    let hint = "they were set aside when the database did not know them: take what you need from their \
+                disks, then remove them";
+    (count > 0).then(|| problem(Verdict::Warn, "lost disks", found, hint))
+}
+
 /// Memory for a VM that wants so many bytes. What is not there at all cannot be had; what is in use now
 /// may be given back, so it is warned of.
 #[must_use]
@@ -132,6 +142,9 @@ mod tests {
             assert!(!row.found.is_empty(), "{row:?}");
         }
         assert_eq!(room(Path::new("/nowhere"), least).verdict, Verdict::Fail);
+        assert!(lost(Path::new("/nowhere")).is_none());
+        let some = lost(Path::new("/")).expect("there is something");
+        assert!(some.verdict == Verdict::Warn && some.hint.is_some(), "{some:?}");
         let impossible = memory(1 << 60);
         assert!(impossible.verdict == Verdict::Fail && impossible.hint.is_some(), "{impossible:?}");
     }

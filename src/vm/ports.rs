@@ -151,6 +151,9 @@ pub trait Disks: Send + Sync {
     async fn make(&self, folder: &Path, work_bytes: u64, root_bytes: u64) -> PortResult<()>;
     /// Removes the VM's folder. One that is not there is no error.
     async fn remove(&self, folder: &Path) -> PortResult<()>;
+    /// Moves a folder that belongs to no VM out of the way, to a place of its own beside all VMs', which is
+    /// returned: what is in it may be the only copy of somebody's work.
+    async fn set_aside(&self, folder: &Path) -> PortResult<PathBuf>;
     /// The folders there are, by name.
     fn folders(&self, all: &Path) -> PortResult<Vec<PathBuf>>;
 }

@@ -43,6 +43,8 @@ pub(crate) struct Host {
     pub(crate) resources: BTreeMap<(VmId, ResourceKind), Option<ProcessId>>,
     pub(crate) processes: Vec<SimProcess>,
     pub(crate) folders: BTreeSet<PathBuf>,
+    /// Folders that were set aside.
+    pub(crate) lost: BTreeSet<PathBuf>,
     pub(crate) behaviour: Behaviour,
     pub(crate) printed: u64,
     next_pid: i32,
