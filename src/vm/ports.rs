@@ -116,6 +116,9 @@ pub trait Machines: Send + Sync {
     async fn start(&self, spec: MachineSpec, ledger: &dyn Ledger) -> PortResult<StartedMachine>;
     /// Takes up the console's ring of a machine that was started by an earlier daemon.
     async fn adopt(&self, vm: &VmId, folder: &Path, monitor: ProcessId) -> PortResult<()>;
+    /// Removes what an ended boot has left in the VM's folder besides disks and console: its sockets, and the
+    /// initramfs with its key. What is not there is no error.
+    fn clear(&self, folder: &Path) -> PortResult<()>;
     /// How many bytes the guest has written to its console since the VM's first start.
     fn console_position(&self, vm: &VmId) -> u64;
     /// The last lines of the console and of the monitor's own output, for an error's cause.

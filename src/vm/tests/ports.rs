@@ -228,6 +228,10 @@ impl Machines for Sim {
         self.world.host().printed
     }
 
+    fn clear(&self, _: &Path) -> PortResult<()> {
+        self.faults.at_once("machines.clear")
+    }
+
     fn last_words(&self, _: &VmId, _: &Path) -> Option<String> {
         Some("kernel panic".to_owned())
     }
