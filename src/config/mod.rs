@@ -55,6 +55,8 @@ pub struct VmDefaults {
     pub disk: Size,
     /// The overlay disk under everything else. It is sparse.
     pub root_disk: Size,
+    /// Nothing is started while less than this is free where the disks of VMs lie.
+    pub keep_free: Size,
     /// The network.
     pub net: NetMode,
 }
@@ -67,6 +69,7 @@ impl Default for VmDefaults {
             memory: Size::from_bytes(512 << 20),
             disk: Size::from_bytes(16 << 30),
             root_disk: Size::from_bytes(8 << 30),
+            keep_free: Size::from_bytes(256 << 20),
             net: NetMode::User,
         }
     }

@@ -3,6 +3,7 @@
 //! Everything that knows two sides of the house is here, one file per port, and nothing else is.
 
 mod checkouts;
+mod checks;
 mod face;
 mod guests;
 mod hooks;
@@ -159,22 +160,32 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
     let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
     let networks = Arc::new(crate::net::Networks::new(coved, &search_path, tasks.clone()));
+    let checks = Arc::new(checks::Checks {
+        qemu: qemu.clone(),
+        networks: networks.clone(),
+        images: boot_source.clone(),
+        hooks: hook_host.clone(),
+        home: paths.home.clone(),
+        lost: lost(&paths),
+        image: config.vm.image.clone(),
+        keep_free: config.vm.keep_free,
+    });
     let ports = Ports {
         rows: Arc::new(store),
         processes: Arc::new(processes::HostProcesses),
-        machines: qemu.clone(),
-        networks: Arc::new(networks::VmNetworks(networks.clone())),
+        machines: qemu,
+        networks: Arc::new(networks::VmNetworks(networks)),
         disks: Arc::new(parts.disks),
-        boot_source: boot_source.clone(),
+        boot_source,
         guests: Arc::new(guests::Agents),
-        hooks: Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config)),
+        hooks: Arc::new(hooks::Hooks::new(hook_host, &paths, &config)),
         checkouts: Arc::new(checkouts::Repositories(workspaces)),
+        preflight: checks.clone(),
     };
     let vms = VmService::new(ports, vm_settings(&paths, &config), tasks.clone());
     vms.recover().await.map_err(StartError::Recover)?;
     let socket = Socket::listen(&paths.socket).map_err(StartError::Socket)?;
-    let face =
-        face::Face::new(paths, config, (qemu, networks, boot_source, hook_host), &vms, &tasks);
+    let face = face::Face::new(paths, config, checks, &vms, &tasks);
     let services = Services { vms, daemon: Arc::new(face) };
     Ok(Daemon { socket, services, tasks, lock })
 }
@@ -201,8 +212,13 @@ pub fn machine_parts(
     MachineParts {
         qemu: Qemu::new(qemu_settings(paths, &config.monitor, search_path), tasks.clone()),
         boot_source: images::BootImages::new(images, paths.programs.join("cove-agent")),
-        disks: DiskFiles::new(paths.home.join("seeds")),
+        disks: DiskFiles::new(paths.home.join("seeds"), lost(paths)),
     }
+}
+
+/// Where folders of VMs lie that no database knew.
+pub(crate) fn lost(paths: &Paths) -> PathBuf {
+    paths.home.join("lost")
 }
 
 /// Where files lie for a moment.

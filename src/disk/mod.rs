@@ -89,6 +89,15 @@ pub enum DiskError {
         #[source]
         source: io::Error,
     },
+    /// A folder of an unknown VM could not be moved out of the way.
+    #[error("cannot set `{}` aside", path.display())]
+    SetAside {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Explain for DiskError {
@@ -114,7 +123,8 @@ impl Explain for DiskError {
             | Self::Make { .. }
             | Self::Grow { .. }
             | Self::Look { .. }
-            | Self::Remove { .. } => None,
+            | Self::Remove { .. }
+            | Self::SetAside { .. } => None,
         }
     }
 }
@@ -123,15 +133,16 @@ impl Explain for DiskError {
 #[derive(Debug)]
 pub struct DiskFiles {
     seeds: PathBuf,
+    lost: PathBuf,
     /// One seed is made at a time; copies need no lock.
     making: Mutex<()>,
 }
 
 impl DiskFiles {
-    /// Disks whose seeds are kept in this folder.
+    /// Disks whose seeds are kept in one folder, and folders of unknown VMs in another.
     #[must_use]
-    pub fn new(seeds: PathBuf) -> Self {
-        Self { seeds, making: Mutex::new(()) }
+    pub fn new(seeds: PathBuf, lost: PathBuf) -> Self {
+        Self { seeds, lost, making: Mutex::new(()) }
     }
 
     /// The empty file system of this size, made if it is not there.
@@ -220,6 +231,23 @@ impl Disks for DiskFiles {
         }
     }
 
+    async fn set_aside(&self, folder: &Path) -> PortResult<PathBuf> {
+        let failed = |source| Report::of(&DiskError::SetAside { path: folder.to_owned(), source });
+        std::fs::create_dir_all(&self.lost).map_err(failed)?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = self.lost.join(&name);
+        let taken = |number: &u32| self.lost.join(format!("{name}.{number}"));
+        // The same VM can be lost again, from a copy.
+        let place = match place.exists() {
+            false => place,
+            true => {
+                (2..).map(|number| taken(&number)).find(|place| !place.exists()).unwrap_or(place)
+            }
+        };
+        std::fs::rename(folder, &place).map_err(failed)?;
+        Ok(place)
+    }
+
     fn folders(&self, all: &Path) -> PortResult<Vec<PathBuf>> {
         let entries = match std::fs::read_dir(all) {
             Ok(entries) => entries,
@@ -240,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn disks_are_sparse_private_and_clean() {
         let home = tempfile::tempdir().expect("tempdir");
-        let disks = DiskFiles::new(home.path().join("seeds"));
+        let disks = DiskFiles::new(home.path().join("seeds"), home.path().join("lost"));
         let folder = home.path().join("vms/one");
         disks.make(&folder, 16 << 30, 1 << 30).await.expect("made");
         assert_eq!(std::fs::metadata(&folder).expect("there").mode() & 0o777, 0o700);
@@ -259,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn a_disk_grows_by_a_hole_and_never_shrinks() {
         let home = tempfile::tempdir().expect("tempdir");
-        let disks = DiskFiles::new(home.path().join("seeds"));
+        let disks = DiskFiles::new(home.path().join("seeds"), home.path().join("lost"));
         let folder = home.path().join("vms/one");
         disks.make(&folder, 1 << 30, 1 << 30).await.expect("made");
         let work = folder.join(WORK_DISK);
@@ -277,10 +305,26 @@ mod tests {
     #[tokio::test]
     async fn a_size_that_cannot_be_leaves_nothing() {
         let home = tempfile::tempdir().expect("tempdir");
-        let disks = DiskFiles::new(home.path().join("seeds"));
+        let disks = DiskFiles::new(home.path().join("seeds"), home.path().join("lost"));
         let folder = home.path().join("vms/one");
         let error = disks.make(&folder, 1024, 1 << 30).await.expect_err("too small");
         assert!(error.message.contains("1024 bytes") && !error.cause.is_empty(), "{error:?}");
         assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_set_aside_is_kept_whole_and_never_written_over() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let disks = DiskFiles::new(home.path().join("seeds"), home.path().join("lost"));
+        let folder = home.path().join("vms/one");
+        for (content, place) in [("first", "one"), ("second", "one.2"), ("third", "one.3")] {
+            std::fs::create_dir_all(&folder).expect("made");
+            std::fs::write(folder.join(WORK_DISK), content).expect("written");
+            let aside = disks.set_aside(&folder).await.expect("moved");
+            assert_eq!(aside, home.path().join("lost").join(place));
+            assert!(!folder.exists());
+            assert_eq!(std::fs::read_to_string(aside.join(WORK_DISK)).expect("there"), content);
+        }
+        disks.set_aside(&folder).await.expect_err("nothing is there");
     }
 }

@@ -15,11 +15,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Room for a few VMs: below it a check warns.
 const ROOM: u64 = 5 << 30;
-/// Room for anything at all: below it a check fails.
-const LEAST_ROOM: u64 = 256 << 20;
 
-/// Memory for one VM of the default size and its monitor.
-const MEMORY: u64 = 768 << 20;
+/// Memory for one VM of the default size and its monitor, in bytes.
+pub const MEMORY: u64 = 768 << 20;
 
 /// A check that passed.
 #[must_use]
@@ -58,9 +56,9 @@ pub async fn mke2fs() -> Check {
     }
 }
 
-/// Room on the file system of the daemon's folder.
+/// Room on the file system of the daemon's folder; with less than `least` the check fails.
 #[must_use]
-pub fn room(home: &Path) -> Check {
+pub fn room(home: &Path, least: Size) -> Check {
     let name = "disk space";
     match rustix::fs::statvfs(home) {
         Err(error) => problem(
@@ -72,30 +70,49 @@ pub fn room(home: &Path) -> Check {
         Ok(there) => {
             let free = there.f_bavail * there.f_frsize;
             let found = format!("{} free for `{}`", shown(free), home.display());
-            match free {
-                0..LEAST_ROOM => problem(Verdict::Fail, name, found, "make room there"),
-                LEAST_ROOM..ROOM => problem(Verdict::Warn, name, found, "make room there"),
-                ROOM.. => pass(name, found),
+            if free < least.bytes() {
+                let found = format!("{found}, and {least} must be (`vm.keep_free`)");
+                problem(Verdict::Fail, name, found, "make room there")
+            } else if free < ROOM {
+                problem(Verdict::Warn, name, found, "make room there")
+            } else {
+                pass(name, found)
             }
         }
     }
 }
 
-/// Memory for a VM.
+/// Folders of VMs that no database knew, if there are any.
 #[must_use]
-pub fn memory() -> Check {
+pub fn lost(folder: &Path) -> Option<Check> {
+    let count = std::fs::read_dir(folder).map_or(0, Iterator::count);
+    let found = format!("{count} in `{}`, which no VM has", folder.display());
+    let hint = "they were set aside when the database did not know them: take what you need from their \
+                disks, then remove them";
+    (count > 0).then(|| problem(Verdict::Warn, "lost disks", found, hint))
+}
+
+/// Memory for a VM that wants so many bytes. What is not there at all cannot be had; what is in use now
+/// may be given back, so it is warned of.
+#[must_use]
+pub fn memory(wanted: u64) -> Check {
     use procfs::Current as _;
     let name = "memory";
-    let available = procfs::Meminfo::current().ok().and_then(|memory| memory.mem_available);
-    match available {
-        None => problem(Verdict::Warn, name, "/proc/meminfo cannot be read", "look at /proc"),
-        Some(free) if free < MEMORY => problem(
-            Verdict::Warn,
-            name,
-            format!("{} available, little for a VM", shown(free)),
-            "end something, or make VMs with less --memory",
-        ),
-        Some(free) => pass(name, format!("{} available", shown(free))),
+    let Some((available, total)) = procfs::Meminfo::current()
+        .ok()
+        .and_then(|memory| Some((memory.mem_available?, memory.mem_total + memory.swap_total)))
+    else {
+        return problem(Verdict::Warn, name, "/proc/meminfo cannot be read", "look at /proc");
+    };
+    if wanted > total {
+        let found = format!("{} wanted, and this host has {}", shown(wanted), shown(total));
+        problem(Verdict::Fail, name, found, "make VMs with less --memory")
+    } else if wanted > available {
+        let found = format!("{} available, little for a VM", shown(available));
+        let hint = "end something, or make VMs with less --memory";
+        problem(Verdict::Warn, name, found, hint)
+    } else {
+        pass(name, format!("{} available", shown(available)))
     }
 }
 
@@ -112,12 +129,23 @@ mod tests {
     #[tokio::test]
     async fn every_row_that_is_no_pass_says_what_to_do() {
         let here = std::env::temp_dir();
-        let rows =
-            [git().await, mke2fs().await, room(&here), room(Path::new("/nowhere")), memory()];
+        let least = Size::from_bytes(1);
+        let rows = [
+            git().await,
+            mke2fs().await,
+            room(&here, least),
+            room(Path::new("/nowhere"), least),
+            memory(MEMORY),
+        ];
         for row in rows {
             assert_eq!(row.verdict == Verdict::Pass, row.hint.is_none(), "{row:?}");
             assert!(!row.found.is_empty(), "{row:?}");
         }
-        assert_eq!(room(Path::new("/nowhere")).verdict, Verdict::Fail);
+        assert_eq!(room(Path::new("/nowhere"), least).verdict, Verdict::Fail);
+        assert!(lost(Path::new("/nowhere")).is_none());
+        let some = lost(Path::new("/")).expect("there is something");
+        assert!(some.verdict == Verdict::Warn && some.hint.is_some(), "{some:?}");
+        let impossible = memory(1 << 60);
+        assert!(impossible.verdict == Verdict::Fail && impossible.hint.is_some(), "{impossible:?}");
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{keeper, namespace, uplink};
-use crate::process::{Tool, ToolError};
+use crate::process::{Tool, ToolError, find_program};
 
 /// Each need is checked within this time.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -49,6 +49,26 @@ pub(crate) async fn all(coved: &Path, path: &OsStr) -> Vec<Check> {
     checks
 }
 
+/// Looks for every need that shows without trying it.
+pub(crate) fn at_hand(path: &OsStr) -> Vec<Check> {
+    let found = |program: &str, package: &str| match find_program(Path::new(program), path) {
+        Some(found) => Ok(found.display().to_string()),
+        None => Err(missing(program, package)),
+    };
+    vec![
+        Check { need: uplink::PROGRAM, found: found(uplink::PROGRAM, "passt") },
+        Check { need: "nft", found: found("nft", "nftables") },
+        Check { need: namespace::TUN, found: device(namespace::open_tun().map(drop)) },
+    ]
+}
+
+fn missing(program: &str, package: &str) -> NetProblem {
+    NetProblem {
+        what: format!("`{program}` is not installed"),
+        fix: format!("install it: `sudo apt-get install {package}`"),
+    }
+}
+
 async fn version(program: &str, package: &str, path: &OsStr) -> Result<String, NetProblem> {
     let tool = Tool::new(program).arg("--version").env("PATH", path).deadline(DEADLINE);
     match tool.run().await {
@@ -59,10 +79,7 @@ async fn version(program: &str, package: &str, path: &OsStr) -> Result<String, N
             Ok(first.replace("unknown version", "is there, without a version of its own"))
         }
         Err(ToolError::Start { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Err(NetProblem {
-                what: format!("`{program}` is not installed"),
-                fix: format!("install it: `sudo apt-get install {package}`"),
-            })
+            Err(missing(program, package))
         }
         Err(error) => Err(NetProblem {
             what: one_line(&error),

@@ -112,9 +112,6 @@ pub enum NetError {
         #[source]
         said: Said,
     },
-    /// Processes are left.
-    #[error("cannot end the network's processes")]
-    Stop(#[source] Said),
     /// The start failed, and so did undoing it.
     #[error("the network could not be started, and {left}")]
     Undo {
@@ -136,8 +133,7 @@ impl Explain for NetError {
             | Self::Start { .. }
             | Self::Ended { .. }
             | Self::Keeper { .. }
-            | Self::Connection(_)
-            | Self::Stop(_) => Kind::Failed,
+            | Self::Connection(_) => Kind::Failed,
         }
     }
 
@@ -151,7 +147,7 @@ impl Explain for NetError {
             | Self::TimedOut { .. } => Some(doctor.to_owned()),
             Self::Undo { source, .. } => source.hint(),
             Self::HostAddresses { .. } => Some("the daemon's log says why".to_owned()),
-            Self::Ledger(_) | Self::Socket { .. } | Self::Connection(_) | Self::Stop(_) => None,
+            Self::Ledger(_) | Self::Socket { .. } | Self::Connection(_) => None,
         }
     }
 }

@@ -39,7 +39,7 @@ use self::hosts::HostAddresses;
 use self::policy::ResolverTransport;
 use self::ranges::Prefix;
 use crate::id::VmId;
-use crate::process::{Process, ProcessId};
+use crate::process::ProcessId;
 use crate::task::Tasks;
 use crate::vm::ledger::Ledger;
 use crate::wire::guest::Network;
@@ -136,38 +136,16 @@ impl Networks {
         result
     }
 
-    /// Ends a VM's network: both processes, whatever happens to one of them, and with them the namespace
-    /// and all that is in it once the monitor has let go of the TAP device. A process that is gone, or
-    /// whose pid is somebody else's now, is no error and is not signalled.
-    ///
-    /// # Errors
-    /// When a process is still there; all failures are in the cause.
-    pub async fn stop(
-        &self,
-        keeper: Option<ProcessId>,
-        uplink: Option<ProcessId>,
-    ) -> Result<(), NetError> {
-        let end = async |process: Option<ProcessId>| match process.map(Process::open).transpose() {
-            Ok(process) => match process.flatten() {
-                Some(process) => process.kill(KILL_DEADLINE).await,
-                None => Ok(()),
-            },
-            Err(error) => Err(error),
-        };
-        let (uplink, keeper) = tokio::join!(end(uplink), end(keeper));
-        let failures = [("uplink", uplink), ("keeper", keeper)]
-            .into_iter()
-            .filter_map(|(what, ended)| Some(format!("{what}: {}", ended.err()?)));
-        match Said::chain(failures) {
-            Some(said) => Err(NetError::Stop(said)),
-            None => Ok(()),
-        }
-    }
-
     /// Whether this host can give VMs networks: one row per need, none left out because of another one,
     /// except for the trial of namespaces, which needs `nft` and `/dev/net/tun`.
     pub async fn check(&self) -> Vec<Check> {
         check::all(&self.coved, &self.path).await
+    }
+
+    /// Whether what VMs' networks need is there, without trying it: needs no time.
+    #[must_use]
+    pub fn at_hand(&self) -> Vec<Check> {
+        check::at_hand(&self.path)
     }
 
     async fn host_addresses(&self) -> Result<Arc<Vec<Prefix>>, NetError> {

@@ -91,7 +91,13 @@ impl ClientError {
     pub fn nobody_listens(&self) -> bool {
         match self {
             Self::Connect { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+                matches!(
+                    source.kind(),
+                    // A file in the place of a folder: the daemon, once started, says which.
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::NotADirectory
+                )
             }
             Self::Handshake { .. } | Self::Silent { .. } => false,
         }

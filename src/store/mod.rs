@@ -123,13 +123,17 @@ impl Explain for StoreError {
                 Some("install the newer cove again, or set COVE_HOME to another folder".to_owned())
             }
             Self::NameTaken { .. } => Some("choose another `--name`, or delete that VM".to_owned()),
-            Self::Open { path, .. } | Self::Migrate { path, .. } => {
-                Some(format!("nothing was changed; `{}` is kept as it is", path.display()))
-            }
+            Self::Open { path, .. } | Self::Migrate { path, .. } => Some(format!(
+                "nothing was changed; to begin anew, move `{}` away: the disks of its VMs are then set \
+                 aside, not deleted",
+                path.display()
+            )),
             Self::Backup { .. } => Some("make room on that file system".to_owned()),
-            Self::Corrupt { .. } => {
-                Some("nothing was changed; the row is kept as it is".to_owned())
-            }
+            Self::Corrupt { .. } => Some(
+                "nothing was changed; to go on without this VM, copy the database and remove its row with \
+                 `sqlite3`: its disks are then set aside, not deleted"
+                    .to_owned(),
+            ),
             Self::Statement { .. } | Self::Closed => None,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::command::{Begin, Command};
 use super::lease::ConnectionId;
 use super::limits::{check_env, check_labels, check_machine};
-use super::ports::{BootFiles, Checkout};
+use super::ports::{BootFiles, Checkout, Needs};
 use super::record::{VmRecord, VmSpec};
 use super::service::VmService;
 use super::state::State;
@@ -141,6 +141,11 @@ impl VmService {
         check_env(&wanted.env)?;
         check_labels(&wanted.labels)?;
         let files = self.shared.ports.boot_source.resolve(&machine.image).await?;
+        if wanted.start.unwrap_or(true) {
+            // Asked again when it starts, which may be later; its warnings are told then.
+            let needs = Needs { memory_mib: machine.memory_mib, net: machine.net };
+            self.shared.ports.preflight.check(&needs).await?;
+        }
         let checkout = match &wanted.workspace {
             Some(workspace) => Some(self.shared.ports.checkouts.inspect(workspace).await?),
             None => None,

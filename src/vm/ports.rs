@@ -18,7 +18,9 @@ use crate::process::{ProcessId, Usage};
 use crate::report::Report;
 use crate::wire::guest::{Exec, GuestStats, Health, Listening, Network, Setup};
 use crate::wire::proof::BootKey;
-use crate::wire::rpc::{ClientContext, CreateWorkspace, HookPlan, VmWorkspace, WorkspacePlan};
+use crate::wire::rpc::{
+    ClientContext, CreateWorkspace, HookPlan, NetMode, VmWorkspace, WorkspacePlan,
+};
 
 /// A port's failure.
 pub type PortResult<T> = Result<T, Report>;
@@ -122,6 +124,9 @@ pub trait Machines: Send + Sync {
     /// Tells a machine that its work disk's file has grown.
     async fn grow_work_disk(&self, folder: &Path, monitor: ProcessId, bytes: u64)
     -> PortResult<()>;
+    /// Removes what an ended boot has left in the VM's folder besides disks and console: its sockets, and the
+    /// initramfs with its key. What is not there is no error.
+    fn clear(&self, folder: &Path) -> PortResult<()>;
     /// How many bytes the guest has written to its console since the VM's first start.
     fn console_position(&self, vm: &VmId) -> u64;
     /// The last lines of the console and of the monitor's own output, for an error's cause.
@@ -161,6 +166,9 @@ pub trait Disks: Send + Sync {
     fn taken(&self, folder: &Path) -> PortResult<(u64, u64)>;
     /// Removes the VM's folder. One that is not there is no error.
     async fn remove(&self, folder: &Path) -> PortResult<()>;
+    /// Moves a folder that belongs to no VM out of the way, to a place of its own beside all VMs', which is
+    /// returned: what is in it may be the only copy of somebody's work.
+    async fn set_aside(&self, folder: &Path) -> PortResult<PathBuf>;
     /// The folders there are, by name.
     fn folders(&self, all: &Path) -> PortResult<Vec<PathBuf>>;
 }
@@ -257,6 +265,22 @@ pub trait HookPhase: Send + Sync {
     ) -> PortResult<HookResult>;
 }
 
+/// What a start needs of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Memory of the guest in MiB.
+    pub memory_mib: u64,
+    /// Its network.
+    pub net: NetMode,
+}
+
+/// Looks whether the host can start a VM, before anything is made for it.
+#[async_trait]
+pub trait Preflight: Send + Sync {
+    /// Returns what the user should know although the VM can start.
+    async fn check(&self, needs: &Needs) -> PortResult<Vec<String>>;
+}
+
 /// Repositories of the host.
 #[async_trait]
 pub trait Checkouts: Send + Sync {
@@ -305,6 +329,8 @@ pub struct Ports {
     pub hooks: Arc<dyn HookPhase>,
     /// Repositories.
     pub checkouts: Arc<dyn Checkouts>,
+    /// What the host has.
+    pub preflight: Arc<dyn Preflight>,
 }
 
 impl Ports {

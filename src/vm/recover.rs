@@ -10,10 +10,12 @@
 //! | starting, a later start | any | released, back at rest |
 //! | at rest | – | leftovers are released |
 //!
-//! Folders without a row are removed. One VM that cannot be recovered does not keep the others from it,
+//! A folder has a row before it is made and until it is gone, so one without a row means that the database
+//! is not the one that knew it: an older copy, or a new one after the old was lost. Such a folder is set
+//! aside, never removed: its disks may hold the only copy of somebody's work. One VM that cannot be recovered does not keep the others from it,
 //! and is shown all the same, so that it can be deleted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::ledger::ResourceKind;
 use super::ports::PortResult;
@@ -34,7 +36,7 @@ impl VmService {
         for record in &records {
             self.recover_one(record.clone()).await;
         }
-        self.remove_orphans(&records).await
+        self.set_orphans_aside(&records).await
     }
 
     async fn recover_one(&self, mut record: VmRecord) {
@@ -130,7 +132,7 @@ impl VmService {
         released.and(updated)
     }
 
-    async fn remove_orphans(&self, records: &[VmRecord]) -> PortResult<()> {
+    async fn set_orphans_aside(&self, records: &[VmRecord]) -> PortResult<()> {
         for folder in self.shared.ports.disks.folders(&self.settings.vms)? {
             let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // Only what looks like ours: anything else in there is the user's.
@@ -141,24 +143,25 @@ impl VmService {
                 continue;
             }
             let folder = folder.as_path();
-            match self.remove_orphan(&id, folder).await {
-                Ok(()) => {
-                    tracing::warn!(folder = %folder.display(), "removed a folder that no VM has");
+            match self.set_orphan_aside(&id, folder).await {
+                Ok(place) => {
+                    let (folder, place) = (folder.display(), place.display());
+                    tracing::warn!(%folder, %place, "set aside a folder that no VM has");
                 }
                 Err(error) => {
                     let error = error.one_line();
-                    tracing::error!(folder = %folder.display(), error, "cannot remove a stray folder");
+                    tracing::error!(folder = %folder.display(), error, "cannot set a folder aside");
                 }
             }
         }
         Ok(())
     }
 
-    async fn remove_orphan(&self, vm: &VmId, folder: &Path) -> PortResult<()> {
+    async fn set_orphan_aside(&self, vm: &VmId, folder: &Path) -> PortResult<PathBuf> {
         let ports = &self.shared.ports;
         for process in ports.processes.find(vm) {
             ports.processes.kill(process).await?;
         }
-        ports.disks.remove(folder).await
+        ports.disks.set_aside(folder).await
     }
 }

@@ -14,7 +14,7 @@ use crate::report::{Kind, Report};
 /// How much of a VM is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// What one boot has: processes. The folder with the disks stays.
+    /// What one boot has: processes, sockets, its key. The folder with the disks stays.
     Boot,
     /// Everything.
     All,
@@ -48,6 +48,9 @@ pub(super) async fn release(
             Ok(()) => failures.extend(ports.rows.released(vm, kind).await.err()),
             Err(failure) => failures.push(failure),
         }
+    }
+    if extent == Extent::Boot && failures.is_empty() {
+        failures.extend(ports.machines.clear(folder).err());
     }
     join(vm, failures)
 }

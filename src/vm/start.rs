@@ -1,9 +1,9 @@
 //! Starting a VM: from a folder with disks to a guest that answers.
 //!
 //! ```text
-//!  network ─▶ monitor ─▶ boot ──────────┐
-//!  hooks ───────────────────────────────┼─▶ setup ─▶ workspace
-//!  pack (the repository) ───────────────┘
+//!              ┌ network ─▶ monitor ─▶ boot ──────────┐
+//!  preflight ─▶┤ hooks ───────────────────────────────┼─▶ setup ─▶ workspace
+//!              └ pack (the repository) ───────────────┘
 //! ```
 //!
 //! Hooks and packing run on the host while the kernel boots, so they cost no wall time. Whoever drops
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::operation::Running;
 use super::ports::{
-    Attachment, BootFiles, Checkout, Guest, HookResult, MachineSpec, PackedCheckout, Ports,
+    Attachment, BootFiles, Checkout, Guest, HookResult, MachineSpec, Needs, PackedCheckout, Ports,
 };
 use super::record::{VmRecord, VmSpec};
 use super::release::{Extent, release};
@@ -64,6 +64,7 @@ pub(super) struct Start<'a> {
 impl Start<'_> {
     /// Runs it. Not cancel-safe by itself: dropping it leaves what the ledger names.
     pub(super) async fn run(self) -> Result<Boot, StartFailure> {
+        self.preflight().await?;
         let (booted, hooks, packed) = tokio::try_join!(self.boot(), self.hooks(), self.pack())?;
         let (boot, guest) = booted;
         {
@@ -77,6 +78,16 @@ impl Start<'_> {
             self.or_monitor_end(&boot, packed.deliver(&*guest)).await?;
         }
         Ok(boot)
+    }
+
+    async fn preflight(&self) -> Result<(), StartFailure> {
+        let _stage = self.operation.stage("preflight");
+        let spec = &self.record.spec;
+        let needs = Needs { memory_mib: spec.memory_mib, net: spec.net };
+        for warning in self.ports.preflight.check(&needs).await? {
+            self.operation.note(warning);
+        }
+        Ok(())
     }
 
     async fn hooks(&self) -> Result<HookResult, StartFailure> {

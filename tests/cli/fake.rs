@@ -313,17 +313,7 @@ async fn guest(exec: ExecVm, mut stream: Stream) {
             send(&mut stream, Frame::Stdout(text.into())).await;
             ExecStatus::Exited(0)
         }
-        ["cat"] => loop {
-            match stream.next().await {
-                Some(Ok(Frame::Stdin(bytes))) => {
-                    let taken = u32::try_from(bytes.len()).expect("a frame is short");
-                    send(&mut stream, Frame::Stdout(bytes)).await;
-                    say(&mut stream, &Reply::StdinTaken { bytes: taken }).await;
-                }
-                Some(Ok(Frame::StdinEnd)) => break ExecStatus::Exited(0),
-                other => panic!("not for cat: {other:?}"),
-            }
-        },
+        ["cat"] => cat(&mut stream).await,
         ["yes"] => {
             let page = Bytes::from("y\n".repeat(4096));
             while stream.send(Frame::Stdout(page.clone())).await.is_ok() {}
@@ -349,6 +339,21 @@ async fn guest(exec: ExecVm, mut stream: Stream) {
         }
     };
     say(&mut stream, &Reply::ExecEnded(status)).await;
+}
+
+/// Gives back what it gets.
+async fn cat(stream: &mut Stream) -> ExecStatus {
+    loop {
+        match stream.next().await {
+            Some(Ok(Frame::Stdin(bytes))) => {
+                let taken = u32::try_from(bytes.len()).expect("a frame is short");
+                send(stream, Frame::Stdout(bytes)).await;
+                say(stream, &Reply::StdinTaken { bytes: taken }).await;
+            }
+            Some(Ok(Frame::StdinEnd)) => return ExecStatus::Exited(0),
+            other => panic!("not for cat: {other:?}"),
+        }
+    }
 }
 
 async fn until_told(stream: &mut Stream) -> Option<ExecStatus> {

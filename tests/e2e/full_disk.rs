@@ -16,6 +16,8 @@ fn a_full_disk_is_named_and_costs_nothing(who: Who) {
         return skipped(&reason);
     }
     let world = World::on_small_disk(who);
+    // Every write is to fail by itself.
+    world.configure("keep_free = \"0K\"\n");
     let disk = world.disk.as_ref().expect("a disk of its own");
     let repository = world.repo();
     let before = world.fingerprint(&repository.path);
@@ -41,8 +43,26 @@ fn a_full_disk_is_named_and_costs_nothing(who: Who) {
     is_about_the_disk(&world, &["list"], 1);
     disk.leave(ROOM);
     works(&world, &repository);
+    almost_full(&world, &repository, disk);
     assert_eq!(world.fingerprint(&repository.path), before, "the source is as it was");
     world.finish();
+}
+
+/// Nothing is started without some room to run in, whatever it would write.
+fn almost_full(world: &World, repository: &Repository, disk: &SmallDisk) {
+    world.cove(["daemon", "stop"]).success();
+    world.configure("");
+    world.cove(["create", "--name", "kept"]).success();
+    disk.leave(200 << 20);
+    let ran = world.cove(["run", repository.arg(), "--rm", "--", "true"]).status(125).prints("");
+    ran.says("disk space: 200M free").says("make room");
+    world.cove(["start", "kept"]).status(1).says("make room");
+    let row = world.cove(["doctor"]).status(1);
+    assert!(row.stdout.contains("FAIL     disk space"), "{}", row.told());
+    disk.leave(ROOM);
+    world.cove(["start", "kept"]).success();
+    world.cove(["delete", "kept"]).success();
+    world.assert_no_vm(&[]);
 }
 
 /// `cove run` fails, and nothing is there of its VM.

@@ -17,6 +17,7 @@ mod hooks;
 mod hostile;
 #[path = "../support/internet.rs"]
 mod internet;
+mod kill_walk;
 mod lifecycle;
 mod network;
 mod run;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cove::id::VmId;
 use cove::net::{Attached, Networks};
-use cove::process::{ProcessId, find_servants};
+use cove::process::{Process, ProcessId, find_servants};
 use cove::report::causes;
 use cove::task::Tasks;
 use cove::vm::ledger::{Ledger, LedgerError, ResourceKind};
@@ -119,12 +119,14 @@ impl Driver {
         }
     }
 
+    /// As the VM service releases a network: both processes are killed.
     async fn stop(&mut self) -> Answer {
         let attached = self.attached.take().expect("it was started");
-        match self.networks.stop(Some(attached.keeper), Some(attached.uplink)).await {
-            Ok(()) => Answer::Done,
-            Err(error) => failed(&error),
+        for process in [attached.uplink, attached.keeper] {
+            let Some(process) = Process::open(process).expect("looked at") else { continue };
+            process.kill(GRACE).await.expect("killed");
         }
+        Answer::Done
     }
 
     /// The daemon ends and another one begins.

@@ -46,6 +46,19 @@ impl Disks for Sim {
         self.call("disks.remove", remove).await
     }
 
+    async fn set_aside(&self, folder: &Path) -> PortResult<PathBuf> {
+        let place = Path::new("/lost").join(folder.file_name().expect("a name"));
+        let set_aside = async {
+            let mut host = self.world.host();
+            host.disks.remove(folder);
+            if host.folders.remove(folder) {
+                host.lost.insert(place.clone());
+            }
+            Ok(place)
+        };
+        self.call("disks.set_aside", set_aside).await
+    }
+
     fn folders(&self, _: &Path) -> PortResult<Vec<PathBuf>> {
         self.faults.at_once("disks.folders")?;
         Ok(self.world.host().folders.iter().cloned().collect())

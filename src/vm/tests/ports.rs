@@ -16,7 +16,8 @@ use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
     Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, HookPhase, HookResult,
-    MachineSpec, Machines, Networks, PortResult, Ports, Processes, Rows, StartedMachine,
+    MachineSpec, Machines, Needs, Networks, PortResult, Ports, Preflight, Processes, Rows,
+    StartedMachine,
 };
 use crate::vm::record::VmRecord;
 use crate::vm::state::{Accel, VsockAddress};
@@ -43,7 +44,8 @@ impl Sim {
             boot_source: sim.clone(),
             guests: sim.clone(),
             hooks: sim.clone(),
-            checkouts: sim,
+            checkouts: sim.clone(),
+            preflight: sim,
         }
     }
 
@@ -263,6 +265,10 @@ impl Machines for Sim {
         self.world.host().printed
     }
 
+    fn clear(&self, _: &Path) -> PortResult<()> {
+        self.faults.at_once("machines.clear")
+    }
+
     fn last_words(&self, _: &VmId, _: &Path) -> Option<String> {
         Some("kernel panic".to_owned())
     }
@@ -351,5 +357,12 @@ impl Checkouts for Sim {
             Ok(Arc::new(SimCheckout { sim: self.clone(), path }) as Arc<dyn Checkout>)
         };
         self.call("checkouts.inspect", inspect).await
+    }
+}
+
+#[async_trait]
+impl Preflight for Sim {
+    async fn check(&self, _: &Needs) -> PortResult<Vec<String>> {
+        self.call("preflight.check", async { Ok(Vec::new()) }).await
     }
 }

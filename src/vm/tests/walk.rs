@@ -82,6 +82,11 @@ impl Scenario {
         world
     }
 
+    /// How many folders the world has that no row names.
+    fn unknown(self) -> usize {
+        usize::from(self == Self::Recovery)
+    }
+
     /// What is asked. Answers do not matter: after a fault they may be anything.
     async fn play(self, daemon: &Daemon, world: &World) {
         let vms = &daemon.vms;
@@ -262,6 +267,7 @@ fn walk(scenario: Scenario) -> usize {
     let world = scenario.world();
     let calls = play(scenario, &world, None);
     recover(&world, &format!("{scenario:?} without a fault"));
+    assert_eq!(world.host().lost.len(), scenario.unknown());
     let mut points = 0;
     for (index, call) in calls.iter().enumerate() {
         for fault in Fault::ALL {
@@ -269,6 +275,8 @@ fn walk(scenario: Scenario) -> usize {
             let world = scenario.world();
             play(scenario, &world, Some((index, fault)));
             recover(&world, &told);
+            // Nothing that a fault leaves is without a row, and what is without a row is kept.
+            assert_eq!(world.host().lost.len(), scenario.unknown(), "{told}");
             points += 1;
         }
     }

@@ -55,6 +55,8 @@ pub(crate) struct Host {
     pub(crate) processes: Vec<SimProcess>,
     pub(crate) folders: BTreeSet<PathBuf>,
     pub(crate) disks: BTreeMap<PathBuf, SimDisk>,
+    /// Folders that were set aside.
+    pub(crate) lost: BTreeSet<PathBuf>,
     pub(crate) behaviour: Behaviour,
     pub(crate) printed: u64,
     pub(crate) signals: Vec<(ProcessId, Signal)>,

@@ -15,6 +15,7 @@ mod vsock;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -249,6 +250,11 @@ impl Machines for Qemu {
         machines.get(vm).map_or(0, |watched| watched.printed.load(Ordering::Relaxed))
     }
 
+    fn clear(&self, folder: &Path) -> PortResult<()> {
+        let path = folder.to_owned();
+        Ok(clear(folder).map_err(|source| VmmError::Clear { path, source })?)
+    }
+
     fn last_words(&self, vm: &VmId, folder: &Path) -> Option<String> {
         let said = {
             let machines = self.machines.lock().expect("no panic under the lock");
@@ -277,6 +283,22 @@ impl Machines for Qemu {
 }
 
 /// Writes the initramfs of this boot: the part that all boots share, and the boot's key.
+/// Removes an ended boot's sockets and initramfs.
+fn clear(folder: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_socket() || entry.file_name() == INITRD {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 async fn write_initrd(spec: &MachineSpec) -> Result<(), VmmError> {
     let path = spec.folder.join(INITRD);
     let (base, key, boot_id) = (spec.initramfs.clone(), spec.key.clone(), spec.boot_id.clone());

@@ -1,0 +1,158 @@
+//! What this host has and lacks: told by `doctor`, and asked before every start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::images::BootImages;
+use crate::doctor::{self, pass, problem};
+use crate::hooks::HookHost;
+use crate::id::ImageName;
+use crate::net::Networks;
+use crate::report::{Explain, Kind, Report, escape_control};
+use crate::size::Size;
+use crate::vm::ports::{Needs, PortResult, Preflight};
+use crate::vm::state::Accel;
+use crate::vmm::qemu::Qemu;
+use crate::wire::rpc::{Check, NetMode, Verdict};
+
+/// The parts of a daemon that can be checked.
+pub(super) struct Checks {
+    pub(super) qemu: Arc<Qemu>,
+    pub(super) networks: Arc<Networks>,
+    pub(super) images: Arc<BootImages>,
+    pub(super) hooks: Arc<HookHost>,
+    /// The folder of all state.
+    pub(super) home: PathBuf,
+    /// The folder of what was set aside.
+    pub(super) lost: PathBuf,
+    /// The image that VMs are made of when nobody says.
+    pub(super) image: ImageName,
+    /// Disk that must be free for a start.
+    pub(super) keep_free: Size,
+}
+
+impl Checks {
+    /// Everything, tried and not guessed: some of it takes seconds.
+    pub(super) async fn all(&self) -> Vec<Check> {
+        let (monitor, vsock, image, kernel, network, hooks, git, mke2fs) = tokio::join!(
+            self.monitor(),
+            self.vsock(),
+            async { self.images.images.resolve(&self.image) },
+            self.kernel(),
+            self.networks.check(),
+            self.hooks.check(),
+            doctor::git(),
+            doctor::mke2fs(),
+        );
+        let mut rows = vec![monitor, vsock];
+        rows.extend(kernel);
+        rows.push(match image {
+            Ok(image) => pass("image", format!("`{}`: {}", image.name, image.description)),
+            Err(error) => failed("image", &error),
+        });
+        rows.push(match hooks {
+            Ok(()) => pass("hooks", "all can run"),
+            Err(error) => failed("hooks", &error),
+        });
+        let network = network.into_iter().map(|check| {
+            let mut row = network_row(check, Verdict::Warn);
+            if row.verdict != Verdict::Pass {
+                row.found.push_str("; VMs need `--net none`");
+            }
+            row
+        });
+        rows.extend(network);
+        rows.extend([
+            git,
+            mke2fs,
+            doctor::room(&self.home, self.keep_free),
+            doctor::memory(doctor::MEMORY),
+        ]);
+        rows.extend(doctor::lost(&self.lost));
+        rows
+    }
+
+    async fn monitor(&self) -> Check {
+        match self.qemu.version().await {
+            Ok(version) => pass("monitor", version),
+            Err(error) => failed("monitor", &error),
+        }
+    }
+
+    async fn vsock(&self) -> Check {
+        match self.qemu.vsock_kind().await {
+            Ok(kind) => pass("vsock", kind),
+            Err(error) => failed("vsock", &error),
+        }
+    }
+
+    /// The kernel, and how processors run with it.
+    async fn kernel(&self) -> Vec<Check> {
+        let (kernel, initramfs) = match self.images.kernel().await {
+            Ok(found) => found,
+            Err(report) => {
+                let hint = report.hint.clone().unwrap_or_default();
+                return vec![problem(Verdict::Fail, "kernel", report.one_line(), &hint)];
+            }
+        };
+        let found = pass("kernel", kernel.release.clone());
+        let verdict = self.qemu.verdict(&kernel.vmlinuz, &initramfs, &kernel.digest).await;
+        let name = "accelerator";
+        let accelerator = match verdict {
+            Ok(verdict) if verdict.accel == Accel::Kvm => {
+                pass(name, format!("kvm: {}", verdict.why))
+            }
+            Ok(verdict) => problem(
+                Verdict::Warn,
+                name,
+                format!("tcg (emulation, slow): {}", escape_control(&verdict.why)),
+                "run cove where KVM works for guests, and give your user /dev/kvm",
+            ),
+            Err(error) => failed(name, &error),
+        };
+        vec![found, accelerator]
+    }
+}
+
+#[async_trait]
+impl Preflight for Checks {
+    /// Milliseconds: what takes longer in [`Checks::all`] (git, mke2fs, a trial of namespaces) is left
+    /// to the start itself, which says the same when it fails, and is undone.
+    async fn check(&self, needs: &Needs) -> PortResult<Vec<String>> {
+        self.hooks.check().await.map_err(|error| Report::of(&error))?;
+        let (monitor, vsock) = tokio::join!(self.monitor(), self.vsock());
+        let (room, memory) =
+            (doctor::room(&self.home, self.keep_free), doctor::memory(needs.memory_mib << 20));
+        let mut rows = vec![monitor, vsock, room, memory];
+        if needs.net == NetMode::User {
+            let network = self.networks.at_hand().into_iter();
+            rows.extend(network.map(|check| network_row(check, Verdict::Fail)));
+        }
+        let mut failures = rows.iter().filter(|row| row.verdict == Verdict::Fail);
+        let Some(first) = failures.next() else {
+            let warnings = rows.into_iter().filter(|row| row.verdict == Verdict::Warn);
+            return Ok(warnings.map(|row| format!("{}: {}", row.name, row.found)).collect());
+        };
+        let message = format!("this host cannot start a VM now: {}: {}", first.name, first.found);
+        let mut report = Report::new(Kind::Failed, message);
+        report.hint.clone_from(&first.hint);
+        report.cause.extend(failures.map(|row| format!("also {}: {}", row.name, row.found)));
+        Err(report)
+    }
+}
+
+fn network_row(check: crate::net::Check, verdict: Verdict) -> Check {
+    let name = format!("network: {}", check.need);
+    match check.found {
+        Ok(found) => pass(&name, found),
+        Err(wrong) => problem(verdict, &name, wrong.what, &wrong.fix),
+    }
+}
+
+fn failed(name: &str, error: &impl Explain) -> Check {
+    let report = Report::of(error);
+    let hint = report.hint.clone().unwrap_or_else(|| "run scripts/setup.sh again".to_owned());
+    problem(Verdict::Fail, name, escape_control(&report.one_line()), &hint)
+}
