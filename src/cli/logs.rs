@@ -1,17 +1,13 @@
 //! `cove logs`: the console of a VM, which is text of a guest: escaped unless `--raw`.
 
-use std::time::Duration;
-
 use crate::report::{Kind, escape_control};
-use crate::wire::rpc::{LogQuery, Logs, VmLogs, VmRef, VmShow, VmState};
+use crate::rpc::client::Client;
+use crate::wire::rpc::{LogQuery, LogSubscription, Logs, VmLogs, VmRef, VmShow, VmState};
 
 use super::completion::vm_names;
 use super::connect::connect;
 use super::failure::Failure;
 use super::output::{Format, print, say};
-
-/// How often a followed console is asked for more.
-const INTERVAL: Duration = Duration::from_millis(300);
 
 /// Arguments of `cove logs`.
 #[derive(Debug, clap::Args)]
@@ -34,36 +30,41 @@ impl Arguments {
         let client = connect().await?;
         let vm = client.call::<VmShow>(VmRef { vm: self.vm }).await?;
         let mut query = LogQuery { vm: vm.id.to_string(), from: None };
-        let mut logs = client.call::<VmLogs>(query.clone()).await?;
+        let logs = client.call::<VmLogs>(query.clone()).await?;
         if self.format.json {
             self.format.print(&logs, |_| String::new())?;
             return Ok(0);
         }
         let mut text = if self.raw { Text::Raw } else { Text::escaped() };
-        loop {
-            if logs.lost > 0 {
-                say(&format!("note: {} bytes before this are no longer kept", logs.lost));
-            }
-            text.print(&logs)?;
-            if !self.follow {
-                break;
-            }
-            if logs.text.is_empty() {
-                match client.call::<VmShow>(VmRef { vm: query.vm.clone() }).await {
-                    Ok(vm) if is_over(vm.state) => break,
-                    Ok(_) => tokio::time::sleep(INTERVAL).await,
-                    Err(report) if report.kind == Kind::NotFound => break,
-                    Err(report) => return Err(report.into()),
-                }
-            }
+        text.print(&logs)?;
+        if self.follow {
             query.from = Some(logs.next);
-            logs = match client.call::<VmLogs>(query.clone()).await {
-                Err(report) if report.kind == Kind::NotFound => break,
-                answer => answer?,
-            };
+            follow(&client, query, &mut text).await?;
         }
         text.end()?;
         Ok(0)
+    }
+}
+
+/// Prints what the guest writes until its VM runs no more, or is gone.
+async fn follow(client: &Client, mut query: LogQuery, text: &mut Text) -> Result<(), Failure> {
+    loop {
+        let mut logs = match client.subscribe::<LogSubscription>(query.clone()).await {
+            Err(report) if report.kind == Kind::NotFound => return Ok(()),
+            subscribed => subscribed?,
+        };
+        while let Some(piece) = logs.next().await {
+            let piece = piece?;
+            query.from = Some(piece.next);
+            text.print(&piece)?;
+        }
+        // Whether it is over, or this client was too slow for the subscription.
+        match client.call::<VmShow>(VmRef { vm: query.vm.clone() }).await {
+            Ok(vm) if is_over(vm.state) => return Ok(()),
+            Ok(_) => {}
+            Err(report) if report.kind == Kind::NotFound => return Ok(()),
+            Err(report) => return Err(report.into()),
+        }
     }
 }
 
@@ -119,6 +120,9 @@ impl Text {
     }
 
     fn print(&mut self, logs: &Logs) -> Result<(), Failure> {
+        if logs.lost > 0 {
+            say(&format!("note: {} bytes before this are no longer kept", logs.lost));
+        }
         let piece = self.piece(&logs.text);
         super::output::write(piece.as_bytes())
     }

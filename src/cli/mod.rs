@@ -24,6 +24,7 @@ mod create;
 mod daemon;
 mod delete;
 mod doctor;
+mod events;
 mod exec;
 mod failure;
 mod help;
@@ -88,6 +89,8 @@ enum Command {
     Exec(exec::Arguments),
     /// Show the console of a VM
     Logs(logs::Arguments),
+    /// Show what has happened to VMs and operations
+    Events(events::Arguments),
     /// Look at operations: long pieces of work
     #[command(subcommand)]
     Op(op::Command),
@@ -131,6 +134,7 @@ impl Command {
             | Self::List(_)
             | Self::Show(_)
             | Self::Logs(_)
+            | Self::Events(_)
             | Self::Op(_)
             | Self::Doctor(_)
             | Self::Hook(_)
@@ -157,6 +161,7 @@ impl Command {
             Self::Show(arguments) => arguments.run().await,
             Self::Exec(arguments) => arguments.run().await,
             Self::Logs(arguments) => arguments.run().await,
+            Self::Events(arguments) => arguments.run().await,
             Self::Op(command) => command.run().await,
             Self::Doctor(arguments) => arguments.run().await,
             Self::Hook(command) => command.run().await,

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::{Answer, Begin, Command, Interrupt};
 use super::create::CreateDefaults;
+use super::events::{self, Events, View};
 use super::lease::Leases;
 use super::operation::{Operations, ended};
 use super::owner::{Owner, QUEUE, Shared};
@@ -45,6 +46,7 @@ pub struct VmService {
     pub(super) shared: Shared,
     pub(super) settings: Arc<VmSettings>,
     pub(super) operations: Arc<Operations>,
+    pub(super) events: Events,
     pub(super) leases: Arc<Leases>,
     pub(super) tasks: Tasks,
     pub(super) vms: Arc<Mutex<HashMap<VmId, Handle>>>,
@@ -75,6 +77,7 @@ impl VmService {
     /// The service over its ports. It knows no VM until [`recover`](Self::recover).
     #[must_use]
     pub fn new(ports: Ports, settings: VmSettings, tasks: Tasks) -> Self {
+        let events = Events::default();
         let shared = Shared {
             ports,
             start: settings.start,
@@ -84,7 +87,8 @@ impl VmService {
         Self {
             shared,
             settings: Arc::new(settings),
-            operations: Arc::default(),
+            operations: Arc::new(Operations::new(events.clone())),
+            events,
             leases: Arc::default(),
             tasks,
             vms: Arc::default(),
@@ -97,16 +101,27 @@ impl VmService {
         &self.operations
     }
 
+    /// What happens to VMs and operations.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// Gives a VM its owner.
     pub(super) fn adopt(&self, record: VmRecord) -> Handle {
         let id = record.id.clone();
         let (commands, queue) = mpsc::channel(QUEUE);
         let (interrupts, interrupted) = watch::channel(0);
-        let (view, views) = watch::channel(record.clone());
+        let (view, views) = View::new(record.clone(), self.events.clone());
         let vms = self.vms.clone();
         let forget = Box::new({
-            let id = id.clone();
-            move || drop(vms.lock().expect("no panic under the lock").remove(&id))
+            let (id, name, events) = (id.clone(), record.name.clone(), self.events.clone());
+            move || {
+                let gone = vms.lock().expect("no panic under the lock").remove(&id);
+                if gone.is_some() {
+                    events.publish(events::deleted(&id, &name));
+                }
+            }
         });
         let owner = Owner {
             shared: self.shared.clone(),
