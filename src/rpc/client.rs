@@ -22,6 +22,8 @@
 //! # }
 //! ```
 
+mod command;
+
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
@@ -47,6 +49,8 @@ use tokio_util::codec::{Framed, FramedParts};
 use crate::report::{Explain, Kind, Report};
 use crate::wire::frame::FrameCodec;
 use crate::wire::rpc::{Method, STREAM_PROTOCOL, StreamTicket, Subscription};
+
+pub use command::CommandOutput;
 
 /// A byte stream of the daemon, in frames.
 pub type ByteStream = Framed<UnixStream, FrameCodec>;

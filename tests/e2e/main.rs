@@ -5,6 +5,7 @@
 //! when anything of the test's VMs is left on the host.
 
 mod bad_input;
+mod client;
 mod crowd;
 mod files;
 mod harness;
