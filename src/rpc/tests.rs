@@ -1,6 +1,7 @@
 //! The real server on a real socket, over VMs in memory.
 //!
 //! - `requests`: what JSON-RPC says, by HTTP and on a WebSocket, in raw bytes
+//! - `listing`: long lists in pages
 //! - `bounds`: how much clients may ask for
 //! - `socket`: who may connect; `loopback`: the same on a port
 //! - `streams`, `subscriptions`: what goes on after the answer
@@ -8,6 +9,7 @@
 
 mod bounds;
 mod discover;
+mod listing;
 mod loopback;
 mod requests;
 mod socket;
