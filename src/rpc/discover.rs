@@ -108,12 +108,15 @@ fn parameters(schema: &Schema) -> Vec<Value> {
     let parameter = |(name, schema): (&String, &Value)| {
         let mut schema = schema.clone();
         let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
-        json!({
+        let mut parameter = json!({
             "name": name,
-            "description": description.unwrap_or_default(),
             "required": required.is_some_and(|required| required.contains(&json!(name))),
             "schema": schema,
-        })
+        });
+        if let Some(description) = description {
+            parameter["description"] = description;
+        }
+        parameter
     };
     properties.iter().map(parameter).collect()
 }

@@ -49,6 +49,7 @@ type Answer = Result<HttpResponse<HttpBody>, io::Error>;
 pub(super) struct Front {
     shared: Arc<Shared>,
     connections: Arc<Semaphore>,
+    loopback: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     count: u64,
 }
@@ -74,6 +75,7 @@ impl Front {
         Self {
             shared: Arc::new(Shared { services, limits, methods, rpc, tickets, tasks, stop }),
             connections: Arc::new(Semaphore::new(limits.connections as usize)),
+            loopback: Arc::new(Semaphore::new(limits.loopback as usize)),
             refusals: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
             count: 0,
         }
@@ -86,14 +88,18 @@ impl Front {
     {
         let shared = self.shared.clone();
         let tasks = &self.shared.tasks;
-        if let Ok(permit) = self.connections.clone().try_acquire_owned() {
+        let (connections, most) = match gate {
+            None => (&self.connections, shared.limits.connections),
+            Some(_) => (&self.loopback, shared.limits.loopback),
+        };
+        if let Ok(permit) = connections.clone().try_acquire_owned() {
             let id = ConnectionId(self.count);
             self.count += 1;
             let io = Connection::new(io, permit, shared.limits.request);
             tasks.spawn("connection", shared.connection(io, id, gate));
             return;
         }
-        tracing::warn!(connections = shared.limits.connections, "refused a connection too many");
+        tracing::warn!(most, "refused a connection too many");
         if let Ok(permit) = self.refusals.clone().try_acquire_owned() {
             let refusal = shared.refusal(Connection::new(io, permit, 0));
             tasks.spawn_until_shutdown("refusal", refusal);
@@ -188,9 +194,7 @@ impl Shared {
     {
         let service = tower::service_fn(|_: Request| {
             let why = "the daemon has as many connections as it takes: close one";
-            let mut refusal = refuse(http::StatusCode::TOO_MANY_REQUESTS, why);
-            let close = http::HeaderValue::from_static("close");
-            refusal.headers_mut().insert(http::header::CONNECTION, close);
+            let refusal = refuse(http::StatusCode::TOO_MANY_REQUESTS, why);
             std::future::ready(Ok::<_, io::Error>(refusal))
         });
         let stop = self.stop.clone().shutdown();
@@ -201,9 +205,10 @@ impl Shared {
     }
 }
 
-/// An answer of plain text.
+/// An answer of plain text, after which the connection is closed.
 pub(super) fn refuse(status: http::StatusCode, why: &'static str) -> HttpResponse<HttpBody> {
-    let response = http::Response::builder().status(status).body(HttpBody::from(why));
+    let response = http::Response::builder().status(status);
+    let response = response.header(http::header::CONNECTION, "close").body(HttpBody::from(why));
     response.expect("the parts are valid")
 }
 

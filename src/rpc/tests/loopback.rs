@@ -154,6 +154,28 @@ async fn first_status(mut stream: TcpStream, request: &str) -> u16 {
 }
 
 #[tokio::test]
+async fn whoever_fills_the_port_does_not_fill_the_socket() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let loopback = Loopback::listen(any, &folder.path().join("token")).await.expect("listens");
+    let address = loopback.address();
+    let limits = Limits { loopback: 2, ..Limits::default() };
+    let served = Served::within(limits, Some(loopback));
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(TcpStream::connect(address).await.expect("connects"));
+    }
+    let one_more = TcpStream::connect(address).await.expect("connects");
+    let request = super::request(PING);
+    assert_eq!(exchange(one_more, &request).await.0, 429);
+    assert_eq!(served.exchange(&request).await.0, 200);
+    // Whoever shows no token is not kept, either.
+    let mut stranger = held.pop().expect("two");
+    let kept = request.replace("close", "keep-alive");
+    assert_eq!(exchange(&mut stranger, &kept).await.0, 403, "and the connection is closed");
+}
+
+#[tokio::test]
 async fn other_addresses_are_never_listened_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("token");
