@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use cove::report::{Report, escape_control};
 use cove::rpc::client::Client;
 use cove::wire::rpc::{
-    CreateVm, EventQuery, EventSubscription, ExecVm, Happening, NetMode, OpSubscription,
-    OperationEnd, OperationRef, Page, VmCreate, VmDelete, VmList, VmRef,
+    CreateVm, DeleteVm, EventQuery, EventSubscription, ExecVm, Happening, NetMode, OpSubscription,
+    OperationEnd, OperationRef, Page, VmCreate, VmDelete, VmList,
 };
 
 /// The most that is kept of the command's output, in bytes.
@@ -55,7 +55,7 @@ async fn run(socket: &Path) -> Result<(), Report> {
     println!("status {}", output.status.shell_status());
     println!("stdout {}", escape_control(String::from_utf8_lossy(&output.stdout).trim_end()));
 
-    client.call::<VmDelete>(VmRef { vm: vm.clone() }).await?;
+    client.call::<VmDelete>(DeleteVm::whatever(&vm)).await?;
     // What has happened meanwhile, up to the end of this VM.
     while let Some(event) = events.next().await {
         let event = event?;

@@ -6,7 +6,8 @@
 //! - [`boot`]: PID 1, from the kernel's first process to the image's root
 //! - [`server`]: the host's connections, after the [`handshake`]
 //! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
-//! - [`exec`], [`tree`]: programs and trees
+//! - [`exec`], [`tree`]: programs and trees; [`grow`]: the work disk; [`observe`]: what
+//!   is seen of the guest
 //! - [`beneath`]: the folder that no path can leave; [`block`]: blocks of text in people's files
 
 pub mod beneath;
@@ -15,9 +16,11 @@ pub mod boot;
 pub mod console;
 pub mod exec;
 pub mod failure;
+pub mod grow;
 pub mod handshake;
 pub mod identity;
 pub mod network;
+pub mod observe;
 pub mod plan;
 pub mod server;
 pub mod skeleton;

@@ -25,7 +25,7 @@ use tokio_util::codec::Framed;
 use super::exec::{self, login::Login};
 use super::failure::{During, Failure};
 use super::handshake::{self, next};
-use super::{console, plan, tree};
+use super::{console, observe, plan, tree};
 use crate::id::BootId;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{Exec, ExecFailure, Health, PlanStep, ReceiveTree, Reply, Request, Setup};
@@ -60,6 +60,12 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Milliseconds since the kernel started.
     fn uptime_ms(&self) -> u64;
+
+    /// Grows the work disk's file system to its device of at least so many bytes. Blocks.
+    ///
+    /// # Errors
+    /// When the device or the file system does not grow.
+    fn grow_work_disk(&self, bytes: u64) -> Result<(), Failure>;
 
     /// Syncs the disks. Blocks.
     fn sync(&self);
@@ -106,9 +112,12 @@ impl<M: Machine> Server<M> {
         let request = handshake::accept(&mut frames, &self.key).await?;
         let refused = match &request {
             Request::Health | Request::Setup(_) => None,
-            Request::Exec(_) | Request::ReceiveTree(_) | Request::PowerOff => {
-                self.not_ready(&request)
-            }
+            Request::Exec(_)
+            | Request::ReceiveTree(_)
+            | Request::Stats
+            | Request::Listening
+            | Request::GrowWorkDisk { .. }
+            | Request::PowerOff => self.not_ready(&request),
         };
         let reply = match (refused, request) {
             (Some(refused), _) => refused,
@@ -120,6 +129,19 @@ impl<M: Machine> Server<M> {
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
             (None, Request::Exec(exec)) => return self.exec(&exec, frames, gone).await,
             (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
+            (None, Request::Stats) => {
+                let (home, uptime_ms) = (self.machine.login().home, self.machine.uptime_ms());
+                let look = move || observe::stats(home.as_ref(), uptime_ms);
+                seen(blocking("look at the guest", look).await, Reply::Stats)
+            }
+            (None, Request::Listening) => {
+                seen(blocking("look for listeners", observe::listening).await, Reply::Listening)
+            }
+            (None, Request::GrowWorkDisk { bytes }) => {
+                let machine = self.machine.clone();
+                let grow = move || machine.grow_work_disk(bytes);
+                reply(blocking("grow the work disk", grow).await)
+            }
             (None, Request::PowerOff) => return self.power_off(frames).await,
         };
         frames.send(Frame::control(&reply)?).await?;
@@ -227,17 +249,21 @@ impl<M: Machine> Server<M> {
 }
 
 fn reply(done: Result<(), Failure>) -> Reply {
-    match done {
-        Ok(()) => Reply::Done,
+    seen(done, |()| Reply::Done)
+}
+
+fn seen<T>(seen: Result<T, Failure>, reply: impl FnOnce(T) -> Reply) -> Reply {
+    match seen {
+        Ok(seen) => reply(seen),
         Err(failure) => Reply::Failed { message: failure.message(), step: failure.step },
     }
 }
 
 /// Runs what blocks beside the runtime.
-async fn blocking(
+async fn blocking<T: Send + 'static>(
     step: &str,
-    work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
-) -> Result<(), Failure> {
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.during(step)?
 }
 

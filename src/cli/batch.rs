@@ -39,24 +39,36 @@ impl Targets {
     ) -> Result<u8, Failure> {
         let client = connect().await?;
         let known = all(&client).await?;
-        let outcomes = futures_util::stream::iter(resolve_all(&self.vms, &known))
-            .map(async |vm| act(&client, vm?).await)
-            .buffered(AT_ONCE)
-            .collect::<Vec<_>>()
-            .await;
-        let (mut done, mut status) = (Vec::new(), 0);
-        for outcome in outcomes {
-            match outcome {
-                Ok(result) => done.push(result),
-                Err(report) => {
-                    let failed = failure::show(&report, Statuses::OfKind);
-                    status = if status == 0 { failed } else { status };
-                }
+        each_of(&client, resolve_all(&self.vms, &known), act, shown, self.format).await
+    }
+}
+
+/// Does `act` on VMs that are known, in parallel, prints the results in their order, and returns the
+/// exit status of the first failure.
+pub(super) async fn each_of<'a, T: Serialize>(
+    client: &Client,
+    vms: impl IntoIterator<Item = Result<&'a Vm, Report>>,
+    act: impl AsyncFn(&Client, &Vm) -> Result<T, Report>,
+    shown: impl Fn(&T) -> String,
+    format: Format,
+) -> Result<u8, Failure> {
+    let outcomes = futures_util::stream::iter(vms)
+        .map(async |vm| act(client, vm?).await)
+        .buffered(AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    let (mut done, mut status) = (Vec::new(), 0);
+    for outcome in outcomes {
+        match outcome {
+            Ok(result) => done.push(result),
+            Err(report) => {
+                let failed = failure::show(&report, Statuses::OfKind);
+                status = if status == 0 { failed } else { status };
             }
         }
-        self.format.print(&done, |done| done.iter().map(shown).collect::<Vec<_>>().join("\n"))?;
-        Ok(status)
     }
+    format.print(&done, |done| done.iter().map(shown).collect::<Vec<_>>().join("\n"))?;
+    Ok(status)
 }
 
 /// All VMs, page by page.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::report::{Kind, Report};
 use crate::rpc::client::Client;
-use crate::wire::rpc::{VmDelete, VmRef};
+use crate::wire::rpc::{DeleteVm, VmDelete};
 
 use super::batch;
 use super::connect::connect;
@@ -83,7 +83,7 @@ async fn with_client<T>(
 async fn delete_all(client: &Client, names: &Names) -> Result<(), Report> {
     for vm in batch::all(client).await? {
         if vm.name.as_str().starts_with(&names.0) {
-            match client.call::<VmDelete>(VmRef { vm: vm.id.to_string() }).await {
+            match client.call::<VmDelete>(DeleteVm::whatever(vm.id.to_string())).await {
                 Ok(_) => {}
                 Err(report) if report.kind == Kind::NotFound => {}
                 Err(report) => return Err(report),

@@ -1,6 +1,6 @@
 //! `cove create`: make a VM without starting it.
 
-use crate::wire::rpc::{CreateVm, VmCreate, VmDelete, VmRef};
+use crate::wire::rpc::{CreateVm, DeleteVm, VmCreate, VmDelete};
 
 use super::connect::{client_context, connect};
 use super::failure::Failure;
@@ -40,7 +40,7 @@ impl Arguments {
             Ended::Interrupted { too_late } => {
                 if let Some(vm) = too_late {
                     let vm = vm.id.to_string();
-                    client.call::<VmDelete>(VmRef { vm }).await?;
+                    client.call::<VmDelete>(DeleteVm::whatever(vm)).await?;
                 }
                 Err(Failure::Interrupted)
             }

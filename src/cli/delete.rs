@@ -1,6 +1,6 @@
 //! `cove delete`: delete VMs with their disks, whatever their state.
 
-use crate::wire::rpc::{VmDelete, VmRef};
+use crate::wire::rpc::{DeleteVm, VmDelete};
 
 use super::batch;
 use super::failure::Failure;
@@ -16,7 +16,7 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<u8, Failure> {
         let act = async |client: &crate::rpc::client::Client, vm: &crate::wire::rpc::Vm| {
             let vm = vm.id.to_string();
-            client.call::<VmDelete>(VmRef { vm }).await
+            client.call::<VmDelete>(DeleteVm::whatever(vm)).await
         };
         self.vms.each(act, |deleted| deleted.name.to_string()).await
     }

@@ -2,7 +2,7 @@
 
 use crate::report::{Kind, escape_control};
 use crate::rpc::client::Client;
-use crate::wire::rpc::{LogQuery, LogSubscription, Logs, VmLogs, VmRef, VmShow, VmState};
+use crate::wire::rpc::{LogQuery, LogSubscription, Logs, Vm, VmLogs, VmRef, VmShow, VmState};
 
 use super::completion::vm_names;
 use super::connect::connect;
@@ -29,21 +29,45 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<u8, Failure> {
         let client = connect().await?;
         let vm = client.call::<VmShow>(VmRef { vm: self.vm }).await?;
-        let mut query = LogQuery { vm: vm.id.to_string(), from: None };
-        let logs = client.call::<VmLogs>(query.clone()).await?;
+        let query = LogQuery { vm: vm.id.to_string(), from: None };
+        let logs = client.call::<VmLogs>(query).await?;
         if self.format.json {
             self.format.print(&logs, |_| String::new())?;
             return Ok(0);
         }
-        let mut text = if self.raw { Text::Raw } else { Text::escaped() };
-        text.print(&logs)?;
-        if self.follow {
-            query.from = Some(logs.next);
-            follow(&client, query, &mut text).await?;
-        }
-        text.end()?;
+        let text = if self.raw { Text::Raw } else { Text::escaped() };
+        let until = if self.follow { Until::Stopped } else { Until::Now };
+        show(&client, &vm, logs, text, until).await?;
         Ok(0)
     }
+}
+
+/// How long a console is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// What there is.
+    Now,
+    /// Until nothing writes to it any more.
+    Stopped,
+}
+
+/// Prints a console, from a piece of it on.
+///
+/// # Errors
+/// When the daemon cannot be asked for more, or stdout cannot be written.
+pub(super) async fn show(
+    client: &Client,
+    vm: &Vm,
+    logs: Logs,
+    mut text: Text,
+    until: Until,
+) -> Result<(), Failure> {
+    text.print(&logs)?;
+    if until == Until::Stopped {
+        let query = LogQuery { vm: vm.id.to_string(), from: Some(logs.next) };
+        follow(client, query, &mut text).await?;
+    }
+    text.end()
 }
 
 /// Prints what the guest writes until its VM runs no more, or is gone.

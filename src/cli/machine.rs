@@ -91,7 +91,11 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn memory(text: &str) -> Result<Size, String> {
+/// Reads a size in whole MiB.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn memory(text: &str) -> Result<Size, String> {
     let size: Size = text.parse().map_err(|error: crate::size::InvalidSize| error.to_string())?;
     if size.bytes().is_multiple_of(MEBIBYTE) {
         Ok(size)

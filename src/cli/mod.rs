@@ -20,6 +20,7 @@ mod bench;
 mod completion;
 mod config;
 mod connect;
+mod console;
 mod create;
 mod daemon;
 mod delete;
@@ -38,15 +39,21 @@ mod machine;
 mod op;
 mod operation;
 mod output;
+mod ports;
 mod progress;
+mod prune;
+mod restart;
 mod run;
 mod session;
+mod set;
 mod show;
 mod signals;
 mod start;
+mod stats;
 mod stdio;
 mod stop;
 mod terminal;
+mod touch;
 mod version;
 
 /// The exit status when the reader of stdout went away: what a shell shows for SIGPIPE.
@@ -76,21 +83,35 @@ enum Command {
     Start(start::Arguments),
     /// Stop VMs: their guests power off
     Stop(stop::Arguments),
+    /// Stop VMs that run, then start them: another boot
+    Restart(restart::Arguments),
     /// Stop VMs at once, as if their power was cut
     Kill(kill::Arguments),
     /// Delete VMs with their disks
     Delete(delete::Arguments),
+    /// Delete the VMs that are not running
+    Prune(prune::Arguments),
+    /// Say that VMs are being used, so that they do not stop by themselves
+    Touch(touch::Arguments),
+    /// Change what a VM is: processors, memory, disk, labels, when it stops by itself
+    Set(set::Arguments),
     /// List VMs
     #[command(visible_aliases = ["ls", "ps"])]
     List(list::Arguments),
     /// Show one VM
     Show(show::Arguments),
+    /// Show what VMs use, on the host and inside
+    Stats(stats::Arguments),
+    /// List the sockets in a VM that wait for others, with their programs
+    Ports(ports::Arguments),
     /// Run a command, or a shell, in a running VM
     Exec(exec::Arguments),
     /// Show the console of a VM
     Logs(logs::Arguments),
     /// Show what has happened to VMs and operations
     Events(events::Arguments),
+    /// Show the console of a VM as it is written, until the VM stops
+    Console(console::Arguments),
     /// Look at operations: long pieces of work
     #[command(subcommand)]
     Op(op::Command),
@@ -129,12 +150,19 @@ impl Command {
             Self::Create(_)
             | Self::Start(_)
             | Self::Stop(_)
+            | Self::Restart(_)
             | Self::Kill(_)
             | Self::Delete(_)
+            | Self::Prune(_)
+            | Self::Touch(_)
+            | Self::Set(_)
             | Self::List(_)
             | Self::Show(_)
+            | Self::Stats(_)
+            | Self::Ports(_)
             | Self::Logs(_)
             | Self::Events(_)
+            | Self::Console(_)
             | Self::Op(_)
             | Self::Doctor(_)
             | Self::Hook(_)
@@ -155,13 +183,20 @@ impl Command {
             Self::Create(arguments) => arguments.run().await,
             Self::Start(arguments) => arguments.run().await,
             Self::Stop(arguments) => arguments.run().await,
+            Self::Restart(arguments) => arguments.run().await,
             Self::Kill(arguments) => arguments.run().await,
             Self::Delete(arguments) => arguments.run().await,
+            Self::Prune(arguments) => arguments.run().await,
+            Self::Touch(arguments) => arguments.run().await,
+            Self::Set(arguments) => arguments.run().await,
             Self::List(arguments) => arguments.run().await,
             Self::Show(arguments) => arguments.run().await,
+            Self::Stats(arguments) => arguments.run().await,
+            Self::Ports(arguments) => arguments.run().await,
             Self::Exec(arguments) => arguments.run().await,
             Self::Logs(arguments) => arguments.run().await,
             Self::Events(arguments) => arguments.run().await,
+            Self::Console(arguments) => arguments.run().await,
             Self::Op(command) => command.run().await,
             Self::Doctor(arguments) => arguments.run().await,
             Self::Hook(command) => command.run().await,

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::report::{Kind, Report};
 use crate::rpc::client::Client;
 use crate::wire::rpc::{
-    CreateVm, CreateWorkspace, Deleted, ExecVm, Operation, Vm, VmCreate, VmDelete, VmPlan, VmRef,
+    CreateVm, CreateWorkspace, DeleteVm, Deleted, ExecVm, Operation, Vm, VmCreate, VmDelete, VmPlan,
 };
 
 use super::connect::{client_context, connect};
@@ -172,7 +172,7 @@ async fn start(
 ) -> Result<Box<Vm>, Failure> {
     // Not given up on a signal: only the answer says what is to be cancelled.
     let operation: Operation = client.call::<VmCreate>(request).await?;
-    let reference = VmRef { vm: operation.vm.to_string() };
+    let reference = DeleteVm::whatever(operation.vm.to_string());
     let progress = Progress::default();
     let mut view = progress.view();
     match follow(client, operation, &mut view, signals).await? {
@@ -231,7 +231,7 @@ async fn in_vm(
 
 /// Deletes the VM of a `--rm`. A signal meanwhile ends the wait only: the lease is kept to.
 async fn delete(client: &Client, vm: &Vm, signals: &mut Signals) -> Result<(), Failure> {
-    let reference = VmRef { vm: vm.id.to_string() };
+    let reference = DeleteVm::whatever(vm.id.to_string());
     let deleted = client.call::<VmDelete>(reference);
     match signals.unless_interrupted(deleted).await {
         Ok(_) => Ok(()),

@@ -124,7 +124,11 @@ async fn started(
         Reply::ExecStarted { .. } => Ok(None),
         Reply::ExecFailed { reason, message } => Ok(Some(Ending::NotStarted { reason, message })),
         Reply::Failed { step, message } => Err(guest_failure(&step, message)),
-        Reply::Health(_) | Reply::Done | Reply::ExecEnded(_) => Err(out_of_turn()),
+        Reply::Health(_)
+        | Reply::Stats(_)
+        | Reply::Listening(_)
+        | Reply::Done
+        | Reply::ExecEnded(_) => Err(out_of_turn()),
     }
 }
 
@@ -153,6 +157,8 @@ async fn receive(
                     Reply::ExecEnded(status) => Ok(Ending::Ended(status)),
                     Reply::Failed { step, message } => Err(guest_failure(&step, message)),
                     Reply::Health(_)
+                    | Reply::Stats(_)
+                    | Reply::Listening(_)
                     | Reply::Done
                     | Reply::ExecStarted { .. }
                     | Reply::ExecFailed { .. } => Err(out_of_turn()),

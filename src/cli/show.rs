@@ -7,6 +7,7 @@ use super::connect::connect;
 use super::failure::Failure;
 use super::list::{net, state};
 use super::output::{Format, pairs, size};
+use super::set::{auto_stop, name};
 
 /// Arguments of `cove show`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +28,12 @@ impl Arguments {
     }
 }
 
+/// What holds after a restart only.
+fn restart(vm: &Vm) -> Option<String> {
+    let pending: Vec<_> = vm.restart_needed.iter().map(|setting| name(*setting)).collect();
+    (!pending.is_empty()).then(|| pending.join(", "))
+}
+
 /// Names and values of what is known of a VM.
 pub(super) fn render(vm: &Vm) -> String {
     let optional = [
@@ -36,6 +43,8 @@ pub(super) fn render(vm: &Vm) -> String {
         ("started", vm.started_at.clone()),
         ("boot id", vm.boot_id.as_ref().map(ToString::to_string)),
         ("process", vm.pid.map(|pid| pid.to_string())),
+        ("stops by itself", vm.auto_stop_after_s.map(|after| auto_stop(Some(after)))),
+        ("after a restart", restart(vm)),
         ("deleted with its client", vm.leased.then(|| "yes".to_owned())),
     ];
     let mut rows = vec![

@@ -2,7 +2,7 @@
 
 use crate::report::{Kind, Report};
 use crate::rpc::client::Client;
-use crate::wire::rpc::{Vm, VmStart, VmWait};
+use crate::wire::rpc::{Operation, Vm, VmStart, VmWait};
 
 use super::batch;
 use super::connect::client_context;
@@ -27,9 +27,27 @@ impl Arguments {
 }
 
 async fn start(client: &Client, vm: &Vm, progress: &Progress) -> Result<Box<Vm>, Report> {
-    let mut signals = Signals::listen()?;
-    let request = VmWait { vm: vm.id.to_string(), wait: false, client: client_context() };
-    let operation = client.call::<VmStart>(request).await?;
+    let signals = Signals::listen()?;
+    let operation = client.call::<VmStart>(request(vm)).await?;
+    ready(client, operation, progress, signals).await
+}
+
+/// The request to start or restart a VM and not to wait for it.
+pub(super) fn request(vm: &Vm) -> VmWait {
+    VmWait { vm: vm.id.to_string(), wait: false, client: client_context() }
+}
+
+/// Follows a start or restart until its VM is ready.
+///
+/// # Errors
+/// When it fails or is interrupted.
+pub(super) async fn ready(
+    client: &Client,
+    operation: Operation,
+    progress: &Progress,
+    mut signals: Signals,
+) -> Result<Box<Vm>, Report> {
+    let (action, name) = (operation.action.clone(), operation.vm_name.clone());
     let mut view = progress.view();
     match follow(client, operation, &mut view, &mut signals).await? {
         Ended::Done { vm, operation } => {
@@ -39,7 +57,7 @@ async fn start(client: &Client, vm: &Vm, progress: &Progress) -> Result<Box<Vm>,
         }
         Ended::Failed { report, .. } | Ended::Abandoned { report } => Err(*report),
         Ended::Interrupted { too_late } => {
-            let message = format!("the start of `{}` was interrupted", vm.name);
+            let message = format!("the {action} of `{name}` was interrupted");
             let report = Report::new(Kind::Cancelled, message);
             Err(match too_late {
                 None => report,

@@ -1,6 +1,6 @@
 //! The user's terminal: whether there is one, its size, and raw mode that is restored on every way out.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Once;
 
 use crossterm::terminal;
@@ -16,6 +16,27 @@ const FALLBACK: TtySize = TtySize { cols: 80, rows: 24 };
 /// Whether both stdin and stdout are terminals, so that a pseudo-terminal in the guest makes sense.
 pub(super) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// Whether somebody can be asked: stdin is a terminal, and so is stderr, where the question goes.
+pub(super) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks a question that only `y` or `yes` answers with yes.
+///
+/// # Errors
+/// When the answer cannot be read.
+pub(super) async fn confirm(question: &str) -> Result<bool, Report> {
+    let asked = write!(io::stderr().lock(), "{question} [y/N] ");
+    asked.map_err(|error| output::failed("cannot ask", &error))?;
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = answer.await.expect("reading a line does not panic");
+    let answer = answer.map_err(|error| output::failed("cannot read the answer", &error))?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// The size of the terminal.

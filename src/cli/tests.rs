@@ -24,7 +24,7 @@ const KINDS: [Kind; 8] = [
     Kind::Cancelled,
 ];
 
-fn vm(name: &str, id: &str) -> Vm {
+pub(super) fn vm(name: &str, id: &str) -> Vm {
     Vm {
         id: id.parse().expect("an id"),
         name: name.parse::<VmName>().expect("a name"),
@@ -41,6 +41,8 @@ fn vm(name: &str, id: &str) -> Vm {
         net: VmNet { mode: NetMode::User, address: Some("10.0.2.15".to_owned()) },
         workspace: None,
         labels: BTreeMap::new(),
+        auto_stop_after_s: None,
+        restart_needed: Vec::new(),
         created_at: "2026-11-23T12:00:00Z".to_owned(),
         started_at: Some("2026-11-23T12:00:02Z".to_owned()),
         last_touched_at: "2026-11-23T12:30:00Z".to_owned(),

@@ -11,9 +11,9 @@ use crate::guest::{Agent, Dial, GuestError};
 use crate::id::BootId;
 use crate::report::Report;
 use crate::vm::plan::WorkDiskPlan;
-use crate::vm::ports::{ByteStream, Guest, Guests, PortResult, TreeWrite};
+use crate::vm::ports::{ByteStream, Guest, GuestSystem, Guests, PortResult, TreeWrite};
 use crate::vm::state::VsockAddress;
-use crate::wire::guest::{Exec, Health, ReceiveTree, Setup};
+use crate::wire::guest::{Exec, GuestStats, Health, Listening, ReceiveTree, Setup};
 use crate::wire::proof::BootKey;
 
 /// Makes connections to agents.
@@ -41,6 +41,21 @@ struct AgentGuest(Agent);
 
 fn report(error: GuestError) -> Report {
     Report::of(&error)
+}
+
+#[async_trait]
+impl GuestSystem for AgentGuest {
+    async fn stats(&self) -> PortResult<GuestStats> {
+        self.0.stats().await.map_err(report)
+    }
+
+    async fn listening(&self) -> PortResult<Listening> {
+        self.0.listening().await.map_err(report)
+    }
+
+    async fn grow_work_disk(&self, bytes: u64) -> PortResult<()> {
+        self.0.grow_work_disk(bytes).await.map_err(report)
+    }
 }
 
 #[async_trait]

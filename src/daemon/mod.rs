@@ -280,6 +280,7 @@ fn vm_settings(paths: &Paths, config: &Config) -> VmSettings {
             boot: Duration::from_secs(config.monitor.boot_seconds),
         },
         stop: Duration::from_secs(config.monitor.stop_seconds),
+        host_memory_mib: host_memory_mib(),
         defaults: CreateDefaults {
             image: config.vm.image.clone(),
             vcpu: config.vm.vcpu,
@@ -288,6 +289,18 @@ fn vm_settings(paths: &Paths, config: &Config) -> VmSettings {
             root_disk: config.vm.root_disk,
             net: config.vm.net,
         },
+    }
+}
+
+/// The host's memory in MiB. Where it cannot be told, a VM's is not bounded by it.
+fn host_memory_mib() -> u64 {
+    use procfs::Current as _;
+    match procfs::Meminfo::current() {
+        Ok(memory) => memory.mem_total >> 20,
+        Err(error) => {
+            tracing::warn!(%error, "cannot tell how much memory this host has");
+            u64::MAX
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nix::sys::signal::Signal;
 
 use crate::id::VmId;
-use crate::process::{Process, ProcessId, find_servants};
+use crate::process::{self, Process, ProcessId, Usage, find_servants};
 use crate::report::{Kind, Report};
 use crate::vm::ports::{PortResult, Processes};
 
@@ -39,6 +40,22 @@ impl Processes for HostProcesses {
             Some(open) => open.kill(KILL_DEADLINE).await.map_err(|error| failed(process, &error)),
             None => Ok(()),
         }
+    }
+
+    async fn signal(&self, process: ProcessId, signal: Signal) -> PortResult<()> {
+        let number = rustix::process::Signal::from_named_raw(signal as i32);
+        let number = number.expect("both libraries name the same signals");
+        match Process::open(process).map_err(|error| failed(process, &error))? {
+            Some(open) => open.signal(number).map_err(|error| failed(process, &error)),
+            None => Ok(()),
+        }
+    }
+
+    async fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>> {
+        // The kernel walks all of a monitor's memory for it.
+        let used = tokio::task::spawn_blocking(move || process::usage(process)).await;
+        let used = used.expect("reading /proc does not panic");
+        used.map_err(|error| failed(process, &error))
     }
 
     fn find(&self, vm: &VmId) -> Vec<ProcessId> {

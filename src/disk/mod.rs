@@ -58,6 +58,26 @@ pub enum DiskError {
         #[source]
         source: io::Error,
     },
+    /// A disk could not be made larger.
+    #[error("cannot make the disk `{}` {bytes} bytes large", path.display())]
+    Grow {
+        /// The disk.
+        path: PathBuf,
+        /// The size.
+        bytes: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A disk could not be looked at.
+    #[error("cannot look at the disk `{}`", path.display())]
+    Look {
+        /// The disk.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A folder could not be removed.
     #[error("cannot remove `{}`", path.display())]
     Remove {
@@ -83,7 +103,14 @@ impl Explain for DiskError {
             Self::Make { path, source } if full(source) => {
                 Some(format!("the file system of `{}` is full: make room", path.display()))
             }
-            Self::Seed { .. } | Self::Make { .. } | Self::Remove { .. } => None,
+            Self::Grow { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                Some("the host's file system has no files of that size: give less".to_owned())
+            }
+            Self::Seed { .. }
+            | Self::Make { .. }
+            | Self::Grow { .. }
+            | Self::Look { .. }
+            | Self::Remove { .. } => None,
         }
     }
 }
@@ -154,6 +181,30 @@ impl Disks for DiskFiles {
         made.map_err(|error| Report::of(&error))
     }
 
+    async fn grow(&self, folder: &Path, work_bytes: u64) -> PortResult<()> {
+        let path = folder.join(WORK_DISK);
+        let work = path.clone();
+        let grown = tokio::task::spawn_blocking(move || {
+            let file = std::fs::OpenOptions::new().write(true).open(&work)?;
+            if file.metadata()?.len() < work_bytes { file.set_len(work_bytes) } else { Ok(()) }
+        });
+        let grown = grown.await.expect("growing a file does not panic");
+        grown.map_err(|source| Report::of(&DiskError::Grow { path, bytes: work_bytes, source }))
+    }
+
+    fn taken(&self, folder: &Path) -> PortResult<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt as _;
+        let taken = |name: &str| {
+            let path = folder.join(name);
+            // Blocks of 512 bytes, whatever the file system's are (stat(2)).
+            let blocks = std::fs::metadata(&path).map(|file| file.blocks());
+            blocks
+                .map(|blocks| blocks * 512)
+                .map_err(|source| Report::of(&DiskError::Look { path, source }))
+        };
+        Ok((taken(WORK_DISK)?, taken(ROOT_DISK)?))
+    }
+
     async fn remove(&self, folder: &Path) -> PortResult<()> {
         let path = folder.to_owned();
         match tokio::fs::remove_dir_all(folder).await {
@@ -197,6 +248,24 @@ mod tests {
         disks.remove(&folder).await.expect("removed");
         disks.remove(&folder).await.expect("removing twice is no error");
         assert_eq!(disks.folders(&home.path().join("vms")).expect("lists"), Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
+    async fn a_disk_grows_by_a_hole_and_never_shrinks() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let disks = DiskFiles::new(home.path().join("seeds"));
+        let folder = home.path().join("vms/one");
+        disks.make(&folder, 1 << 30, 1 << 30).await.expect("made");
+        let work = folder.join(WORK_DISK);
+        for (wanted, is) in [(2_u64 << 30, 2_u64 << 30), (2 << 30, 2 << 30), (1 << 30, 2 << 30)] {
+            disks.grow(&folder, wanted).await.expect("grown");
+            assert_eq!(std::fs::metadata(&work).expect("there").len(), is);
+        }
+        let (work, root) = disks.taken(&folder).expect("told");
+        assert!(work < 8 << 20 && root < 8 << 20 && work > 0, "{work} {root}");
+        let error = disks.grow(&folder, u64::MAX).await.expect_err("too large");
+        assert!(error.message.contains("work.ext4") && !error.cause.is_empty(), "{error:?}");
+        disks.grow(&home.path().join("vms/none"), 1).await.expect_err("there is none");
     }
 
     #[tokio::test]

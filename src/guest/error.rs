@@ -89,11 +89,10 @@ impl Explain for GuestError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NotAnswering { .. } | Self::Connect(_) | Self::Connection(_) => {
-                Some("see what the guest printed with `cove logs --console`".to_owned())
+                Some("see what the guest printed with `cove logs`".to_owned())
             }
             Self::TimedOut { .. } => Some(
-                "the guest may be busy or stopped: look at `cove stats`, then at \
-                 `cove logs --console`"
+                "the guest may be busy or stopped: look at `cove stats`, then at `cove logs`"
                     .to_owned(),
             ),
             Self::AnotherMachine => Some(

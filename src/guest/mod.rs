@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod plan;
 mod ready;
+mod system;
 mod tree;
 mod upload;
 
@@ -221,6 +222,7 @@ async fn reply(
 fn unexpected(reply: &Reply) -> GuestError {
     let name = match reply {
         Reply::Health(_) => "its health",
+        Reply::Stats(_) | Reply::Listening(_) => "something about its system",
         Reply::Done => "that it is done",
         Reply::Failed { .. } => "a failure",
         Reply::ExecStarted { .. } | Reply::ExecFailed { .. } | Reply::ExecEnded(_) => {

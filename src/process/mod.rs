@@ -12,12 +12,14 @@ mod identity;
 mod servant;
 mod stamp;
 mod tool;
+mod usage;
 
 pub use descriptor::{ShortFolder, inherited};
 pub use identity::{Process, ProcessId, find_servants};
 pub use servant::{Servant, ServantOutput};
 pub use stamp::{FileStamp, find_program};
 pub use tool::{Tool, ToolError};
+pub use usage::{Usage, usage};
 
 #[cfg(test)]
 mod tests {

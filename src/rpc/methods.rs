@@ -83,14 +83,26 @@ fn vms(module: &mut Catalog) {
     add::<rpc::VmStart, _, _>(module, |context, wanted, _| async move {
         context.services.vms.start(&wanted.vm, wanted.client, wanted.wait).await
     });
+    add::<rpc::VmRestart, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.restart(&wanted.vm, wanted.client, wanted.wait).await
+    });
     add::<rpc::VmStop, _, _>(module, |context, wanted, _| async move {
         context.services.vms.stop(&wanted.vm).await
     });
+    add::<rpc::VmSet, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.set(wanted).await
+    });
     add::<rpc::VmKill, _, _>(module, |context, wanted, _| async move {
-        context.services.vms.kill(&wanted.vm).await
+        context.services.vms.kill(&wanted.vm, wanted.signal).await
     });
     add::<rpc::VmDelete, _, _>(module, |context, wanted, _| async move {
-        context.services.vms.delete(&wanted.vm).await
+        match wanted.at_rest {
+            true => context.services.vms.delete_at_rest(&wanted.vm).await,
+            false => context.services.vms.delete(&wanted.vm).await,
+        }
+    });
+    add::<rpc::VmTouch, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.touch(&wanted.vm).await
     });
     add::<rpc::VmList, _, _>(
         module,
@@ -101,6 +113,12 @@ fn vms(module: &mut Catalog) {
     });
     add::<rpc::VmLogs, _, _>(module, |context, query, _| async move {
         context.services.vms.logs(&query)
+    });
+    add::<rpc::VmStatsNow, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.stats(&wanted.vm).await
+    });
+    add::<rpc::VmPorts, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.listening(&wanted.vm).await
     });
     add::<rpc::VmHealth, _, _>(module, |context, wanted, _| async move {
         let health = context.services.vms.guest(&wanted.vm)?.health().await?;

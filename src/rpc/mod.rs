@@ -30,6 +30,7 @@ mod notifications;
 #[cfg(feature = "daemon")]
 pub mod server;
 #[cfg(feature = "daemon")]
+mod stats;
 mod streams;
 #[cfg(feature = "daemon")]
 mod subscriptions;

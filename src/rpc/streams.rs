@@ -92,6 +92,7 @@ pub(super) fn open(
 }
 
 async fn splice(target: ExecTarget, mut client: TokioIo<hyper::upgrade::Upgraded>) {
+    let _in_use = target.usage.begin();
     let copied = match target.guest.exec(&target.exec).await {
         Ok(mut guest) => {
             let (a, b) = (&mut client, &mut guest);

@@ -20,14 +20,14 @@ use crate::report::{Kind, Report};
 use crate::vm::VmService;
 use crate::wire::rpc::{
     Event, EventSubscription, LogQuery, LogSubscription, Logs, OpSubscription, Operation,
-    Subscription, VmState,
+    StatsSubscription, Subscription, VmState,
 };
 
 /// How often a console is looked at for a subscriber.
 const CONSOLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a subscriber is told. After an error there is nothing more.
-type Told<T> = BoxStream<'static, Result<T, Report>>;
+pub(super) type Told<T> = BoxStream<'static, Result<T, Report>>;
 
 /// What looks at the parameters of a subscription and has what is to be told.
 type Begin<S> =
@@ -46,6 +46,7 @@ pub(super) fn add_all(catalog: &mut Catalog) {
         })
         .boxed())
     });
+    add::<StatsSubscription>(catalog, super::stats::watch);
     add::<LogSubscription>(catalog, |context, query| console(&context.services.vms, query));
 }
 

@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+mod stats;
+
 use super::client::Client;
 use super::server::{Daemon, Limits, Loopback, Services, Socket, serve};
 use crate::report::Report;

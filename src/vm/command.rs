@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 use super::operation::Running;
 use super::ports::Checkout;
 use crate::report::{Kind, Report};
-use crate::wire::rpc::{ClientContext, Deleted, OperationEnd, Vm};
+use crate::wire::rpc::{ClientContext, Deleted, KillSignal, OperationEnd, SetVm, SetVmReply, Vm};
 
 /// What is asked of a VM.
 pub(super) enum Command {
@@ -17,12 +17,25 @@ pub(super) enum Command {
     Start { begin: Begin },
     /// Stop it gracefully.
     Stop { answer: Answer<Vm> },
-    /// End its monitor at once.
-    Kill { answer: Answer<Vm>, interrupt: Interrupt },
-    /// Remove it with all it has.
-    Delete { answer: Answer<Deleted>, interrupt: Interrupt },
+    /// Stop it gracefully if it runs, then start it.
+    Restart { begin: Begin },
+    /// Change what it is.
+    Set { wanted: SetVm, answer: Answer<SetVmReply> },
+    /// Signal its monitor. An interrupt comes with the signals that end it.
+    Kill { answer: Answer<Vm>, signal: KillSignal, interrupt: Option<Interrupt> },
+    /// Remove it with all it has. An interrupt comes with a delete whatever it does.
+    Delete { answer: Answer<Deleted>, which: Doomed, interrupt: Option<Interrupt> },
     /// Somebody used it.
-    Touch,
+    Touch { answer: Option<Answer<Vm>> },
+}
+
+/// Which VMs a delete deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doomed {
+    /// The VM, whatever it does.
+    Any,
+    /// The VM when it is at rest, and not one that runs or is being started.
+    AtRest,
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Report>>;

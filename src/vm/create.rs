@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::command::{Begin, Command};
 use super::lease::ConnectionId;
+use super::limits::{check_env, check_labels, check_machine};
 use super::ports::{BootFiles, Checkout};
 use super::record::{VmRecord, VmSpec};
 use super::service::VmService;
@@ -15,16 +16,6 @@ use crate::size::Size;
 use crate::wire::guest::SshHostKey;
 use crate::wire::rpc::{CreatePlan, CreateVm, MachinePlan, NetMode, Operation};
 
-/// Processors: QEMU's microvm takes more, but no host here has them.
-const VCPUS: std::ops::RangeInclusive<u32> = 1..=64;
-/// Memory in MiB: below this the guest's kernel does not reach its first program.
-const MEMORY_MIB: std::ops::RangeInclusive<u64> = 128..=1 << 20;
-/// Disks: an ext4 with a journal needs some room; 16 TiB is the end of 32-bit block numbers.
-const DISK_BYTES: std::ops::RangeInclusive<u64> = 64 << 20..=16 << 40;
-/// Variables of a VM's environment, and bytes of one.
-const MAX_ENV: (usize, usize) = (256, 32 * 1024);
-/// Labels, and bytes of one.
-const MAX_LABELS: (usize, usize) = (64, 256);
 /// How often a made-up name is made up again when it is taken.
 const NAME_ATTEMPTS: usize = 20;
 
@@ -147,8 +138,9 @@ impl VmService {
             root_disk_bytes: wanted.root_disk_bytes.unwrap_or(defaults.root_disk.bytes()),
             net: wanted.net.unwrap_or(defaults.net),
         };
-        check_machine(&machine)?;
-        check_texts(wanted)?;
+        check_machine(&machine, self.settings.host_memory_mib)?;
+        check_env(&wanted.env)?;
+        check_labels(&wanted.labels)?;
         let files = self.shared.ports.boot_source.resolve(&machine.image).await?;
         let checkout = match &wanted.workspace {
             Some(workspace) => Some(self.shared.ports.checkouts.inspect(workspace).await?),
@@ -192,6 +184,7 @@ fn record(wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
             net: checked.machine.net,
             env: wanted.env.clone(),
             labels: wanted.labels.clone(),
+            auto_stop_after_s: None,
             ssh_host_key: ssh_host_key(&name)?,
         },
         name,
@@ -202,48 +195,6 @@ fn record(wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
         started_at: None,
         last_touched_at: now,
     })
-}
-
-fn check_machine(machine: &MachinePlan) -> Result<(), Report> {
-    let refuse =
-        |message: String, hint: String| Err(Report::new(Kind::Invalid, message).with_hint(hint));
-    if !VCPUS.contains(&machine.vcpu) {
-        let message = format!("{} virtual processors are not possible", machine.vcpu);
-        return refuse(message, format!("give {} to {}", VCPUS.start(), VCPUS.end()));
-    }
-    if !MEMORY_MIB.contains(&machine.memory_mib) {
-        let message = format!("{} MiB of memory are not possible", machine.memory_mib);
-        return refuse(message, format!("give {} MiB or more", MEMORY_MIB.start()));
-    }
-    for (what, bytes) in [("work disk", machine.disk_bytes), ("root disk", machine.root_disk_bytes)]
-    {
-        if !DISK_BYTES.contains(&bytes) || !bytes.is_multiple_of(4096) {
-            let message = format!("a {what} of {bytes} bytes is not possible");
-            return refuse(message, "give 64M or more, in whole units of 4096 bytes".to_owned());
-        }
-    }
-    Ok(())
-}
-
-fn check_texts(wanted: &CreateVm) -> Result<(), Report> {
-    for (what, texts, (count, bytes)) in
-        [("variables", &wanted.env, MAX_ENV), ("labels", &wanted.labels, MAX_LABELS)]
-    {
-        if texts.len() > count {
-            let message = format!("{} {what} are too many: {count} are allowed", texts.len());
-            return Err(Report::new(Kind::Invalid, message));
-        }
-        for (key, value) in texts {
-            let key_is_bad = key.is_empty() || key.contains(['=', '\0']) || value.contains('\0');
-            if key_is_bad || key.len() + value.len() > bytes {
-                let key: String = key.escape_debug().take(80).collect();
-                let message = format!("`{key}` cannot be one of the {what}");
-                return Err(Report::new(Kind::Invalid, message)
-                    .with_hint(format!("write KEY=VALUE, at most {bytes} bytes")));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A name of an adjective and an animal.
@@ -271,44 +222,6 @@ fn ssh_host_key(name: &VmName) -> Result<SshHostKey, Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn machine() -> MachinePlan {
-        MachinePlan {
-            image: "default".parse().expect("valid"),
-            vcpu: 2,
-            memory_mib: 512,
-            disk_bytes: 1 << 30,
-            root_disk_bytes: 1 << 30,
-            net: NetMode::None,
-        }
-    }
-
-    #[test]
-    fn impossible_machines_are_refused_with_a_hint() {
-        assert_eq!(check_machine(&machine()), Ok(()));
-        for bad in [
-            MachinePlan { vcpu: 0, ..machine() },
-            MachinePlan { vcpu: 65, ..machine() },
-            MachinePlan { memory_mib: 0, ..machine() },
-            MachinePlan { disk_bytes: 1 << 20, ..machine() },
-        ] {
-            let error = check_machine(&bad).expect_err("refused");
-            assert!(error.kind == Kind::Invalid && error.hint.is_some(), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn variables_must_be_variables() {
-        let with = |key: &str, value: &str| CreateVm {
-            env: [(key.to_owned(), value.to_owned())].into(),
-            ..CreateVm::default()
-        };
-        assert_eq!(check_texts(&with("A", "b=c d\n")), Ok(()));
-        for (key, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "\0")] {
-            check_texts(&with(key, value)).expect_err("refused");
-        }
-        check_texts(&with("A", &"x".repeat(40_000))).expect_err("too long");
-    }
 
     #[test]
     fn made_up_names_are_valid() {

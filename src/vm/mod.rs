@@ -24,18 +24,25 @@ pub mod state;
 
 mod command;
 mod create;
+mod idle;
 mod lease;
+mod limits;
 mod making;
 mod owner;
 mod recover;
 mod release;
 mod resolve;
 mod service;
+mod set;
 mod start;
+mod stats;
+mod stop;
 #[cfg(test)]
 pub(crate) mod tests;
+mod verbs;
 
 pub use create::CreateDefaults;
+pub use idle::{InUse, Usage};
 pub use lease::ConnectionId;
 pub use service::{ExecTarget, VmService, VmSettings};
 pub use start::StartDeadlines;

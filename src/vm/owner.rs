@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::command::{Answer, Begin, Command};
+use super::command::{Answer, Begin, Command, Doomed};
 use super::events::View;
 use super::ports::{PortResult, Ports, Processes};
 use super::record::VmRecord;
@@ -20,7 +21,7 @@ use super::start::{Start, StartDeadlines, StartFailure};
 use super::state::{Boot, Event, State};
 use crate::process::ProcessId;
 use crate::report::{Kind, Report};
-use crate::wire::rpc::{Deleted, OperationEnd, Vm};
+use crate::wire::rpc::{Deleted, OperationEnd};
 
 /// How many commands may wait for one VM; more is a client gone wild, which then waits itself.
 pub(super) const QUEUE: usize = 64;
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) start: StartDeadlines,
     pub(super) stop: Duration,
     pub(super) consoles: PathBuf,
+    pub(super) host_memory_mib: u64,
 }
 
 /// One VM's owner.
@@ -45,6 +47,10 @@ pub(super) struct Owner {
     pub(super) view: View,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) interrupts: watch::Receiver<u32>,
+    /// How often it is in use now.
+    pub(super) uses: watch::Receiver<u32>,
+    /// Since when this daemon has it.
+    pub(super) adopted: Instant,
     pub(super) shutdown: CancellationToken,
     /// Takes the VM out of the service's sight.
     pub(super) forget: Box<dyn Fn() + Send + Sync>,
@@ -78,6 +84,7 @@ impl Owner {
                     None => std::future::pending().await,
                 }
             };
+            let idle = self.until_idle();
             // All arms are cancel-safe: a command is taken or not, readiness is not consumed.
             let life = tokio::select! {
                 biased;
@@ -86,6 +93,10 @@ impl Owner {
                     Some(command) => self.handle(command).await,
                     None => Life::Over,
                 },
+                () = idle => {
+                    self.stop_idle().await;
+                    Life::Goes
+                }
                 () = ended => {
                     let cause = "its monitor ended without being asked to".to_owned();
                     self.settle(Some(cause)).await.unwrap_or_else(|error| self.warn(&error));
@@ -108,26 +119,37 @@ impl Owner {
                 let span = begin.operation.span();
                 self.start(begin).instrument(span).await;
             }
-            Command::Stop { answer } => reply(answer, self.stop().await),
-            Command::Kill { answer, interrupt: _interrupt } => {
-                let killed = self.settle(None).await;
-                reply(answer, killed.map(|()| self.record.view()));
+            Command::Stop { answer } => reply(answer, self.stop(None).await),
+            Command::Restart { begin } => {
+                let span = begin.operation.span();
+                self.restart(begin).instrument(span).await;
             }
-            Command::Delete { answer, interrupt: _interrupt } => {
-                let deleted = self.delete().await;
+            Command::Set { wanted, answer } => reply(answer, self.set(&wanted).await),
+            Command::Kill { answer, signal, interrupt: _interrupt } => {
+                reply(answer, self.kill(signal).await);
+            }
+            Command::Delete { answer, which, interrupt: _interrupt } => {
+                let deleted = match self.check_doomed(which) {
+                    Ok(()) => self.delete().await,
+                    Err(error) => Err(error),
+                };
                 let life = if deleted.is_ok() { Life::Over } else { Life::Goes };
                 reply(answer, deleted);
                 return life;
             }
-            Command::Touch => {
+            Command::Touch { answer } => {
                 self.record.last_touched_at = super::now();
-                self.publish().await.unwrap_or_else(|error| self.warn(&error));
+                let touched = self.publish().await;
+                match answer {
+                    Some(answer) => reply(answer, touched.map(|()| self.record.view())),
+                    None => touched.unwrap_or_else(|error| self.warn(&error)),
+                }
             }
         }
         Life::Goes
     }
 
-    async fn start(&mut self, begin: Begin) {
+    pub(super) async fn start(&mut self, begin: Begin) {
         let operation = begin.operation.clone();
         let (error, vm_kept) = match self.try_start(&begin, Whose::Anybodys).await {
             Ok(()) => return,
@@ -226,49 +248,15 @@ impl Owner {
         ))
     }
 
-    async fn stop(&mut self) -> Result<Vm, Report> {
-        if matches!(self.record.state, State::Stopped { .. } | State::Created | State::Error { .. })
-        {
-            return Ok(self.record.view());
-        }
-        self.change(Event::Stop).await?;
-        let Some(boot) = self.record.state.boot().cloned() else {
-            return Ok(self.record.view());
-        };
-        let processes = self.shared.ports.processes.clone();
-        let guest = self.shared.ports.guest_of(&self.folder, &boot);
-        let graceful = async {
-            if let Some(guest) = guest
-                && let Err(error) = guest.power_off().await
-            {
-                tracing::warn!(vm = %self.record.id, error = error.one_line(), "no graceful stop");
-                return;
+    fn check_doomed(&self, which: Doomed) -> Result<(), Report> {
+        match (which, self.record.state.check_start()) {
+            (Doomed::Any, _) | (Doomed::AtRest, Ok(())) => Ok(()),
+            (Doomed::AtRest, Err(wrong)) => {
+                let (name, is) = (&self.record.name, wrong.is);
+                let message = format!("`{name}` is {is}, and only VMs at rest were to be deleted");
+                Err(Report::new(Kind::Conflict, message))
             }
-            processes.ended(boot.monitor).await.ok();
-        };
-        let mut interrupts = self.interrupts.clone();
-        // Whatever is dropped here, the monitor is killed below if it still lives.
-        tokio::select! {
-            () = graceful => {}
-            () = tokio::time::sleep(self.shared.stop) => {
-                tracing::warn!(vm = %self.record.id, "the guest did not power off in time");
-            }
-            _ = interrupts.wait_for(|count| *count > 0) => {}
         }
-        self.settle(None).await?;
-        Ok(self.record.view())
-    }
-
-    /// Releases what a boot has and says that it ended.
-    async fn settle(&mut self, cause: Option<String>) -> PortResult<()> {
-        let ports = &self.shared.ports;
-        let released = release(ports, &self.record.id, &self.folder, Extent::Boot).await;
-        let cause = match &released {
-            Ok(()) => cause,
-            Err(error) => Some(error.one_line()),
-        };
-        let changed = self.happened(Event::Ended { cause }).await;
-        released.and(changed)
     }
 
     /// Deletes the VM. That it is to go is written down before anything of it goes, so that a daemon
@@ -296,7 +284,7 @@ impl Owner {
 
     /// Applies an event that has happened already, whether its row can be written or not: recovery
     /// comes to the same from the old row and the host.
-    async fn happened(&mut self, event: Event) -> PortResult<()> {
+    pub(super) async fn happened(&mut self, event: Event) -> PortResult<()> {
         self.record.state = after(self.record.state.clone(), event)?;
         self.publish().await
     }
@@ -324,7 +312,7 @@ fn after(state: State, event: Event) -> PortResult<State> {
     state.after(event).map_err(|error| Report::new(Kind::Conflict, error.to_string()))
 }
 
-fn cancelled(why: &str) -> Report {
+pub(super) fn cancelled(why: &str) -> Report {
     Report::new(Kind::Cancelled, format!("the start was given up: {why}"))
 }
 

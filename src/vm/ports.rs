@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::ledger::{Ledger, ResourceKind};
@@ -13,9 +14,9 @@ use super::plan::WorkDiskPlan;
 use super::record::VmRecord;
 use super::state::{Accel, Boot, VsockAddress};
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
-use crate::process::ProcessId;
+use crate::process::{ProcessId, Usage};
 use crate::report::Report;
-use crate::wire::guest::{Exec, Health, Network, Setup};
+use crate::wire::guest::{Exec, GuestStats, Health, Listening, Network, Setup};
 use crate::wire::proof::BootKey;
 use crate::wire::rpc::{ClientContext, CreateWorkspace, HookPlan, VmWorkspace, WorkspacePlan};
 
@@ -51,6 +52,10 @@ pub trait Processes: Send + Sync {
     /// Kills it and waits for its end. A process that is gone, or whose pid is somebody else's by now,
     /// is no error and gets no signal.
     async fn kill(&self, process: ProcessId) -> PortResult<()>;
+    /// Sends it a signal. A process that is gone, or whose pid is somebody else's, gets none.
+    async fn signal(&self, process: ProcessId, signal: Signal) -> PortResult<()>;
+    /// What it has used and uses. None when it is gone.
+    async fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>>;
     /// Processes of this user that carry the VM's id among their arguments.
     fn find(&self, vm: &VmId) -> Vec<ProcessId>;
 }
@@ -114,6 +119,9 @@ pub trait Machines: Send + Sync {
     async fn start(&self, spec: MachineSpec, ledger: &dyn Ledger) -> PortResult<StartedMachine>;
     /// Takes up the console's ring of a machine that was started by an earlier daemon.
     async fn adopt(&self, vm: &VmId, folder: &Path, monitor: ProcessId) -> PortResult<()>;
+    /// Tells a machine that its work disk's file has grown.
+    async fn grow_work_disk(&self, folder: &Path, monitor: ProcessId, bytes: u64)
+    -> PortResult<()>;
     /// How many bytes the guest has written to its console since the VM's first start.
     fn console_position(&self, vm: &VmId) -> u64;
     /// The last lines of the console and of the monitor's own output, for an error's cause.
@@ -147,6 +155,10 @@ pub const ROOT_DISK: &str = "root.ext4";
 pub trait Disks: Send + Sync {
     /// Makes the VM's folder with its disks. Nothing is left when it fails.
     async fn make(&self, folder: &Path, work_bytes: u64, root_bytes: u64) -> PortResult<()>;
+    /// Makes the work disk's file so long, unless it is that or more. What is in it is the guest's.
+    async fn grow(&self, folder: &Path, work_bytes: u64) -> PortResult<()>;
+    /// What the work disk and the overlay disk take up on the host, in bytes.
+    fn taken(&self, folder: &Path) -> PortResult<(u64, u64)>;
     /// Removes the VM's folder. One that is not there is no error.
     async fn remove(&self, folder: &Path) -> PortResult<()>;
     /// The folders there are, by name.
@@ -177,9 +189,20 @@ pub trait BootSource: Send + Sync {
     async fn of_vm(&self, image: &Digest, kernel: &Digest) -> PortResult<BootFiles>;
 }
 
+/// What a guest's agent sees of the system it runs in, and does to it.
+#[async_trait]
+pub trait GuestSystem: Send + Sync {
+    /// How busy and how full it is.
+    async fn stats(&self) -> PortResult<GuestStats>;
+    /// The sockets that wait for others.
+    async fn listening(&self) -> PortResult<Listening>;
+    /// Grows the work disk's file system to its device, which is about to have so many bytes.
+    async fn grow_work_disk(&self, bytes: u64) -> PortResult<()>;
+}
+
 /// A guest's agent.
 #[async_trait]
-pub trait Guest: Send + Sync {
+pub trait Guest: GuestSystem {
     /// Waits until it answers.
     async fn wait_answering(&self, deadline: Duration) -> PortResult<Health>;
     /// How it is.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::State;
+use super::state::{MachineSize, State, WrongState};
 use crate::id::{Digest, ImageName, VmId, VmName};
+use crate::report::{Kind, Report};
 use crate::wire::guest::SshHostKey;
-use crate::wire::rpc::{NetMode, Vm, VmNet, VmWorkspace};
+use crate::wire::rpc::{NetMode, Setting, Vm, VmNet, VmWorkspace};
 
 /// One VM: one row.
 #[derive(Debug, Clone)]
@@ -55,11 +56,36 @@ pub struct VmSpec {
     pub env: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// It is stopped when nobody has used it for so many seconds.
+    #[serde(default)]
+    pub auto_stop_after_s: Option<u64>,
     /// The ssh host key of the guest, the same at every boot.
     pub ssh_host_key: SshHostKey,
 }
 
 impl VmRecord {
+    /// Refuses what does not fit the VM's state, naming the VM.
+    ///
+    /// # Errors
+    /// When it does not fit.
+    pub(super) fn check(
+        &self,
+        fits: impl Fn(&State) -> Result<(), WrongState>,
+    ) -> Result<(), Report> {
+        let conflict = |error| Report::new(Kind::Conflict, format!("`{}`: {error}", self.name));
+        fits(&self.state).map_err(conflict)
+    }
+
+    /// In what a VM that runs differs from what it is to be.
+    fn pending(&self, size: &MachineSize) -> Vec<Setting> {
+        let differs = [
+            (Setting::Vcpu, size.vcpu != self.spec.vcpu),
+            (Setting::Memory, size.memory_mib != self.spec.memory_mib),
+            (Setting::Disk, size.disk_bytes != self.spec.disk_bytes),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(setting, _)| setting).collect()
+    }
+
     /// The VM as clients see it.
     #[must_use]
     pub fn view(&self) -> Vm {
@@ -83,6 +109,8 @@ impl VmRecord {
             },
             workspace: self.workspace.clone(),
             labels: self.spec.labels.clone(),
+            auto_stop_after_s: self.spec.auto_stop_after_s,
+            restart_needed: boot.map(|boot| self.pending(&boot.size)).unwrap_or_default(),
             created_at: self.created_at.clone(),
             started_at: self.started_at.clone(),
             last_touched_at: self.last_touched_at.clone(),

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::command::{Answer, Begin, Command, Interrupt};
+use super::command::{Answer, Begin, Command, Doomed, Interrupt};
 use super::create::CreateDefaults;
 use super::events::{self, Events, View};
+use super::idle::Usage;
 use super::lease::Leases;
 use super::operation::{Operations, ended};
 use super::owner::{Owner, QUEUE, Shared};
@@ -17,12 +19,14 @@ use super::ports::{Guest, Ports};
 use super::record::VmRecord;
 use super::resolve::resolve;
 use super::start::StartDeadlines;
+use super::state::State;
 use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::task::Tasks;
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
-    ClientContext, Deleted, ExecVm, LogQuery, Logs, Operation, Page, Vm, VmPage, VmState,
+    ClientContext, Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmPage,
+    VmState,
 };
 
 /// What the service is told at its making.
@@ -36,6 +40,8 @@ pub struct VmSettings {
     pub start: StartDeadlines,
     /// A guest that is asked to stop is killed after this.
     pub stop: Duration,
+    /// Memory of this host in MiB: no VM can have more.
+    pub host_memory_mib: u64,
     /// What a VM gets when its maker does not say.
     pub defaults: CreateDefaults,
 }
@@ -58,6 +64,7 @@ pub(super) struct Handle {
     pub(super) view: watch::Receiver<VmRecord>,
     commands: mpsc::Sender<Command>,
     interrupts: watch::Sender<u32>,
+    uses: watch::Sender<u32>,
 }
 
 /// A program that is to be run in a guest.
@@ -66,6 +73,8 @@ pub struct ExecTarget {
     pub guest: Arc<dyn Guest>,
     /// The program.
     pub exec: Exec,
+    /// To say how long it is being used.
+    pub usage: Usage,
 }
 
 /// Most VMs on one page.
@@ -83,6 +92,7 @@ impl VmService {
             start: settings.start,
             stop: settings.stop,
             consoles: settings.consoles.clone(),
+            host_memory_mib: settings.host_memory_mib,
         };
         Self {
             shared,
@@ -112,6 +122,7 @@ impl VmService {
         let id = record.id.clone();
         let (commands, queue) = mpsc::channel(QUEUE);
         let (interrupts, interrupted) = watch::channel(0);
+        let (uses, used) = watch::channel(0);
         let (view, views) = View::new(record.clone(), self.events.clone());
         let vms = self.vms.clone();
         let forget = Box::new({
@@ -130,10 +141,12 @@ impl VmService {
             view,
             commands: queue,
             interrupts: interrupted,
+            uses: used,
+            adopted: Instant::now(),
             shutdown: self.tasks.shutdown(),
             forget,
         };
-        let handle = Handle { view: views, commands, interrupts };
+        let handle = Handle { view: views, commands, interrupts, uses };
         self.vms.lock().expect("no panic under the lock").insert(id, handle.clone());
         self.tasks.spawn("vm", owner.run());
         handle
@@ -167,17 +180,17 @@ impl VmService {
         wait: bool,
     ) -> Result<Operation, Report> {
         let handle = self.handle(wanted)?;
-        let record = handle.view.borrow().clone();
-        record
-            .state
-            .clone()
-            .after(super::state::Event::Start { operation: crate::id::OperationId::random() })
-            .map_err(|error| Report::new(Kind::Conflict, format!("`{}`: {error}", record.name)))?;
-        let operation = self.operations.begin("start", &record.id, &record.name, super::now());
-        let begin = Begin { operation: operation.clone(), client, checkout: None };
-        let id = operation.id;
+        handle.view.borrow().check(State::check_start)?;
+        let begin = self.begin("start", &handle, client);
+        let id = begin.operation.id.clone();
         handle.send(Command::Start { begin }, wanted).await?;
         self.report(&id, wait).await
+    }
+
+    pub(super) fn begin(&self, action: &str, handle: &Handle, client: ClientContext) -> Begin {
+        let record = handle.view.borrow();
+        let operation = self.operations.begin(action, &record.id, &record.name, super::now());
+        Begin { operation, client, checkout: None }
     }
 
     /// The operation now, or at its end.
@@ -202,14 +215,15 @@ impl VmService {
         self.handle(wanted)?.ask(wanted, |answer| Command::Stop { answer }).await
     }
 
-    /// Ends a VM's monitor at once, even while it starts.
+    /// Sends a signal to a VM's monitor. One that ends it does so even while the VM starts.
     ///
     /// # Errors
-    /// When there is no such VM, or something of it cannot be released.
-    pub async fn kill(&self, wanted: &str) -> Result<Vm, Report> {
+    /// When there is no such VM, something of it cannot be released, or a VM that does not run is to
+    /// stand still or go on.
+    pub async fn kill(&self, wanted: &str, signal: KillSignal) -> Result<Vm, Report> {
         let handle = self.handle(wanted)?;
-        let interrupt = Interrupt::new(&handle.interrupts);
-        handle.ask(wanted, |answer| Command::Kill { answer, interrupt }).await
+        let interrupt = signal.ends().then(|| Interrupt::new(&handle.interrupts));
+        handle.ask(wanted, |answer| Command::Kill { answer, signal, interrupt }).await
     }
 
     /// Deletes a VM whatever it does.
@@ -227,8 +241,9 @@ impl VmService {
     }
 
     async fn delete_handle(&self, handle: &Handle, wanted: &str) -> Result<Deleted, Report> {
-        let interrupt = Interrupt::new(&handle.interrupts);
-        let deleted = handle.ask(wanted, |answer| Command::Delete { answer, interrupt }).await;
+        let (which, interrupt) = (Doomed::Any, Some(Interrupt::new(&handle.interrupts)));
+        let command = |answer| Command::Delete { answer, which, interrupt };
+        let deleted = handle.ask(wanted, command).await;
         match deleted {
             // A create that this has interrupted has removed the VM itself.
             Err(error) if error.kind == Kind::NotFound => {
@@ -309,12 +324,14 @@ impl VmService {
         let guest = self.guest(&wanted.vm)?;
         let handle = self.handle(&wanted.vm)?;
         let record = handle.view.borrow().clone();
-        handle.send(Command::Touch, &wanted.vm).await?;
+        handle.send(Command::Touch { answer: None }, &wanted.vm).await?;
         let mut env = record.spec.env;
         env.extend(wanted.env);
         let cwd = wanted.cwd.or_else(|| record.workspace.map(|workspace| workspace.guest_path));
         let env = env.into_iter().collect();
-        Ok(ExecTarget { guest, exec: Exec { argv: wanted.argv, env, cwd, tty: wanted.tty } })
+        let exec = Exec { argv: wanted.argv, env, cwd, tty: wanted.tty };
+        let usage = Usage { uses: handle.uses.clone(), commands: handle.commands.clone() };
+        Ok(ExecTarget { guest, exec, usage })
     }
 }
 
@@ -327,7 +344,7 @@ impl Handle {
         self.commands.send(command).await.map_err(|_| gone(wanted))
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         wanted: &str,
         command: impl FnOnce(Answer<T>) -> Command,

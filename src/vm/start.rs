@@ -17,9 +17,9 @@ use super::operation::Running;
 use super::ports::{
     Attachment, BootFiles, Checkout, Guest, HookResult, MachineSpec, PackedCheckout, Ports,
 };
-use super::record::VmRecord;
+use super::record::{VmRecord, VmSpec};
 use super::release::{Extent, release};
-use super::state::{Accel, Boot};
+use super::state::{Accel, Boot, MachineSize};
 use crate::id::BootId;
 use crate::report::{Kind, Report};
 use crate::wire::guest::Setup;
@@ -110,6 +110,8 @@ impl Start<'_> {
             let spec = &self.record.spec;
             self.ports.boot_source.of_vm(&spec.image_digest, &spec.kernel_digest).await?
         };
+        // A growth that was cut off is finished here.
+        self.ports.disks.grow(&self.folder, self.record.spec.disk_bytes).await?;
         let machines = &self.ports.machines;
         let accel = {
             let _stage = self.operation.stage("accelerator");
@@ -155,6 +157,7 @@ impl Start<'_> {
                         id: boot_id,
                         key: key.to_hex(),
                         accel,
+                        size: self.size(),
                         monitor: machine.monitor,
                         vsock: machine.vsock,
                         network: guest_network,
@@ -218,6 +221,11 @@ impl Start<'_> {
             key: key.clone(),
             network,
         }
+    }
+
+    fn size(&self) -> MachineSize {
+        let VmSpec { vcpu, memory_mib, disk_bytes, .. } = self.record.spec;
+        MachineSize { vcpu, memory_mib, disk_bytes }
     }
 
     fn setup(&self, boot: &Boot, steps: u32) -> Setup {

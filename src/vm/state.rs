@@ -20,7 +20,11 @@
 //! - `StartFailed`: the host, a hook or a cancel ended the start and everything it made is gone (back to
 //!   what it was), or the guest never became reachable and the VM is kept for inspection (`Error`).
 //! - `Stop`: somebody asked for it; from `Running`.
+//! - `Grown`: the work disk of a VM that runs is larger now; it goes on running.
 //! - `Ended`: the monitor is gone and torn down, whoever ended it.
+//!
+//! A restart has no state of its own: it is `Stop`, `Ended` and `Start` by one operation, so that what
+//! breaks off in between is a VM that is stopped.
 //!
 //! `Delete` leads from everywhere to `Deleting`, which only the end of the row ends. A row in `Making` or
 //! `Deleting` is of a VM that is not whole: recovery removes it, and it cannot be started.
@@ -28,10 +32,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BootId, OperationId};
-use crate::process::ProcessId;
-use crate::wire::guest::Network;
+use crate::id::OperationId;
 use crate::wire::rpc::VmState;
+
+mod boot;
+
+pub use boot::{Accel, Boot, MachineSize, VsockAddress};
 
 /// Where a VM is in its life. Each state owns what only it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,60 +95,6 @@ pub enum Rest {
     },
 }
 
-/// One boot of a VM: what is needed to reach it and to end it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Boot {
-    /// Its id.
-    pub id: BootId,
-    /// The key of the mutual proof, hexadecimal.
-    pub key: String,
-    /// How processors run.
-    pub accel: Accel,
-    /// The monitor.
-    pub monitor: ProcessId,
-    /// How the agent is reached.
-    pub vsock: VsockAddress,
-    /// The guest's network.
-    pub network: Option<Network>,
-}
-
-/// How processors run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Accel {
-    /// The kernel's hypervisor.
-    Kvm,
-    /// Emulation.
-    Tcg,
-}
-
-impl Accel {
-    /// The name as QEMU writes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        }
-    }
-}
-
-/// How the guest's vsock is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "vsock", rename_all = "snake_case")]
-pub enum VsockAddress {
-    /// A Unix socket of this name in the VM's folder, with a `CONNECT` handshake.
-    Socket {
-        /// The name.
-        name: String,
-    },
-    /// AF_VSOCK with this context id.
-    Context {
-        /// The context id.
-        cid: u32,
-    },
-}
-
 /// What happened to a VM, or is asked of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -174,6 +126,11 @@ pub enum Event {
     Ended {
         /// Why, when nobody asked for it.
         cause: Option<String>,
+    },
+    /// The work disk has grown, in the guest too.
+    Grown {
+        /// Its size.
+        disk_bytes: u64,
     },
     /// It is to be deleted.
     Delete,
@@ -301,6 +258,21 @@ impl State {
                 Event::Stop,
             ) => wrong(&state, "stopped"),
 
+            (Self::Running { mut boot }, Event::Grown { disk_bytes }) => {
+                boot.size.disk_bytes = disk_bytes;
+                Ok(Self::Running { boot })
+            }
+            (
+                state @ (Self::Making
+                | Self::Created
+                | Self::Starting { .. }
+                | Self::Stopping { .. }
+                | Self::Stopped { .. }
+                | Self::Error { .. }
+                | Self::Deleting),
+                Event::Grown { disk_bytes: _ },
+            ) => wrong(&state, "reported as grown"),
+
             (Self::Running { .. } | Self::Stopping { .. }, Event::Ended { cause }) => {
                 Ok(Self::Stopped { cause })
             }
@@ -318,6 +290,29 @@ impl State {
                 | Self::Deleting),
                 Event::Ended { cause: _ },
             ) => Ok(state),
+        }
+    }
+
+    /// Whether it can be started.
+    ///
+    /// # Errors
+    /// When it is not at rest.
+    pub fn check_start(&self) -> Result<(), WrongState> {
+        let operation = OperationId::random();
+        self.clone().after(Event::Start { operation }).map(drop)
+    }
+
+    /// Whether it can be restarted.
+    ///
+    /// # Errors
+    /// When it neither runs nor is at rest.
+    pub fn check_restart(&self) -> Result<(), WrongState> {
+        match self.clone().after(Event::Stop) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let wrong = |wrong| WrongState { wanted: "restarted", ..wrong };
+                self.check_start().map_err(wrong)
+            }
         }
     }
 

@@ -18,6 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{BootId, VmId};
 
+mod observed;
+
+pub use observed::{
+    FileSystemStats, GuestStats, Listening, ListeningSocket, MAX_PROGRAM, MAX_SOCKETS, Protocol,
+};
+
 /// The vsock port on which the agent listens.
 pub const PORT: u32 = 1024;
 
@@ -73,6 +79,16 @@ pub enum Request {
     /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: [`Reply::Done`]
     /// or [`Reply::Failed`].
     ReceiveTree(ReceiveTree),
+    /// How busy and how full is the guest? Answer: [`Reply::Stats`] or [`Reply::Failed`].
+    Stats,
+    /// Which sockets wait for others? Answer: [`Reply::Listening`] or [`Reply::Failed`].
+    Listening,
+    /// Grow the work disk's file system to its device, as soon as that has at least so many bytes.
+    /// Answer: [`Reply::Done`] or [`Reply::Failed`].
+    GrowWorkDisk {
+        /// The bytes.
+        bytes: u64,
+    },
     /// Sync the disks and power off. Answer: [`Reply::Done`] after the sync, before the power goes.
     PowerOff,
 }
@@ -83,6 +99,10 @@ pub enum Request {
 pub enum Reply {
     /// To [`Request::Health`].
     Health(Health),
+    /// To [`Request::Stats`].
+    Stats(GuestStats),
+    /// To [`Request::Listening`].
+    Listening(Listening),
     /// It is done.
     Done,
     /// It failed; nothing more follows on this connection.

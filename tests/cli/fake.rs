@@ -138,6 +138,8 @@ pub(crate) fn vm(name: &str, id: &str) -> Vm {
         net: VmNet { mode: NetMode::User, address: None },
         workspace: None,
         labels: BTreeMap::new(),
+        auto_stop_after_s: None,
+        restart_needed: Vec::new(),
         created_at: "2026-11-23T12:00:00Z".to_owned(),
         started_at: None,
         last_touched_at: "2026-11-23T12:00:00Z".to_owned(),

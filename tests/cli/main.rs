@@ -3,6 +3,7 @@
 
 mod daemon;
 mod fake;
+mod prune;
 mod terminal;
 
 use std::path::Path;

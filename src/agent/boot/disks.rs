@@ -12,6 +12,7 @@ use nix::sys::socket::{
 };
 
 use super::super::failure::{During, Failure};
+use super::super::{console, grow};
 use super::early::mount_at;
 use crate::wire::boot::{BASE_DISK, OVERLAY_DISK, WORK_DISK};
 
@@ -43,7 +44,12 @@ pub(super) fn mount() -> Result<Disks, Failure> {
     one(&events, OVERLAY_DISK, OVERLAY, MsFlags::MS_NOATIME)?;
     one(&events, WORK_DISK, WORK, MsFlags::MS_NOATIME | MsFlags::MS_NODEV)?;
     let open = |place: &str| File::open(place).map(OwnedFd::from).during(format!("open `{place}`"));
-    Ok(Disks { overlay: open(OVERLAY)?, work: open(WORK)? })
+    let disks = Disks { overlay: open(OVERLAY)?, work: open(WORK)? };
+    // The host may have made the disk larger since. One that stays small is no reason not to start.
+    if let Err(failure) = grow::to_device(&disks.work) {
+        console::line(&format!("cove-agent: {failure}: {}", failure.message()));
+    }
+    Ok(disks)
 }
 
 fn one(events: &Events, serial: &str, place: &str, flags: MsFlags) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use super::super::beneath::Beneath;
 use super::super::exec::login::Login;
 use super::super::failure::{During, Failure};
 use super::super::server::{Machine, Server};
-use super::super::{identity, network};
+use super::super::{grow, identity, network};
 use super::disks::Disks;
 use super::power;
 use super::supervisor::{HAND_OVER, POWER_OFF};
@@ -152,6 +152,10 @@ impl Machine for Guest {
     fn uptime_ms(&self) -> u64 {
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn grow_work_disk(&self, bytes: u64) -> Result<(), Failure> {
+        grow::to_bytes(&self.disks.work, bytes)
     }
 
     fn sync(&self) {

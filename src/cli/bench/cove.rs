@@ -10,7 +10,7 @@ use crate::rpc::client::Client;
 use crate::wire::frame::Frame;
 use crate::wire::guest::{ExecStatus, Reply};
 use crate::wire::rpc::{
-    CreateVm, ExecVm, Operation, OperationEnd, VmCreate, VmDelete, VmExec, VmRef,
+    CreateVm, DeleteVm, ExecVm, Operation, OperationEnd, VmCreate, VmDelete, VmExec,
 };
 
 use super::super::connect::client_context;
@@ -44,7 +44,7 @@ pub(super) async fn start(client: &Client, wanted: CreateVm) -> Result<Started, 
 
 /// Deletes a VM.
 pub(super) async fn delete(client: &Client, vm: &str) -> Result<(), Report> {
-    client.call::<VmDelete>(VmRef { vm: vm.to_owned() }).await.map(drop)
+    client.call::<VmDelete>(DeleteVm::whatever(vm)).await.map(drop)
 }
 
 /// Runs a program that does nothing, the way `cove exec` does.

@@ -56,7 +56,7 @@ async fn events_tell_the_whole_life_of_a_vm() {
     client.call::<rpc::VmCreate>(wish("web")).await.expect("created");
     let vm = || rpc::VmRef { vm: "web".to_owned() };
     client.call::<rpc::VmStop>(vm()).await.expect("stopped");
-    client.call::<rpc::VmDelete>(vm()).await.expect("deleted");
+    client.call::<rpc::VmDelete>(rpc::DeleteVm::whatever("web")).await.expect("deleted");
     let wanted = [
         "web created",
         "create began",

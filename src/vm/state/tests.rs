@@ -1,6 +1,7 @@
 //! Tests of the transitions.
 
 use super::*;
+use crate::process::ProcessId;
 use proptest::prelude::*;
 
 fn boot() -> Boot {
@@ -8,6 +9,7 @@ fn boot() -> Boot {
         id: "0123456789abcdef".parse().expect("valid"),
         key: "00".repeat(32),
         accel: Accel::Tcg,
+        size: MachineSize { vcpu: 1, memory_mib: 256, disk_bytes: 1 << 30 },
         monitor: ProcessId { pid: 1, start_ticks: 1 },
         vsock: VsockAddress::Context { cid: 3 },
         network: None,
@@ -22,6 +24,7 @@ fn event(number: u8) -> Event {
         3 => Event::StartFailed { kept: Some("no guest".to_owned()) },
         4 => Event::Stop,
         5 => Event::Ended { cause: None },
+        7 => Event::Grown { disk_bytes: 2 << 30 },
         _ => Event::Ended { cause: Some("it died".to_owned()) },
     }
 }
@@ -30,7 +33,7 @@ proptest! {
     /// A boot exists exactly between `Started` and `Ended`, and no sequence of events leaves a
     /// state that cannot be ended and started again.
     #[test]
-    fn whatever_happens_the_vm_can_be_ended_and_started(events in proptest::collection::vec(0_u8..7, 0..40)) {
+    fn whatever_happens_the_vm_can_be_ended_and_started(events in proptest::collection::vec(0_u8..8, 0..40)) {
         let mut state = State::Created;
         let mut has_boot = false;
         for number in events {
@@ -59,6 +62,14 @@ fn a_failed_start_goes_back_to_what_was() {
         let state = State::from(rest.clone()).after(event(0)).expect("starts");
         assert_eq!(state.after(event(2)), Ok(State::from(rest)));
     }
+}
+
+#[test]
+fn a_disk_grows_in_a_vm_that_runs_and_nowhere_else() {
+    let grown = State::Running { boot: boot() }.after(event(7)).expect("grows");
+    assert_eq!(grown.boot().map(|boot| boot.size.disk_bytes), Some(2 << 30));
+    State::Stopping { boot: boot() }.after(event(7)).expect_err("refused");
+    State::Stopped { cause: None }.after(event(7)).expect_err("refused");
 }
 
 #[test]

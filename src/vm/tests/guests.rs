@@ -6,12 +6,17 @@ use async_trait::async_trait;
 use tokio::io::AsyncReadExt as _;
 
 use super::ports::Sim;
+use super::world::folder;
 use crate::id::{BootId, VmId};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::ResourceKind;
 use crate::vm::plan::WorkDiskPlan;
-use crate::vm::ports::{ByteStream, Checkout, Guest, PackedCheckout, PortResult, TreeWrite};
-use crate::wire::guest::{Exec, Health, Setup};
+use crate::vm::ports::{
+    ByteStream, Checkout, Guest, GuestSystem, PackedCheckout, PortResult, TreeWrite,
+};
+use crate::wire::guest::{
+    Exec, FileSystemStats, GuestStats, Health, Listening, ListeningSocket, Protocol, Setup,
+};
 use crate::wire::rpc::{VmWorkspace, WorkspacePlan};
 
 /// How much one byte stream of a guest holds.
@@ -35,6 +40,56 @@ impl SimGuest {
 
     fn now(&self) -> Health {
         Health { boot_id: self.boot.clone(), ready: true, uptime_ms: 1 }
+    }
+}
+
+#[async_trait]
+impl GuestSystem for SimGuest {
+    async fn stats(&self) -> PortResult<GuestStats> {
+        let stats = async {
+            self.monitor()?;
+            let disk = FileSystemStats { bytes: 1 << 30, available_bytes: 1 << 29 };
+            Ok(GuestStats {
+                uptime_ms: 1,
+                load_1m: 0.5,
+                load_5m: 0.25,
+                load_15m: 0.0,
+                memory_bytes: 256 << 20,
+                memory_available_bytes: 128 << 20,
+                work_disk: disk,
+                root_disk: disk,
+            })
+        };
+        self.sim.call("guest.stats", stats).await
+    }
+
+    async fn listening(&self) -> PortResult<Listening> {
+        let listening = async {
+            self.monitor()?;
+            let socket = ListeningSocket {
+                protocol: Protocol::Tcp,
+                port: 8080,
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+                pid: Some(7),
+                program: Some("httpd".to_owned()),
+            };
+            Ok(Listening { sockets: vec![socket], more: false })
+        };
+        self.sim.call("guest.listening", listening).await
+    }
+
+    async fn grow_work_disk(&self, bytes: u64) -> PortResult<()> {
+        let grow = async {
+            self.monitor()?;
+            let mut host = self.sim.world.host();
+            let disk = host.disks.get_mut(&folder(&self.vm)).expect("the disk is there");
+            if disk.seen < bytes {
+                return Err(Report::new(Kind::Failed, "the device does not grow"));
+            }
+            disk.system = disk.seen;
+            Ok(())
+        };
+        self.sim.call("guest.grow_work_disk", grow).await
     }
 }
 

@@ -1,19 +1,25 @@
 //! Tests of the VM service over a host in memory: the same transitions, with a fault at every port call.
 //!
 //! - `world`: rows, processes and folders, and what must hold between them
-//! - `ports`, `guests`: the ports over them, each call through `fault`
+//! - `ports`, `disks`, `guests`: the ports over them, each call through `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
-//! - `queue`, `leases`: commands, interrupts, clients that go away
+//! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
+//! - `looking`: what is told of VMs
 //! - `model`: random commands against a model
 
+mod disks;
 pub(crate) mod fault;
 pub(crate) mod guests;
 pub(crate) mod ports;
 pub(crate) mod world;
 
+mod endings;
+mod idle;
 mod leases;
+mod looking;
 mod model;
 mod queue;
+mod settings;
 mod walk;
 
 use std::sync::Arc;
@@ -26,7 +32,7 @@ use world::World;
 use super::{CreateDefaults, StartDeadlines, VmService, VmSettings};
 use crate::size::Size;
 use crate::task::Tasks;
-use crate::wire::rpc::{CreateVm, NetMode, Operation, OperationEnd, VmState};
+use crate::wire::rpc::{CreateVm, NetMode, Operation, OperationEnd, SetVm, VmState};
 
 /// One daemon over a world.
 pub(crate) struct Daemon {
@@ -46,6 +52,7 @@ pub(crate) fn daemon(world: &World, planned: Option<(usize, Fault)>) -> Daemon {
         consoles: std::env::temp_dir().join(format!("cove-consoles-{}", std::process::id())),
         start: StartDeadlines { life: Duration::from_secs(5), boot: Duration::from_secs(40) },
         stop: Duration::from_secs(10),
+        host_memory_mib: 4096,
         defaults: CreateDefaults {
             image: "default".parse().expect("valid"),
             vcpu: 1,
@@ -62,6 +69,17 @@ pub(crate) fn daemon(world: &World, planned: Option<(usize, Fault)>) -> Daemon {
 /// A wish for a VM, waited for.
 pub(crate) fn wish(name: &str) -> CreateVm {
     CreateVm { name: Some(name.to_owned()), wait: true, ..CreateVm::default() }
+}
+
+/// A wish for more of everything: so many processors, and as many GiB of work disk and half of memory.
+pub(crate) fn larger(vm: &str, times: u32) -> SetVm {
+    SetVm {
+        vm: vm.to_owned(),
+        vcpu: Some(times),
+        memory_mib: Some(512 * u64::from(times)),
+        disk_bytes: Some(u64::from(times) << 30),
+        ..SetVm::default()
+    }
 }
 
 /// How an operation ended: the VM's state, or what failed.

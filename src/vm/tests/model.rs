@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::fault::{Fate, Fault};
 use super::world::World;
 use super::{Daemon, daemon, run, wish};
-use crate::wire::rpc::{ClientContext, CreateVm, Page, VmState};
+use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, Page, SetVm, VmState};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -18,8 +18,11 @@ enum Step {
     Stop,
     Kill,
     Delete,
+    Again,
+    Larger,
+    Prune,
     MonitorsDie,
-    Restart,
+    NextDaemon,
 }
 
 fn step() -> impl Strategy<Value = (Step, u8)> {
@@ -30,8 +33,11 @@ fn step() -> impl Strategy<Value = (Step, u8)> {
         2 => Just(Step::Stop),
         1 => Just(Step::Kill),
         1 => Just(Step::Delete),
+        1 => Just(Step::Again),
+        1 => Just(Step::Larger),
+        1 => Just(Step::Prune),
         1 => Just(Step::MonitorsDie),
-        1 => Just(Step::Restart),
+        1 => Just(Step::NextDaemon),
     ];
     (step, 0_u8..3)
 }
@@ -53,15 +59,21 @@ async fn act(daemon: &mut Daemon, world: &World, (step, number): (Step, u8)) -> 
             started(vms.create(make, None).await)
         }
         Step::Start => started(vms.start(&name, ClientContext::default(), true).await),
+        Step::Again => started(vms.restart(&name, ClientContext::default(), true).await),
         Step::Stop => vms.stop(&name).await.is_ok(),
-        Step::Kill => vms.kill(&name).await.is_ok(),
+        Step::Kill => vms.kill(&name, KillSignal::Kill).await.is_ok(),
+        Step::Larger => {
+            let disk_bytes = vms.show(&name).ok().map(|vm| vm.disk_bytes + (1 << 30));
+            vms.set(SetVm { vm: name, disk_bytes, ..SetVm::default() }).await.is_ok()
+        }
+        Step::Prune => vms.delete_at_rest(&name).await.is_ok(),
         Step::Delete => vms.delete(&name).await.is_ok(),
         Step::MonitorsDie => {
             world.monitors().into_iter().for_each(|monitor| world.end(monitor));
             tokio::time::sleep(Duration::from_secs(1)).await;
             true
         }
-        Step::Restart => {
+        Step::NextDaemon => {
             daemon.tasks.drain(Duration::from_secs(100)).await;
             *daemon = super::daemon(world, None);
             daemon.vms.recover().await.is_ok()
@@ -78,10 +90,15 @@ fn expect(model: &mut BTreeMap<String, VmState>, (step, number): (Step, u8)) -> 
         (Step::Make, None) => Some(VmState::Created),
         (Step::Create | Step::Make, Some(_)) => return false,
         (Step::Start, Some(VmState::Running) | None) => return false,
-        (Step::Start, Some(_)) => Some(VmState::Running),
-        (Step::Stop | Step::Kill | Step::Delete, None) => return false,
+        (Step::Again, None) => return false,
+        (Step::Start | Step::Again, Some(_)) => Some(VmState::Running),
+        (Step::Stop | Step::Kill | Step::Delete | Step::Larger | Step::Prune, None) => {
+            return false;
+        }
+        (Step::Prune, Some(VmState::Running)) => return false,
+        (Step::Prune, Some(_)) => None,
         (Step::Stop | Step::Kill, Some(VmState::Running)) => Some(VmState::Stopped),
-        (Step::Stop | Step::Kill | Step::Restart, state) => state,
+        (Step::Stop | Step::Kill | Step::Larger | Step::NextDaemon, state) => state,
         (Step::Delete, Some(_)) => None,
         (Step::MonitorsDie, state) => {
             let running = model.values_mut().filter(|state| **state == VmState::Running);

@@ -1,22 +1,22 @@
 //! The ports over the world in memory: the host's side of a daemon.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use nix::sys::signal::Signal;
 
 use super::fault::Faults;
 use super::guests::{SimCheckout, SimGuest};
 use super::world::{World, vm_of};
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
-use crate::process::ProcessId;
+use crate::process::{ProcessId, Usage};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
-    Attachment, BootFiles, BootSource, Checkout, Checkouts, Disks, Guest, Guests, HookPhase,
-    HookResult, MachineSpec, Machines, Networks, PortResult, Ports, Processes, Rows,
-    StartedMachine,
+    Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, HookPhase, HookResult,
+    MachineSpec, Machines, Networks, PortResult, Ports, Processes, Rows, StartedMachine,
 };
 use crate::vm::record::VmRecord;
 use crate::vm::state::{Accel, VsockAddress};
@@ -197,6 +197,24 @@ impl Processes for Sim {
         self.call("processes.kill", kill).await
     }
 
+    async fn signal(&self, process: ProcessId, signal: Signal) -> PortResult<()> {
+        let signal = async {
+            self.world.signal(process, signal);
+            Ok(())
+        };
+        self.call("processes.signal", signal).await
+    }
+
+    async fn usage(&self, process: ProcessId) -> PortResult<Option<Usage>> {
+        let usage = async {
+            let (cpu_ms, age_ms) = (500, 1000);
+            let (resident_bytes, proportional_bytes) = (2 << 20, Some(1 << 20));
+            let usage = Usage { cpu_ms, age_ms, resident_bytes, proportional_bytes };
+            Ok(self.world.alive(process).then_some(usage))
+        };
+        self.call("processes.usage", usage).await
+    }
+
     fn find(&self, vm: &VmId) -> Vec<ProcessId> {
         let host = self.world.host();
         host.processes.iter().filter(|one| one.vm == *vm).map(|one| one.id).collect()
@@ -212,6 +230,7 @@ impl Machines for Sim {
     async fn start(&self, spec: MachineSpec, ledger: &dyn Ledger) -> PortResult<StartedMachine> {
         let start = async {
             assert!(self.world.host().folders.contains(&spec.folder), "its disks are there");
+            self.world.boot_disk(&spec.folder);
             self.servant(&spec.vm, ResourceKind::VsockDevice, ledger).await?;
             let monitor = self.servant(&spec.vm, ResourceKind::Monitor, ledger).await?;
             Ok(StartedMachine { monitor, vsock: VsockAddress::Socket { name: "v".to_owned() } })
@@ -221,6 +240,23 @@ impl Machines for Sim {
 
     async fn adopt(&self, _: &VmId, _: &Path, _: ProcessId) -> PortResult<()> {
         self.call("machines.adopt", async { Ok(()) }).await
+    }
+
+    async fn grow_work_disk(
+        &self,
+        folder: &Path,
+        monitor: ProcessId,
+        bytes: u64,
+    ) -> PortResult<()> {
+        let grow = async {
+            assert!(self.world.alive(monitor), "only a monitor that lives is told");
+            let mut host = self.world.host();
+            let disk = host.disks.get_mut(folder).expect("the disk is there");
+            assert!(disk.file >= bytes, "its file has grown before");
+            disk.seen = bytes;
+            Ok(())
+        };
+        self.call("machines.grow_work_disk", grow).await
     }
 
     fn console_position(&self, _: &VmId) -> u64 {
@@ -262,30 +298,6 @@ impl Networks for Sim {
 
     async fn adopt(&self, _: &VmId, _: &Path, _: ProcessId, _: ProcessId) -> PortResult<()> {
         self.call("networks.adopt", async { Ok(()) }).await
-    }
-}
-
-#[async_trait]
-impl Disks for Sim {
-    async fn make(&self, folder: &Path, _: u64, _: u64) -> PortResult<()> {
-        let make = async {
-            self.world.host().folders.insert(folder.to_owned());
-            Ok(())
-        };
-        self.call("disks.make", make).await
-    }
-
-    async fn remove(&self, folder: &Path) -> PortResult<()> {
-        let remove = async {
-            self.world.host().folders.remove(folder);
-            Ok(())
-        };
-        self.call("disks.remove", remove).await
-    }
-
-    fn folders(&self, _: &Path) -> PortResult<Vec<PathBuf>> {
-        self.faults.at_once("disks.folders")?;
-        Ok(self.world.host().folders.iter().cloned().collect())
     }
 }
 

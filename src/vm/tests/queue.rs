@@ -6,7 +6,7 @@ use super::fault::{Fate, Fault};
 use super::world::{Behaviour, World};
 use super::{Daemon, daemon, outcome, run, wish};
 use crate::report::Kind;
-use crate::wire::rpc::{ClientContext, CreateVm, OperationEnd, Page, VmState};
+use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, OperationEnd, Page, VmState};
 
 /// The index of a call when a VM is created.
 fn call_of_create(call: &str) -> usize {
@@ -106,7 +106,8 @@ fn a_kill_cuts_a_graceful_stop_short() {
         let daemon = daemon(&world, None);
         daemon.vms.create(wish("web"), None).await.expect("created");
         let began = tokio::time::Instant::now();
-        let (stopped, killed) = tokio::join!(daemon.vms.stop("web"), daemon.vms.kill("web"));
+        let (stopped, killed) =
+            tokio::join!(daemon.vms.stop("web"), daemon.vms.kill("web", KillSignal::Kill));
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
         assert_eq!(stopped.expect("stopped").state, VmState::Stopped);
         assert_eq!(killed.expect("killed").state, VmState::Stopped);
@@ -137,7 +138,7 @@ fn a_kill_that_nobody_waits_for_harms_no_later_start() {
         // Polled once, then dropped, like the call of a client that has gone away.
         tokio::select! {
             biased;
-            _ = vms.kill("web") => panic!("it cannot be through already"),
+            _ = vms.kill("web", KillSignal::Kill) => panic!("it cannot be through already"),
             () = std::future::ready(()) => {}
         }
         vms.stop("web").await.expect("stopped");

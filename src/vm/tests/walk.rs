@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::fault::{Fate, Fault};
 use super::world::{Behaviour, World, folder};
-use super::{Daemon, daemon, run, wish};
+use super::{Daemon, daemon, larger, run, wish};
 use crate::id::VmId;
-use crate::vm::ConnectionId;
 use crate::vm::state::State;
-use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, Page};
+use crate::vm::{ConnectionId, VmService};
+use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, KillSignal, Page, SetVm};
 
 /// Longer than everything that a scenario may wait for.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -25,10 +25,14 @@ enum Scenario {
     LeaseExpires,
     MonitorDies,
     Recovery,
+    Restart,
+    Signals,
+    Set,
+    Idle,
 }
 
 impl Scenario {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
         Self::WholeLife,
         Self::CreateOnly,
         Self::FailingHook,
@@ -39,6 +43,10 @@ impl Scenario {
         Self::LeaseExpires,
         Self::MonitorDies,
         Self::Recovery,
+        Self::Restart,
+        Self::Signals,
+        Self::Set,
+        Self::Idle,
     ];
 
     fn behaviour(self) -> Behaviour {
@@ -54,7 +62,11 @@ impl Scenario {
             | Self::CreateOnly
             | Self::LeaseExpires
             | Self::MonitorDies
-            | Self::Recovery => usual,
+            | Self::Recovery
+            | Self::Restart
+            | Self::Signals
+            | Self::Set
+            | Self::Idle => usual,
         }
     }
 
@@ -81,7 +93,7 @@ impl Scenario {
                 vms.create(CreateVm { workspace, ..wish("web") }, None).await.ok();
                 vms.stop("web").await.ok();
                 vms.start("web", client(), true).await.ok();
-                vms.kill("web").await.ok();
+                vms.kill("web", KillSignal::Kill).await.ok();
                 vms.start("web", client(), true).await.ok();
                 vms.delete("web").await.ok();
             }
@@ -116,12 +128,49 @@ impl Scenario {
                 }
                 tokio::time::sleep(Duration::from_secs(120)).await;
             }
+            Self::Restart => restart(vms).await,
+            Self::Signals => signal(vms).await,
+            Self::Set => set(vms).await,
+            Self::Idle => idle(vms).await,
             Self::Recovery => {
                 vms.recover().await.ok();
                 vms.stop("kept").await.ok();
             }
         }
     }
+}
+
+async fn restart(vms: &VmService) {
+    let client = ClientContext::default;
+    vms.create(wish("web"), None).await.ok();
+    vms.restart("web", client(), true).await.ok();
+    vms.stop("web").await.ok();
+    vms.restart("web", client(), true).await.ok();
+}
+
+async fn signal(vms: &VmService) {
+    vms.create(wish("web"), None).await.ok();
+    for signal in [KillSignal::Stop, KillSignal::Cont, KillSignal::Term] {
+        vms.kill("web", signal).await.ok();
+    }
+}
+
+async fn set(vms: &VmService) {
+    let client = ClientContext::default;
+    vms.create(wish("web"), None).await.ok();
+    vms.set(larger("web", 2)).await.ok();
+    vms.restart("web", client(), true).await.ok();
+    vms.stop("web").await.ok();
+    vms.set(larger("web", 3)).await.ok();
+    vms.start("web", client(), true).await.ok();
+}
+
+async fn idle(vms: &VmService) {
+    vms.create(wish("web"), None).await.ok();
+    let auto_stop_after_s = Some(60);
+    let vm = "web".to_owned();
+    vms.set(SetVm { vm, auto_stop_after_s, ..SetVm::default() }).await.ok();
+    tokio::time::sleep(Duration::from_secs(300)).await;
 }
 
 /// A VM that runs, one whose monitor dies behind the daemon's back, one at rest, one never started.
@@ -260,4 +309,8 @@ walks! {
     a_lease_that_expires: LeaseExpires;
     a_monitor_that_dies: MonitorDies;
     recovery: Recovery;
+    a_restart: Restart;
+    signals: Signals;
+    settings: Set;
+    a_vm_that_nobody_uses: Idle;
 }

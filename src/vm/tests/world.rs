@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
 use crate::id::VmId;
@@ -26,6 +27,8 @@ pub(crate) struct Behaviour {
     pub(crate) silent: bool,
     /// Guests agree to power off and do not.
     pub(crate) ignores_power_off: bool,
+    /// Monitors do not end by signals that ask them to.
+    pub(crate) ignores_signals: bool,
 }
 
 /// A process of the host.
@@ -36,6 +39,14 @@ pub(crate) struct SimProcess {
     pub(crate) kind: ResourceKind,
 }
 
+/// A work disk: its bytes as a file of the host, as its machine sees them, and of the file system.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SimDisk {
+    pub(crate) file: u64,
+    pub(crate) seen: u64,
+    pub(crate) system: u64,
+}
+
 /// What is there.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
@@ -43,8 +54,10 @@ pub(crate) struct Host {
     pub(crate) resources: BTreeMap<(VmId, ResourceKind), Option<ProcessId>>,
     pub(crate) processes: Vec<SimProcess>,
     pub(crate) folders: BTreeSet<PathBuf>,
+    pub(crate) disks: BTreeMap<PathBuf, SimDisk>,
     pub(crate) behaviour: Behaviour,
     pub(crate) printed: u64,
+    pub(crate) signals: Vec<(ProcessId, Signal)>,
     next_pid: i32,
 }
 
@@ -76,10 +89,32 @@ impl World {
         self.host().processes.iter().any(|one| one.id == process)
     }
 
+    /// A guest boots: its machine sees the file, and the agent grows the file system when it mounts it.
+    pub(crate) fn boot_disk(&self, folder: &Path) {
+        let mut host = self.host();
+        if let Some(disk) = host.disks.get_mut(folder) {
+            (disk.seen, disk.system) = (disk.file, disk.file);
+        }
+    }
+
     /// A process ends, however it comes to it.
     pub(crate) fn end(&self, process: ProcessId) {
         self.host().processes.retain(|one| one.id != process);
         self.ended.send_modify(|count| *count += 1);
+    }
+
+    /// A process gets a signal, and does what monitors do.
+    pub(crate) fn signal(&self, process: ProcessId, signal: Signal) {
+        let mut host = self.host();
+        if !host.processes.iter().any(|one| one.id == process) {
+            return;
+        }
+        host.signals.push((process, signal));
+        let ignores = host.behaviour.ignores_signals;
+        drop(host);
+        if matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP) && !ignores {
+            self.end(process);
+        }
     }
 
     pub(crate) async fn until_ended(&self, process: ProcessId) {
@@ -126,6 +161,7 @@ impl World {
                 wrong.push(format!("{} has no folder's row", row.id));
             }
             wrong.extend(unfit(&host, row));
+            wrong.extend(wrong_disk(&host, row));
         }
         for folder in &host.folders {
             if !host.rows.iter().any(|row| self::folder(&row.id) == *folder) {
@@ -151,6 +187,16 @@ fn unfit(host: &Host, row: &VmRecord) -> Option<String> {
         | State::Stopping { .. }
         | State::Deleting) => Some(format!("{} was left {state:?}", row.id)),
     }
+}
+
+/// What is wrong with a VM's work disk: a guest has what its boot says, and nothing more is promised
+/// than the file has, unless the next start makes it so.
+fn wrong_disk(host: &Host, row: &VmRecord) -> Option<String> {
+    let disk = host.disks.get(&folder(&row.id))?;
+    let boot = row.state.boot()?.size.disk_bytes;
+    let SimDisk { file, seen, system } = *disk;
+    let sound = system <= seen && seen <= file && boot <= system;
+    (!sound).then(|| format!("{} boots with {boot}, but its disk is {disk:?}", row.id))
 }
 
 /// A VM's folder.

@@ -36,7 +36,7 @@ use crate::task::Tasks;
 use crate::vm::ledger::{Ledger, ResourceKind};
 use crate::vm::ports::{MachineSpec, Machines, PortResult, StartedMachine};
 use crate::vm::state::Accel;
-use crate::wire::boot::BootMode;
+use crate::wire::boot::{self, BootMode};
 pub use bare::BareMachine;
 use command::{CONSOLE_SOCKET, Machine, QMP_SOCKET, TAP_DESCRIPTOR, VsockDevice};
 
@@ -229,6 +229,19 @@ impl Machines for Qemu {
         let qemu = &self.settings.qemu;
         let console = connect(qemu, folder, CONSOLE_SOCKET, &process, None).await?;
         Ok(self.watch_console(vm, folder, console, None)?)
+    }
+
+    async fn grow_work_disk(
+        &self,
+        folder: &Path,
+        monitor: ProcessId,
+        bytes: u64,
+    ) -> PortResult<()> {
+        let failed = |source| VmmError::Control { source };
+        let process = Process::open(monitor).map_err(failed)?;
+        let process = process.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        let control = connect(&self.settings.qemu, folder, QMP_SOCKET, &process, None).await?;
+        Ok(control::resize(control, boot::WORK_DISK, bytes).await?)
     }
 
     fn console_position(&self, vm: &VmId) -> u64 {

@@ -9,12 +9,16 @@ mod create;
 mod event;
 mod host;
 mod operation;
+mod set;
+mod signal;
+mod stats;
 mod vm;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::id::OperationId;
+use crate::wire::guest::Listening;
 
 pub use create::{
     CreatePlan, CreateVm, CreateWorkspace, HookPlan, HookStep, MachinePlan, WorkspacePlan,
@@ -22,9 +26,12 @@ pub use create::{
 pub use event::{Event, EventPage, EventQuery, Happening};
 pub use host::{Check, DaemonStatusReply, Hook, HookNeed, Image, Kernel, Pong, Verdict};
 pub use operation::{Operation, OperationEnd, Stage};
+pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
+pub use signal::{InvalidSignal, KillSignal};
+pub use stats::{HostStats, ProcessStats, VmStats, WatchStats};
 pub use vm::{
-    Deleted, ExecVm, LogQuery, Logs, Page, STREAM_PROTOCOL, StreamTicket, Vm, VmHealthReply, VmNet,
-    VmPage, VmState, VmWorkspace,
+    DeleteVm, Deleted, ExecVm, KillVm, LogQuery, Logs, Page, STREAM_PROTOCOL, StreamTicket, Vm,
+    VmHealthReply, VmNet, VmPage, VmState, VmWorkspace,
 };
 
 /// A method of the RPC.
@@ -82,16 +89,26 @@ methods! {
     VmStart = "vm.start"(VmWait) -> Operation;
     /// Stops a VM: its guest powers off within a deadline, then its monitor is killed.
     VmStop = "vm.stop"(VmRef) -> Vm;
-    /// Kills a VM's monitor at once.
-    VmKill = "vm.kill"(VmRef) -> Vm;
-    /// Deletes a VM with its disks, whatever its state.
-    VmDelete = "vm.delete"(VmRef) -> Deleted;
+    /// Stops a VM gracefully if it runs, then starts it: another boot. Returns the operation.
+    VmRestart = "vm.restart"(VmWait) -> Operation;
+    /// Changes what a VM is; says what needs a restart.
+    VmSet = "vm.set"(SetVm) -> SetVmReply;
+    /// Sends a signal to a VM's monitor; without one its power is cut off at once.
+    VmKill = "vm.kill"(KillVm) -> Vm;
+    /// Deletes a VM with its disks, whatever its state unless told otherwise.
+    VmDelete = "vm.delete"(DeleteVm) -> Deleted;
+    /// Says that a VM is being used: what stops by itself counts from now on.
+    VmTouch = "vm.touch"(VmRef) -> Vm;
     /// All VMs, oldest first.
     VmList = "vm.list"(Page) -> VmPage;
     /// One VM.
     VmShow = "vm.show"(VmRef) -> Vm;
     /// The console of a VM: what is in the ring, escaped for terminals unless `raw`.
     VmLogs = "vm.logs"(LogQuery) -> Logs;
+    /// What a VM uses, on the host and inside.
+    VmStatsNow = "vm.stats"(VmRef) -> VmStats;
+    /// The sockets in a guest that wait for others, with their programs.
+    VmPorts = "vm.ports"(VmRef) -> Listening;
     /// Asks the guest how it is.
     VmHealth = "vm.health"(VmRef) -> VmHealthReply;
     /// Prepares to run a program; the returned ticket opens its byte stream.
@@ -152,6 +169,8 @@ subscriptions! {
     /// The console of a VM: what is in the ring, then what the guest writes. The daemon ends the
     /// subscription when the VM runs no more.
     LogSubscription = "vm.logs"(LogQuery) -> Logs;
+    /// What a VM uses, again and again until it is deleted.
+    StatsSubscription = "vm.stats"(WatchStats) -> VmStats;
 }
 
 /// No parameters, or no result: an empty object.

@@ -12,7 +12,7 @@ use crate::report::{Kind, Report};
 pub struct Operation {
     /// Its id.
     pub id: OperationId,
-    /// What it does: `create`, `start`.
+    /// What it does: `create`, `start`, `restart`.
     pub action: String,
     /// The VM it is about.
     pub vm: VmId,
@@ -33,7 +33,7 @@ pub struct Operation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Stage {
-    /// Its name: `disks`, `network`, `monitor`, `boot`, `hooks`, `workspace`, `setup`; and `hook ID` for
+    /// Its name: `stop`, `disks`, `network`, `monitor`, `boot`, `hooks`, `workspace`, `setup`; and `hook ID` for
     /// the component of each plugin, as a part of `hooks`.
     pub name: String,
     /// Microseconds since the operation began.

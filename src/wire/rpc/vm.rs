@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::NetMode;
+use super::{KillSignal, NetMode, Setting};
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
 use crate::wire::guest::TtySize;
 
@@ -64,6 +64,12 @@ pub struct Vm {
     pub workspace: Option<VmWorkspace>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// It is stopped when nobody has used it for so many seconds; none for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_stop_after_s: Option<u64>,
+    /// What was changed and does not hold before its next start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart_needed: Vec<Setting>,
     /// When it was made.
     pub created_at: String,
     /// When it was last started.
@@ -127,6 +133,37 @@ pub struct VmPage {
     /// The cursor of the next page, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// Parameters of `vm.kill`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct KillVm {
+    /// The VM.
+    pub vm: String,
+    /// The signal for its monitor; `KILL` when not given.
+    #[serde(default)]
+    pub signal: KillSignal,
+}
+
+/// Parameters of `vm.delete`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DeleteVm {
+    /// The VM.
+    pub vm: String,
+    /// Delete it only if it is at rest: neither running nor on its way to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_rest: bool,
+}
+
+impl DeleteVm {
+    /// Delete this VM whatever it does.
+    pub fn whatever(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), at_rest: false }
+    }
 }
 
 /// The result of `vm.delete`.

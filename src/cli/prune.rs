@@ -1,0 +1,62 @@
+//! `cove prune`: delete the VMs that are not running.
+
+use crate::report::{Kind, Report};
+use crate::rpc::client::Client;
+use crate::wire::rpc::{DeleteVm, Vm, VmDelete, VmState};
+
+use super::batch::{all, each_of};
+use super::connect::connect;
+use super::failure::Failure;
+use super::output::{Format, say};
+use super::terminal::{can_ask, confirm};
+
+/// Arguments of `cove prune`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<u8, Failure> {
+        if !self.force && !can_ask() {
+            let message = "there is no terminal to ask whether the VMs are to be deleted";
+            return Err(Report::new(Kind::Invalid, message)
+                .with_hint("`cove prune --force` does not ask")
+                .into());
+        }
+        let client = connect().await?;
+        let known = all(&client).await?;
+        let doomed: Vec<&Vm> = known.iter().filter(|vm| at_rest(vm.state)).collect();
+        if doomed.is_empty() {
+            say("nothing to delete: there is no VM that is not running");
+        } else if !self.force && !agreed(&doomed).await? {
+            say("nothing was deleted");
+            return Ok(0);
+        }
+        // The daemon looks again: one that somebody has started meanwhile stays.
+        let act = async |client: &Client, vm: &Vm| {
+            let vm = vm.id.to_string();
+            client.call::<VmDelete>(DeleteVm { vm, at_rest: true }).await
+        };
+        let doomed = doomed.into_iter().map(Ok);
+        each_of(&client, doomed, act, |deleted| deleted.name.to_string(), self.format).await
+    }
+}
+
+async fn agreed(doomed: &[&Vm]) -> Result<bool, Report> {
+    let names: Vec<_> = doomed.iter().map(|vm| vm.name.as_str()).collect();
+    say(&format!("to be deleted with their disks: {}", names.join(", ")));
+    confirm("delete them?").await
+}
+
+/// Whether a VM in this state neither runs nor is on its way to it.
+fn at_rest(state: VmState) -> bool {
+    match state {
+        VmState::Created | VmState::Stopped | VmState::Error => true,
+        VmState::Starting | VmState::Running | VmState::Stopping => false,
+    }
+}
