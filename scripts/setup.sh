@@ -48,7 +48,7 @@ fi
 
 lock_cache
 if [ -n "$BUILD" ]; then
-    step "vhost-device-vsock $VSOCK_DEVICE_VERSION"
+    step "vhost-device-vsock $VSOCK_DEVICE_VERSION, with corrections of ours"
     say "Carries the connection to a guest where /dev/vhost-vsock cannot be opened."
     prepare_vsock_device
 fi

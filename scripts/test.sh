@@ -3,8 +3,9 @@
 #
 #   scripts/test.sh [NEXTEST ARGUMENTS]       for example: scripts/test.sh -E 'test(tidy)'
 #
-# All stages run even when one fails; the status is 1 then. Tests that need root (network namespaces)
-# or a tool that is not there print `SKIPPED: reason` and are counted in the summary.
+# All stages run even when one fails; the status is 1 then. Tests that need root (to become another user,
+# for network namespaces and mounts) or a tool that is not there print `SKIPPED: reason` and are counted
+# in the summary.
 #
 # COVE_ADVISORIES=1 also asks the database of security advisories, which is at github.com; without it,
 # nothing but the registries of packages (Debian's, crates.io) is asked for anything.
@@ -48,10 +49,15 @@ stage 'setup' scripts/setup.sh
 [ "$FAILED" -eq 0 ] || die "setup failed: nothing else can be judged"
 
 # Tools of the tests only; setup.sh is for users. Unoptimized: they are built more often than they work.
+prepare_tool() {
+    local crate=$1 version=$2
+    shift 2
+    if have "$crate" || has_tool "$crate-$version" "$crate"; then return; fi
+    cargo_tool "$crate-$version" "$crate" "$crate" "$version" --debug --version "=$version" "$@" "$crate"
+}
 prepare_tools() {
-    have cargo-nextest || cargo_tool cargo-nextest "$NEXTEST_VERSION" cargo-nextest \
-        --debug --no-default-features --features default-no-update
-    have cargo-deny || cargo_tool cargo-deny "$CARGO_DENY_VERSION" cargo-deny --debug
+    prepare_tool cargo-nextest "$NEXTEST_VERSION" --no-default-features --features default-no-update
+    prepare_tool cargo-deny "$CARGO_DENY_VERSION"
 }
 # Real components for the tests of the hook host, which look for them beside their own program.
 build_test_plugins() {

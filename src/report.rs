@@ -6,6 +6,7 @@
 //! an error never repeats its source: the report walks the chain.
 
 use std::error::Error;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,9 @@ impl Kind {
     }
 }
 
+/// What to do about a full disk, whatever was being written: no other hint helps before that is done.
+pub const FULL_DISK: &str = "make room on that file system, and try again";
+
 /// What an error enum adds to `std::error::Error`, so that a report can be made of it.
 pub trait Explain: Error {
     /// The kind of this failure.
@@ -122,7 +126,7 @@ impl Report {
     pub fn of(error: &impl Explain) -> Self {
         Self {
             cause: causes(error),
-            hint: error.hint(),
+            hint: full_disk(error.source()).or_else(|| error.hint()),
             ..Self::new(error.kind(), error.to_string())
         }
     }
@@ -164,6 +168,17 @@ impl std::fmt::Display for Report {
 
 impl Error for Report {}
 
+/// The hint about a full disk, when that is the reason at the end of these sources.
+fn full_disk(source: Option<&(dyn Error + 'static)>) -> Option<String> {
+    let mut chain = std::iter::successors(source, |error| (*error).source());
+    let full = chain.any(|error| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        })
+    });
+    full.then(|| FULL_DISK.to_owned())
+}
+
 /// The sources of an error, outermost first.
 #[must_use]
 pub fn causes(error: &dyn Error) -> Vec<String> {
@@ -199,7 +214,7 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("cannot start `web`")]
-    struct Outer(#[source] std::io::Error);
+    struct Outer(#[source] io::Error);
 
     impl Explain for Outer {
         fn kind(&self) -> Kind {
@@ -212,10 +227,20 @@ mod tests {
 
     #[test]
     fn the_chain_is_kept_and_not_repeated() {
-        let report = Report::of(&Outer(std::io::Error::other("no space")));
+        let report = Report::of(&Outer(io::Error::other("no space")));
         assert_eq!(report.message, "cannot start `web`");
         assert_eq!(report.cause, ["no space"]);
         assert_eq!(report.one_line(), "cannot start `web`: no space");
+    }
+
+    #[test]
+    fn a_full_disk_has_one_hint() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let report = Report::of(&Outer(kind.into()));
+            assert_eq!(report.hint.as_deref(), Some(FULL_DISK));
+        }
+        let report = Report::of(&Outer(io::ErrorKind::NotFound.into()));
+        assert_eq!(report.hint.as_deref(), Some("see `cove logs web`"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 # shellcheck shell=bash
 
 VSOCK_DEVICE_VERSION=0.3.0
+# Of our patch to it, scripts/patches/vhost-device-vsock-*.patch: raised with every change of that.
+VSOCK_DEVICE_PATCH=1
 
 # rustup makes the toolchain of rust-toolchain.toml; nothing of it is installed system-wide.
 prepare_rust() {
@@ -71,23 +73,53 @@ put() {
     fi
 }
 
-# Installs a program from crates.io into the cache, once per version:
-# CRATE VERSION PROGRAM [ARGUMENTS OF cargo install].
+# Installs a program into the cache, once per version:
+# FOLDER PROGRAM CRATE VERSION [ARGUMENTS OF cargo install: the crate, or where it lies].
 cargo_tool() {
-    local crate=$1 version=$2 program=$3 folder="$COVE_CACHE/tools/$1-$2"
-    shift 3
-    if [ -x "$folder/bin/$program" ]; then
-        say "already there: $folder/bin/$program"
-        return
-    fi
+    local folder=$COVE_CACHE/tools/$1 program=$2 crate=$3 version=$4
+    shift 4
     say "building $crate $version into $folder"
     # Built in a target folder of its own: the checkout's must not be touched by another lock file.
     # Nobody debugs these.
     CARGO_TARGET_DIR="$COVE_CACHE/tools/.build-$crate" CARGO_PROFILE_DEV_DEBUG=0 \
-        cargo install --locked --version "=$version" --root "$folder" "$@" "$crate" 2>&1 |
-        cargo_progress
+        cargo install --locked --root "$folder" "$@" 2>&1 | cargo_progress
     rm -rf "$COVE_CACHE/tools/.build-$crate"
     [ -x "$folder/bin/$program" ] || die "cargo install $crate made no $program"
 }
 
-prepare_vsock_device() { cargo_tool vhost-device-vsock "$VSOCK_DEVICE_VERSION" vhost-device-vsock; }
+# Whether the cache has a program: FOLDER PROGRAM.
+has_tool() {
+    [ -x "$COVE_CACHE/tools/$1/bin/$2" ] && say "already there: $COVE_CACHE/tools/$1/bin/$2"
+}
+
+# The source of a crate as crates.io has it, into a folder that is not there yet: CRATE VERSION FOLDER.
+crate_source() {
+    local crate=$1 version=$2 folder=$3 asks="$3.asks" found
+    mkdir -p "$asks"
+    printf '[package]\nname = "asks"\nversion = "0.0.0"\nedition = "2021"\n[lib]\npath = "asks.rs"\n' \
+        >"$asks/Cargo.toml"
+    printf '[dependencies]\n%s = "=%s"\n' "$crate" "$version" >>"$asks/Cargo.toml"
+    touch "$asks/asks.rs"
+    # That the crate is a program and no library is warned of, and does not matter here.
+    (cd "$asks" && cargo fetch --quiet --target x86_64-unknown-linux-gnu 2>"$asks/said") ||
+        die "cargo cannot fetch $crate $version" "$(cat "$asks/said")"
+    found=$(find "${CARGO_HOME:-$HOME/.cargo}/registry/src" -maxdepth 2 -name "$crate-$version" | head -n 1)
+    [ -n "$found" ] || die "cargo fetched no source of $crate $version"
+    cp -r "$found" "$folder"
+    rm -rf "$asks"
+}
+
+# The vsock device, with our corrections to it.
+prepare_vsock_device() {
+    local crate=vhost-device-vsock version=$VSOCK_DEVICE_VERSION folder source
+    folder=$crate-$version-patch$VSOCK_DEVICE_PATCH
+    if has_tool "$folder" "$crate"; then return; fi
+    source=$COVE_CACHE/tools/.source-$crate
+    rm -rf "$source"
+    crate_source "$crate" "$version" "$source"
+    # Below a repository, git would take the paths for that repository's.
+    (cd "$source" && GIT_CEILING_DIRECTORIES="${source%/*}" \
+        git apply -p1 "$ROOT/scripts/patches/$crate-$version.patch")
+    cargo_tool "$folder" "$crate" "$crate" "$version" --path "$source"
+    rm -rf "$source"
+}

@@ -8,17 +8,15 @@
 //!  Busy (a second Setup is refused; a failed one leads back to New)
 //! ```
 //!
-//! Knows nothing of vsock, mounts or PID 1: connections are any stream with a descriptor, and what the
-//! machine itself must do is behind [`Machine`].
+//! Knows nothing of vsock, mounts or PID 1: connections are any stream, and what the machine itself must
+//! do is behind [`Machine`].
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
@@ -74,9 +72,9 @@ pub trait Machine: Send + Sync + 'static {
     fn power_off(&self);
 }
 
-/// A connection: a stream whose descriptor tells when the other end is closed.
-pub trait Connection: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {}
-impl<T: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static> Connection for T {}
+/// A connection of the host.
+pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for T {}
 
 type Frames<S> = Framed<S, FrameCodec>;
 
@@ -107,7 +105,6 @@ impl<M: Machine> Server<M> {
     /// # Errors
     /// When the peer cannot prove itself, breaks the protocol or goes away.
     pub async fn serve(&self, stream: impl Connection) -> io::Result<()> {
-        let gone = Gone::of(&stream)?;
         let mut frames = Framed::new(stream, FrameCodec::default());
         let request = handshake::accept(&mut frames, &self.key).await?;
         let refused = match &request {
@@ -127,7 +124,7 @@ impl<M: Machine> Server<M> {
                 uptime_ms: self.machine.uptime_ms(),
             }),
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
-            (None, Request::Exec(exec)) => return self.exec(&exec, frames, gone).await,
+            (None, Request::Exec(exec)) => return self.exec(&exec, frames).await,
             (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
             (None, Request::Stats) => {
                 let (home, uptime_ms) = (self.machine.login().home, self.machine.uptime_ms());
@@ -211,15 +208,10 @@ impl<M: Machine> Server<M> {
         blocking("hand over to the image's init", move || machine.hand_over()).await
     }
 
-    async fn exec<S: Connection>(
-        &self,
-        exec: &Exec,
-        frames: Frames<S>,
-        gone: Gone,
-    ) -> io::Result<()> {
+    async fn exec<S: Connection>(&self, exec: &Exec, frames: Frames<S>) -> io::Result<()> {
         let (mut sink, mut stream) = frames.split();
         let login = self.machine.login();
-        exec::run(exec, &login, &mut stream, &mut sink, gone.wait()).await?;
+        exec::run(exec, &login, &mut stream, &mut sink).await?;
         let mut frames = sink.reunite(stream).map_err(io::Error::other)?;
         farewell(&mut frames, FAREWELL).await;
         Ok(())
@@ -336,27 +328,4 @@ fn unexpected(frame: &Frame) -> io::Error {
 async fn farewell<S: Connection>(frames: &mut Frames<S>, deadline: Duration) {
     let closed = async { while let Some(Ok(_)) = frames.next().await {} };
     tokio::time::timeout(deadline, closed).await.ok();
-}
-
-/// Watches for the end of a connection whose bytes are not being read.
-struct Gone(AsyncFd<std::os::fd::OwnedFd>);
-
-impl Gone {
-    #[expect(unsafe_code, reason = "registering a descriptor promises that it stays open")]
-    fn of(stream: &impl AsFd) -> io::Result<Self> {
-        let descriptor = stream.as_fd().try_clone_to_owned()?;
-        // SAFETY: the descriptor is owned by the value and open as long as it is registered.
-        let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
-        Ok(Self(watched?))
-    }
-
-    async fn wait(self) {
-        // Readiness comes again with every arrival, and with the end.
-        while let Ok(mut ready) = self.0.readable().await {
-            if ready.ready().is_read_closed() {
-                return;
-            }
-            ready.clear_ready();
-        }
-    }
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Both directions run at once, so that a command that does not read cannot keep its own output from
-//! being read. What arrives was made by a guest: anything out of turn ends the session.
+//! being read. Of stdin no more is sent than the command takes (see [`window`](crate::wire::window)),
+//! so signals never wait behind it. What arrives was made by a guest: anything out of turn ends the session.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -17,16 +18,17 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use nix::libc;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::report::{Kind, Report};
 use crate::rpc::client::ByteStream;
 use crate::wire::frame::Frame;
 use crate::wire::guest::{ExecFailure, ExecInput, ExecStatus, Reply};
+use crate::wire::window::StdinWindow;
 
 use super::output;
 use super::signals::Signals;
-use super::stdio::{Writer, read_stdin};
+use super::stdio::{CHUNK, Writer, read_stdin};
 use super::terminal::{self, RawMode};
 
 /// So many requests to end in a row, with no word from the guest in between, end the session on this
@@ -67,6 +69,17 @@ pub(super) enum Pty {
     No,
 }
 
+/// What the two directions know of each other.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Requests to end since the guest's last word.
+    asked_to_end: Cell<u32>,
+    /// How much of stdin may be sent.
+    window: Cell<StdinWindow>,
+    /// The window has opened.
+    opened: Notify,
+}
+
 /// Joins the command at the other end of `stream` to this process's standard streams until it ends.
 ///
 /// # Errors
@@ -88,11 +101,11 @@ pub(super) async fn join(
         Pty::Yes => Some(RawMode::enter()?),
         Pty::No => None,
     };
-    let asked_to_end = Cell::new(0);
+    let shared = Shared::default();
     let ending = tokio::select! {
         // Whichever direction ends first ends the session; the other has nothing left to do.
-        ending = receive(&mut source, &mut stdout, &mut stderr, &asked_to_end) => ending?,
-        signal = send(sink, stdin, pty, signals, &asked_to_end) => Ending::Left { signal },
+        ending = receive(&mut source, &mut stdout, &mut stderr, &shared) => ending?,
+        signal = send(sink, stdin, pty, signals, &shared) => Ending::Left { signal },
     };
     let flushed = async {
         stdout.finish().await?;
@@ -128,6 +141,7 @@ async fn started(
         | Reply::Stats(_)
         | Reply::Listening(_)
         | Reply::Done
+        | Reply::StdinTaken { .. }
         | Reply::ExecEnded(_) => Err(out_of_turn()),
     }
 }
@@ -137,7 +151,7 @@ async fn receive(
     source: &mut SplitStream<ByteStream>,
     stdout: &mut Writer,
     stderr: &mut Writer,
-    asked_to_end: &Cell<u32>,
+    shared: &Shared,
 ) -> Result<Ending, Report> {
     loop {
         let frame = tokio::select! {
@@ -148,12 +162,16 @@ async fn receive(
             error = stderr.failure() => return unwritten(&error),
             frame = source.next() => frame,
         };
-        asked_to_end.set(0);
+        shared.asked_to_end.set(0);
         let written = match frame {
             Some(Ok(Frame::Stdout(bytes))) => stdout.write(bytes).await,
             Some(Ok(Frame::Stderr(bytes))) => stderr.write(bytes).await,
             other => {
                 return match message(other)? {
+                    Reply::StdinTaken { bytes } => {
+                        shared.open(bytes)?;
+                        continue;
+                    }
                     Reply::ExecEnded(status) => Ok(Ending::Ended(status)),
                     Reply::Failed { step, message } => Err(guest_failure(&step, message)),
                     Reply::Health(_)
@@ -177,7 +195,7 @@ async fn send(
     mut stdin: mpsc::Receiver<Bytes>,
     pty: Pty,
     signals: &mut Signals,
-    asked_to_end: &Cell<u32>,
+    shared: &Shared,
 ) -> i32 {
     let mut waiting = VecDeque::new();
     let (mut stdin_open, mut unsent, mut broken) = (true, false, false);
@@ -188,8 +206,9 @@ async fn send(
             // until the stream has room for them.
             signal = signals.next() => {
                 if is_request_to_end(signal) {
-                    asked_to_end.set(asked_to_end.get() + 1);
-                    if leaves(signal, pty, asked_to_end.get()) {
+                    let asked_to_end = shared.asked_to_end.get() + 1;
+                    shared.asked_to_end.set(asked_to_end);
+                    if leaves(signal, pty, asked_to_end) {
                         return signal;
                     }
                 }
@@ -202,7 +221,7 @@ async fn send(
             pushed = push(&mut sink, &mut waiting), if unsent && !broken => pushed.map(|pushed| {
                 unsent = pushed == Pushed::OneFrame;
             }),
-            chunk = stdin.recv(), if stdin_open && !unsent => {
+            chunk = shared.next_chunk(&mut stdin), if stdin_open && !unsent => {
                 stdin_open = chunk.is_some();
                 unsent = true;
                 waiting.push_back(chunk.map_or(Frame::StdinEnd, Frame::Stdin));
@@ -211,6 +230,29 @@ async fn send(
         };
         // The other direction finds out why.
         broken |= sent.is_err();
+    }
+}
+
+impl Shared {
+    /// The next chunk of stdin that may be sent; `None` at the end of stdin. Cancel-safe.
+    async fn next_chunk(&self, stdin: &mut mpsc::Receiver<Bytes>) -> Option<Bytes> {
+        while !self.window.get().fits(CHUNK) {
+            self.opened.notified().await;
+        }
+        let chunk = stdin.recv().await?;
+        let mut window = self.window.get();
+        window.sent(chunk.len());
+        self.window.set(window);
+        Some(chunk)
+    }
+
+    /// Notes that the command has taken so many bytes of its input.
+    fn open(&self, bytes: u32) -> Result<(), Report> {
+        let mut window = self.window.get();
+        window.taken(bytes).map_err(|error| out_of_turn().with_cause(&error))?;
+        self.window.set(window);
+        self.opened.notify_one();
+        Ok(())
     }
 }
 

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 /// How many chunks wait in a queue. A chunk is one read of stdin, or one frame (512 KiB at most).
 const QUEUED_CHUNKS: usize = 4;
 
-/// How much of stdin is read at once: a pipe's whole buffer.
-const CHUNK: usize = 64 * 1024;
+/// How much of stdin is read at once, in bytes: a pipe's whole buffer.
+pub(super) const CHUNK: usize = 64 * 1024;
 
 /// Reads stdin from now on; the queue ends with stdin.
 ///

@@ -37,8 +37,8 @@ use crate::workspace::{WorkspaceError, WorkspaceSettings, Workspaces};
 /// How long tasks may take to end at shutdown.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The version of the vsock program that set-up installs, and the folder in the cache it lies in.
-const VSOCK_PROGRAM: &str = "tools/vhost-device-vsock-0.3.0/bin/vhost-device-vsock";
+/// The vsock program that set-up installs into the cache: a version, with a version of our patch to it.
+const VSOCK_PROGRAM: &str = "tools/vhost-device-vsock-0.3.0-patch1/bin/vhost-device-vsock";
 
 /// The home of the guest's login user.
 const GUEST_HOME: &str = "/root";

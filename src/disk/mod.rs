@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use crate::process::{Tool, ToolError};
-use crate::report::{Explain, Kind, Report};
+use crate::report::{Explain, FULL_DISK, Kind, Report};
 use crate::vm::ports::{Disks, PortResult, ROOT_DISK, WORK_DISK};
 
 pub use copy::copy_sparse;
@@ -41,10 +41,12 @@ const MKE2FS: &[&str] = &[
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The empty file system could not be made.
-    #[error("cannot make an empty file system of {bytes} bytes")]
+    #[error("cannot make an empty file system of {bytes} bytes in `{}`", folder.display())]
     Seed {
         /// Its size.
         bytes: u64,
+        /// The folder it was to lie in.
+        folder: PathBuf,
         /// Why.
         #[source]
         source: ToolError,
@@ -95,13 +97,15 @@ impl Explain for DiskError {
     }
 
     fn hint(&self) -> Option<String> {
-        let full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
         match self {
             Self::Seed { source: ToolError::Start { .. }, .. } => {
                 Some("install e2fsprogs; `cove doctor` checks for it".to_owned())
             }
-            Self::Make { path, source } if full(source) => {
-                Some(format!("the file system of `{}` is full: make room", path.display()))
+            // A tool has no other way to say so than this text of the C library.
+            Self::Seed { source: ToolError::Failed { stderr, .. }, .. }
+                if stderr.contains("No space left on device") =>
+            {
+                Some(FULL_DISK.to_owned())
             }
             Self::Grow { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
                 Some("the host's file system has no files of that size: give less".to_owned())
@@ -144,8 +148,10 @@ impl DiskFiles {
         std::fs::create_dir_all(&self.seeds).map_err(make(&self.seeds))?;
         let draft = tempfile::NamedTempFile::new_in(&self.seeds).map_err(make(&seed))?;
         draft.as_file().set_len(bytes).map_err(make(&seed))?;
-        let tool = Tool::new("mke2fs").args(MKE2FS).arg(draft.path()).deadline(SEED_DEADLINE);
-        tool.run().await.map_err(|source| DiskError::Seed { bytes, source })?;
+        let tool = Tool::new("mke2fs").args(MKE2FS).arg(draft.path());
+        let tool = tool.env("LC_ALL", "C").deadline(SEED_DEADLINE);
+        let folder = self.seeds.clone();
+        tool.run().await.map_err(|source| DiskError::Seed { bytes, folder, source })?;
         draft.persist(&seed).map_err(|error| make(&seed)(error.error))?;
         Ok(seed)
     }

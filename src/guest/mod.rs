@@ -225,9 +225,10 @@ fn unexpected(reply: &Reply) -> GuestError {
         Reply::Stats(_) | Reply::Listening(_) => "something about its system",
         Reply::Done => "that it is done",
         Reply::Failed { .. } => "a failure",
-        Reply::ExecStarted { .. } | Reply::ExecFailed { .. } | Reply::ExecEnded(_) => {
-            "something about a program"
-        }
+        Reply::ExecStarted { .. }
+        | Reply::StdinTaken { .. }
+        | Reply::ExecFailed { .. }
+        | Reply::ExecEnded(_) => "something about a program",
     };
     GuestError::Connection(io::Error::new(
         io::ErrorKind::InvalidData,

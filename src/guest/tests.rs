@@ -72,12 +72,20 @@ impl Guest {
     }
 
     async fn ready() -> Self {
-        let guest = Self::new();
+        Self::ready_behind(straight).await
+    }
+
+    async fn ready_behind(device: Device) -> Self {
+        let guest = Self::behind(device);
         guest.agent.set_up(setup("web"), WorkDiskPlan::default()).await.expect("set up");
         guest
     }
 
     fn new() -> Self {
+        Self::behind(straight)
+    }
+
+    fn behind(device: Device) -> Self {
         let folder = tempfile::tempdir().expect("tempdir");
         let home = folder.path().join("home");
         fs::create_dir(&home).expect("made");
@@ -88,7 +96,7 @@ impl Guest {
         let tasks = Tasks::default();
         let serving = tasks.clone();
         listen(folder.path(), &tasks, move |stream| {
-            let server = server.clone();
+            let (server, stream) = (server.clone(), device(stream, &serving));
             serving.spawn("connection", async move {
                 server.serve(stream).await.ok();
             });
@@ -97,6 +105,37 @@ impl Guest {
         let agent = Agent::new(dial(folder.path()), key, boot_id);
         Self { folder, agent, off }
     }
+}
+
+/// How a vsock device passes a connection of the host on to the agent.
+type Device = fn(UnixStream, &Tasks) -> UnixStream;
+
+/// As it is.
+fn straight(host: UnixStream, _: &Tasks) -> UnixStream {
+    host
+}
+
+/// As vhost-device-vsock does at its worst: what the host has sent comes first, and as long as the agent
+/// does not take it, nothing of the agent reaches the host.
+fn one_way_at_a_time(host: UnixStream, tasks: &Tasks) -> UnixStream {
+    let (mut guest, agent) = UnixStream::pair().expect("a pair");
+    let mut host = host;
+    tasks.spawn("device", async move {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let (from, to) = tokio::select! {
+                biased;
+                _ = host.readable() => (&mut host, &mut guest),
+                _ = guest.readable() => (&mut guest, &mut host),
+            };
+            match from.try_read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(read) if read > 0 => to.write_all(&buffer[..read]).await.expect("passed on"),
+                _ => return,
+            }
+        }
+    });
+    agent
 }
 
 /// Announces a guest as soon as somebody waits for it, as the agent does.

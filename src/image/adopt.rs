@@ -81,7 +81,8 @@ pub(super) fn bring_tree(source: &Path, target: &Path) -> Result<(), ImageError>
             fs::create_dir(&to).map_err(failed("create", &to))?;
             bring_tree(&from, &to)?;
         } else if kind.is_file() {
-            bring_file(&from, &to).map_err(failed("link or copy", &from))?;
+            let brought = bring_file(&from, &to);
+            brought.map_err(|source| ImageError::Bring { from, to, source })?;
         } else {
             return Err(ImageError::Damaged {
                 path: from,

@@ -59,6 +59,17 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
+    /// A file of the cache could not be brought into the home.
+    #[error("cannot link or copy `{}` to `{}`", from.display(), to.display())]
+    Bring {
+        /// The file of the cache.
+        from: PathBuf,
+        /// Its place in the home.
+        to: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The initramfs of an agent and a kernel could not be made.
     #[error("cannot make the initramfs of kernel `{release}`")]
     Initramfs {
@@ -77,6 +88,7 @@ impl Explain for ImageError {
             Self::Damaged { .. }
             | Self::Manifest { .. }
             | Self::Io { .. }
+            | Self::Bring { .. }
             | Self::Initramfs { .. } => Kind::Failed,
         }
     }
@@ -101,10 +113,7 @@ impl Explain for ImageError {
                 "Remove the folder it lies in, here and in the cache, and run scripts/setup.sh --refresh."
                     .to_owned(),
             ),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Some("Make room on that file system and try again.".to_owned())
-            }
-            Self::Io { .. } | Self::Initramfs { .. } => None,
+            Self::Io { .. } | Self::Bring { .. } | Self::Initramfs { .. } => None,
         }
     }
 }

@@ -31,6 +31,7 @@ mod notifications;
 pub mod server;
 #[cfg(feature = "daemon")]
 mod stats;
+#[cfg(feature = "daemon")]
 mod streams;
 #[cfg(feature = "daemon")]
 mod subscriptions;

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
-use crate::report::{Explain, Kind, Report};
+use crate::report::{Explain, FULL_DISK, Kind, Report};
 
 /// How many jobs may wait for the database thread before callers wait for a place.
 const QUEUE: usize = 256;
@@ -111,6 +111,14 @@ impl Explain for StoreError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Open { source, .. }
+            | Self::Backup { source, .. }
+            | Self::Migrate { source, .. }
+            | Self::Statement { source, .. }
+                if is_full_disk(source) =>
+            {
+                Some(FULL_DISK.to_owned())
+            }
             Self::FromTheFuture { .. } => {
                 Some("install the newer cove again, or set COVE_HOME to another folder".to_owned())
             }
@@ -125,6 +133,13 @@ impl Explain for StoreError {
             Self::Statement { .. } | Self::Closed => None,
         }
     }
+}
+
+/// Whether SQLite had no room. Its shared memory, a file beside the database, is the first thing that it
+/// makes; it does not say why that file cannot grow, and nothing but a full disk keeps it from growing.
+fn is_full_disk(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE))
 }
 
 impl From<StoreError> for Report {

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,10 +38,12 @@ pub struct Verdict {
     pub why: String,
 }
 
-/// The verdict of the last probe, in one file of the cache.
+/// The verdict of the last probe, in one file of the cache. Who may not write the cache keeps it for as
+/// long as the daemon lives.
 #[derive(Debug)]
 pub struct Verdicts {
     path: PathBuf,
+    last: Mutex<Option<Verdict>>,
     /// One probe at a time; those who wait find its verdict.
     pub(super) probing: tokio::sync::Mutex<()>,
 }
@@ -49,23 +52,26 @@ impl Verdicts {
     /// The verdicts in this file.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, probing: tokio::sync::Mutex::default() }
+        Self { path, last: Mutex::default(), probing: tokio::sync::Mutex::default() }
     }
 
     /// The verdict for these circumstances, if there is one. A file that cannot be read or understood
     /// counts as none: a probe makes it again.
     #[must_use]
     pub fn find(&self, circumstances: &Circumstances) -> Option<Verdict> {
-        let text = std::fs::read(&self.path).ok()?;
-        let verdict: Verdict = serde_json::from_slice(&text).ok()?;
-        Some(verdict).filter(|verdict| verdict.circumstances == *circumstances)
+        let text = std::fs::read(&self.path).unwrap_or_default();
+        let written: Option<Verdict> = serde_json::from_slice(&text).ok();
+        let last = self.last.lock().expect("no panic under the lock").clone();
+        let mut known = [written, last].into_iter().flatten();
+        known.find(|verdict| verdict.circumstances == *circumstances)
     }
 
     /// Remembers a verdict.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written; then it is remembered in memory only.
     pub fn keep(&self, verdict: &Verdict) -> io::Result<()> {
+        *self.last.lock().expect("no panic under the lock") = Some(verdict.clone());
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(folder)?;
         let mut draft = tempfile::NamedTempFile::new_in(folder)?;
@@ -93,12 +99,32 @@ mod tests {
         let verdict =
             Verdict { circumstances: here.clone(), accel: Accel::Tcg, why: "x".to_owned() };
         verdicts.keep(&verdict).expect("kept");
-        assert_eq!(verdicts.find(&here), Some(verdict));
-        assert_eq!(
-            verdicts.find(&Circumstances { host_boot: "c".to_owned(), ..here.clone() }),
-            None
-        );
+        let next_daemon = Verdicts::new(folder.path().join("deep/verdict.json"));
+        for verdicts in [&verdicts, &next_daemon] {
+            assert_eq!(verdicts.find(&here), Some(verdict.clone()));
+            let elsewhere = Circumstances { host_boot: "c".to_owned(), ..here.clone() };
+            assert_eq!(verdicts.find(&elsewhere), None);
+        }
         std::fs::write(folder.path().join("deep/verdict.json"), "{").expect("spoilt");
-        assert_eq!(verdicts.find(&here), None);
+        assert_eq!(next_daemon.find(&here), None);
+        assert_eq!(verdicts.find(&here), Some(verdict), "this daemon knows it still");
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_costs_one_probe() {
+        let verdicts = Verdicts::new("/proc/nowhere/verdict.json".into());
+        let circumstances = Circumstances {
+            host_boot: "b".to_owned(),
+            kernel: "k".to_owned(),
+            monitor: "qemu 10".to_owned(),
+            user: 1000,
+        };
+        let verdict = Verdict {
+            circumstances: circumstances.clone(),
+            accel: Accel::Kvm,
+            why: "x".to_owned(),
+        };
+        verdicts.keep(&verdict).expect_err("nobody can write there");
+        assert_eq!(verdicts.find(&circumstances), Some(verdict));
     }
 }

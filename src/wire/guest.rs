@@ -31,7 +31,7 @@ pub const PORT: u32 = 1024;
 pub const READY_PORT: u32 = 1025;
 
 /// The version of this protocol. Host and agent are built together and must agree exactly.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// First message of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,9 +72,10 @@ pub enum Request {
     /// [`Reply::Done`] when the guest runs in its own root, or [`Reply::Failed`] naming the step.
     Setup(Box<Setup>),
     /// Run a program. Answer: [`Reply::ExecStarted`] or [`Reply::ExecFailed`]; then stdout and stderr
-    /// frames, and last [`Reply::ExecEnded`]. The host meanwhile sends stdin frames, an end-of-stdin
-    /// frame, and control frames with [`ExecInput`]. When the host closes the connection early the
-    /// program gets SIGHUP.
+    /// frames, and last [`Reply::ExecEnded`]. The host meanwhile sends stdin frames (no more than its
+    /// [`StdinWindow`](super::window::StdinWindow) lets it, which [`Reply::StdinTaken`] opens again), an
+    /// end-of-stdin frame, and control frames with [`ExecInput`]. When the host closes the connection
+    /// early the program gets SIGHUP.
     Exec(Exec),
     /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: [`Reply::Done`]
     /// or [`Reply::Failed`].
@@ -116,6 +117,11 @@ pub enum Reply {
     ExecStarted {
         /// Its process id in the guest.
         pid: i32,
+    },
+    /// The program has taken more of its input, or will never read it.
+    StdinTaken {
+        /// How many bytes, since this was said last.
+        bytes: u32,
     },
     /// The program could not be started.
     ExecFailed {

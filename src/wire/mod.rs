@@ -3,7 +3,8 @@
 //! This module knows neither the daemon nor the guest agent; both, and clients, depend on it.
 //!
 //! - [`boot`]: what a guest finds in its initramfs
-//! - [`guest`]: messages between host and guest agent, and [`frame`], the frames that carry them
+//! - [`guest`]: messages between host and guest agent, [`frame`], the frames that carry them, and
+//!   [`window`], how much of a program's input may be on its way
 //! - [`proof`]: how host and agent prove themselves to each other
 //! - [`rpc`]: methods, parameters and results of the daemon's JSON-RPC
 
@@ -14,3 +15,5 @@ pub mod guest;
 #[cfg(feature = "guest-protocol")]
 pub mod proof;
 pub mod rpc;
+#[cfg(feature = "guest-protocol")]
+pub mod window;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{QUICK, Ran, World, tool};
+use crate::harness::{QUICK, Ran, Who, World, as_everybody, tool};
 
 /// Runs `cove`, which must refuse with this status, say this and one error, and leave nothing.
 #[track_caller]
@@ -16,9 +16,10 @@ fn refused(world: &World, arguments: &[&str], status: i32, said: &str) -> Ran {
     ran
 }
 
-#[test]
-fn requests_that_cannot_be_are_refused() {
-    let world = World::new();
+as_everybody!(requests_that_cannot_be_are_refused);
+
+fn requests_that_cannot_be_are_refused(who: Who) {
+    let world = World::new(who);
     let repository = world.repo();
     let folder = |name: &str| world.folder().join(name).to_str().expect("UTF-8").to_owned();
     fs::create_dir(folder("plain")).expect("made");
@@ -109,9 +110,10 @@ fn other_commands(world: &World) {
     world.assert_no_vm(&[]);
 }
 
-#[test]
-fn a_configuration_that_is_wrong_is_named_and_no_daemon_stays() {
-    let world = World::new();
+as_everybody!(a_configuration_that_is_wrong_is_named_and_no_daemon_stays);
+
+fn a_configuration_that_is_wrong_is_named_and_no_daemon_stays(who: Who) {
+    let world = World::new(who);
     let entry = |rest: &str| format!("[[file_sync]]\nhost = \"~/.tokens\"\n{rest}\n");
     for (text, said) in [
         ("memroy = \"1G\"\n".to_owned(), "memroy"),

@@ -1,24 +1,30 @@
 //! A client that is not ours: `examples/client.rs`, which stands on the library alone.
 
-use crate::harness::{World, tool};
+use std::path::Path;
 
-/// The example, built by `cargo build --example client` in the profile of the tests.
-fn example(world: &World) -> String {
-    let programs = world.program.parent().expect("a folder");
-    let example = programs.join("examples/client");
-    assert!(example.exists(), "run `cargo build --example client` first: no {}", example.display());
-    example.to_str().expect("UTF-8").to_owned()
+use crate::harness::{Ran, Who, World, as_everybody};
+
+/// Runs the example as the world's user. It is built by `cargo build --example client`, in the profile of
+/// the tests.
+fn example(world: &World) -> Ran {
+    let programs = Path::new(env!("CARGO_BIN_EXE_cove")).parent().expect("a folder");
+    let built = programs.join("examples/client");
+    assert!(built.exists(), "run `cargo build --example client` first: no {}", built.display());
+    // Where that user can read it.
+    let copy = world.folder().join("client");
+    std::fs::copy(built, &copy).expect("copied");
+    let socket = world.home.join("run/coved.sock");
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    world.companion(&text(&copy), [text(&socket)]).run()
 }
 
-#[test]
-fn the_example_makes_a_vm_runs_a_command_and_deletes_it() {
-    let world = World::new();
-    let example = example(&world);
-    let socket = world.home.join("run/coved.sock");
-    let socket = socket.to_str().expect("UTF-8");
-    tool(&example, &[socket], &[]).status(5).says("cove daemon start");
+as_everybody!(the_example_makes_a_vm_runs_a_command_and_deletes_it);
+
+fn the_example_makes_a_vm_runs_a_command_and_deletes_it(who: Who) {
+    let world = World::new(who);
+    example(&world).status(5).says("cove daemon start");
     world.cove(["daemon", "start"]).success();
-    let ran = tool(&example, &[socket], &[]).success();
+    let ran = example(&world).success();
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(lines.first(), Some(&"0 VMs"), "{lines:?}");
     for line in ["stage boot", "status 0", "stdout Linux x86_64"] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::World;
+use crate::harness::{Who, World, as_everybody};
 use crate::watch::{self, until};
 
 /// The size of a guest's home in MiB, as the guest sees it.
@@ -20,9 +20,10 @@ fn show(world: &World, vm: &str) -> Value {
     world.json(["show", vm, "--json"])
 }
 
-#[test]
-fn a_vm_is_restarted_changed_looked_at_and_signalled() {
-    let world = World::new();
+as_everybody!(a_vm_is_restarted_changed_looked_at_and_signalled);
+
+fn a_vm_is_restarted_changed_looked_at_and_signalled(who: Who) {
+    let world = World::new(who);
     world.json(["run", "-d", "--json", "--name", "web", "--disk", "256M"]);
     world.guest("web", "echo kept > kept && echo kept > /var/kept");
     let first = show(&world, "web");
@@ -128,9 +129,10 @@ fn signalled(world: &World, home: u64) {
     assert_eq!(world.guest("web", "cat kept"), "kept\n");
 }
 
-#[test]
-fn idle_vms_stop_by_themselves_and_prune_spares_what_runs() {
-    let world = World::new();
+as_everybody!(idle_vms_stop_by_themselves_and_prune_spares_what_runs);
+
+fn idle_vms_stop_by_themselves_and_prune_spares_what_runs(who: Who) {
+    let world = World::new(who);
     world.start("idle", &[]);
     world.cove(["set", "idle", "--auto-stop-after", "soon"]).status(2);
     let set = world.cove(["set", "idle", "--auto-stop-after", "6s"]).success();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::World;
+use crate::harness::{Who, World, as_everybody};
 use crate::watch;
 
 const VMS: usize = 10;
@@ -13,9 +13,10 @@ const VMS: usize = 10;
 /// the tests is larger.
 const RESIDENT_KIB: u64 = 120 * 1024;
 
-#[test]
-fn ten_vms_start_answer_and_go_together() {
-    let world = World::new();
+as_everybody!(ten_vms_start_answer_and_go_together);
+
+fn ten_vms_start_answer_and_go_together(who: Who) {
+    let world = World::new(who);
     // Ten boots share the processors of one.
     world.configure("[monitor]\nlife_seconds = 120\n");
     world.cove(["daemon", "start"]).success();

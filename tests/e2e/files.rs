@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::harness::{PUBLIC_KEY, World};
+use crate::harness::{PUBLIC_KEY, Who, World, as_everybody};
 
 /// A file and a folder of the user's that go in.
 const SYNC: &str = r#"
@@ -24,8 +24,8 @@ fn now() -> u64 {
 }
 
 /// A user with files that go in.
-fn world() -> World {
-    let world = World::new();
+fn world(who: Who) -> World {
+    let world = World::new(who);
     let home = &world.user_home;
     fs::create_dir_all(home.join(".tokens")).expect("made");
     fs::create_dir_all(home.join(".tools/bin")).expect("made");
@@ -42,9 +42,10 @@ fn world() -> World {
     world
 }
 
-#[test]
-fn keys_identity_and_files_are_there_and_data_outlives_a_stop() {
-    let world = world();
+as_everybody!(keys_identity_and_files_are_there_and_data_outlives_a_stop);
+
+fn keys_identity_and_files_are_there_and_data_outlives_a_stop(who: Who) {
+    let world = world(who);
     let vm = world.start("keeper", &[]);
     first_boot(&world);
 

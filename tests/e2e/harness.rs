@@ -2,25 +2,33 @@
 //! programs as they were built.
 //!
 //! ```text
-//!  World::new() ──▶ world.cove([...]), world.repo() … ──▶ world.finish(): asserts that nothing is left
+//!  World::new(who) ──▶ world.cove([...]), world.repo() … ──▶ world.finish(): asserts that nothing is left
 //!       └─ dropped by a failing test: removes what is left, and shows the daemon's log
 //! ```
+//!
+//! What a test writes into the world is the user's as whom `cove` runs, from the next `cove` on.
 
 mod command;
 mod compiled;
 mod processes;
 mod repository;
+mod small_disk;
+mod who;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 pub(crate) use command::{Cove, Ran, tool};
 pub(crate) use processes::Found;
-pub(crate) use repository::{Repository, fingerprint};
+pub(crate) use repository::Repository;
+pub(crate) use small_disk::SmallDisk;
+pub(crate) use who::{Who, as_everybody, skipped};
 
 /// How long anything may take that boots no guest.
 pub(crate) const QUICK: Duration = Duration::from_secs(60);
@@ -34,10 +42,18 @@ pub(crate) const PUBLIC_KEY: &str =
 /// What all worlds configure: small machines without a network.
 const CONFIGURATION: &str = "[vm]\nvcpu = 1\nmemory = \"256M\"\nnet = \"none\"\n";
 
+/// The folder of a world that is not its user's: programs and cache.
+const SHARED: &str = "shared";
+
 /// One test's world.
 #[derive(Debug)]
 pub(crate) struct World {
-    folder: tempfile::TempDir,
+    /// As whom `cove` runs.
+    pub(crate) who: Who,
+    /// Where `COVE_HOME` is, if that is a file system of its own. Before the folder it is in: dropped
+    /// first.
+    pub(crate) disk: Option<SmallDisk>,
+    folder: TempDir,
     /// `COVE_HOME`.
     pub(crate) home: PathBuf,
     /// `HOME`.
@@ -46,32 +62,43 @@ pub(crate) struct World {
     pub(crate) cache: PathBuf,
     /// The program `cove`, with its companions beside it.
     pub(crate) program: PathBuf,
-    /// Words before `cove` in every command: to run it as another user or in a namespace.
+    /// Words before every command, to run it in a namespace.
     pub(crate) prefix: Vec<String>,
     finished: bool,
 }
 
 impl World {
     /// A world with a short path.
-    pub(crate) fn new() -> Self {
-        Self::at("cove")
+    pub(crate) fn new(who: Who) -> Self {
+        Self::at(who, "cove")
     }
 
     /// A world whose `COVE_HOME` has this path below the world's folder.
-    pub(crate) fn at(home: &str) -> Self {
-        let cache = cache();
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_cove"));
+    pub(crate) fn at(who: Who, home: &str) -> Self {
+        Self::make(who, home, |_| None)
+    }
+
+    /// A world whose `COVE_HOME` is on a disk of 40 MiB. Ask [`SmallDisk::unavailable`] first.
+    pub(crate) fn on_small_disk(who: Who) -> Self {
+        Self::make(who, "cove", |home| Some(SmallDisk::mount(home)))
+    }
+
+    fn make(who: Who, home: &str, disk: impl FnOnce(&Path) -> Option<SmallDisk>) -> Self {
+        let (program, cache) = (PathBuf::from(env!("CARGO_BIN_EXE_cove")), cache());
         require_companions(&program);
-        let folder = tempfile::Builder::new().prefix("e2e").tempdir().expect("a folder");
+        let folder = who.folder(&cache);
+        let (program, cache) = who.readable(program, cache, &folder.path().join(SHARED));
         let user_home = folder.path().join("user");
         let home = folder.path().join(home);
         fs::create_dir_all(user_home.join(".ssh")).expect("made");
         fs::create_dir_all(&home).expect("made");
+        let disk = disk(&home);
         for private in [&home, &user_home.join(".ssh")] {
             fs::set_permissions(private, fs::Permissions::from_mode(0o700)).expect("set");
         }
+        let prefix = Vec::new();
         let world =
-            Self { folder, home, user_home, cache, program, prefix: vec![], finished: false };
+            Self { who, disk, folder, home, user_home, cache, program, prefix, finished: false };
         world.write_user_home();
         world.configure("");
         compiled::take(&world);
@@ -103,12 +130,38 @@ impl World {
     /// A repository with commits, an uncommitted edit, an untracked `.env`, an ignored file, an
     /// executable file and a symlink.
     pub(crate) fn repo(&self) -> Repository {
-        Repository::make(&self.folder().join("work/song"), &self.user_home)
+        Repository::make(&self.folder().join("work/song"), &self.user_home, self.who)
+    }
+
+    /// Everything below a folder of the world, as [`repository::fingerprint`] has it.
+    pub(crate) fn fingerprint(&self, folder: &Path) -> BTreeMap<PathBuf, String> {
+        self.settle();
+        repository::fingerprint(folder)
+    }
+
+    /// Makes what the test has put into the world its user's.
+    fn settle(&self) {
+        for entry in fs::read_dir(self.folder()).expect("readable") {
+            let entry = entry.expect("read");
+            if entry.file_name() != SHARED {
+                self.who.own(&entry.path());
+            }
+        }
     }
 
     /// `cove` with these arguments, not started yet.
     pub(crate) fn command<A: AsRef<str>>(&self, arguments: impl IntoIterator<Item = A>) -> Cove {
-        Cove::new(self, arguments)
+        self.companion("cove", arguments)
+    }
+
+    /// `cove` or a program beside it, in the same environment, not started yet.
+    pub(crate) fn companion<A: AsRef<str>>(
+        &self,
+        name: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Cove {
+        self.settle();
+        Cove::new(self, name, arguments)
     }
 
     /// Runs `cove` with these arguments to its end.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::harness::{BOOT, World, wait_until};
+use crate::harness::{BOOT, Who, World, as_everybody, wait_until};
 
 /// The example plugin that misbehaves as its setting says.
 fn hostile() -> PathBuf {
@@ -43,9 +43,10 @@ fn assert_nothing(world: &World) {
     world.assert_no_vm(&[]);
 }
 
-#[test]
-fn a_hook_that_misbehaves_stops_the_start_and_leaves_nothing() {
-    let world = World::new();
+as_everybody!(a_hook_that_misbehaves_stops_the_start_and_leaves_nothing);
+
+fn a_hook_that_misbehaves_stops_the_start_and_leaves_nothing(who: Who) {
+    let world = World::new(who);
     let escape = "misbehaviour = \"write\"\npath = \"../../etc/shadow\"";
     for (settings, said) in [
         ("misbehaviour = \"loop\"", "it used more than 1000 ms of processor time"),
@@ -85,9 +86,10 @@ fn a_start_that_a_hook_stops(world: &World) {
     world.cove(["exec", "kept", "--", "test", "-e", "/root/allowed"]).status(1);
 }
 
-#[test]
-fn plugins_that_cannot_run_stop_a_start_and_leave_nothing() {
-    let world = World::new();
+as_everybody!(plugins_that_cannot_run_stop_a_start_and_leave_nothing);
+
+fn plugins_that_cannot_run_stop_a_start_and_leave_nothing(who: Who) {
+    let world = World::new(who);
     install(&world, "misbehaviour = \"error\"");
     let wasm = world.home.join("plugins/hostile/plugin.wasm");
 

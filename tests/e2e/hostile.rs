@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{QUICK, World};
+use crate::harness::{QUICK, Who, World, as_everybody};
+use crate::still::{self, Still};
 use crate::watch::{self, until};
 
 /// What a guest must never read.
@@ -17,9 +18,10 @@ const SECRET: &str = "SECRET-OF-THE-HOST-f3b1";
 /// The ring's size, in bytes.
 const RING: u64 = 1 << 20;
 
-#[test]
-fn a_hostile_guest_reads_and_writes_nothing_of_the_host() {
-    let world = World::new();
+as_everybody!(a_hostile_guest_reads_and_writes_nothing_of_the_host);
+
+fn a_hostile_guest_reads_and_writes_nothing_of_the_host(who: Who) {
+    let world = World::new(who);
     let vm = world.start("evil", &[]);
     every_disk_is_raw(&world, &vm);
     strangers_are_refused_by_the_agent(&world, &vm);
@@ -114,9 +116,7 @@ fn escape_sequences_stay_in_the_console(world: &World) {
         let ran = world.cove(["logs", "evil"]).success();
         ran.stdout.contains("marker").then_some(ran.bytes)
     });
-    let control = |byte: &&u8| **byte < 0x20 && !matches!(**byte, b'\n' | b'\t') || **byte == 0x7f;
-    assert_eq!(logs.iter().find(control), None, "{}", String::from_utf8_lossy(&logs));
-    assert!(!String::from_utf8_lossy(&logs).contains('\u{9b}'), "a C1 control character");
+    assert_no_control(&logs);
     let raw = world.cove(["logs", "--raw", "evil"]).success().bytes;
     assert!(raw.windows(5).any(|bytes| bytes == b"\x1b[31m"), "raw is what was asked for");
 }
@@ -226,4 +226,65 @@ fn a_symlink_leads_hooks_nowhere(world: &World) {
         world.guest("evil", "readlink ~/.ssh; ls -d ~/.ssh/authorized_keys 2>/dev/null; true");
     assert_eq!(seen, "/etc\n");
     world.cove(["stop", "evil"]).success();
+}
+
+/// What the guest prints to deceive whoever reads its last words, and how it is shown.
+const DECEIT: (&str, &str) = (r"\033]0;pwned\007\033[31mred", r"\u{1b}]0;pwned\u{7}\u{1b}[31mred");
+
+as_everybody!(escape_sequences_reach_no_error_cause);
+
+fn escape_sequences_reach_no_error_cause(who: Who) {
+    let world = World::new(who);
+    let vm = world.start("liar", &[]);
+    let lie =
+        format!("for i in 1 2 3 4 5 6 7 8 9; do printf '{}\r\n'; done > /dev/ttyS0", DECEIT.0);
+    world.guest("liar", &lie);
+    until("the console has all lines", QUICK, || {
+        let logs = world.cove(["logs", "--raw", "liar"]).success().stdout;
+        (logs.matches("\u{1b}]0;pwned\u{7}").count() == 9).then_some(())
+    });
+    watch::end(watch::monitor(&world, &vm));
+    watch::state(&world, "liar", "stopped");
+    nothing_moves_the_terminal(&world);
+
+    // What it printed last is in the ring still when a boot comes to nothing, and so in the cause.
+    world.cove(["daemon", "stop"]).success();
+    let monitor = still::monitor(world.folder(), &Still::Always);
+    world.configure(&format!(
+        "[monitor]\nqemu = \"{monitor}\"\naccel = \"tcg\"\nlife_seconds = 1\n"
+    ));
+    let ran = world.cove(["start", "liar"]).status(7).says("its last words").says(DECEIT.1);
+    assert_no_control(ran.stderr.as_bytes());
+    let shown = nothing_moves_the_terminal(&world);
+    assert!(shown.contains("its last words") && shown.contains(DECEIT.1), "{shown}");
+    world.finish();
+}
+
+/// Looks at the VM in every way that shows its cause. Returns what `cove show` printed.
+#[track_caller]
+fn nothing_moves_the_terminal(world: &World) -> String {
+    for arguments in [
+        &["list"][..],
+        &["list", "--json"],
+        &["show", "liar", "--json"],
+        &["op", "list"],
+        &["op", "list", "--json"],
+        &["exec", "liar", "--", "true"],
+    ] {
+        let ran = world.cove(arguments);
+        assert_no_control(&ran.bytes);
+        assert_no_control(ran.stderr.as_bytes());
+    }
+    assert_no_control(world.log().as_bytes());
+    let shown = world.cove(["show", "liar"]).success();
+    assert_no_control(&shown.bytes);
+    shown.stdout
+}
+
+/// None of these bytes does anything to a terminal.
+#[track_caller]
+fn assert_no_control(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let control = |c: &char| c.is_control() && !matches!(c, '\n' | '\t');
+    assert_eq!(text.chars().find(control), None, "{text}");
 }

@@ -1,49 +1,19 @@
 //! What happens to VMs when something ends that should not, or at the wrong moment.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{World, tool};
+use crate::harness::{QUICK, Who, World, as_everybody};
+use crate::still::{self, Still};
 use crate::watch::{self, until};
 
-/// How often a monitor shows no life.
-enum Still {
-    /// At its first start.
-    Once,
-    /// Always.
-    Always,
-}
+as_everybody!(a_vm_outlives_its_client_its_daemon_and_its_monitor);
 
-/// A monitor whose guest stands still: QEMU itself, with a firmware that is one endless loop.
-fn still_monitor(folder: &Path, still: &Still) -> String {
-    let [program, mark, firmware] =
-        ["monitor", "mark", "firmware"].map(|name| folder.join(name).display().to_string());
-    let mut loops = vec![0; 64 * 1024];
-    // `jmp $`, where the processor begins.
-    loops[0xfff0..0xfff2].copy_from_slice(&[0xeb, 0xfe]);
-    fs::write(&firmware, loops).expect("written");
-    fs::write(&mark, "").expect("written");
-    let take = match still {
-        Still::Once => format!("rm {mark}; "),
-        Still::Always => String::new(),
-    };
-    let script = format!(
-        "#!/bin/sh\nif [ -e {mark} ] && [ \"$1\" != --version ]; then {take}\
-         set -- \"$@\" -bios {firmware}; fi\nexec qemu-system-x86_64 \"$@\"\n"
-    );
-    fs::write(&program, script).expect("written");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("set");
-    program
-}
-
-#[test]
-fn a_vm_outlives_its_client_its_daemon_and_its_monitor() {
-    let world = World::new();
+fn a_vm_outlives_its_client_its_daemon_and_its_monitor(who: Who) {
+    let world = World::new(who);
     world.configure("[monitor]\nstop_seconds = 3\n");
     let client = world.command(["run", "-d", "--name", "long"]).spawn();
     let vm = watch::state(&world, "long", "starting");
@@ -75,12 +45,8 @@ fn a_vm_outlives_its_client_its_daemon_and_its_monitor() {
 
 fn second_daemon_says_who_holds_the_home(world: &World) {
     let pid = world.json(["daemon", "status", "--json"])["pid"].to_string();
-    let coved = world.program.with_file_name("coved");
-    let [home, cache, user] = [&world.home, &world.cache, &world.user_home]
-        .map(|path| path.to_str().expect("UTF-8").to_owned());
-    let variables = [("COVE_HOME", &*home), ("COVE_CACHE", &*cache), ("HOME", &*user)];
-    let refused = tool(coved.to_str().expect("UTF-8"), &[], &variables).status(4);
-    refused.says("another daemon").says(&pid).says(&home);
+    let refused = world.companion("coved", [""; 0]).deadline(QUICK).run().status(4);
+    refused.says("another daemon").says(&pid).says(world.home.to_str().expect("UTF-8"));
 }
 
 fn stop_of_a_deaf_guest_ends(world: &World, vm: &Value) {
@@ -93,9 +59,10 @@ fn stop_of_a_deaf_guest_ends(world: &World, vm: &Value) {
     assert_eq!(world.json(["show", "long", "--json"])["state"], "stopped");
 }
 
-#[test]
-fn a_start_that_is_given_up_leaves_nothing() {
-    let world = World::new();
+as_everybody!(a_start_that_is_given_up_leaves_nothing);
+
+fn a_start_that_is_given_up_leaves_nothing(who: Who) {
+    let world = World::new(who);
     let started = |name: &str| {
         let client = world.command(["run", "-d", "--name", name]).spawn();
         (client, watch::state(&world, name, "starting"))
@@ -128,9 +95,10 @@ fn a_start_that_is_given_up_leaves_nothing() {
     world.finish();
 }
 
-#[test]
-fn a_vm_with_a_lease_goes_with_its_client() {
-    let world = World::new();
+as_everybody!(a_vm_with_a_lease_goes_with_its_client);
+
+fn a_vm_with_a_lease_goes_with_its_client(who: Who) {
+    let world = World::new(who);
     let client = world.command(["run", "--rm", "--name", "leased", "--", "sleep", "1000"]).spawn();
     let vm = watch::state(&world, "leased", "running");
     client.signal(Signal::SIGKILL);
@@ -150,9 +118,10 @@ fn a_vm_with_a_lease_goes_with_its_client() {
     world.finish();
 }
 
-#[test]
-fn of_two_vms_with_one_name_one_is_made() {
-    let world = World::new();
+as_everybody!(of_two_vms_with_one_name_one_is_made);
+
+fn of_two_vms_with_one_name_one_is_made(who: Who) {
+    let world = World::new(who);
     world.cove(["daemon", "start"]).success();
     let both = [(), ()].map(|()| world.command(["create", "--name", "same"]).spawn());
     let mut ended = both.map(|client| client.wait());
@@ -165,10 +134,11 @@ fn of_two_vms_with_one_name_one_is_made() {
     world.finish();
 }
 
-#[test]
-fn a_boot_without_life_is_tried_once_more_and_says_so() {
-    let world = World::new();
-    let monitor = still_monitor(world.folder(), &Still::Once);
+as_everybody!(a_boot_without_life_is_tried_once_more_and_says_so);
+
+fn a_boot_without_life_is_tried_once_more_and_says_so(who: Who) {
+    let world = World::new(who);
+    let monitor = still::monitor(world.folder(), &Still::Once);
     world.configure(&format!(
         "[monitor]\nqemu = \"{monitor}\"\naccel = \"tcg\"\nlife_seconds = 15\n"
     ));
@@ -178,10 +148,11 @@ fn a_boot_without_life_is_tried_once_more_and_says_so() {
     world.finish();
 }
 
-#[test]
-fn a_guest_that_never_comes_up_is_kept_or_its_console_is_saved() {
-    let world = World::new();
-    let monitor = still_monitor(world.folder(), &Still::Always);
+as_everybody!(a_guest_that_never_comes_up_is_kept_or_its_console_is_saved);
+
+fn a_guest_that_never_comes_up_is_kept_or_its_console_is_saved(who: Who) {
+    let world = World::new(who);
+    let monitor = still::monitor(world.folder(), &Still::Always);
     world.configure(&format!(
         "[monitor]\nqemu = \"{monitor}\"\naccel = \"tcg\"\nlife_seconds = 1\n"
     ));

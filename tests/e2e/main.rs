@@ -3,12 +3,16 @@
 //! Booting a guest takes seconds of processor time under emulation, so a test looks at many things of
 //! one guest. Every test has a [`harness::World`] of its own and ends with `world.finish()`, which fails
 //! when anything of the test's VMs is left on the host.
+//!
+//! Everything works as an ordinary user as well as as root: [`harness::as_everybody`] makes two tests of
+//! each, and a test that is there once says why.
 
 mod bad_input;
 mod client;
 mod commands;
 mod crowd;
 mod files;
+mod full_disk;
 mod harness;
 mod hooks;
 mod hostile;
@@ -17,6 +21,8 @@ mod internet;
 mod lifecycle;
 mod network;
 mod run;
+mod still;
+mod streams;
 mod user;
 mod watch;
 mod workspace;

@@ -2,12 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use crate::harness::World;
+use crate::harness::{QUICK, Who, World, as_everybody, skipped};
 use crate::internet::{
     HOST, HOST_PRIVATE, HOST_SECOND, Internet, LOOPBACK, METADATA, MOVABLE, PRIVATE, Place, SHARED,
     WEB, WEB_NAME, unavailable,
 };
-use crate::user;
 use crate::watch;
 
 /// Addresses that a guest must not reach, and where they are.
@@ -20,30 +19,18 @@ const FORBIDDEN: [(Place, Ipv4Addr); 6] = [
     (Place::Outside, SHARED),
 ];
 
-#[test]
-fn a_guest_of_root_reaches_the_internet_and_nothing_else() {
-    guest_reaches_the_internet_and_nothing_else(false);
-}
+as_everybody!(a_guest_reaches_the_internet_and_nothing_else);
 
-#[test]
-fn a_guest_of_an_ordinary_user_reaches_the_internet_and_nothing_else() {
-    guest_reaches_the_internet_and_nothing_else(true);
-}
-
-fn guest_reaches_the_internet_and_nothing_else(ordinary: bool) {
+fn a_guest_reaches_the_internet_and_nothing_else(who: Who) {
     if let Some(reason) = unavailable() {
-        return user::skipped(&reason);
+        return skipped(&reason);
     }
     let internet = Internet::new();
-    let mut world = World::new();
+    let mut world = World::new(who);
     let inside = internet.command("true");
     let words = std::iter::once(inside.get_program()).chain(inside.get_args());
     world.prefix = words.map(|word| word.to_str().expect("UTF-8").to_owned()).collect();
     world.prefix.pop();
-    if ordinary {
-        user::give_away(&mut world);
-        world.prefix.extend(user::prefix());
-    }
     let vm = world.start("net", &["--net", "user"]);
 
     assert!(reaches(&world, &WEB.to_string()), "by address");
@@ -57,7 +44,7 @@ fn guest_reaches_the_internet_and_nothing_else(ordinary: bool) {
     internet.give_to_host(MOVABLE);
     assert!(reaches(&world, WEB_NAME), "a daemon that comes back takes the network up");
     assert_eq!(watch::monitor(&world, &vm), monitor, "and leaves the guest alone");
-    watch::until("the host's new address is closed", crate::harness::QUICK, || {
+    watch::until("the host's new address is closed", QUICK, || {
         (!reaches(&world, &MOVABLE.to_string())).then_some(())
     });
     nothing_forbidden_is_reached(&world, &internet);

@@ -11,11 +11,12 @@ use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::termios::tcgetattr;
 use serde_json::{Value, json};
 
-use crate::harness::{BOOT, QUICK, World, wait_until};
+use crate::harness::{BOOT, QUICK, Who, World, as_everybody, wait_until};
 
-#[test]
-fn a_commits_subject_comes_out_and_nothing_else() {
-    let world = World::new();
+as_everybody!(a_commits_subject_comes_out_and_nothing_else);
+
+fn a_commits_subject_comes_out_and_nothing_else(who: Who) {
+    let world = World::new(who);
     let repository = world.repo();
     let arguments = ["run", repository.arg(), "--rm", "--", "git", "log", "-1", "--format=%s"];
     let ran = world.cove(arguments).success();
@@ -29,9 +30,10 @@ fn a_commits_subject_comes_out_and_nothing_else() {
     world.finish();
 }
 
-#[test]
-fn status_streams_and_arguments_are_those_of_the_command() {
-    let world = World::new();
+as_everybody!(status_streams_and_arguments_are_those_of_the_command);
+
+fn status_streams_and_arguments_are_those_of_the_command(who: Who) {
+    let world = World::new(who);
     let ran = world.cove(["run", "--name", "one", "--env", "SONG=la la", "--", "env"]).success();
     assert!(ran.stdout.contains("SONG=la la\n"), "{}", ran.told());
     let line = "`one` keeps running; stop it with `cove stop one`";
@@ -226,9 +228,10 @@ impl Screen {
     }
 }
 
-#[test]
-fn a_shell_on_a_terminal_has_a_prompt_and_leaves_the_terminal_as_it_was() {
-    let world = World::new();
+as_everybody!(a_shell_on_a_terminal_has_a_prompt_and_leaves_the_terminal_as_it_was);
+
+fn a_shell_on_a_terminal_has_a_prompt_and_leaves_the_terminal_as_it_was(who: Who) {
+    let world = World::new(who);
     let size = Winsize { ws_row: 33, ws_col: 111, ws_xpixel: 0, ws_ypixel: 0 };
     let OpenptyResult { master, slave } = openpty(&size, None).expect("a terminal");
     let modes = tcgetattr(slave.as_fd()).expect("its modes");

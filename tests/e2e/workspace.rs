@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::harness::{QUICK, Repository, World, fingerprint, tool};
+use crate::harness::{QUICK, Repository, Who, World, as_everybody, tool};
 
 /// A `COVE_HOME` under which no socket path fits into the 108 bytes that the kernel has for one.
 const LONG: &str = "a-folder-with-a-name-that-goes-on-and-on-and-on/and-another-one-below-it-that-goes-on-\
@@ -14,12 +14,13 @@ fn answers(world: &World, vm: &str, script: &str) -> Vec<String> {
     world.guest(vm, script).lines().map(str::to_owned).collect()
 }
 
-#[test]
-fn a_repository_goes_in_as_it_is_and_stays_as_it_was() {
-    let world = World::at(LONG);
+as_everybody!(a_repository_goes_in_as_it_is_and_stays_as_it_was);
+
+fn a_repository_goes_in_as_it_is_and_stays_as_it_was(who: Who) {
+    let world = World::at(who, LONG);
     assert!(world.home.as_os_str().len() > 108);
     let repository = world.repo();
-    let before = fingerprint(&repository.path);
+    let before = world.fingerprint(&repository.path);
     // A folder below the root stands for the repository.
     let below = repository.path.join("verses");
     let vm = world.start("song", &[below.to_str().expect("UTF-8")]);
@@ -52,7 +53,7 @@ fn a_repository_goes_in_as_it_is_and_stays_as_it_was() {
     let leaked = "grep -r -l s3cret /root /etc /tmp /run 2>/dev/null; \
                   grep -r -l 'must never leave' /root; echo end";
     assert_eq!(world.guest("song", leaked), "end\n", "no token, no ignored file, no private key");
-    assert_eq!(fingerprint(&repository.path), before, "the source is as it was");
+    assert_eq!(world.fingerprint(&repository.path), before, "the source is as it was");
 
     world.cove(["stop", "song"]).success();
     world.finish();
@@ -69,12 +70,13 @@ fn linked_worktree(world: &World, repository: &Repository) -> std::path::PathBuf
     path
 }
 
-#[test]
-fn untracked_files_go_in_from_a_linked_worktree_when_asked_for() {
-    let world = World::new();
+as_everybody!(untracked_files_go_in_from_a_linked_worktree_when_asked_for);
+
+fn untracked_files_go_in_from_a_linked_worktree_when_asked_for(who: Who) {
+    let world = World::new(who);
     let repository = world.repo();
     let linked = linked_worktree(&world, &repository);
-    let before = (fingerprint(&repository.path), fingerprint(&linked));
+    let before = (world.fingerprint(&repository.path), world.fingerprint(&linked));
     let script = "pwd; cat README.md .env; ls -A | tr '\\n' ' '; git status --short; \
                   git branch --show-current; git log -1 --format=%s";
     let path = linked.to_str().expect("UTF-8");
@@ -87,20 +89,21 @@ fn untracked_files_go_in_from_a_linked_worktree_when_asked_for() {
     );
     let ran = ran.prints(&expected);
     assert!(!ran.stderr.contains("left out"), "{}", ran.told());
-    let after = (fingerprint(&repository.path), fingerprint(&linked));
+    let after = (world.fingerprint(&repository.path), world.fingerprint(&linked));
     assert_eq!(after, before, "the sources are as they were");
     world.finish();
 }
 
-#[test]
-fn a_dry_run_tells_everything_and_makes_nothing() {
-    let world = World::new();
+as_everybody!(a_dry_run_tells_everything_and_makes_nothing);
+
+fn a_dry_run_tells_everything_and_makes_nothing(who: Who) {
+    let world = World::new(who);
     let repository = world.repo();
     fs::write(world.user_home.join("notes.txt"), "notes\n").expect("written");
     let sync =
         "[[file_sync]]\nhost = \"~/notes.txt\"\nguest = \"~/.notes/today.txt\"\nmode = \"0640\"\n";
     world.configure(sync);
-    let before = fingerprint(&repository.path);
+    let before = world.fingerprint(&repository.path);
     let dry = ["run", "--dry-run", repository.arg()];
     let text = world.command(dry).deadline(QUICK).run().success().stdout;
     for expected in [
@@ -132,7 +135,7 @@ fn a_dry_run_tells_everything_and_makes_nothing() {
     let tracked = repository.git(&["ls-files"]).stdout.lines().count();
     assert_eq!(files, tracked);
 
-    assert_eq!(fingerprint(&repository.path), before);
+    assert_eq!(world.fingerprint(&repository.path), before);
     world.assert_no_vm(&[]);
     let names = tool("ls", &["-A", world.home.to_str().expect("UTF-8")], &[]).stdout;
     assert!(!names.contains("vms") || world.vm_folders().is_empty(), "{names}");

@@ -1,14 +1,15 @@
 //! One program and the connection it belongs to.
 //!
 //! ```text
-//!  host frames ─▶ feed: stdin (bounded queue) · signals · resizes
-//!                                                    program
-//!  host frames ◀─ relay: ExecStarted · stdout, stderr … · ExecEnded
+//!  host frames ─▶ feed: stdin (at most a window of it) · signals · resizes
+//!                   │ taken                          program
+//!  host frames ◀─ relay: ExecStarted · stdout, stderr, StdinTaken … · ExecEnded
 //! ```
 //!
-//! Both directions push back: what the program does not read is not taken from the host, what the host
-//! does not read is not taken from the program. When the host's end of the connection closes, the
-//! program's group gets SIGHUP.
+//! Both directions push back: what the program does not read is not asked of the host (see
+//! [`window`](crate::wire::window)), what the host does not read is not taken from the program. What the
+//! host says is always read, whatever the program does. When the host's end of the connection closes,
+//! the program's group gets SIGHUP.
 //!
 //! The session ends with the program, not with the last holder of its pipes: a helper left in the
 //! background must not keep it open for ever. What the program had written is always sent; after
@@ -23,13 +24,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use nix::sys::signal::Signal;
 use tokio::process::Child;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::descriptor::Descriptor;
@@ -37,13 +39,13 @@ use self::login::{Login, Terminal};
 use self::program::{PIPE_BYTES, Program};
 use crate::wire::frame::Frame;
 use crate::wire::guest::{Exec, ExecInput, ExecStatus, Reply};
+use crate::wire::window::STDIN_WINDOW;
 
 /// How much output is read at once.
 const READ_BYTES: usize = 128 * 1024;
 
-/// How much input is held for a program that does not read it, so that a signal behind it still gets
-/// through.
-const MAX_WAITING_INPUT: usize = 1 << 20;
+/// The host is told of input that was taken when it is so much: often enough that it need not stop.
+const WORTH_TELLING: usize = STDIN_WINDOW / 4;
 
 /// How long output may pause after the program has ended: enough for a `tee` behind it to finish.
 const LINGER_QUIET: Duration = Duration::from_millis(100);
@@ -56,8 +58,6 @@ const END_OF_TRANSMISSION: &[u8] = b"\x04";
 
 /// Runs a program to its end, or until the host is gone.
 ///
-/// `gone` completes when the host has closed the connection, even while input is waiting.
-///
 /// # Errors
 /// When the connection fails; the program has then got SIGHUP.
 pub async fn run(
@@ -65,7 +65,6 @@ pub async fn run(
     login: &Login,
     mut frames: impl Stream<Item = io::Result<Frame>> + Unpin,
     mut sink: impl Sink<Frame, Error = io::Error> + Unpin,
-    gone: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (program, child, input) = match Program::start(exec, login) {
         Ok(started) => started,
@@ -74,11 +73,11 @@ pub async fn run(
             return sink.send(Frame::control(&reply)?).await;
         }
     };
-    let ended = AtomicBool::new(false);
+    let (ended, taken) = (AtomicBool::new(false), Taken::default());
     // Neither is resumed after the other has completed, so nothing needs to be cancel-safe here.
     let finished = tokio::select! {
-        relayed = relay(&program, child, &ended, &mut sink) => relayed,
-        fed = feed(&program, input, &ended, &mut frames, gone) => {
+        relayed = relay(&program, child, &ended, &taken, &mut sink) => relayed,
+        fed = feed(&program, input, &ended, &taken, &mut frames) => {
             Err(fed.err().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()))
         }
     };
@@ -95,33 +94,33 @@ async fn feed(
     program: &Program,
     input: Descriptor,
     ended: &AtomicBool,
+    taken: &Taken,
     frames: &mut (impl Stream<Item = io::Result<Frame>> + Unpin),
-    gone: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let mut input = Some(input);
     let (mut waiting, mut held, mut end) = (VecDeque::<Bytes>::new(), 0, false);
-    tokio::pin!(gone);
     loop {
         if end && waiting.is_empty() {
             input = None;
         }
         let front = waiting.front().cloned();
-        // All three are cancel-safe: `gone` is kept across turns, `next` and `write` lose nothing.
+        // Both are cancel-safe: `next` and `write` lose nothing.
         tokio::select! {
-            () = &mut gone => return Ok(()),
-            frame = frames.next(), if held < MAX_WAITING_INPUT => match frame {
+            frame = frames.next() => match frame {
                 None => return Ok(()),
                 Some(frame) => match frame? {
-                    Frame::Stdin(bytes) if input.is_some() && !end && !bytes.is_empty() => {
-                        held += bytes.len();
-                        waiting.push_back(bytes);
-                    }
                     // Nobody reads any more.
-                    Frame::Stdin(_) => {}
+                    Frame::Stdin(bytes) if input.is_none() => taken.add(bytes.len()),
+                    Frame::Stdin(bytes) if end || held + bytes.len() > STDIN_WINDOW => {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, "unasked input"));
+                    }
+                    Frame::Stdin(bytes) => {
+                        held += bytes.len();
+                        waiting.extend((!bytes.is_empty()).then_some(bytes));
+                    }
                     Frame::StdinEnd => {
-                        if program.terminal == Terminal::Yes {
+                        if program.terminal == Terminal::Yes && !end {
                             waiting.push_back(Bytes::from_static(END_OF_TRANSMISSION));
-                            held += END_OF_TRANSMISSION.len();
                         }
                         end = true;
                     }
@@ -130,15 +129,46 @@ async fn feed(
             },
             written = write(input.as_ref(), front.as_ref()), if input.is_some() && front.is_some() => {
                 if let (Ok(written), Some(front)) = (written, waiting.front_mut()) {
-                    held -= written;
                     front.advance(written);
                     if front.is_empty() {
                         waiting.pop_front();
                     }
+                    if !end {
+                        held -= written;
+                        taken.add(written);
+                    }
                 } else {
+                    taken.add(held);
                     (input, held) = (None, 0);
                     waiting.clear();
                 }
+            }
+        }
+    }
+}
+
+/// Input that the host has not been told of yet: taken by the program, or thrown away.
+#[derive(Default)]
+struct Taken {
+    bytes: AtomicUsize,
+    enough: Notify,
+}
+
+impl Taken {
+    fn add(&self, bytes: usize) {
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= WORTH_TELLING {
+            self.enough.notify_one();
+        }
+    }
+
+    /// Waits until there is enough to tell, and takes it. Cancel-safe.
+    async fn enough(&self) -> Reply {
+        loop {
+            self.enough.notified().await;
+            let bytes = self.bytes.swap(0, Ordering::Relaxed);
+            if bytes > 0 {
+                // No more than a window is ever on its way.
+                return Reply::StdinTaken { bytes: u32::try_from(bytes).unwrap_or(u32::MAX) };
             }
         }
     }
@@ -168,6 +198,7 @@ async fn relay(
     program: &Program,
     mut child: Child,
     ended: &AtomicBool,
+    taken: &Taken,
     sink: &mut (impl Sink<Frame, Error = io::Error> + Unpin),
 ) -> io::Result<()> {
     let started = Reply::ExecStarted { pid: program.pid };
@@ -175,11 +206,12 @@ async fn relay(
     let mut output = Output::new(Some(&program.output), Frame::Stdout);
     let mut errors = Output::new(program.errors.as_ref(), Frame::Stderr);
     let status = loop {
-        // All three are cancel-safe: reading takes nothing before it completes, and a child can be
-        // waited for again.
+        // All are cancel-safe: reading takes nothing before it completes, and a child can be waited for
+        // again.
         tokio::select! {
             frame = output.next(), if output.open() => send(sink, frame?).await?,
             frame = errors.next(), if errors.open() => send(sink, frame?).await?,
+            reply = taken.enough() => sink.send(Frame::control(&reply)?).await?,
             status = child.wait() => break status?,
         }
     };

@@ -1,9 +1,11 @@
 //! Programs in a guest: streams apart, exit statuses, signals.
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::*;
+use crate::wire::window::{STDIN_WINDOW, StdinWindow};
 
 /// What became of a program.
 #[derive(Debug, Default)]
@@ -39,6 +41,7 @@ async fn take(frames: &mut Frames, outcome: &mut Outcome) {
         Frame::Stderr(bytes) => outcome.err.extend_from_slice(&bytes),
         message => match message.message().expect("a reply") {
             Reply::ExecStarted { pid } => assert!(pid > 0),
+            Reply::StdinTaken { bytes } => assert!(bytes > 0),
             Reply::ExecFailed { reason, message } => {
                 assert!(!message.is_empty());
                 outcome.end = Some(Err(reason));
@@ -143,17 +146,20 @@ async fn streams_stay_apart_and_push_back() {
     assert_eq!(outcome.out.len(), 20_000_000);
 }
 
-#[tokio::test]
-async fn what_goes_in_comes_out_whole() {
-    let guest = Guest::ready().await;
-    let frames = guest.agent.exec(&exec(&["cat"])).await.expect("answers").framed();
+/// Sends `bytes` to a program's input as its window allows, and reads until the program has ended.
+async fn converse(frames: Frames, bytes: Bytes) -> Outcome {
     let (mut sink, mut stream) = frames.split();
-    let sent: Vec<u8> = (0..20_000_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
-    let bytes = Bytes::from(sent.clone());
+    let (opened, mut taken) = mpsc::channel(1024);
     let feed = async {
-        for chunk in 0..bytes.len().div_ceil(MAX) {
-            let end = bytes.len().min((chunk + 1) * MAX);
-            sink.send(Frame::Stdin(bytes.slice(chunk * MAX..end))).await.expect("sent");
+        let mut window = StdinWindow::default();
+        let mut left = bytes;
+        while !left.is_empty() {
+            let piece = left.split_to(left.len().min(MAX));
+            while !window.fits(piece.len()) {
+                window.taken(taken.recv().await.expect("a word")).expect("no more than was sent");
+            }
+            window.sent(piece.len());
+            sink.send(Frame::Stdin(piece)).await.expect("sent");
         }
         sink.send(Frame::StdinEnd).await.expect("sent");
     };
@@ -163,6 +169,7 @@ async fn what_goes_in_comes_out_whole() {
             match frame {
                 Frame::Stdout(bytes) => outcome.out.extend_from_slice(&bytes),
                 message => match message.message().expect("a reply") {
+                    Reply::StdinTaken { bytes } => opened.try_send(bytes).expect("few of them"),
                     Reply::ExecEnded(status) => {
                         outcome.end = Some(Ok(status));
                         return outcome;
@@ -173,9 +180,54 @@ async fn what_goes_in_comes_out_whole() {
         }
         outcome
     };
-    let ((), outcome) = tokio::join!(feed, read);
+    timeout(LONG, async { tokio::join!(feed, read).1 }).await.expect("no stand-still")
+}
+
+fn noise() -> Bytes {
+    (0..20_000_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect()
+}
+
+#[tokio::test]
+async fn what_goes_in_comes_out_whole() {
+    let guest = Guest::ready().await;
+    let frames = guest.agent.exec(&exec(&["cat"])).await.expect("answers").framed();
+    let outcome = converse(frames, noise()).await;
     assert_eq!(outcome.end, Some(Ok(ExecStatus::Exited(0))));
-    assert!(outcome.out == sent, "every byte came back");
+    assert!(outcome.out == noise(), "every byte came back");
+}
+
+#[tokio::test]
+async fn a_device_that_writes_only_when_nothing_waits_to_be_read_brings_nothing_to_a_stand_still() {
+    let guest = Guest::ready_behind(one_way_at_a_time).await;
+    let frames = guest.agent.exec(&exec(&["cat"])).await.expect("answers").framed();
+    let outcome = converse(frames, noise()).await;
+    assert_eq!(outcome.end, Some(Ok(ExecStatus::Exited(0))));
+    assert!(outcome.out == noise(), "every byte came back");
+}
+
+#[tokio::test]
+async fn input_that_nobody_reads_is_taken() {
+    let guest = Guest::ready().await;
+    let script = shell("exec <&-; sleep 0.3; exit 9");
+    let frames = guest.agent.exec(&script).await.expect("answers").framed();
+    assert_eq!(converse(frames, noise()).await.end, Some(Ok(ExecStatus::Exited(9))));
+}
+
+#[tokio::test]
+async fn more_input_than_the_window_ends_the_connection() {
+    let guest = Guest::ready().await;
+    let mut frames = guest.agent.exec(&exec(&["sleep", "60"])).await.expect("answers").framed();
+    for _ in 0..=STDIN_WINDOW / MAX {
+        // The agent may have closed it already.
+        frames.send(Frame::Stdin(vec![0; MAX].into())).await.ok();
+    }
+    let mut ended = false;
+    while let Some(Ok(frame)) = timeout(SHORT, frames.next()).await.expect("it ends") {
+        let reply = frame.message().expect("a reply");
+        assert!(matches!(reply, Reply::ExecStarted { .. } | Reply::StdinTaken { .. }), "{reply:?}");
+        ended = true;
+    }
+    assert!(ended, "it had started");
 }
 
 #[tokio::test]
@@ -191,7 +243,9 @@ async fn a_signal_reaches_a_program_that_does_not_read_its_input() {
     while outcome.out != b"up\n" {
         take(&mut frames, &mut outcome).await;
     }
-    frames.send(Frame::Stdin(vec![0; MAX].into())).await.expect("sent");
+    for _ in 0..STDIN_WINDOW / MAX {
+        frames.send(Frame::Stdin(vec![0; MAX].into())).await.expect("sent");
+    }
     let signal = ExecInput::Signal { signal: 15 };
     send(&mut frames, Frame::control(&signal)).await.expect("sent");
     assert_eq!(finish(frames).await.end, Some(Ok(ExecStatus::Exited(7))));
@@ -200,7 +254,7 @@ async fn a_signal_reaches_a_program_that_does_not_read_its_input() {
 #[tokio::test]
 async fn a_program_hears_that_the_host_is_gone_even_behind_waiting_input() {
     let guest = Guest::ready().await;
-    for stuck in [0, 4] {
+    for stuck in [0, STDIN_WINDOW / MAX] {
         // Quiet, because nobody reads any more what the shell says of its killed child.
         let script = "trap 'echo gone > heard; exit' HUP; echo up; exec >/dev/null 2>&1; \
                       while :; do sleep 0.01; done";
@@ -210,9 +264,7 @@ async fn a_program_hears_that_the_host_is_gone_even_behind_waiting_input() {
             take(&mut frames, &mut outcome).await;
         }
         for _ in 0..stuck {
-            // More than the agent holds: it no longer reads when the end comes.
-            let sent = frames.send(Frame::Stdin(vec![0; MAX].into()));
-            timeout(Duration::from_millis(200), sent).await.ok();
+            frames.send(Frame::Stdin(vec![0; MAX].into())).await.expect("sent");
         }
         drop(frames);
         let heard = guest.home().join("heard");

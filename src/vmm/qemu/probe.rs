@@ -79,7 +79,7 @@ async fn verdict(
     tracing::info!(accel = accel.as_str(), why, "chose how processors run");
     let verdict = Verdict { circumstances, accel, why };
     if let Err(error) = qemu.verdicts.keep(&verdict) {
-        tracing::warn!(%error, "the verdict about accelerators cannot be kept and will be asked again");
+        tracing::info!(%error, "the verdict about accelerators is kept until this daemon ends only");
     }
     Ok(verdict)
 }

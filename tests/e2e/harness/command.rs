@@ -26,11 +26,12 @@ pub(crate) struct Cove {
 impl Cove {
     pub(super) fn new<A: AsRef<str>>(
         world: &World,
+        program: &str,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
-        let program = world.program.to_str().expect("UTF-8").to_owned();
-        let mut words = world.prefix.clone();
-        words.push(program);
+        let program = world.program.with_file_name(program);
+        let mut words = [world.prefix.clone(), world.who.prefix()].concat();
+        words.push(program.to_str().expect("UTF-8").to_owned());
         words.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
         let mut command = new(&words[0]);
         command
@@ -176,7 +177,8 @@ impl Ran {
 /// Runs a tool of the host, with these variables beside `PATH` and nothing else.
 pub(crate) fn tool(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
     let mut command = new(program);
-    command.args(arguments).env_clear().env("PATH", search_path());
+    // Anybody can be there.
+    command.args(arguments).env_clear().env("PATH", search_path()).current_dir("/");
     command.envs(variables.iter().copied());
     let words = format!("{program} {}", arguments.join(" "));
     start(command, Vec::new(), QUICK, words).wait()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{Ran, tool};
+use super::{Ran, Who, tool};
 
 /// The subject of the last commit.
 const SUBJECT: &str = "Teach the song its second \"verse\" — größer";
@@ -18,12 +18,13 @@ pub(crate) struct Repository {
     /// The root of its working tree.
     pub(crate) path: PathBuf,
     user_home: PathBuf,
+    who: Who,
 }
 
 impl Repository {
-    pub(super) fn make(path: &Path, user_home: &Path) -> Self {
+    pub(super) fn make(path: &Path, user_home: &Path, who: Who) -> Self {
         fs::create_dir_all(path).expect("made");
-        let repository = Self { path: path.to_owned(), user_home: user_home.to_owned() };
+        let repository = Self { path: path.to_owned(), user_home: user_home.to_owned(), who };
         repository.git(&["init", "--quiet", "--initial-branch=main"]);
         repository.write("README.md", "# A song\n");
         repository.write(".gitignore", "*.log\n/target/\n");
@@ -62,16 +63,20 @@ impl Repository {
         fs::write(path, content).expect("written");
     }
 
-    /// Runs git in it, which must succeed.
+    /// Runs git in it as its owner, as git wants it. It must succeed.
     pub(crate) fn git(&self, arguments: &[&str]) -> Ran {
+        // Linked worktrees lie beside it.
+        self.who.own(self.path.parent().expect("a folder"));
         let home = self.user_home.to_str().expect("UTF-8");
-        let all = [&["-C", self.arg()], arguments].concat();
-        tool("git", &all, &[("HOME", home), ("GIT_CONFIG_NOSYSTEM", "1")]).success()
+        let prefix = self.who.prefix();
+        let words = prefix.iter().map(String::as_str).chain(["git", "-C", self.arg()]);
+        let words: Vec<_> = words.chain(arguments.iter().copied()).collect();
+        tool(words[0], &words[1..], &[("HOME", home), ("GIT_CONFIG_NOSYSTEM", "1")]).success()
     }
 }
 
 /// Everything below a folder: type, mode, owner, time of change in nanoseconds, and content, by path.
-pub(crate) fn fingerprint(folder: &Path) -> BTreeMap<PathBuf, String> {
+pub(super) fn fingerprint(folder: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![folder.to_owned()];
     while let Some(path) = waiting.pop() {
