@@ -70,7 +70,7 @@ lint() {
         -- -D warnings 2>&1 | cargo_progress
 }
 lint_parts() {
-    cargo clippy --release --locked --no-default-features --features client --lib \
+    cargo clippy --release --locked --no-default-features --features client --lib --example client \
         -- -D warnings 2>&1 | cargo_progress
     cargo clippy --release --locked --no-default-features --features agent --lib --bin cove-agent \
         -- -D warnings 2>&1 | cargo_progress
@@ -87,6 +87,8 @@ allowed_crates() {
     cargo fetch --locked --quiet
     cargo deny --locked --offline --log-level warn check licenses bans sources
 }
+# A client of the library, which the end-to-end tests run beside the programs.
+build_example() { cargo build --release --locked --example client 2>&1 | cargo_progress; }
 documentation() {
     RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --all-features \
         --document-private-items 2>&1 | cargo_progress
@@ -122,6 +124,7 @@ stage 'lint: client alone, agent alone' lint_parts
 stage 'lint: plugins' lint_plugins
 stage 'documentation' documentation
 stage 'plugins for the tests' build_test_plugins
+stage 'example for the tests' build_example
 stage 'tests of the library' library_tests "$@"
 stage 'tests of the programs' program_tests "$@"
 

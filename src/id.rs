@@ -63,6 +63,18 @@ macro_rules! string_id {
             }
         }
 
+        #[cfg(feature = "daemon")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let description = concat!("A valid ", $kind, ".");
+                schemars::json_schema!({ "type": "string", "description": description })
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)

@@ -14,6 +14,7 @@ use crate::id::OperationId;
 
 /// What sort of failure it is. Decides the RPC code and the exit status; both mappings are exhaustive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Something went wrong on the host or in the guest.
@@ -96,6 +97,7 @@ pub trait Explain: Error {
 
 /// A failure as its reader gets it. This is the `data` of an RPC error, next to `message`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Report {
     /// The kind of the failure.
     pub kind: Kind,

@@ -1,18 +1,13 @@
 //! `cove logs`: the console of a VM, which is text of a guest: escaped unless `--raw`.
 
-use std::time::Duration;
-
 use crate::report::{Kind, escape_control};
 use crate::rpc::client::Client;
-use crate::wire::rpc::{LogQuery, Logs, Vm, VmLogs, VmRef, VmShow, VmState};
+use crate::wire::rpc::{LogQuery, LogSubscription, Logs, Vm, VmLogs, VmRef, VmShow, VmState};
 
 use super::completion::vm_names;
 use super::connect::connect;
 use super::failure::Failure;
 use super::output::{Format, print, say};
-
-/// How often a followed console is asked for more.
-const INTERVAL: Duration = Duration::from_millis(300);
 
 /// Arguments of `cove logs`.
 #[derive(Debug, clap::Args)]
@@ -63,34 +58,38 @@ pub(super) enum Until {
 pub(super) async fn show(
     client: &Client,
     vm: &Vm,
-    mut logs: Logs,
+    logs: Logs,
     mut text: Text,
     until: Until,
 ) -> Result<(), Failure> {
-    let vm = vm.id.to_string();
-    loop {
-        if logs.lost > 0 {
-            say(&format!("note: {} bytes before this are no longer kept", logs.lost));
-        }
-        text.print(&logs)?;
-        if until == Until::Now {
-            break;
-        }
-        if logs.text.is_empty() {
-            match client.call::<VmShow>(VmRef { vm: vm.clone() }).await {
-                Ok(vm) if is_over(vm.state) => break,
-                Ok(_) => tokio::time::sleep(INTERVAL).await,
-                Err(report) if report.kind == Kind::NotFound => break,
-                Err(report) => return Err(report.into()),
-            }
-        }
-        let query = LogQuery { vm: vm.clone(), from: Some(logs.next) };
-        logs = match client.call::<VmLogs>(query).await {
-            Err(report) if report.kind == Kind::NotFound => break,
-            answer => answer?,
-        };
+    text.print(&logs)?;
+    if until == Until::Stopped {
+        let query = LogQuery { vm: vm.id.to_string(), from: Some(logs.next) };
+        follow(client, query, &mut text).await?;
     }
     text.end()
+}
+
+/// Prints what the guest writes until its VM runs no more, or is gone.
+async fn follow(client: &Client, mut query: LogQuery, text: &mut Text) -> Result<(), Failure> {
+    loop {
+        let mut logs = match client.subscribe::<LogSubscription>(query.clone()).await {
+            Err(report) if report.kind == Kind::NotFound => return Ok(()),
+            subscribed => subscribed?,
+        };
+        while let Some(piece) = logs.next().await {
+            let piece = piece?;
+            query.from = Some(piece.next);
+            text.print(&piece)?;
+        }
+        // Whether it is over, or this client was too slow for the subscription.
+        match client.call::<VmShow>(VmRef { vm: query.vm.clone() }).await {
+            Ok(vm) if is_over(vm.state) => return Ok(()),
+            Ok(_) => {}
+            Err(report) if report.kind == Kind::NotFound => return Ok(()),
+            Err(report) => return Err(report.into()),
+        }
+    }
 }
 
 /// Whether nothing will write to the console of a VM in this state.
@@ -145,6 +144,9 @@ impl Text {
     }
 
     fn print(&mut self, logs: &Logs) -> Result<(), Failure> {
+        if logs.lost > 0 {
+            say(&format!("note: {} bytes before this are no longer kept", logs.lost));
+        }
         let piece = self.piece(&logs.text);
         super::output::write(piece.as_bytes())
     }

@@ -25,6 +25,7 @@ mod create;
 mod daemon;
 mod delete;
 mod doctor;
+mod events;
 mod exec;
 mod failure;
 mod help;
@@ -107,6 +108,8 @@ enum Command {
     Exec(exec::Arguments),
     /// Show the console of a VM
     Logs(logs::Arguments),
+    /// Show what has happened to VMs and operations
+    Events(events::Arguments),
     /// Show the console of a VM as it is written, until the VM stops
     Console(console::Arguments),
     /// Look at operations: long pieces of work
@@ -158,6 +161,7 @@ impl Command {
             | Self::Stats(_)
             | Self::Ports(_)
             | Self::Logs(_)
+            | Self::Events(_)
             | Self::Console(_)
             | Self::Op(_)
             | Self::Doctor(_)
@@ -191,6 +195,7 @@ impl Command {
             Self::Ports(arguments) => arguments.run().await,
             Self::Exec(arguments) => arguments.run().await,
             Self::Logs(arguments) => arguments.run().await,
+            Self::Events(arguments) => arguments.run().await,
             Self::Console(arguments) => arguments.run().await,
             Self::Op(command) => command.run().await,
             Self::Doctor(arguments) => arguments.run().await,

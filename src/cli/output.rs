@@ -99,7 +99,8 @@ pub(super) fn pairs(pairs: &[(&str, String)]) -> String {
     pairs.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn one_line(text: &str) -> String {
+/// Text that may be hostile, on one line.
+pub(super) fn one_line(text: &str) -> String {
     escape_control(text).replace('\n', "\\n").replace('\t', " ")
 }
 

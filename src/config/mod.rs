@@ -6,6 +6,7 @@
 mod environment;
 mod file_sync;
 mod paths;
+mod rpc;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::wire::rpc::NetMode;
 pub use environment::{ClientEnvironment, daemon_environment, log_filter, passed_on, search_path};
 pub use file_sync::FileSync;
 pub use paths::Paths;
+pub use rpc::{LoopbackAddress, NotLoopback, RpcConfig};
 
 /// The configuration in force: the file's values with the defaults for what it leaves out.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub struct Config {
     pub file_sync: Vec<FileSync>,
     /// Hooks beyond the standard ones.
     pub hooks: HooksConfig,
+    /// Where the daemon can be reached besides its socket.
+    pub rpc: RpcConfig,
 }
 
 /// `[vm]`
@@ -310,6 +314,15 @@ mod tests {
             let error = check(text).expect_err(text);
             assert!(error.contains("unknown field"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_daemon_listens_on_the_loopback_only_and_only_when_told() {
+        assert_eq!(check("").expect("loads").rpc.listen, None);
+        let config = check("[rpc]\nlisten = \"127.0.0.1:7777\"").expect("loads");
+        assert_eq!(config.rpc.listen.map(|one| one.get().port()), Some(7777));
+        let error = check("[rpc]\nlisten = \"0.0.0.0:7777\"").expect_err("everybody");
+        assert!(error.contains("`0.0.0.0:7777` is not ADDRESS:PORT of the loopback"), "{error}");
     }
 
     #[test]

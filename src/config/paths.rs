@@ -79,6 +79,12 @@ impl Paths {
         Ok(base(home, socket, config, plugins))
     }
 
+    /// The token that programs show on the port of the loopback.
+    #[must_use]
+    pub fn token(&self) -> PathBuf {
+        self.home.join("rpc-token")
+    }
+
     /// The folder of the VMs, one below it for each.
     #[must_use]
     pub fn vms(&self) -> PathBuf {

@@ -27,7 +27,7 @@ use crate::disk::DiskFiles;
 use crate::hooks::{HookError, HookHost};
 use crate::image::Images;
 use crate::report::{Explain, Kind, Report};
-use crate::rpc::server::{ServeError, Services, Socket};
+use crate::rpc::server::{Limits, Loopback, ServeError, Services, Socket, serve};
 use crate::store::{Store, StoreError};
 use crate::task::Tasks;
 use crate::vm::ports::Ports;
@@ -132,6 +132,7 @@ impl Explain for StartError {
 /// A daemon that is ready to serve.
 pub struct Daemon {
     socket: Socket,
+    loopback: Option<Loopback>,
     services: Services,
     tasks: Tasks,
     /// Held as long as the daemon lives: one daemon per folder.
@@ -185,9 +186,14 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     let vms = VmService::new(ports, vm_settings(&paths, &config), tasks.clone());
     vms.recover().await.map_err(StartError::Recover)?;
     let socket = Socket::listen(&paths.socket).map_err(StartError::Socket)?;
+    let loopback = match config.rpc.listen {
+        Some(address) => Some(Loopback::listen(address.get(), &paths.token()).await),
+        None => None,
+    };
+    let loopback = loopback.transpose().map_err(StartError::Socket)?;
     let face = face::Face::new(paths, config, checks, &vms, &tasks);
     let services = Services { vms, daemon: Arc::new(face) };
-    Ok(Daemon { socket, services, tasks, lock })
+    Ok(Daemon { socket, loopback, services, tasks, lock })
 }
 
 /// What machines are made with, in the daemon and by hand in `cove bench`.
@@ -230,7 +236,8 @@ pub fn scratch(paths: &Paths) -> PathBuf {
 impl Daemon {
     /// Serves until it is told to end by an RPC or a signal. VMs go on.
     pub async fn run(self) {
-        let serve = self.socket.serve(self.services, self.tasks.clone());
+        let (socket, loopback, tasks) = (self.socket, self.loopback, self.tasks.clone());
+        let serve = serve(socket, loopback, self.services, Limits::default(), tasks);
         let server = self.tasks.spawn("server", serve);
         self.tasks.shutdown().cancelled().await;
         tracing::info!("ending; VMs go on");

@@ -3,6 +3,26 @@
 //! Knows nothing of terminals or of the command line; needs the feature `client` only. One [`Client`]
 //! is one connection, and a lease (`vm.create` with `lease`) lives as long as that connection does, so
 //! a client keeps it open until its work is done.
+//!
+//! With `default-features = false, features = ["client"]` this and the wire types are a library for other
+//! programs, without the daemon's dependencies; `examples/client.rs` is one.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), cove::report::Report> {
+//! use cove::report::Report;
+//! use cove::rpc::client::Client;
+//! use cove::wire::rpc::{Page, VmList};
+//!
+//! let socket = std::path::Path::new("/home/ada/.cove/run/coved.sock");
+//! let client = Client::connect(socket).await.map_err(|error| Report::of(&error))?;
+//! for vm in client.call::<VmList>(Page::default()).await?.vms {
+//!     println!("{} {:?}", vm.name, vm.state);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod command;
 
 use std::fs::File;
 use std::io;
@@ -30,6 +50,8 @@ use crate::report::{Explain, Kind, Report};
 use crate::wire::frame::FrameCodec;
 use crate::wire::rpc::{Method, STREAM_PROTOCOL, StreamTicket, Subscription};
 
+pub use command::CommandOutput;
+
 /// A byte stream of the daemon, in frames.
 pub type ByteStream = Framed<UnixStream, FrameCodec>;
 
@@ -56,6 +78,9 @@ const MAX_REFUSAL: usize = 64 * 1024;
 /// The longest path of a Unix socket in bytes (`sun_path` without its end).
 const MAX_SOCKET_PATH: usize = 107;
 
+/// The HTTP status with which a daemon refuses a connection too many.
+const TOO_MANY: u16 = 429;
+
 /// Why the daemon could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -76,6 +101,12 @@ pub enum ClientError {
         /// Why.
         #[source]
         source: Box<WsHandshakeError>,
+    },
+    /// The daemon has as many connections as it takes.
+    #[error("the daemon at `{}` has too many connections", socket.display())]
+    Crowded {
+        /// The socket.
+        socket: PathBuf,
     },
     /// Somebody listens there, but does not answer.
     #[error("the daemon at `{}` did not answer within {} s", socket.display(), HANDSHAKE_DEADLINE.as_secs())]
@@ -99,7 +130,7 @@ impl ClientError {
                         | io::ErrorKind::NotADirectory
                 )
             }
-            Self::Handshake { .. } | Self::Silent { .. } => false,
+            Self::Handshake { .. } | Self::Crowded { .. } | Self::Silent { .. } => false,
         }
     }
 }
@@ -115,6 +146,7 @@ impl Explain for ClientError {
                 "start it with `cove daemon start`".to_owned()
             }
             Self::Connect { .. } => "is it another user's socket?".to_owned(),
+            Self::Crowded { .. } => "end some of the commands that use it".to_owned(),
             Self::Handshake { .. } | Self::Silent { .. } => {
                 "end that process, then run `cove daemon start`".to_owned()
             }
@@ -150,9 +182,13 @@ impl Client {
         let (sender, receiver) = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake)
             .await
             .map_err(|_| ClientError::Silent { socket: socket.to_owned() })?
-            .map_err(|source| ClientError::Handshake {
-                socket: socket.to_owned(),
-                source: Box::new(source),
+            .map_err(|source| match source {
+                WsHandshakeError::Rejected { status_code: TOO_MANY } => {
+                    ClientError::Crowded { socket: socket.to_owned() }
+                }
+                source => {
+                    ClientError::Handshake { socket: socket.to_owned(), source: Box::new(source) }
+                }
             })?;
         let pings = PingConfig::new()
             .ping_interval(PING_PATIENCE / 2)
@@ -323,16 +359,11 @@ fn report(method: &str, error: Error) -> Report {
     }
 }
 
+/// The kind of an error of the RPC layer itself, which says it by its code alone: those of the standard
+/// that blame the request, and jsonrpsee's for requests and batches that are too large.
 fn kind_of_code(code: i32) -> Kind {
-    let known = [
-        Kind::Invalid,
-        Kind::NotFound,
-        Kind::Conflict,
-        Kind::Unreachable,
-        Kind::Refused,
-        Kind::TimedOut,
-        Kind::Cancelled,
-    ];
-    let of_code = known.into_iter().find(|kind| kind.rpc_code() == code);
-    of_code.unwrap_or(Kind::Failed)
+    match code {
+        -32700 | -32602..=-32600 | -32007 | -32010 => Kind::Invalid,
+        _ => Kind::Failed,
+    }
 }

@@ -1,20 +1,22 @@
 //! Every method, tied to the daemon's services.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
-use jsonrpsee::server::{Extensions, PendingSubscriptionSink, RpcModule, SubscriptionMessage};
+use jsonrpsee::server::{Extensions, RpcModule};
 use jsonrpsee::types::{ErrorObjectOwned, Params};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 
-use super::server::LastingConnection;
+use super::discover::Document;
+use super::front::LastingConnection;
 use super::streams::Tickets;
+use super::subscriptions;
 use crate::report::{Kind, Report};
 use crate::vm::VmService;
 use crate::vm::operation::ended;
-use crate::wire::rpc::{self, Method, Nothing, OpSubscription, Subscription};
+use crate::wire::rpc::{self, Method, Nothing};
 
 /// What the methods need of the daemon: the VM service, and single operations of the rest.
 #[derive(Clone)]
@@ -43,22 +45,34 @@ pub trait Daemon: Send + Sync {
     fn shut_down(&self);
 }
 
+/// What every method works on.
 pub(super) struct Context {
     pub(super) services: Services,
     tickets: Arc<Tickets>,
+    /// The answer to `rpc.discover`, once everything is added.
+    discovered: Arc<OnceLock<serde_json::Value>>,
 }
 
-/// The module with all methods.
+/// The methods and subscriptions, while they are added.
+pub(super) struct Catalog {
+    pub(super) module: RpcModule<Context>,
+    pub(super) document: Document,
+}
+
+/// The module with all methods and subscriptions.
 pub(super) fn module(services: Services, tickets: Arc<Tickets>) -> RpcModule<()> {
-    let mut module = RpcModule::new(Context { services, tickets });
-    vms(&mut module);
-    operations(&mut module);
-    daemon(&mut module);
-    super::stats::register(&mut module);
-    module.remove_context()
+    let discovered = Arc::new(OnceLock::new());
+    let context = Context { services, tickets, discovered: discovered.clone() };
+    let mut catalog = Catalog { module: RpcModule::new(context), document: Document::default() };
+    vms(&mut catalog);
+    operations(&mut catalog);
+    daemon(&mut catalog);
+    subscriptions::add_all(&mut catalog);
+    discovered.set(catalog.document.finish()).expect("it is set once");
+    catalog.module.remove_context()
 }
 
-fn vms(module: &mut RpcModule<Context>) {
+fn vms(module: &mut Catalog) {
     add::<rpc::VmCreate, _, _>(module, |context, wanted, extensions| async move {
         let connection = extensions.get::<LastingConnection>().map(|connection| connection.0);
         context.services.vms.create(wanted, connection).await
@@ -116,7 +130,7 @@ fn vms(module: &mut RpcModule<Context>) {
     });
 }
 
-fn operations(module: &mut RpcModule<Context>) {
+fn operations(module: &mut Catalog) {
     add::<rpc::OpShow, _, _>(module, |context, wanted, _| async move {
         let state = context.services.vms.operations().watch(&wanted.operation)?;
         let now = state.borrow().clone();
@@ -131,49 +145,12 @@ fn operations(module: &mut RpcModule<Context>) {
     add::<rpc::OpList, _, _>(module, |context, _, _| async move {
         Ok(context.services.vms.operations().list())
     });
-    module
-        .register_subscription(
-            OpSubscription::SUBSCRIBE,
-            OpSubscription::EVENT,
-            OpSubscription::UNSUBSCRIBE,
-            |params, pending, context, _| follow(params, pending, context),
-        )
-        .expect("the names are different");
-}
-
-/// Sends the operation as it is, then every change, until its end.
-async fn follow(
-    params: Params<'static>,
-    pending: PendingSubscriptionSink,
-    context: Arc<Context>,
-) -> jsonrpsee::core::SubscriptionResult {
-    let wanted = parameters::<<OpSubscription as Subscription>::Params>(&params);
-    let state = wanted.and_then(|wanted| {
-        context.services.vms.operations().watch(&wanted.operation).map_err(|error| object(&error))
+    add::<rpc::EventsList, _, _>(module, |context, query, _| async move {
+        Ok(context.services.vms.events().list(&query))
     });
-    let mut state = match state {
-        Ok(state) => state,
-        Err(error) => {
-            pending.reject(error).await;
-            return Ok(());
-        }
-    };
-    let sink = pending.accept().await?;
-    loop {
-        let operation = state.borrow_and_update().clone();
-        let event: Box<RawValue> = serde_json::value::to_raw_value(&operation)?;
-        if sink.send(SubscriptionMessage::from(event)).await.is_err() || operation.end.is_some() {
-            return Ok(());
-        }
-        // Both arms are cancel-safe: changes are counted, not consumed.
-        tokio::select! {
-            changed = state.changed() => if changed.is_err() { return Ok(()) },
-            () = sink.closed() => return Ok(()),
-        }
-    }
 }
 
-fn daemon(module: &mut RpcModule<Context>) {
+fn daemon(module: &mut Catalog) {
     add::<rpc::ImageList, _, _>(
         module,
         |context, _, _| async move { context.services.daemon.images() },
@@ -196,6 +173,9 @@ fn daemon(module: &mut RpcModule<Context>) {
     add::<rpc::DaemonStatus, _, _>(module, |context, _, _| async move {
         Ok(context.services.daemon.status())
     });
+    add::<rpc::RpcDiscover, _, _>(module, |context, _, _| async move {
+        Ok(context.discovered.get().cloned().unwrap_or_default())
+    });
     add::<rpc::DaemonShutdown, _, _>(module, |context, _, _| async move {
         context.services.daemon.shut_down();
         Ok(Nothing {})
@@ -203,19 +183,21 @@ fn daemon(module: &mut RpcModule<Context>) {
 }
 
 /// Adds one method. Its parameters are checked against its type, its error becomes the RPC's.
-fn add<M, F, Handled>(module: &mut RpcModule<Context>, handler: F)
+fn add<M, F, Handled>(catalog: &mut Catalog, handler: F)
 where
-    M: Method,
+    M: Method<Params: JsonSchema, Reply: JsonSchema>,
     F: Fn(Arc<Context>, M::Params, Extensions) -> Handled + Clone + Send + Sync + 'static,
     Handled: Future<Output = Result<M::Reply, Report>> + Send,
 {
-    let register = module.register_async_method(M::NAME, move |params, context, extensions| {
-        let handler = handler.clone();
-        async move {
-            let wanted = parameters::<M::Params>(&params)?;
-            handler(context, wanted, extensions).await.map_err(|error| object(&error))
-        }
-    });
+    catalog.document.method::<M>();
+    let register =
+        catalog.module.register_async_method(M::NAME, move |params, context, extensions| {
+            let handler = handler.clone();
+            async move {
+                let wanted = parameters::<M::Params>(&params)?;
+                handler(context, wanted, extensions).await.map_err(|error| object(&error))
+            }
+        });
     register.expect("the names are different");
 }
 

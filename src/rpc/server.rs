@@ -1,39 +1,24 @@
-//! jsonrpsee over a Unix socket: HTTP and WebSocket on the same socket, and byte streams beside it.
+//! What the daemon listens on: a Unix socket, and a port of the loopback where that is configured.
 //!
-//! Our service stands in front of jsonrpsee's: it takes `GET /stream/TICKET` for itself and hands on
-//! everything else. Only the daemon's own user may connect; the socket's mode says so, and the peer's
-//! credentials are checked again on every connection, because a mode can be changed.
+//! Only the daemon's own user may connect to the socket; its mode says so, and the peer's credentials are
+//! checked again on every connection, because a mode can be changed. What is said on a connection is the
+//! business of `front`.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::FutureExt as _;
-use jsonrpsee::server::{
-    HttpBody, HttpResponse, Methods, Server, ServerConfig, StopHandle,
-    serve_with_graceful_shutdown, stop_channel, ws,
-};
-use tokio::net::{UnixListener, UnixStream};
-use tower::Service as _;
+use jsonrpsee::server::stop_channel;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::methods;
+use super::front::Front;
+pub use super::limits::Limits;
+pub use super::loopback::Loopback;
 pub use super::methods::{Daemon, Services};
-use super::streams::{self, Request, Tickets};
 use crate::process::ShortFolder;
 use crate::report::{Explain, Kind};
 use crate::task::Tasks;
-use crate::vm::ConnectionId;
-
-/// Connections at once: hundreds of `exec` on one machine, little enough to be held in memory.
-const MAX_CONNECTIONS: u32 = 512;
-/// Subscriptions of one connection.
-const MAX_SUBSCRIPTIONS: u32 = 64;
-/// Bytes of a request: an environment of the largest size allowed fits.
-const MAX_REQUEST: u32 = 10 << 20;
-/// Bytes of a response: a page of VMs, or a console's ring, escaped.
-const MAX_RESPONSE: u32 = 32 << 20;
 
 /// The socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -53,13 +38,31 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The port of the loopback could not be had.
+    #[error("cannot listen on `{address}`")]
+    Port {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The token could not be read or made.
+    #[error("the token `{}` cannot be used", path.display())]
+    Token {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Explain for ServeError {
     fn kind(&self) -> Kind {
         match self {
             Self::Taken { .. } => Kind::Conflict,
-            Self::Listen { .. } => Kind::Failed,
+            Self::Listen { .. } | Self::Port { .. } | Self::Token { .. } => Kind::Failed,
         }
     }
 
@@ -67,6 +70,12 @@ impl Explain for ServeError {
         match self {
             Self::Taken { .. } => Some("`cove daemon status` shows it".to_owned()),
             Self::Listen { .. } => None,
+            Self::Port { .. } => {
+                Some("give `[rpc] listen` an address of the loopback that is free".to_owned())
+            }
+            Self::Token { .. } => {
+                Some("remove it: the daemon makes another at its next start".to_owned())
+            }
         }
     }
 }
@@ -114,97 +123,59 @@ impl Socket {
         std::fs::set_permissions(path, private).map_err(failed)?;
         Ok(Self { listener, path: path.to_owned() })
     }
+}
 
-    /// Serves until the tasks are told to end.
-    pub async fn serve(self, services: Services, tasks: Tasks) {
-        let tickets = Arc::new(Tickets::default());
-        let methods: Methods = methods::module(services.clone(), tickets.clone()).into();
-        let (stop, stopper) = stop_channel();
-        let front = Front { services, methods, tickets, tasks: tasks.clone(), stop };
-        let connections = AtomicU64::new(0);
-        let shutdown = tasks.shutdown();
-        loop {
-            // Both arms are cancel-safe: a connection is accepted or not.
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = shutdown.cancelled() => break,
-            };
-            match accepted {
-                Ok((stream, _)) if is_own_user(&stream) => {
-                    let id = ConnectionId(connections.fetch_add(1, Ordering::Relaxed));
-                    tasks.spawn("connection", front.clone().connection(stream, id));
-                }
-                Ok(_) => tracing::warn!("refused a process of another user"),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    // Out of descriptors: whoever closes one lets the next try succeed.
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                }
+/// Serves until the tasks are told to end.
+pub async fn serve(
+    socket: Socket,
+    loopback: Option<Loopback>,
+    services: Services,
+    limits: Limits,
+    tasks: Tasks,
+) {
+    let (stop, stopper) = stop_channel();
+    let mut front = Front::new(services, limits, tasks.clone(), stop);
+    let shutdown = tasks.shutdown();
+    let listener = loopback.as_ref().map(Loopback::listener);
+    loop {
+        // All arms are cancel-safe: a connection is accepted or not.
+        let accepted = tokio::select! {
+            accepted = socket.listener.accept() => accepted.map(|(stream, _)| Caller::Local(stream)),
+            accepted = accept(listener) => accepted.map(Caller::Loopback),
+            () = shutdown.cancelled() => break,
+        };
+        match (accepted, &loopback) {
+            (Ok(Caller::Local(stream)), _) if is_own_user(&stream) => front.take(stream, None),
+            (Ok(Caller::Local(_)), _) => tracing::warn!("refused a process of another user"),
+            (Ok(Caller::Loopback(stream)), Some(loopback)) => {
+                front.take(stream, Some(loopback.gate()));
+            }
+            (Ok(Caller::Loopback(_)), None) => {}
+            (Err(error), _) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                // Out of descriptors: whoever closes one lets the next try succeed.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         }
-        stopper.stop().ok();
+    }
+    stopper.stop().ok();
+}
+
+/// A connection as it was accepted.
+enum Caller {
+    Local(UnixStream),
+    Loopback(TcpStream),
+}
+
+/// A connection from the loopback; waits for ever where there is no listener. Cancel-safe.
+async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
+        None => std::future::pending().await,
     }
 }
 
 fn is_own_user(stream: &UnixStream) -> bool {
     let own = nix::unistd::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own)
-}
-
-/// What stands in front of jsonrpsee.
-#[derive(Clone)]
-struct Front {
-    services: Services,
-    methods: Methods,
-    tickets: Arc<Tickets>,
-    tasks: Tasks,
-    stop: StopHandle,
-}
-
-impl Front {
-    async fn connection(self, stream: UnixStream, id: ConnectionId) {
-        let builder = Server::builder().set_config(configuration()).to_service_builder();
-        let stop = self.stop.clone().shutdown();
-        let service = tower::service_fn(move |mut request: Request| {
-            let front = self.clone();
-            let mut rpc = builder.clone().build(front.methods.clone(), front.stop.clone());
-            if let Some(ticket) = streams::ticket(&request) {
-                let response = front.stream(&ticket, request);
-                return std::future::ready(Ok(response)).boxed();
-            }
-            if ws::is_upgrade_request(&request) {
-                request.extensions_mut().insert(LastingConnection(id));
-                front.services.vms.connection_opened(id);
-                let closed = rpc.on_session_closed();
-                let vms = front.services.vms.clone();
-                front.tasks.spawn_until_shutdown("session", async move {
-                    closed.await;
-                    vms.connection_closed(id);
-                });
-            }
-            let answer = async move { rpc.call(request).await.map_err(io::Error::other) };
-            answer.boxed()
-        });
-        // A client that breaks off is no failure of the daemon.
-        if let Err(error) = serve_with_graceful_shutdown(stream, service, stop).await {
-            tracing::debug!(error, "a connection ended early");
-        }
-    }
-
-    fn stream(&self, ticket: &str, request: Request) -> HttpResponse<HttpBody> {
-        streams::open(&self.tickets, ticket, request, &self.tasks)
-    }
-}
-
-/// In the extensions of requests on a WebSocket: a connection that a lease can be held on.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LastingConnection(pub(super) ConnectionId);
-
-fn configuration() -> ServerConfig {
-    ServerConfig::builder()
-        .max_connections(MAX_CONNECTIONS)
-        .max_subscriptions_per_connection(MAX_SUBSCRIPTIONS)
-        .max_request_body_size(MAX_REQUEST)
-        .max_response_body_size(MAX_RESPONSE)
-        .build()
 }

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use jsonrpsee::server::{HttpBody, HttpResponse};
 use tokio::time::Instant;
 
+use super::front::refuse;
 use crate::report::Report;
 use crate::task::Tasks;
 use crate::vm::ExecTarget;
@@ -118,9 +119,4 @@ async fn tell(
     let message = report.one_line();
     let reply = Reply::ExecFailed { reason: ExecFailure::Other, message };
     Framed::new(client, FrameCodec::default()).send(Frame::control(&reply)?).await
-}
-
-fn refuse(status: http::StatusCode, why: &'static str) -> HttpResponse<HttpBody> {
-    let response = http::Response::builder().status(status).body(HttpBody::from(why));
-    response.expect("the parts are valid")
 }

@@ -82,6 +82,7 @@ impl VmService {
     ) -> Result<OperationId, Report> {
         let record = self.reserve(&wanted, &checked).await?;
         let vm = record.id.clone();
+        self.events.publish(super::events::created(&record));
         let operation = self.operations.begin("create", &vm, &record.name, super::now());
         let id = operation.id.clone();
         let handle = self.adopt(record);

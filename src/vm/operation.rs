@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::events::Events;
 use crate::id::{OperationId, VmId, VmName};
 use crate::report::{Kind, Report};
-use crate::wire::rpc::{Operation, OperationEnd, Stage};
+use crate::wire::rpc::{Happening, Operation, OperationEnd, Stage};
 
 /// How long an operation is kept after its end.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
@@ -24,6 +25,7 @@ const KEPT_AT_MOST: usize = 1000;
 #[derive(Debug, Default)]
 pub struct Operations {
     entries: Mutex<HashMap<OperationId, Entry>>,
+    events: Events,
 }
 
 #[derive(Debug)]
@@ -43,9 +45,16 @@ pub struct Running {
     cancel: CancellationToken,
     ended: Arc<Mutex<Option<Instant>>>,
     began: Instant,
+    events: Events,
 }
 
 impl Operations {
+    /// A registry that tells of its operations' beginnings and ends.
+    #[must_use]
+    pub fn new(events: Events) -> Self {
+        Self { entries: Mutex::default(), events }
+    }
+
     /// Begins an operation on a VM.
     pub fn begin(&self, action: &str, vm: &VmId, vm_name: &VmName, now: String) -> Running {
         let operation = Operation {
@@ -58,12 +67,19 @@ impl Operations {
             started_at: now,
             end: None,
         };
+        let began = Happening::OperationBegan {
+            operation: operation.id.clone(),
+            action: action.to_owned(),
+            vm: vm.clone(),
+            vm_name: vm_name.clone(),
+        };
         let running = Running {
             id: operation.id.clone(),
             state: watch::Sender::new(operation),
             cancel: CancellationToken::new(),
             ended: Arc::default(),
             began: Instant::now(),
+            events: self.events.clone(),
         };
         let entry = Entry {
             state: running.state.clone(),
@@ -74,6 +90,8 @@ impl Operations {
         let mut entries = self.entries.lock().expect("no panic under the lock");
         prune(&mut entries);
         entries.insert(running.id.clone(), entry);
+        drop(entries);
+        self.events.publish(began);
         running
     }
 
@@ -197,7 +215,19 @@ impl Running {
             }
         }
         *self.ended.lock().expect("no panic under the lock") = Some(Instant::now());
+        let failure = match &end {
+            OperationEnd::Done { .. } => None,
+            OperationEnd::Failed { error, .. } => Some(error.clone()),
+        };
         self.state.send_modify(|operation| operation.end = Some(end));
+        let Operation { id, action, vm, vm_name, .. } = self.state.borrow().clone();
+        self.events.publish(Happening::OperationEnded {
+            operation: id,
+            action,
+            vm,
+            vm_name,
+            failure,
+        });
     }
 
     fn elapsed_us(&self) -> u64 {

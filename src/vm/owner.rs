@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::command::{Answer, Begin, Command, Doomed};
+use super::events::View;
 use super::ports::{PortResult, Ports, Processes};
 use super::record::VmRecord;
 use super::release::{Extent, release};
@@ -43,7 +44,7 @@ pub(super) struct Owner {
     pub(super) shared: Shared,
     pub(super) folder: PathBuf,
     pub(super) record: VmRecord,
-    pub(super) view: watch::Sender<VmRecord>,
+    pub(super) view: View,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) interrupts: watch::Receiver<u32>,
     /// How often it is in use now.

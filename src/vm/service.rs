@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::command::{Answer, Begin, Command, Doomed, Interrupt};
 use super::create::CreateDefaults;
+use super::events::{self, Events, View};
 use super::idle::Usage;
 use super::lease::Leases;
 use super::operation::{Operations, ended};
@@ -51,6 +52,7 @@ pub struct VmService {
     pub(super) shared: Shared,
     pub(super) settings: Arc<VmSettings>,
     pub(super) operations: Arc<Operations>,
+    pub(super) events: Events,
     pub(super) leases: Arc<Leases>,
     pub(super) tasks: Tasks,
     pub(super) vms: Arc<Mutex<HashMap<VmId, Handle>>>,
@@ -84,6 +86,7 @@ impl VmService {
     /// The service over its ports. It knows no VM until [`recover`](Self::recover).
     #[must_use]
     pub fn new(ports: Ports, settings: VmSettings, tasks: Tasks) -> Self {
+        let events = Events::default();
         let shared = Shared {
             ports,
             start: settings.start,
@@ -94,7 +97,8 @@ impl VmService {
         Self {
             shared,
             settings: Arc::new(settings),
-            operations: Arc::default(),
+            operations: Arc::new(Operations::new(events.clone())),
+            events,
             leases: Arc::default(),
             tasks,
             vms: Arc::default(),
@@ -107,17 +111,28 @@ impl VmService {
         &self.operations
     }
 
+    /// What happens to VMs and operations.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// Gives a VM its owner.
     pub(super) fn adopt(&self, record: VmRecord) -> Handle {
         let id = record.id.clone();
         let (commands, queue) = mpsc::channel(QUEUE);
         let (interrupts, interrupted) = watch::channel(0);
         let (uses, used) = watch::channel(0);
-        let (view, views) = watch::channel(record.clone());
+        let (view, views) = View::new(record.clone(), self.events.clone());
         let vms = self.vms.clone();
         let forget = Box::new({
-            let id = id.clone();
-            move || drop(vms.lock().expect("no panic under the lock").remove(&id))
+            let (id, name, events) = (id.clone(), record.name.clone(), self.events.clone());
+            move || {
+                let gone = vms.lock().expect("no panic under the lock").remove(&id);
+                if gone.is_some() {
+                    events.publish(events::deleted(&id, &name));
+                }
+            }
         });
         let owner = Owner {
             shared: self.shared.clone(),

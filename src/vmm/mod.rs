@@ -47,15 +47,6 @@ pub enum VmmError {
         /// The deadline.
         deadline: Duration,
     },
-    /// What a boot left could not be removed.
-    #[error("cannot remove what a boot has left in `{}`", path.display())]
-    Clear {
-        /// The VM's folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// The monitor's control socket does not speak as it should.
     #[error("the monitor does not answer on its control socket")]
     Control {
@@ -116,7 +107,6 @@ impl Explain for VmmError {
             | Self::Control { .. }
             | Self::Console { .. }
             | Self::BootFile { .. }
-            | Self::Clear { .. }
             | Self::Initramfs(_)
             | Self::Ledger(_)
             | Self::Version { .. } => Kind::Failed,
@@ -134,9 +124,7 @@ impl Explain for VmmError {
                 Some("`cove doctor` checks the monitor".to_owned())
             }
             Self::Initramfs(source) => source.hint(),
-            Self::Console { .. } | Self::BootFile { .. } | Self::Clear { .. } | Self::Ledger(_) => {
-                None
-            }
+            Self::Console { .. } | Self::BootFile { .. } | Self::Ledger(_) => None,
         }
     }
 }

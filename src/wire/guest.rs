@@ -329,6 +329,7 @@ pub struct Exec {
 
 /// The size of a terminal, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct TtySize {
     /// Columns.
     pub cols: u16,

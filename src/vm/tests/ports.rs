@@ -273,9 +273,12 @@ impl Machines for Sim {
         Some("kernel panic".to_owned())
     }
 
-    fn console(&self, _: &Path, _: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)> {
+    fn console(&self, _: &Path, from: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)> {
         self.faults.at_once("machines.console")?;
-        Ok((b"kernel panic".to_vec(), 12, 0))
+        let printed = b"kernel panic";
+        let from = from.and_then(|from| usize::try_from(from).ok()).unwrap_or(0);
+        let rest = printed.get(from..).unwrap_or_default();
+        Ok((rest.to_vec(), printed.len() as u64, 0))
     }
 }
 

@@ -5,6 +5,7 @@
 //! and writes what comes into the ring; without a daemon QEMU drops what the guest prints.
 
 mod bare;
+mod boot_files;
 mod clock;
 mod command;
 mod console_task;
@@ -15,7 +16,6 @@ mod vsock;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,6 @@ use super::accel::Verdicts;
 use super::{VmmError, console};
 use crate::config::AccelChoice;
 use crate::id::{Digest, VmId};
-use crate::image::initramfs;
 use crate::process::{
     FileStamp, Process, ProcessId, Servant, ServantOutput, ShortFolder, Tool, find_program,
 };
@@ -37,7 +36,7 @@ use crate::task::Tasks;
 use crate::vm::ledger::{Ledger, ResourceKind};
 use crate::vm::ports::{MachineSpec, Machines, PortResult, StartedMachine};
 use crate::vm::state::Accel;
-use crate::wire::boot::{self, BootMode};
+use crate::wire::boot;
 pub use bare::BareMachine;
 use command::{CONSOLE_SOCKET, Machine, QMP_SOCKET, TAP_DESCRIPTOR, VsockDevice};
 
@@ -47,9 +46,6 @@ const SOCKET_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How often a socket that is not there yet is tried again.
 const SOCKET_RETRY: Duration = Duration::from_millis(2);
-
-/// The initramfs of one boot, in the VM's folder.
-const INITRD: &str = "initrd";
 
 /// How many lines of a console are quoted in an error.
 const LAST_LINES: usize = 8;
@@ -156,7 +152,7 @@ impl Qemu {
         let machine = Machine {
             vm: &spec.vm,
             kernel: &spec.kernel,
-            initrd: Path::new(INITRD),
+            initrd: Path::new(boot_files::INITRD),
             image: &spec.image,
             accel: spec.accel,
             vcpu: spec.vcpu,
@@ -173,8 +169,7 @@ impl Qemu {
         spec: MachineSpec,
         ledger: &dyn Ledger,
     ) -> Result<StartedMachine, VmmError> {
-        remove_old_files(&spec.folder)?;
-        write_initrd(&spec).await?;
+        boot_files::write_initrd(&spec).await?;
         let (device, address) = vsock::device(self, &spec.vm, &spec.folder, ledger).await?;
         let mut servant = self.monitor(&spec, &device).await;
         if let Some(network) = spec.network {
@@ -251,8 +246,7 @@ impl Machines for Qemu {
     }
 
     fn clear(&self, folder: &Path) -> PortResult<()> {
-        let path = folder.to_owned();
-        Ok(clear(folder).map_err(|source| VmmError::Clear { path, source })?)
+        Ok(boot_files::clear(folder)?)
     }
 
     fn last_words(&self, vm: &VmId, folder: &Path) -> Option<String> {
@@ -280,45 +274,6 @@ impl Machines for Qemu {
             .map_err(|source| VmmError::Console { folder: folder.to_owned(), source })?;
         Ok((piece.bytes, piece.next, piece.lost))
     }
-}
-
-/// Writes the initramfs of this boot: the part that all boots share, and the boot's key.
-/// Removes an ended boot's sockets and initramfs.
-fn clear(folder: &Path) -> io::Result<()> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_socket() || entry.file_name() == INITRD {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-async fn write_initrd(spec: &MachineSpec) -> Result<(), VmmError> {
-    let path = spec.folder.join(INITRD);
-    let (base, key, boot_id) = (spec.initramfs.clone(), spec.key.clone(), spec.boot_id.clone());
-    let write = tokio::task::spawn_blocking(move || {
-        initramfs::boot_initrd(&base, &path, &key, &boot_id, BootMode::Machine)
-    });
-    write.await.expect("writing does not panic").map_err(VmmError::Initramfs)
-}
-
-fn remove_old_files(folder: &Path) -> Result<(), VmmError> {
-    let sockets = [QMP_SOCKET, CONSOLE_SOCKET, command::VSOCK_DEVICE_SOCKET, vsock::GUEST_SOCKET];
-    for name in sockets.into_iter().chain([INITRD]) {
-        let path = folder.join(name);
-        match std::fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(VmmError::BootFile { path, source }),
-        }
-    }
-    Ok(())
 }
 
 /// Starts a servant with a row before and after.

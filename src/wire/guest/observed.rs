@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How busy and how full a guest is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct GuestStats {
     /// Milliseconds since its kernel started.
     pub uptime_ms: u64,
@@ -27,6 +28,7 @@ pub struct GuestStats {
 
 /// How full a file system is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct FileSystemStats {
     /// Its size in bytes.
     pub bytes: u64,
@@ -42,6 +44,7 @@ pub const MAX_PROGRAM: usize = 64;
 
 /// Sockets that wait for others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Listening {
     /// The sockets, by protocol, port and address.
     pub sockets: Vec<ListeningSocket>,
@@ -51,6 +54,7 @@ pub struct Listening {
 
 /// One socket: TCP that listens, or UDP that is bound and not connected.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct ListeningSocket {
     /// The protocol.
     pub protocol: Protocol,
@@ -68,6 +72,7 @@ pub struct ListeningSocket {
 
 /// The protocol of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// TCP.

@@ -9,6 +9,7 @@ use crate::id::{ImageName, PluginId};
 
 /// Parameters of `vm.create`. What is not given comes from the configuration.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateVm {
     /// The name; made up when not given.
@@ -57,6 +58,7 @@ pub struct CreateVm {
 
 /// The repository to put into a new VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateWorkspace {
     /// A folder inside a git repository of the host, absolute.
@@ -68,6 +70,7 @@ pub struct CreateWorkspace {
 
 /// What a `vm.create` would do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct CreatePlan {
     /// Processors, memory, disks, image and kernel after defaults.
     pub machine: MachinePlan,
@@ -80,6 +83,7 @@ pub struct CreatePlan {
 
 /// A machine after defaults.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct MachinePlan {
     /// The image's name.
     pub image: ImageName,
@@ -97,6 +101,7 @@ pub struct MachinePlan {
 
 /// What would go into the guest of a repository.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct WorkspacePlan {
     /// The root of the working tree on the host.
     pub source_path: String,
@@ -117,6 +122,7 @@ pub struct WorkspacePlan {
 
 /// What one hook would write.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct HookPlan {
     /// The plugin.
     pub plugin: PluginId,
@@ -131,6 +137,7 @@ pub struct HookPlan {
 
 /// One step of a hook's plan, for people.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct HookStep {
     /// `make-directory`, `write-file`, `ensure-block`, `symlink` or `remove`.
     pub action: String,

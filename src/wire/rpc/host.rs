@@ -6,6 +6,7 @@ use crate::id::{Digest, ImageName, PluginId};
 
 /// An image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Image {
     /// Its name.
     pub name: ImageName,
@@ -19,6 +20,7 @@ pub struct Image {
 
 /// A kernel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Kernel {
     /// The digest of its file.
     pub digest: Digest,
@@ -28,6 +30,7 @@ pub struct Kernel {
 
 /// A hook of a plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Hook {
     /// The plugin.
     pub plugin: PluginId,
@@ -48,6 +51,7 @@ pub struct Hook {
 
 /// One thing a plugin asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct HookNeed {
     /// The kind: `work-disk`, `host-files.import`, …
     pub kind: String,
@@ -61,6 +65,7 @@ pub struct HookNeed {
 
 /// One row of `cove doctor`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Check {
     /// What was looked at.
     pub name: String,
@@ -75,6 +80,7 @@ pub struct Check {
 
 /// The verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// All right.
@@ -87,6 +93,7 @@ pub enum Verdict {
 
 /// The result of `daemon.ping`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Pong {
     /// The daemon's version.
     pub version: String,
@@ -94,6 +101,7 @@ pub struct Pong {
 
 /// The result of `daemon.status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct DaemonStatusReply {
     /// Its process id.
     pub pid: u32,

@@ -6,6 +6,7 @@
 //! name ends in.
 
 mod create;
+mod event;
 mod host;
 mod operation;
 mod set;
@@ -22,6 +23,7 @@ use crate::wire::guest::Listening;
 pub use create::{
     CreatePlan, CreateVm, CreateWorkspace, HookPlan, HookStep, MachinePlan, WorkspacePlan,
 };
+pub use event::{Event, EventPage, EventQuery, Happening};
 pub use host::{Check, DaemonStatusReply, Hook, HookNeed, Image, Kernel, Pong, Verdict};
 pub use operation::{Operation, OperationEnd, Stage};
 pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
@@ -36,6 +38,8 @@ pub use vm::{
 pub trait Method {
     /// Its name on the wire, such as `vm.create`.
     const NAME: &'static str;
+    /// What it does, for people.
+    const SUMMARY: &'static str;
     /// Its parameters: an object.
     type Params: Serialize + DeserializeOwned + Send + 'static;
     /// Its result.
@@ -46,6 +50,8 @@ pub trait Method {
 pub trait Subscription {
     /// The name of the method that subscribes.
     const SUBSCRIBE: &'static str;
+    /// What it tells, for people.
+    const SUMMARY: &'static str;
     /// The name of the method that unsubscribes.
     const UNSUBSCRIBE: &'static str;
     /// The name of the notification.
@@ -57,13 +63,14 @@ pub trait Subscription {
 }
 
 macro_rules! methods {
-    ($($(#[$doc:meta])* $type:ident = $name:literal ($params:ty) -> $reply:ty;)*) => {
+    ($($(#[doc = $doc:literal])* $type:ident = $name:literal ($params:ty) -> $reply:ty;)*) => {
         $(
-            $(#[$doc])*
+            $(#[doc = $doc])*
             #[derive(Debug, Clone, Copy)]
             pub struct $type;
             impl Method for $type {
                 const NAME: &'static str = $name;
+                const SUMMARY: &'static str = concat!($($doc),*);
                 type Params = $params;
                 type Reply = $reply;
             }
@@ -114,6 +121,8 @@ methods! {
     OpCancel = "op.cancel"(OperationRef) -> Operation;
     /// All operations that are kept, oldest first.
     OpList = "op.list"(Nothing) -> Vec<Operation>;
+    /// What has happened to VMs and operations, as far as it is remembered.
+    EventsList = "events.list"(EventQuery) -> EventPage;
     /// All images.
     ImageList = "image.list"(Nothing) -> Vec<Image>;
     /// All kernels.
@@ -128,41 +137,51 @@ methods! {
     DaemonPing = "daemon.ping"(Nothing) -> Pong;
     /// How the daemon is.
     DaemonStatus = "daemon.status"(Nothing) -> DaemonStatusReply;
+    /// All methods and subscriptions with their parameters and results: an OpenRPC document.
+    RpcDiscover = "rpc.discover"(Nothing) -> serde_json::Value;
     /// Ends the daemon; VMs go on.
     DaemonShutdown = "daemon.shutdown"(Nothing) -> Nothing;
 }
 
-/// Progress of one operation; the last event has an `end`.
-#[derive(Debug, Clone, Copy)]
-pub struct OpSubscription;
-
-impl Subscription for OpSubscription {
-    const SUBSCRIBE: &'static str = "op.subscribe";
-    const UNSUBSCRIBE: &'static str = "op.unsubscribe";
-    const EVENT: &'static str = "op.event";
-    type Params = OperationRef;
-    type Event = Operation;
+macro_rules! subscriptions {
+    ($($(#[doc = $doc:literal])* $type:ident = $name:literal ($params:ty) -> $event:ty;)*) => {
+        $(
+            $(#[doc = $doc])*
+            #[derive(Debug, Clone, Copy)]
+            pub struct $type;
+            impl Subscription for $type {
+                const SUBSCRIBE: &'static str = concat!($name, ".subscribe");
+                const SUMMARY: &'static str = concat!($($doc),*);
+                const UNSUBSCRIBE: &'static str = concat!($name, ".unsubscribe");
+                const EVENT: &'static str = concat!($name, ".event");
+                type Params = $params;
+                type Event = $event;
+            }
+        )*
+    };
 }
 
-/// What a VM uses, again and again until it is deleted.
-#[derive(Debug, Clone, Copy)]
-pub struct StatsSubscription;
-
-impl Subscription for StatsSubscription {
-    const SUBSCRIBE: &'static str = "vm.stats.subscribe";
-    const UNSUBSCRIBE: &'static str = "vm.stats.unsubscribe";
-    const EVENT: &'static str = "vm.stats.event";
-    type Params = WatchStats;
-    type Event = VmStats;
+subscriptions! {
+    /// Progress of one operation; the last event has an `end`, and the daemon ends the subscription.
+    OpSubscription = "op"(OperationRef) -> Operation;
+    /// What happens to VMs and operations.
+    EventSubscription = "events"(EventQuery) -> Event;
+    /// The console of a VM: what is in the ring, then what the guest writes. The daemon ends the
+    /// subscription when the VM runs no more.
+    LogSubscription = "vm.logs"(LogQuery) -> Logs;
+    /// What a VM uses, again and again until it is deleted.
+    StatsSubscription = "vm.stats"(WatchStats) -> VmStats;
 }
 
 /// No parameters, or no result: an empty object.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
 /// Names one VM: by name, id, or an unambiguous prefix of its id.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VmRef {
     /// The name, id or prefix.
@@ -171,6 +190,7 @@ pub struct VmRef {
 
 /// Names one VM, and says whether to wait for the end of the operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VmWait {
     /// The name, id or prefix.
@@ -185,6 +205,7 @@ pub struct VmWait {
 
 /// Names one operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OperationRef {
     /// The operation's id.
@@ -193,6 +214,7 @@ pub struct OperationRef {
 
 /// What travels with a request because it is the client's, not the daemon's.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClientContext {
     /// The client's `SSH_AUTH_SOCK`.
@@ -202,6 +224,7 @@ pub struct ClientContext {
 
 /// How a VM is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NetMode {
     /// Outbound only, through an unprivileged uplink.

@@ -8,6 +8,7 @@ use crate::report::{Kind, Report};
 
 /// A long piece of work.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Operation {
     /// Its id.
     pub id: OperationId,
@@ -30,6 +31,7 @@ pub struct Operation {
 
 /// One stage of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Stage {
     /// Its name: `stop`, `disks`, `network`, `monitor`, `boot`, `hooks`, `workspace`, `setup`; and `hook ID` for
     /// the component of each plugin, as a part of `hooks`.
@@ -43,6 +45,7 @@ pub struct Stage {
 
 /// How an operation ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum OperationEnd {
     /// It did what it should.

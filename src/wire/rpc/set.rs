@@ -8,6 +8,7 @@ use super::Vm;
 
 /// Parameters of `vm.set`. What is not given stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetVm {
     /// The VM.
@@ -31,6 +32,7 @@ pub struct SetVm {
 
 /// The result of `vm.set`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct SetVmReply {
     /// The VM as it is now.
     pub vm: Vm,
@@ -40,6 +42,7 @@ pub struct SetVmReply {
 
 /// One thing that was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Change {
     /// What.
     pub setting: Setting,
@@ -52,6 +55,7 @@ pub struct Change {
 
 /// What can be changed of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Setting {
     /// Virtual processors.
@@ -68,6 +72,7 @@ pub enum Setting {
 
 /// Since when a change holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Holds {
     /// Now; of a VM that does not run, from its next start on like everything else.

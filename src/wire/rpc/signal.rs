@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// A signal for a VM's monitor. On the wire its name, such as `KILL`; `SIGKILL`, `kill` and `9` are
 /// understood, too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub enum KillSignal {
     /// The power is cut off at once.

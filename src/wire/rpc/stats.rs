@@ -8,6 +8,7 @@ use crate::wire::guest::GuestStats;
 
 /// Parameters of `vm.stats.subscribe`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WatchStats {
     /// The VM.
@@ -19,6 +20,7 @@ pub struct WatchStats {
 
 /// What a VM uses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct VmStats {
     /// Its id.
     pub vm: VmId,
@@ -40,6 +42,7 @@ pub struct VmStats {
 
 /// What a VM takes of the host: sums over its processes, and its disks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct HostStats {
     /// Milliseconds of processor time since this boot of it began.
     pub cpu_ms: u64,
@@ -62,6 +65,7 @@ pub struct HostStats {
 
 /// What one process of a VM takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct ProcessStats {
     /// What it is to the VM: `monitor`, `vsock_device`, `network_keeper` or `uplink`.
     pub role: String,

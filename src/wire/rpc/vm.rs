@@ -10,6 +10,7 @@ use crate::wire::guest::TtySize;
 
 /// The state of a VM, as clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VmState {
     /// Made, never started.
@@ -28,6 +29,7 @@ pub enum VmState {
 
 /// A VM, as clients see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Vm {
     /// Its id.
     pub id: VmId,
@@ -88,6 +90,7 @@ pub struct Vm {
 
 /// A VM's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct VmNet {
     /// The mode.
     pub mode: NetMode,
@@ -98,6 +101,7 @@ pub struct VmNet {
 
 /// A repository inside a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct VmWorkspace {
     /// The folder in the guest, absolute.
     pub guest_path: String,
@@ -109,6 +113,7 @@ pub struct VmWorkspace {
 
 /// Which part of a list to return.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Page {
     /// At most so many; 500 when not given, at most 1000.
@@ -121,6 +126,7 @@ pub struct Page {
 
 /// A page of VMs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct VmPage {
     /// The VMs.
     pub vms: Vec<Vm>,
@@ -131,6 +137,7 @@ pub struct VmPage {
 
 /// Parameters of `vm.kill`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KillVm {
     /// The VM.
@@ -142,6 +149,7 @@ pub struct KillVm {
 
 /// Parameters of `vm.delete`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeleteVm {
     /// The VM.
@@ -160,6 +168,7 @@ impl DeleteVm {
 
 /// The result of `vm.delete`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Deleted {
     /// Its id.
     pub id: VmId,
@@ -172,6 +181,7 @@ pub struct Deleted {
 
 /// Parameters of `vm.logs`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
     /// The VM.
@@ -184,6 +194,7 @@ pub struct LogQuery {
 
 /// A piece of a VM's console.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Logs {
     /// The text; bytes that are not UTF-8 are replaced. Hostile: escape before showing.
     pub text: String,
@@ -195,6 +206,7 @@ pub struct Logs {
 
 /// The result of `vm.health`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct VmHealthReply {
     /// The guest's boot.
     pub boot_id: BootId,
@@ -204,6 +216,7 @@ pub struct VmHealthReply {
 
 /// Parameters of `vm.exec`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExecVm {
     /// The VM.
@@ -226,6 +239,7 @@ pub struct ExecVm {
 /// `Connection: Upgrade` and `Upgrade: cove-stream`. The stream carries frames (`wire::frame`) as they
 /// are said at `wire::guest::Request::Exec`, from the reply on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct StreamTicket {
     /// The ticket, hexadecimal.
     pub ticket: String,

@@ -1,0 +1,169 @@
+//! What goes on after its answer: `X.subscribe`, told by notifications `X.event`, until the client
+//! unsubscribes or there is nothing more to tell.
+//!
+//! The end is told, too: by a notification with `error` where the others have `result`, which is how
+//! jsonrpsee's clients know that a subscription is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use jsonrpsee::server::{
+    PendingSubscriptionSink, SubscriptionCloseResponse, SubscriptionMessage, SubscriptionSink,
+};
+use jsonrpsee::types::Params;
+use schemars::JsonSchema;
+use tokio::sync::watch;
+
+use super::methods::{Catalog, Context, object, parameters};
+use crate::report::{Kind, Report};
+use crate::vm::VmService;
+use crate::wire::rpc::{
+    Event, EventSubscription, LogQuery, LogSubscription, Logs, OpSubscription, Operation,
+    StatsSubscription, Subscription, VmState,
+};
+
+/// How often a console is looked at for a subscriber.
+const CONSOLE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What a subscriber is told. After an error there is nothing more.
+pub(super) type Told<T> = BoxStream<'static, Result<T, Report>>;
+
+/// What looks at the parameters of a subscription and has what is to be told.
+type Begin<S> =
+    fn(&Context, <S as Subscription>::Params) -> Result<Told<<S as Subscription>::Event>, Report>;
+
+/// Adds all subscriptions.
+pub(super) fn add_all(catalog: &mut Catalog) {
+    add::<OpSubscription>(catalog, |context, wanted| {
+        Ok(operation(context.services.vms.operations().watch(&wanted.operation)?))
+    });
+    add::<EventSubscription>(catalog, |context, query| {
+        let follower = context.services.vms.events().follow(&query);
+        Ok(stream::unfold(follower, async |mut follower| {
+            let event: Event = follower.next().await;
+            Some((Ok(event), follower))
+        })
+        .boxed())
+    });
+    add::<StatsSubscription>(catalog, super::stats::watch);
+    add::<LogSubscription>(catalog, |context, query| console(&context.services.vms, query));
+}
+
+/// Adds one subscription. Its parameters are checked against its type.
+fn add<S: Subscription<Params: JsonSchema, Event: JsonSchema> + 'static>(
+    catalog: &mut Catalog,
+    begin: Begin<S>,
+) {
+    catalog.document.subscription::<S>();
+    let register = catalog.module.register_subscription(
+        S::SUBSCRIBE,
+        S::EVENT,
+        S::UNSUBSCRIBE,
+        move |params, pending, context, _| serve::<S>(params, pending, context, begin),
+    );
+    register.expect("the names are different");
+}
+
+async fn serve<S: Subscription>(
+    params: Params<'static>,
+    pending: PendingSubscriptionSink,
+    context: Arc<Context>,
+    begin: Begin<S>,
+) -> SubscriptionCloseResponse {
+    let wanted = parameters::<S::Params>(&params);
+    let begun = wanted.and_then(|wanted| begin(&context, wanted).map_err(|error| object(&error)));
+    // What it holds of the daemon, it holds by itself.
+    drop(context);
+    match begun {
+        Ok(told) => match pending.accept().await {
+            Ok(sink) => tell(told, &sink).await,
+            // The client is gone.
+            Err(_) => SubscriptionCloseResponse::None,
+        },
+        Err(error) => {
+            pending.reject(error).await;
+            SubscriptionCloseResponse::None
+        }
+    }
+}
+
+async fn tell<T: serde::Serialize>(
+    mut told: Told<T>,
+    sink: &SubscriptionSink,
+) -> SubscriptionCloseResponse {
+    loop {
+        // Both arms are cancel-safe: a subscriber that is gone needs no event.
+        let event = tokio::select! {
+            event = told.next() => event,
+            () = sink.closed() => return SubscriptionCloseResponse::None,
+        };
+        let event = match event {
+            None => return SubscriptionCloseResponse::NotifErr("there is nothing more".into()),
+            Some(Err(report)) => {
+                return SubscriptionCloseResponse::NotifErr(report.one_line().into());
+            }
+            Some(Ok(event)) => serde_json::value::to_raw_value(&event),
+        };
+        let sent = match event {
+            Ok(event) => sink.send(SubscriptionMessage::from(event)).await,
+            Err(error) => return SubscriptionCloseResponse::NotifErr(error.into()),
+        };
+        if sent.is_err() {
+            return SubscriptionCloseResponse::None;
+        }
+    }
+}
+
+/// The operation as it is, then every change, until its end.
+fn operation(state: watch::Receiver<Operation>) -> Told<Operation> {
+    stream::unfold(Some((state, false)), async |following| {
+        let (mut state, told) = following?;
+        if told {
+            state.changed().await.ok()?;
+        }
+        let now = state.borrow_and_update().clone();
+        let goes_on = now.end.is_none();
+        Some((Ok(now), goes_on.then_some((state, true))))
+    })
+    .boxed()
+}
+
+/// What a VM writes on its console, until it runs no more.
+fn console(vms: &VmService, mut query: LogQuery) -> Result<Told<Logs>, Report> {
+    // Its name may be another VM's one day.
+    query.vm = vms.show(&query.vm)?.id.to_string();
+    let following = Some((vms.clone(), query));
+    Ok(stream::unfold(following, async |following| {
+        let (vms, mut query) = following?;
+        loop {
+            let over = match vms.show(&query.vm) {
+                Ok(vm) => is_over(vm.state),
+                Err(error) if error.kind == Kind::NotFound => return None,
+                Err(error) => return Some((Err(error), None)),
+            };
+            match vms.logs(&query) {
+                Ok(logs) if logs.text.is_empty() && logs.lost == 0 => {}
+                Ok(logs) => {
+                    query.from = Some(logs.next);
+                    return Some((Ok(logs), Some((vms, query))));
+                }
+                Err(error) if error.kind == Kind::NotFound => return None,
+                Err(error) => return Some((Err(error), None)),
+            }
+            if over {
+                return None;
+            }
+            tokio::time::sleep(CONSOLE_INTERVAL).await;
+        }
+    })
+    .boxed())
+}
+
+/// Whether nothing will write to the console of a VM in this state.
+fn is_over(state: VmState) -> bool {
+    match state {
+        VmState::Created | VmState::Stopped | VmState::Error => true,
+        VmState::Starting | VmState::Running | VmState::Stopping => false,
+    }
+}
