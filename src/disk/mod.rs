@@ -31,11 +31,16 @@ const MKE2FS: &[&str] = &[
     "ext4",
     "-m",
     "0",
-    "-J",
-    "size=16",
     "-E",
     "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0",
 ];
+
+/// The journal of a file system of so many bytes, in MiB: little, but enough for it to be grown while it is
+/// mounted. A quarter of it is the longest transaction, and growing takes a block for each that is
+/// reserved for later growth, of which all but small file systems have 1,024.
+const fn journal_mib(bytes: u64) -> u64 {
+    if bytes < 1 << 30 { 16 } else { 32 }
+}
 
 /// Disks could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +164,8 @@ impl DiskFiles {
         std::fs::create_dir_all(&self.seeds).map_err(make(&self.seeds))?;
         let draft = tempfile::NamedTempFile::new_in(&self.seeds).map_err(make(&seed))?;
         draft.as_file().set_len(bytes).map_err(make(&seed))?;
-        let tool = Tool::new("mke2fs").args(MKE2FS).arg(draft.path());
+        let journal = format!("size={}", journal_mib(bytes));
+        let tool = Tool::new("mke2fs").args(MKE2FS).args(["-J", &journal]).arg(draft.path());
         let tool = tool.env("LC_ALL", "C").deadline(SEED_DEADLINE);
         let folder = self.seeds.clone();
         tool.run().await.map_err(|source| DiskError::Seed { bytes, folder, source })?;

@@ -154,6 +154,9 @@ fn idle_vms_stop_by_themselves_and_prune_spares_what_runs(who: Who) {
 
     world.cove(["create", "--name", "fresh"]).success();
     world.start("busy", &[]);
+    // What it is made with, and some more.
+    world.cove(["set", "busy", "--disk", "20G"]).success().prints("disk: 20G\n");
+    assert!(home_mib(&world, "busy") > 19 << 10);
     world.cove(["prune"]).status(2).says("no terminal").says("--force");
     assert_eq!(world.vm_folders().len(), 3, "nothing is deleted unasked");
     let pruned = world.cove(["prune", "-f"]).success();
