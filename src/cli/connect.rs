@@ -38,6 +38,9 @@ const OTHERS_DEADLINE: Duration = START_DEADLINE;
 /// How long is waited for it before another daemon is started to see whether it is still there.
 const OTHERS_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a daemon that breaks connections off may take to be gone: its process is ending.
+const BREAK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The time between two attempts to connect while another client starts the daemon: nothing tells us
 /// of that daemon's start.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
@@ -64,7 +67,7 @@ pub(super) fn client_context() -> ClientContext {
 /// A connection to the daemon, which is started when it does not run.
 pub(super) async fn connect() -> Result<Client, Report> {
     let paths = paths()?;
-    match Client::connect(&paths.socket).await {
+    match reach(&paths.socket).await {
         Ok(client) => return Ok(client),
         Err(error) if error.nobody_listens() => {}
         Err(error) => return Err(Report::of(&error)),
@@ -86,17 +89,31 @@ pub(super) async fn connect() -> Result<Client, Report> {
 
 /// A connection to the daemon if it runs; `None` when nobody listens.
 pub(super) async fn connect_if_running() -> Result<Option<Client>, Report> {
-    match Client::connect(&paths()?.socket).await {
+    match reach(&paths()?.socket).await {
         Ok(client) => Ok(Some(client)),
         Err(error) if error.nobody_listens() => Ok(None),
         Err(error) => Err(Report::of(&error)),
     }
 }
 
+/// A connection to whoever listens. A daemon that ends while it is being called breaks the connection off;
+/// a moment later nobody listens there, or the next one does.
+async fn reach(socket: &Path) -> Result<Client, ClientError> {
+    let deadline = Instant::now() + BREAK_PATIENCE;
+    loop {
+        match Client::connect(socket).await {
+            Err(error) if error.broke_off() && Instant::now() < deadline => {
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+            settled => return settled,
+        }
+    }
+}
+
 async fn connect_within(socket: &Path, patience: Duration) -> Result<Client, ClientError> {
     let deadline = Instant::now() + patience;
     loop {
-        match Client::connect(socket).await {
+        match reach(socket).await {
             Err(error) if error.nobody_listens() && Instant::now() < deadline => {
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }

@@ -133,6 +133,32 @@ impl ClientError {
             Self::Handshake { .. } | Self::Crowded { .. } | Self::Silent { .. } => false,
         }
     }
+
+    /// Whether the connection broke off while it was being made, as it does when the daemon ends just then:
+    /// trying again tells who listens now.
+    #[must_use]
+    pub fn broke_off(&self) -> bool {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = match self {
+            Self::Connect { source, .. } => Some(source),
+            Self::Handshake { source, .. } => Some(&**source),
+            Self::Crowded { .. } | Self::Silent { .. } => None,
+        };
+        while let Some(error) = next {
+            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            if matches!(
+                kind,
+                Some(
+                    io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::BrokenPipe
+                        | io::ErrorKind::UnexpectedEof
+                )
+            ) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
 }
 
 impl Explain for ClientError {

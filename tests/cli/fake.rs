@@ -69,13 +69,21 @@ impl Fake {
         Self::listening(home.to_owned(), operation(Some(done())), Answers::new())
     }
 
-    fn listening(home: PathBuf, operation: Operation, answers: Answers) -> Self {
-        let script = Arc::new(Script {
-            answers,
-            operation: watch::Sender::new(operation),
-            calls: watch::Sender::new(Vec::new()),
-            exec: Mutex::new(None),
+    /// The same, but the first connection is broken off.
+    pub(crate) fn after_a_broken_call() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = folder.path().to_owned();
+        let script = Script::new(operation(Some(done())), Answers::new());
+        let (listener, serving) = (listen(&home), Arc::clone(&script));
+        spawn(async move {
+            drop(listener.accept().await.expect("somebody calls"));
+            serve(listener, serving).await;
         });
+        Self { home, script, _folder: Some(folder) }
+    }
+
+    fn listening(home: PathBuf, operation: Operation, answers: Answers) -> Self {
+        let script = Script::new(operation, answers);
         let listener = listen(&home);
         // Ends with the test's runtime.
         spawn(serve(listener, Arc::clone(&script)));
@@ -254,6 +262,15 @@ fn methods(script: Arc<Script>) -> RpcModule<Arc<Script>> {
 }
 
 impl Script {
+    fn new(operation: Operation, answers: Answers) -> Arc<Self> {
+        Arc::new(Self {
+            answers,
+            operation: watch::Sender::new(operation),
+            calls: watch::Sender::new(Vec::new()),
+            exec: Mutex::new(None),
+        })
+    }
+
     async fn answer(&self, method: &'static str, params: Value) -> Result<Value, Report> {
         self.calls.send_modify(|calls| calls.push((method.to_owned(), params.clone())));
         if let Some(answer) = self.answers.get(method) {

@@ -133,6 +133,14 @@ async fn stdin_is_piped_to_its_end_however_much_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_ends_while_it_is_called_is_called_again() {
+    let fake = Fake::after_a_broken_call();
+    let output = run(&fake, &["list", "--json"]).await;
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    assert_eq!(fake.calls("vm.list").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signal_passes_input_that_the_command_does_not_take() {
     let fake = Fake::start();
     let mut child = cove(&fake.home, &["exec", "a", "--", "wait"]);
