@@ -1,14 +1,16 @@
 //! A plugin that misbehaves in the way its setting `misbehaviour` says. The host's tests run it; nobody
 //! else should.
 
-wit_bindgen::generate!({ path: "../../../wit/0.1.0", world: "work-disk-plugin" });
+wit_bindgen::generate!({ path: "../../../wit/0.2.0", world: "prepare-work-disk-plugin" });
 
 use std::hint::black_box;
 
 use cove::hooks::git_config::GitConfig;
 use cove::hooks::host_files::HostFiles;
 use cove::hooks::log::{Level, log};
+use cove::hooks::machine::Machine;
 use cove::hooks::settings::Settings;
+use cove::hooks::state::State;
 use cove::hooks::types::Error;
 use cove::hooks::work_disk::{Place, WorkDisk};
 
@@ -20,10 +22,12 @@ export!(Plugin);
 
 impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
     fn run(
+        _machine: &Machine,
         disk: &WorkDisk,
         files: &HostFiles,
         git: &GitConfig,
         settings: &Settings,
+        _state: &State,
     ) -> Result<(), Error> {
         let path = settings.text("path")?.unwrap_or_else(|| "allowed/file".to_owned());
         match settings.text("misbehaviour")?.unwrap_or_default().as_str() {
