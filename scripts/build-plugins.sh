@@ -10,7 +10,7 @@ set -eu
 plugins="ssh-key git-identity file-sync"
 examples=""
 if [ "${1:-}" = --examples ]; then
-    examples="hostile"
+    examples="hostile dotfiles env-file"
     shift
 fi
 if [ $# -ne 1 ]; then

@@ -147,7 +147,7 @@ impl Arguments {
 }
 
 /// The absolute path of an existing folder: the daemon has another working folder.
-fn absolute(path: &Path) -> Result<String, Report> {
+pub(super) fn absolute(path: &Path) -> Result<String, Report> {
     let invalid = |problem: &str| {
         let message = format!("`{}` {problem}", path.display());
         Report::new(Kind::Invalid, message).with_hint("PATH is a folder inside a git repository")

@@ -28,6 +28,7 @@ pub(super) fn settings(paths: &Paths, config: &Config, coved: &Path) -> HookSett
         user_folder: paths.plugins.clone(),
         cache_folder: paths.home.join("compiled"),
         state_folder: paths.home.join("plugin-state"),
+        log_folder: paths.home.clone(),
         compiler: coved.to_owned(),
         grants: config.hooks.grants.iter().map(|(id, grant)| granted(id, grant)).collect(),
         disabled: config.hooks.disabled.iter().cloned().collect(),
@@ -60,7 +61,7 @@ fn synced(entries: &[FileSync]) -> HostFilesSource {
 
 /// The hooks of one daemon.
 pub(super) struct Hooks {
-    host: Arc<HookHost>,
+    pub(super) host: Arc<HookHost>,
     home: PathBuf,
     host_files: BTreeMap<String, HostFilesSource>,
     settings: BTreeMap<PluginId, toml::Table>,
@@ -85,6 +86,26 @@ impl Hooks {
             host_files: host_files.into(),
             settings,
             ask_agent: config.ssh_key.agent,
+        }
+    }
+
+    /// What hooks get to see of a machine, and of its user.
+    pub(super) async fn inputs(
+        &self,
+        vm: &HookedVm,
+        client: &ClientContext,
+        intent: Intent,
+    ) -> HookInputs {
+        let (agent_keys, git) = tokio::join!(self.agent_keys(client), self.git());
+        let mut host_files = self.host_files.clone();
+        host_files.insert("ssh-agent-keys".to_owned(), agent_keys);
+        HookInputs {
+            purpose: purpose(intent),
+            machine: Some(view(vm)),
+            home: self.home.clone(),
+            host_files,
+            git,
+            settings: self.settings.clone(),
         }
     }
 
@@ -141,17 +162,7 @@ impl HookPhase for Hooks {
         client: &ClientContext,
         intent: Intent,
     ) -> PortResult<HookResult> {
-        let (agent_keys, git) = tokio::join!(self.agent_keys(client), self.git());
-        let mut host_files = self.host_files.clone();
-        host_files.insert("ssh-agent-keys".to_owned(), agent_keys);
-        let inputs = HookInputs {
-            purpose: purpose(intent),
-            machine: Some(view(vm)),
-            home: self.home.clone(),
-            host_files,
-            git,
-            settings: self.settings.clone(),
-        };
+        let inputs = self.inputs(vm, client, intent).await;
         let run = self.host.prepare_work_disk(&inputs).await;
         let run = run.map_err(|error| Report::of(&error))?;
         let hooks = run.hooks.into_iter().map(|outcome| {

@@ -6,6 +6,7 @@ mod checkouts;
 mod checks;
 mod face;
 mod guests;
+mod hook_runs;
 mod hooks;
 pub mod images;
 pub mod log;
@@ -171,6 +172,7 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
         image: config.vm.image.clone(),
         keep_free: config.vm.keep_free,
     });
+    let hooks = Arc::new(hooks::Hooks::new(hook_host, &paths, &config));
     let ports = Ports {
         rows: Arc::new(store),
         processes: Arc::new(processes::HostProcesses),
@@ -179,7 +181,7 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
         disks: Arc::new(parts.disks),
         boot_source,
         guests: Arc::new(guests::Agents),
-        hooks: Arc::new(hooks::Hooks::new(hook_host, &paths, &config)),
+        hooks: hooks.clone(),
         checkouts: Arc::new(checkouts::Repositories(workspaces)),
         preflight: checks.clone(),
     };
@@ -192,7 +194,8 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     };
     let loopback = loopback.transpose().map_err(StartError::Socket)?;
     let face = face::Face::new(paths, config, checks, &vms, &tasks);
-    let services = Services { vms, daemon: Arc::new(face) };
+    let hook_runs = Arc::new(hook_runs::Runs { hooks, vms: vms.clone() });
+    let services = Services { vms, daemon: Arc::new(face), hook_runs };
     Ok(Daemon { socket, loopback, services, tasks, lock })
 }
 

@@ -112,6 +112,17 @@ impl Catalog {
         }
     }
 
+    /// What its rights come from, as the log of hook runs has it.
+    pub(super) fn grant_name(&self, plugin: &Plugin) -> String {
+        match (plugin.found.home, &plugin.manifest, &plugin.digest) {
+            (Home::Standard, ..) => "standard".to_owned(),
+            (Home::User, Some(manifest), Some(digest)) => self
+                .grant(&manifest.id, digest)
+                .map_or_else(|| "none".to_owned(), |grant| grant.digest().to_string()),
+            (Home::User, ..) => "none".to_owned(),
+        }
+    }
+
     /// Why a plugin cannot run.
     pub(super) fn cannot_run(&self, plugin: &Plugin) -> Option<HookError> {
         match (&plugin.state, &plugin.manifest, &plugin.digest) {

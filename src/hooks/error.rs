@@ -74,6 +74,15 @@ pub enum HookError {
         #[source]
         source: std::io::Error,
     },
+    /// What hooks do cannot be written down, so they do nothing.
+    #[error("cannot write down in `{}` what hooks do", file.display())]
+    Record {
+        /// The log of hook runs.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The plugin ran and failed.
     #[error("plugin `{plugin}` failed in hook `{point}`: {failure}")]
     Failed {
@@ -142,6 +151,26 @@ pub enum Failure {
     /// It cannot be instantiated.
     #[error("it cannot be started: {0}")]
     Instantiate(String),
+}
+
+impl Failure {
+    /// Its class, as the log of hook runs has it.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Returned { .. } => "returned",
+            Self::Panicked(_) => "panicked",
+            Self::Trapped(_) => "trapped",
+            Self::Exited(_) => "exited",
+            Self::Cpu(_) => "cpu",
+            Self::Wall(_) => "wall",
+            Self::Memory(_) => "memory",
+            Self::Limit(_) => "limit",
+            Self::Phase(_) => "phase",
+            Self::Cancelled => "cancelled",
+            Self::Instantiate(_) => "instantiate",
+        }
+    }
 }
 
 /// What is wrong with a plugin's files.
@@ -247,7 +276,10 @@ impl Problem {
 impl Explain for HookError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Engine(_) | Self::Folder { .. } | Self::Memory { .. } => Kind::Failed,
+            Self::Engine(_)
+            | Self::Folder { .. }
+            | Self::Memory { .. }
+            | Self::Record { .. } => Kind::Failed,
             Self::Broken { problem: Problem::Cache { .. }, .. } => Kind::Failed,
             Self::Broken { .. } | Self::Circle { .. } | Self::Settings { .. } => Kind::Invalid,
             Self::NotGranted { .. } | Self::GrantVoid { .. } => Kind::Refused,
@@ -271,6 +303,10 @@ impl Explain for HookError {
             Self::Memory { plugin, .. } => format!(
                 "make room, or remove `{plugin}.json` in the folder `plugin-state`: it then begins anew"
             ),
+            Self::Record { .. } => {
+                "make room on that disk, or let your user write the file: nothing goes into a machine unrecorded"
+                    .into()
+            }
             Self::Circle { .. } => "change `after` and `before` in their manifests".into(),
             Self::Settings { plugin, .. } => {
                 format!("correct `[{}]` in the configuration", table("settings", plugin))

@@ -94,6 +94,13 @@ fn traces(folder: &Path) -> io::Result<Vec<Trace>> {
     Ok(traces)
 }
 
+impl Found {
+    /// A folder that is looked at once.
+    pub(super) fn at(home: Home, path: PathBuf, name: String) -> Self {
+        Self { home, path, name, files: Vec::new() }
+    }
+}
+
 /// A plugin's files, as far as they could be read.
 #[derive(Debug)]
 pub(super) struct Files {

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::audit::{About, Audit, Imports, run as recorded, turned_away};
 use super::catalog::{Catalog, order, weight};
 use super::contract::{Contract, KNOWN};
 use super::engine::Machine;
@@ -24,11 +25,12 @@ use super::run::{Ended, Run, View};
 use super::state::Chance;
 use super::wishes::Asked;
 use crate::id::PluginId;
-use crate::wire::rpc::{Hook, HookPoint};
+use crate::wire::rpc::{Hook, HookChain, HookEntry, HookPoint, HookRunPage, HookRunQuery};
 
 /// Runs hooks. One per daemon.
 pub struct HookHost {
     catalog: Catalog,
+    audit: Arc<Audit>,
     memory: Memory,
     turns: Semaphore,
     turns_in_guests: Semaphore,
@@ -54,6 +56,15 @@ struct Phase {
     order: Order,
     hooks: Vec<HookOutcome>,
     parts: Vec<Part>,
+    /// The numbers of the records of those that ended well.
+    runs: Vec<u64>,
+}
+
+/// What came of one hook, and what is written down of it.
+struct Taken {
+    entry: HookEntry,
+    imports: Imports,
+    result: Result<(Part, HookOutcome), HookError>,
 }
 
 /// What one plugin wants, with what it remembered before.
@@ -81,10 +92,12 @@ impl HookHost {
         let machine = tokio::task::spawn_blocking(move || Machine::new(contracts)).await;
         let machine = machine.map_err(|error| HookError::Engine(Box::new(error)))??;
         let memory = Memory::new(settings.state_folder.clone());
+        let audit = Audit::open_in(&settings.log_folder).await?;
         let catalog = Catalog::new(machine, settings);
         catalog.refresh().await?;
         Ok(Self {
             catalog,
+            audit,
             memory,
             turns: Semaphore::new(limits::CONCURRENT as usize),
             turns_in_guests: Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize),
@@ -126,8 +139,12 @@ impl HookHost {
         let mut phase = self.phase(HookPoint::ConfigureMachine, inputs, None).await?;
         let asked = phase.parts.iter_mut();
         let asked = asked.map(|part| (part.plugin.clone(), std::mem::take(&mut part.wanted.asked)));
-        let asked = merge_wishes(asked.collect(), &phase.order)?;
-        self.remember(inputs.purpose, &phase.parts)?;
+        let asked = merge_wishes(asked.collect(), &phase.order);
+        let kept = asked.and_then(|asked| {
+            self.remember(inputs.purpose, &phase.parts)?;
+            Ok(asked)
+        });
+        let asked = self.or_dropped(HookPoint::ConfigureMachine, &phase.runs, kept).await?;
         Ok((asked, phase.hooks))
     }
 
@@ -140,8 +157,12 @@ impl HookHost {
         let mut phase = self.phase(HookPoint::PrepareWorkDisk, inputs, None).await?;
         let steps = phase.parts.iter_mut();
         let steps = steps.map(|part| (part.plugin.clone(), std::mem::take(&mut part.wanted.steps)));
-        let plan = merge(steps.collect(), &phase.order)?;
-        self.remember(inputs.purpose, &phase.parts)?;
+        let plan = merge(steps.collect(), &phase.order);
+        let kept = plan.and_then(|plan| {
+            self.remember(inputs.purpose, &phase.parts)?;
+            Ok(plan)
+        });
+        let plan = self.or_dropped(HookPoint::PrepareWorkDisk, &phase.runs, kept).await?;
         Ok(HookRun { plan, hooks: phase.hooks })
     }
 
@@ -187,7 +208,23 @@ impl HookHost {
         Ok(self.phase(HookPoint::Doctor, inputs, None).await?.hooks)
     }
 
-    /// Runs all hooks of a point.
+    /// What has been written down of runs.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn runs(&self, query: HookRunQuery) -> Result<HookRunPage, HookError> {
+        self.audit.read(move |audit| audit.page(&query)).await
+    }
+
+    /// Whether what has been written down of runs is as it was written.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn verify_runs(&self) -> Result<HookChain, HookError> {
+        self.audit.read(Audit::verify).await
+    }
+
+    /// Runs all hooks of a point, and writes down how they ended.
     async fn phase(
         &self,
         point: HookPoint,
@@ -196,65 +233,126 @@ impl HookHost {
     ) -> Result<Phase, HookError> {
         let plugins = self.catalog.refresh().await?;
         let order = order(&plugins, point)?;
-        let mut hooks = Vec::new();
+        let mut phase = Phase { order, hooks: Vec::new(), parts: Vec::new(), runs: Vec::new() };
+        let mut away = Vec::new();
         let mut turns = Vec::new();
         for plugin in plugins.iter().filter(|plugin| plugin.concerns(point)) {
-            match self.catalog.cannot_run(plugin) {
-                Some(error) if weight(plugin, point) == Weight::Optional => {
-                    hooks.push(left_out(plugin, point, &error));
+            let Some(error) = self.catalog.cannot_run(plugin) else {
+                turns.push(self.turn(plugin, point, inputs, guest.clone())?);
+                continue;
+            };
+            away.push(turned_away(self.about(plugin, point, inputs)));
+            if weight(plugin, point) == Weight::Required {
+                self.audit.write_down(point, away).await?;
+                return Err(error);
+            }
+            phase.hooks.push(left_out(plugin, point, &error));
+        }
+        turns.sort_by_key(|turn| phase.order.place(&turn.plugin.found.id()));
+        let taken = self.take_turns(point, inputs, (turns, away)).await?;
+        let mut failed = None;
+        for (number, result) in taken {
+            match result {
+                Ok((part, outcome)) => {
+                    if outcome.failure.is_none() {
+                        phase.runs.push(number);
+                    }
+                    phase.hooks.push(outcome);
+                    phase.parts.push(part);
                 }
-                Some(error) => return Err(error),
-                None => turns.push(self.turn(plugin, point, inputs, guest.clone())?),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        turns.sort_by_key(|turn| order.place(&turn.plugin.found.id()));
-        let ended = self.take_turns(point, turns).await;
-        let mut parts = Vec::new();
-        for ended in ended {
-            let (plugin, before, outcome, wanted) = ended?;
-            hooks.push(outcome);
-            parts.push(Part { plugin, before, wanted });
+        match failed {
+            Some(error) => self.or_dropped(point, &phase.runs, Err(error)).await,
+            None => Ok(phase),
         }
-        Ok(Phase { order, hooks, parts })
+    }
+
+    /// Writes down that what these runs wanted was dropped, where it was.
+    async fn or_dropped<T>(
+        &self,
+        point: HookPoint,
+        runs: &[u64],
+        result: Result<T, HookError>,
+    ) -> Result<T, HookError> {
+        if result.is_err() && !runs.is_empty() {
+            let entry = HookEntry::Dropped { runs: runs.to_vec() };
+            self.audit.write_down(point, vec![entry]).await?;
+        }
+        result
     }
 
     /// Runs hooks at the same time where they change nothing, and one after the other elsewhere, up to the
-    /// first that fails and must not.
+    /// first that fails and must not. They are written down when all have ended, because nothing has come of
+    /// them yet; those that act in a guest are written down one by one.
     async fn take_turns(
         &self,
         point: HookPoint,
-        turns: Vec<Turn>,
-    ) -> Vec<Result<(PluginId, Remembered, HookOutcome, Wanted), HookError>> {
+        inputs: &HookInputs,
+        (turns, mut entries): (Vec<Turn>, Vec<HookEntry>),
+    ) -> Result<Vec<(u64, Result<(Part, HookOutcome), HookError>)>, HookError> {
         let deadline = Instant::now() + limits::phase(point);
+        let mut taken = Vec::new();
+        let mut recorded = Vec::new();
         match point {
             HookPoint::Preflight | HookPoint::Doctor => {
-                join_all(turns.into_iter().map(|turn| self.take_turn(point, turn, deadline))).await
+                let turns = turns.into_iter();
+                taken = join_all(turns.map(|turn| self.take_turn(point, inputs, turn, deadline))).await;
             }
             HookPoint::ConfigureMachine
             | HookPoint::PrepareWorkDisk
             | HookPoint::PostStart
             | HookPoint::PreStop
             | HookPoint::Cleanup => {
-                let mut all = Vec::new();
                 for turn in turns {
-                    let ended = self.take_turn(point, turn, deadline).await;
-                    let failed = ended.is_err();
-                    all.push(ended);
+                    let turn = self.take_turn(point, inputs, turn, deadline).await;
+                    let failed = turn.result.is_err();
+                    taken.push(turn);
+                    if point == HookPoint::PostStart {
+                        let (now, before) = (std::mem::take(&mut taken), std::mem::take(&mut entries));
+                        recorded.extend(self.record(point, inputs.purpose, (now, before)).await?);
+                    }
                     if failed {
                         break;
                     }
                 }
-                all
             }
         }
+        recorded.extend(self.record(point, inputs.purpose, (taken, entries)).await?);
+        Ok(recorded)
+    }
+
+    /// Writes down what hooks did, after other entries, and returns the numbers of their records.
+    async fn record(
+        &self,
+        point: HookPoint,
+        purpose: Purpose,
+        (taken, mut entries): (Vec<Taken>, Vec<HookEntry>),
+    ) -> Result<Vec<(u64, Result<(Part, HookOutcome), HookError>)>, HookError> {
+        let others = entries.len() as u64;
+        let mut results = Vec::new();
+        for Taken { entry, imports, result } in taken {
+            entries.push(entry);
+            results.push((imports, result));
+        }
+        let first = self.audit.write_down(point, entries).await? + others;
+        let numbered = (first..).zip(results).map(|(number, (imports, result))| {
+            if purpose == Purpose::Act {
+                self.audit.digest_later(number, imports);
+            }
+            (number, result)
+        });
+        Ok(numbered.collect())
     }
 
     async fn take_turn(
         &self,
         point: HookPoint,
+        inputs: &HookInputs,
         turn: Turn,
         deadline: Instant,
-    ) -> Result<(PluginId, Remembered, HookOutcome, Wanted), HookError> {
+    ) -> Taken {
         let Turn { plugin, weight, before, mut run } = turn;
         let turns = match point {
             HookPoint::PostStart => &self.turns_in_guests,
@@ -276,8 +374,23 @@ impl HookHost {
             }
             Ok(_) | Err(_) => Ended::without_a_word(Failure::Phase(limits::phase(point))),
         };
-        let (outcome, wanted) = judge(&plugin, (point, weight), ended)?;
-        Ok((plugin.found.id(), before, outcome, wanted))
+        let entry = recorded(self.about(&plugin, point, inputs), &ended);
+        let imports = ended.result.as_ref().map(|effects| Imports::of(&effects.steps));
+        let imports = imports.unwrap_or_default();
+        let result = judge(&plugin, (point, weight), ended).map(|(outcome, wanted)| {
+            (Part { plugin: plugin.found.id(), before, wanted }, outcome)
+        });
+        Taken { entry, imports, result }
+    }
+
+    /// What a record about a plugin begins with.
+    fn about<'a>(
+        &self,
+        plugin: &'a Plugin,
+        point: HookPoint,
+        inputs: &'a HookInputs,
+    ) -> About<'a> {
+        About { point, plugin, grant: self.catalog.grant_name(plugin), inputs }
     }
 
     /// Puts together what a run needs.

@@ -19,6 +19,8 @@ pub struct HookSettings {
     pub cache_folder: PathBuf,
     /// Where plugins' own small stores are kept. Made with mode 0700 when it is not there.
     pub state_folder: PathBuf,
+    /// Where the log of hook runs is kept. Made with mode 0700 when it is not there.
+    pub log_folder: PathBuf,
     /// The program that compiles when it is called with [`super::compiler::ARGUMENT`]: `coved`.
     pub compiler: PathBuf,
     /// What the plugins of the user's folder may do.

@@ -10,6 +10,7 @@ use super::refusal::Refusal;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Journal {
     pub(super) reads: Vec<Read>,
+    pub(super) imports: Vec<Import>,
     pub(super) refusals: Vec<String>,
     /// How much did not fit.
     pub(super) left_out: u64,
@@ -28,16 +29,30 @@ pub struct Read {
     pub bytes: u64,
     /// The digest of these bytes.
     pub digest: Digest,
+    /// Whether only its owner may read the file on the host.
+    pub private: bool,
+}
+
+/// One file of the host that was planned to be copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// The logical name it stands behind.
+    pub name: String,
+    /// What the file is called towards people.
+    pub label: String,
+    /// Where it goes, relative to the guest's home.
+    pub path: String,
 }
 
 impl Read {
-    pub(super) fn of(name: &str, label: &str, offset: u64, bytes: &[u8]) -> Self {
+    pub(super) fn of((name, label): (&str, &str), private: bool, offset: u64, bytes: &[u8]) -> Self {
         Self {
             name: name.to_owned(),
             label: label.to_owned(),
             offset,
             bytes: bytes.len() as u64,
             digest: Digest::of(bytes),
+            private,
         }
     }
 }
@@ -46,6 +61,14 @@ impl Journal {
     pub(super) fn read(&mut self, read: Read) {
         if self.reads.len() < limits::JOURNAL_ENTRIES {
             self.reads.push(read);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    pub(super) fn import(&mut self, import: Import) {
+        if self.imports.len() < limits::JOURNAL_ENTRIES {
+            self.imports.push(import);
         } else {
             self.left_out += 1;
         }

@@ -65,38 +65,58 @@ pub(super) fn merge_wishes(
     Ok(all)
 }
 
-/// The digest of a plan: of its steps, of the bytes that plugins made, and of what they ask for. Files of
-/// the host, which are not read here, count with their identity, size and time of change.
-pub(super) fn digest(steps: &[PlannedStep], asked: &Asked) -> Digest {
-    use std::os::unix::fs::MetadataExt;
-    let mut hash = Sha256::new();
-    for (kind, pairs) in [(b'e', &asked.env), (b'l', &asked.labels)] {
-        for (name, value) in pairs {
-            hash.update([kind]);
-            for text in [name, value] {
-                hash.update((text.len() as u64).to_le_bytes());
-                hash.update(text);
-            }
-        }
-    }
-    for step in steps {
-        let line = serde_json::to_vec(&step.step).expect("a step is plain data");
-        hash.update((line.len() as u64).to_le_bytes());
-        hash.update(&line);
-        match &step.content {
-            Content::None => {}
-            Content::Bytes(bytes) => hash.update(bytes),
-            Content::HostFile { file, .. } => {
-                if let Ok(metadata) = file.metadata() {
-                    for number in [metadata.dev(), metadata.ino()] {
-                        hash.update(number.to_le_bytes());
-                    }
-                    for number in [metadata.mtime(), metadata.mtime_nsec()] {
-                        hash.update(number.to_le_bytes());
-                    }
+/// Digests of a plan.
+#[derive(Debug, Clone)]
+pub(super) struct Digests {
+    /// Of the plan: of its steps, of the bytes that plugins made, and of what they ask for. Files of the host,
+    /// which are not read here, count with their identity, size and time of change.
+    pub(super) plan: Digest,
+    /// For each step of the bytes that a plugin made, where it made any.
+    pub(super) contents: Vec<Option<Digest>>,
+}
+
+impl Digests {
+    /// Those of these steps and wishes.
+    pub(super) fn of(steps: &[PlannedStep], asked: &Asked) -> Self {
+        let mut hash = Sha256::new();
+        for (kind, pairs) in [(b'e', &asked.env), (b'l', &asked.labels)] {
+            for (name, value) in pairs {
+                hash.update([kind]);
+                for text in [name, value] {
+                    hash.update((text.len() as u64).to_le_bytes());
+                    hash.update(text);
                 }
             }
         }
+        let contents = steps.iter().map(|step| add(&mut hash, step)).collect();
+        let plan = hex(&hash.finalize()).parse().expect("a sha256 in hexadecimal is a digest");
+        Self { plan, contents }
     }
-    hex(&hash.finalize()).parse().expect("a sha256 in hexadecimal is a digest")
+}
+
+/// Adds a step to the digest of its plan. Returns that of its content.
+fn add(hash: &mut Sha256, step: &PlannedStep) -> Option<Digest> {
+    use std::os::unix::fs::MetadataExt;
+    let line = serde_json::to_vec(&step.step).expect("a step is plain data");
+    hash.update((line.len() as u64).to_le_bytes());
+    hash.update(&line);
+    match &step.content {
+        Content::None => None,
+        Content::Bytes(bytes) => {
+            let digest = Digest::of(bytes);
+            hash.update(digest.as_str());
+            Some(digest)
+        }
+        Content::HostFile { file, .. } => {
+            if let Ok(metadata) = file.metadata() {
+                for number in [metadata.dev(), metadata.ino()] {
+                    hash.update(number.to_le_bytes());
+                }
+                for number in [metadata.mtime(), metadata.mtime_nsec()] {
+                    hash.update(number.to_le_bytes());
+                }
+            }
+            None
+        }
+    }
 }

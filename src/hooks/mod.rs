@@ -22,6 +22,7 @@
 //! - Everything a plugin may use up is in [`limits`].
 //! - Authority is in the Rust values behind the handles, below every version of the contract.
 
+mod audit;
 mod cache;
 mod catalog;
 pub mod compiler;
@@ -34,6 +35,7 @@ mod handles;
 mod host;
 mod inputs;
 mod journal;
+pub mod kit;
 pub mod limits;
 mod log;
 mod manifest;
@@ -65,7 +67,7 @@ pub use error::{BoxError, Failure, HookError, Problem};
 pub use guest::{GuestOutput, GuestProgram, GuestPrograms};
 pub use host::HookHost;
 pub use inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose};
-pub use journal::Read;
+pub use journal::{Import, Read};
 pub use log::{LogLevel, LogLine};
 pub use needs::Grant;
 pub use outcome::{HookOutcome, HookRun};

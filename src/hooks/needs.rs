@@ -29,6 +29,18 @@ pub struct Grant {
     pub host_files: BTreeMap<String, HostFilesSource>,
 }
 
+impl Grant {
+    /// The digest of all that it says.
+    pub(super) fn digest(&self) -> Digest {
+        let mut needs = self.needs.clone();
+        needs.sort();
+        let files = self.host_files.iter().map(|(name, source)| format!("{name}={source:?}"));
+        let text = [self.plugin.to_string(), self.component.to_string()];
+        let text = text.into_iter().chain(needs).chain(files).collect::<Vec<_>>();
+        Digest::of(text.join("\n").as_bytes())
+    }
+}
+
 /// The kinds of needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(super) enum NeedKind {
@@ -115,6 +127,11 @@ impl Need {
         };
         let reason = escape_control(&reason).chars().take(200).collect();
         Ok(Self { kind, what, reason })
+    }
+
+    /// Its kind with each of its names or paths.
+    pub(super) fn named(&self) -> impl Iterator<Item = (NeedKind, &str)> {
+        self.what.iter().map(|what| (self.kind, what.as_str()))
     }
 
     /// The words for it in a grant, one for each path or name.

@@ -3,10 +3,10 @@
 use super::contract::{Answer, Finding};
 use super::error::{Failure, HookError};
 use super::handles::Remembered;
-use super::journal::Read;
+use super::journal::{Import, Read};
 use super::limits;
 use super::log::{LogLevel, LogLine, shortened};
-use super::merge::digest;
+use super::merge::Digests;
 use super::plugin::Plugin;
 use super::run::{Effects, Ended};
 use super::state::Used;
@@ -57,6 +57,8 @@ pub struct HookOutcome {
     pub used: Used,
     /// What it read, in the order in which it did.
     pub reads: Vec<Read>,
+    /// Which files of the host it had copied.
+    pub imports: Vec<Import>,
     /// What it wanted and was not granted, as it was told.
     pub refusals: Vec<String>,
     /// Why it did not run or failed, where that is no reason to stop.
@@ -91,18 +93,19 @@ pub(super) fn left_out(plugin: &Plugin, point: HookPoint, error: &HookError) -> 
 fn nothing_done(plugin: &Plugin, point: HookPoint) -> HookOutcome {
     HookOutcome {
         plugin: plugin.found.id(),
-        version: plugin.manifest.as_ref().map_or("?".into(), |manifest| manifest.version.clone()),
-        component: plugin.digest.clone().unwrap_or_else(|| Digest::of(&[])),
+        version: plugin.version(),
+        component: plugin.component(),
         point,
         steps: Vec::new(),
         asked: Asked::default(),
         lines: Vec::new(),
         findings: Vec::new(),
-        plan: digest(&[], &Asked::default()),
+        plan: Digests::of(&[], &Asked::default()).plan,
         log: Vec::new(),
         log_dropped: 0,
         used: Used::default(),
         reads: Vec::new(),
+        imports: Vec::new(),
         refusals: Vec::new(),
         failure: None,
     }
@@ -134,12 +137,14 @@ pub(super) fn judge(
             .map(|line| line.text.clone())
             .collect(),
     };
-    let (wanted, answer, failure) = match result {
-        Ok(Effects { steps, asked, answer, remembered }) => {
-            (Wanted { steps, asked, remembered: Some(remembered) }, answer, None)
+    let (wanted, answer, digests, failure) = match result {
+        Ok(Effects { steps, asked, answer, remembered, digests }) => {
+            (Wanted { steps, asked, remembered: Some(remembered) }, answer, digests, None)
         }
         Err(failure) if weight == Weight::Optional => {
-            (Wanted::default(), Answer::Nothing, Some(failed(failure, &log).to_string()))
+            let failure = failed(failure, &log).to_string();
+            let digests = Digests::of(&[], &Asked::default());
+            (Wanted::default(), Answer::Nothing, digests, Some(failure))
         }
         Err(failure) => return Err(failed(failure, &log)),
     };
@@ -153,11 +158,12 @@ pub(super) fn judge(
         asked: wanted.asked.clone(),
         lines,
         findings,
-        plan: digest(&wanted.steps, &wanted.asked),
+        plan: digests.plan,
         log,
         log_dropped: dropped,
         used,
         reads: journal.reads,
+        imports: journal.imports,
         refusals: journal.refusals,
         failure,
         ..nothing_done(plugin, point)
@@ -181,7 +187,8 @@ fn found(findings: Vec<Finding>) -> Vec<Finding> {
     shown.collect()
 }
 
-fn shown_step(step: &PlanStep) -> HookStep {
+/// A step for people.
+pub(super) fn shown_step(step: &PlanStep) -> HookStep {
     let (action, mode) = match step {
         PlanStep::MakeDirectory { mode, .. } => ("make-directory", Some(*mode)),
         PlanStep::WriteFile { mode, .. } => ("write-file", Some(*mode)),

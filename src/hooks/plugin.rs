@@ -62,6 +62,18 @@ impl Plugin {
     }
 }
 
+impl Plugin {
+    /// Its version; a question mark when its manifest cannot be read.
+    pub(super) fn version(&self) -> String {
+        self.manifest.as_ref().map_or("?".into(), |manifest| manifest.version.clone())
+    }
+
+    /// The digest of its component; of nothing when that cannot be read.
+    pub(super) fn component(&self) -> Digest {
+        self.digest.clone().unwrap_or_else(|| Digest::of(&[]))
+    }
+}
+
 /// Makes plugins ready.
 pub(super) struct Loader<'a> {
     pub(super) machine: &'a Machine,

@@ -26,6 +26,7 @@ use super::journal::Journal;
 use super::limits;
 use super::log::{LogLevel, LogLine, shortened};
 use super::manifest::Limits;
+use super::merge::Digests;
 use super::needs::Rights;
 use super::plugin::Loaded;
 use super::source::HostFilesSource;
@@ -76,6 +77,7 @@ pub(super) struct Effects {
     pub(super) asked: Asked,
     pub(super) answer: Answer,
     pub(super) remembered: Remembered,
+    pub(super) digests: Digests,
 }
 
 impl Ended {
@@ -245,11 +247,11 @@ fn finish(store: Store<State>, staged: &Staged, result: Result<Answer, Failure>)
     }
     let (log, dropped) = std::mem::take(&mut state.log).finish();
     let journal = std::mem::take(&mut state.journal);
-    let result = result.map(|answer| Effects {
-        steps: staged.stage.lock().unwrap_or_else(PoisonError::into_inner).take_steps(),
-        asked: staged.wishes.lock().unwrap_or_else(PoisonError::into_inner).take(),
-        answer,
-        remembered: staged.state.take(),
+    let result = result.map(|answer| {
+        let steps = staged.stage.lock().unwrap_or_else(PoisonError::into_inner).take_steps();
+        let asked = staged.wishes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let digests = Digests::of(&steps, &asked);
+        Effects { steps, asked, answer, remembered: staged.state.take(), digests }
     });
     Ended { result, log, dropped, used, journal }
 }

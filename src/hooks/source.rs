@@ -92,6 +92,14 @@ pub(super) enum Opened {
 }
 
 impl Entry {
+    /// Whether it is a file of the host that only its owner may read.
+    pub(super) fn is_private(&self) -> bool {
+        match &self.origin {
+            Origin::Root(_) | Origin::Below(_) => self.mode & 0o044 == 0,
+            Origin::None | Origin::Memory(_) => false,
+        }
+    }
+
     /// Opens the entry and makes sure that it is a regular file now.
     pub(super) fn open(&self) -> Result<Opened, Refusal> {
         let failed = |error: io::Error| Refusal::io(&self.label, &error);

@@ -28,6 +28,9 @@ pub(super) struct State {
     wasi: WasiCtx,
     usage: Usage,
     host_calls: u64,
+    failable: u64,
+    refused: Option<u64>,
+    ticks: u64,
     cpu_start: Duration,
     cpu_limit: Duration,
     cancelled: Arc<AtomicBool>,
@@ -50,13 +53,16 @@ struct Usage {
 pub(super) struct Chance {
     pub(super) seed: Vec<u8>,
     pub(super) later: Duration,
+    /// Which of its calls of the host is refused, from 1, among those that can be. None but in tests of
+    /// plugins.
+    pub(super) refused: Option<u64>,
 }
 
 impl Chance {
     /// The same for every run of a component for one machine.
     pub(super) fn of(vm: &str, component: &Digest) -> Self {
         let seed = Sha256::new().chain_update(vm).chain_update(component.as_str()).finalize();
-        Self { seed: seed.to_vec(), later: Duration::ZERO }
+        Self { seed: seed.to_vec(), later: Duration::ZERO, refused: None }
     }
 }
 
@@ -65,8 +71,12 @@ impl Chance {
 pub struct Used {
     /// Calls of the host.
     pub host_calls: u64,
+    /// How many of these can be refused.
+    pub failable: u64,
     /// Processor time.
     pub cpu: Duration,
+    /// How often the clock that interrupts hooks ticked meanwhile.
+    pub ticks: u64,
     /// Wall time.
     pub wall: Duration,
     /// The most bytes of linear memory that it had.
@@ -97,6 +107,9 @@ pub(super) fn store(
             element_limit: limits.class.ceilings().table_elements,
         },
         host_calls: 0,
+        failable: 0,
+        refused: chance.refused,
+        ticks: 0,
         cpu_start: cpu_now(),
         cpu_limit: limits.cpu,
         cancelled,
@@ -189,6 +202,12 @@ impl State {
         Ok(())
     }
 
+    /// Counts a host call that can be refused, and says whether it may go on.
+    pub(super) fn may_go_on(&mut self) -> bool {
+        self.failable += 1;
+        self.refused != Some(self.failable)
+    }
+
     /// Which limit ended the run, if one did.
     pub(super) fn exceeded(&mut self) -> Option<Failure> {
         let memory = self.usage.memory_refused.then_some(Failure::Memory(self.usage.memory_limit));
@@ -199,13 +218,16 @@ impl State {
     pub(super) fn used(&self) -> Used {
         Used {
             host_calls: self.host_calls,
+            failable: self.failable,
             cpu: cpu_now().saturating_sub(self.cpu_start),
+            ticks: self.ticks,
             wall: Duration::ZERO,
             memory: self.usage.memory,
         }
     }
 
     fn tick(&mut self) -> UpdateDeadline {
+        self.ticks += 1;
         if self.cancelled.load(Ordering::Relaxed) {
             self.exceeded = Some(Failure::Cancelled);
             return UpdateDeadline::Interrupt;

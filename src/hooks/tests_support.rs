@@ -64,6 +64,7 @@ impl User {
             // Shared by all tests: a debug build of the compiler takes seconds.
             cache_folder: target().join("test-plugin-cache"),
             state_folder: folder.path().join("state"),
+            log_folder: folder.path().join("log"),
             compiler: compiler::tests::program(folder.path()),
             grants: Vec::new(),
             disabled: BTreeSet::new(),

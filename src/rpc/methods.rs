@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::discover::Document;
 use super::front::LastingConnection;
+use super::hook_runs::HookRuns;
 use super::streams::Tickets;
 use super::subscriptions;
 use crate::report::{Kind, Report};
@@ -25,6 +26,8 @@ pub struct Services {
     pub vms: VmService,
     /// The other operations.
     pub daemon: Arc<dyn Daemon>,
+    /// What hooks have done and would do.
+    pub hook_runs: Arc<dyn HookRuns>,
 }
 
 /// What the daemon can tell and do besides VMs.
@@ -67,6 +70,7 @@ pub(super) fn module(services: Services, tickets: Arc<Tickets>) -> RpcModule<()>
     vms(&mut catalog);
     operations(&mut catalog);
     daemon(&mut catalog);
+    super::hook_runs::add_all(&mut catalog);
     subscriptions::add_all(&mut catalog);
     discovered.set(catalog.document.finish()).expect("it is set once");
     catalog.module.remove_context()
@@ -183,7 +187,7 @@ fn daemon(module: &mut Catalog) {
 }
 
 /// Adds one method. Its parameters are checked against its type, its error becomes the RPC's.
-fn add<M, F, Handled>(catalog: &mut Catalog, handler: F)
+pub(super) fn add<M, F, Handled>(catalog: &mut Catalog, handler: F)
 where
     M: Method<Params: JsonSchema, Reply: JsonSchema>,
     F: Fn(Arc<Context>, M::Params, Extensions) -> Handled + Clone + Send + Sync + 'static,

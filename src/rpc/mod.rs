@@ -18,6 +18,7 @@ mod frames;
 #[cfg(feature = "daemon")]
 mod front;
 #[cfg(feature = "daemon")]
+mod hook_runs;
 mod ids;
 #[cfg(feature = "daemon")]
 mod limits;

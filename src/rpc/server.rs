@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use super::front::Front;
 pub use super::limits::Limits;
 pub use super::loopback::Loopback;
+pub use super::hook_runs::HookRuns;
 pub use super::methods::{Daemon, Services};
 use crate::process::ShortFolder;
 use crate::report::{Explain, Kind};

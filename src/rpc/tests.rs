@@ -30,7 +30,7 @@ use tokio::net::UnixStream;
 mod stats;
 
 use super::client::Client;
-use super::server::{Daemon, Limits, Loopback, Services, Socket, serve};
+use super::server::{Daemon, HookRuns, Limits, Loopback, Services, Socket, serve};
 use crate::report::Report;
 use crate::task::Tasks;
 use crate::vm::tests::daemon;
@@ -70,6 +70,22 @@ impl Daemon for Face {
     fn shut_down(&self) {}
 }
 
+/// Nothing has run.
+struct NoRuns;
+
+#[async_trait::async_trait]
+impl HookRuns for NoRuns {
+    async fn plan(&self, _: rpc::HookPlanQuery) -> Result<rpc::HookPlans, Report> {
+        Ok(rpc::HookPlans { name: "web".parse().expect("a name"), plugins: Vec::new() })
+    }
+    async fn page(&self, _: rpc::HookRunQuery) -> Result<rpc::HookRunPage, Report> {
+        Ok(rpc::HookRunPage { records: Vec::new(), next: None })
+    }
+    async fn verify(&self) -> Result<rpc::HookChain, Report> {
+        Ok(rpc::HookChain { records: 0, first: 0, last: 0, cuts: 0, broken: None })
+    }
+}
+
 struct Served {
     world: World,
     socket: PathBuf,
@@ -89,7 +105,8 @@ impl Served {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("run/coved.sock");
         let listening = Socket::listen(&socket).expect("listens");
-        let services = Services { vms: daemon.vms, daemon: Arc::new(Face) };
+        let services =
+            Services { vms: daemon.vms, daemon: Arc::new(Face), hook_runs: Arc::new(NoRuns) };
         let tasks = daemon.tasks;
         let served = serve(listening, loopback, services.clone(), limits, tasks.clone());
         tasks.spawn("server", served);

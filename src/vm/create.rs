@@ -100,12 +100,27 @@ impl VmService {
     /// # Errors
     /// When the request is wrong, or a hook fails.
     pub async fn plan(&self, wanted: &CreateVm) -> Result<CreatePlan, Report> {
-        let checked = self.check(wanted).await?;
-        let name = match checked.name {
-            Some(name) => name,
-            None => made_up_name()?,
-        };
+        let (checked, vm) = self.looked_at(wanted).await?;
         let hooks = &self.shared.ports.hooks;
+        let result = hooks.prepare_work_disk(&vm, &wanted.client, Intent::Look).await?;
+        Ok(CreatePlan {
+            machine: checked.machine,
+            workspace: checked.checkout.map(|checkout| checkout.plan()),
+            hooks: result.hooks,
+        })
+    }
+
+    /// The VM that `create` would make, as hooks see it.
+    ///
+    /// # Errors
+    /// When the request is wrong.
+    pub async fn would_be(&self, wanted: &CreateVm) -> Result<HookedVm, Report> {
+        Ok(self.looked_at(wanted).await?.1)
+    }
+
+    async fn looked_at(&self, wanted: &CreateVm) -> Result<(Checked, HookedVm), Report> {
+        let checked = self.check(wanted).await?;
+        let name = checked.name.clone().map_or_else(made_up_name, Ok)?;
         let workspace = checked.checkout.as_ref().map(|checkout| checkout.record().guest_path);
         let vm = HookedVm {
             id: VmId::random(),
@@ -114,12 +129,7 @@ impl VmService {
             labels: wanted.labels.clone(),
             workspace: workspace.and_then(|path| path.rsplit('/').next().map(str::to_owned)),
         };
-        let result = hooks.prepare_work_disk(&vm, &wanted.client, Intent::Look).await?;
-        Ok(CreatePlan {
-            machine: checked.machine,
-            workspace: checked.checkout.map(|checkout| checkout.plan()),
-            hooks: result.hooks,
-        })
+        Ok((checked, vm))
     }
 
     async fn check(&self, wanted: &CreateVm) -> Result<Checked, Report> {

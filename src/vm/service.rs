@@ -15,7 +15,7 @@ use super::idle::Usage;
 use super::lease::Leases;
 use super::operation::{Operations, ended};
 use super::owner::{Owner, QUEUE, Shared};
-use super::ports::{Guest, Ports};
+use super::ports::{Guest, HookedVm, Ports};
 use super::record::VmRecord;
 use super::resolve::resolve;
 use super::start::StartDeadlines;
@@ -260,6 +260,14 @@ impl VmService {
     /// When there is no such VM.
     pub fn show(&self, wanted: &str) -> Result<Vm, Report> {
         Ok(self.handle(wanted)?.view.borrow().view())
+    }
+
+    /// One VM, as hooks see it.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn hooked(&self, wanted: &str) -> Result<HookedVm, Report> {
+        Ok(self.handle(wanted)?.view.borrow().hooked())
     }
 
     /// A page of VMs, oldest first.

@@ -1,5 +1,8 @@
 //! `cove hook`: the plugins that decide what enters a guest.
 
+mod plan;
+pub(super) mod runs;
+
 use crate::report::escape_control;
 use crate::wire::rpc::{Hook, HookList, Nothing};
 
@@ -15,6 +18,10 @@ pub(super) enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Show what hooks would do to a VM, or to one made of a repository, and do nothing
+    Plan(plan::Arguments),
+    /// Show what has been written down of runs of hooks
+    Runs(runs::Arguments),
 }
 
 impl Command {
@@ -25,6 +32,8 @@ impl Command {
                 format.print(&hooks, |hooks| render(hooks))?;
                 Ok(0)
             }
+            Self::Plan(arguments) => arguments.run().await,
+            Self::Runs(arguments) => arguments.run().await,
         }
     }
 }

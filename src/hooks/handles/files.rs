@@ -12,7 +12,7 @@ use super::CallError;
 use crate::hooks::limits;
 use crate::hooks::needs::Rights;
 use crate::hooks::refusal::Refusal;
-use crate::hooks::journal::Read;
+use crate::hooks::journal::{Import, Read};
 use crate::hooks::source::{Entry, HostFilesSource, Opened, entries};
 use crate::hooks::state::State;
 
@@ -42,6 +42,15 @@ impl HostFile {
             return Err(Refusal::not_granted(&format!("host-files.import:{}", self.name)));
         }
         self.entry.open()
+    }
+
+    /// The note that it goes to a path.
+    pub(super) fn noted(&self, path: &str) -> Import {
+        Import {
+            name: self.name.to_string(),
+            label: self.entry.label.clone(),
+            path: path.to_owned(),
+        }
     }
 
     fn read(&self, offset: u64, length: u32) -> Result<Vec<u8>, Refusal> {
@@ -96,7 +105,7 @@ impl State {
         files: &Resource<HostFiles>,
         name: String,
     ) -> Result<Vec<Resource<HostFile>>, CallError> {
-        let files = self.look(files)?;
+        let files = self.reach(files)?;
         if !files.rights.may_read(&name) && !files.rights.may_import(&name) {
             return Err(Refusal::not_granted(&format!("host-files:{name}")).into());
         }
@@ -122,9 +131,9 @@ impl State {
         offset: u64,
         length: u32,
     ) -> Result<Vec<u8>, CallError> {
-        let file = self.look(file)?;
+        let file = self.reach(file)?;
         let bytes = file.read(offset, length)?;
-        let read = Read::of(&file.name, &file.entry.label, offset, &bytes);
+        let read = Read::of((&file.name, &file.entry.label), file.entry.is_private(), offset, &bytes);
         self.journal.read(read);
         Ok(bytes)
     }

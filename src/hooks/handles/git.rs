@@ -26,7 +26,7 @@ impl State {
         git: &Resource<GitConfig>,
         key: &str,
     ) -> Result<Option<String>, CallError> {
-        match self.look(git)?.0.get(&git_key(key)) {
+        match self.reach(git)?.0.get(&git_key(key)) {
             Some(value) => Ok(value.clone()),
             None => Err(Refusal::not_granted(&format!("git-config:{key}")).into()),
         }

@@ -29,7 +29,7 @@ impl State {
         guest: &Resource<GuestHandle>,
         program: GuestProgram,
     ) -> Result<GuestOutput, CallError> {
-        self.count_call()?;
+        self.count_failable()?;
         let guest = self.table.get_mut(guest)?;
         check(guest, &program)?;
         guest.ran += 1;

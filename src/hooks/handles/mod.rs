@@ -83,6 +83,21 @@ impl State {
         Ok(self.table.get(handle)?)
     }
 
+    /// The same for a call that may be refused.
+    pub(super) fn reach<T: 'static>(&mut self, handle: &Resource<T>) -> Result<&T, CallError> {
+        self.count_failable()?;
+        Ok(self.table.get(handle)?)
+    }
+
+    /// Counts a host call that may be refused, and refuses the one that is to fail in a test.
+    pub(super) fn count_failable(&mut self) -> Result<(), CallError> {
+        self.count_call()?;
+        match self.may_go_on() {
+            true => Ok(()),
+            false => Err(Refusal::new("injected", "this call was made to fail, as a test").into()),
+        }
+    }
+
     /// The plugin lets go of a handle.
     pub(super) fn let_go<T: 'static>(&mut self, handle: Resource<T>) -> wasmtime::Result<()> {
         self.table.delete(handle)?;

@@ -19,7 +19,7 @@ impl State {
         request: &Resource<MachineRequest>,
         what: impl FnOnce(&mut Wishes) -> Result<(), Refusal>,
     ) -> Result<(), CallError> {
-        let request = self.look(request)?;
+        let request = self.reach(request)?;
         Ok(what(&mut request.0.lock().unwrap_or_else(PoisonError::into_inner))?)
     }
 

@@ -79,7 +79,7 @@ impl State {
         key: &str,
         wanted: SettingType,
     ) -> Result<Option<&Value>, CallError> {
-        Ok(self.look(settings)?.get(key, wanted)?)
+        Ok(self.reach(settings)?.get(key, wanted)?)
     }
 
     pub(in crate::hooks) fn setting_text(

@@ -45,7 +45,7 @@ impl State {
         state: &Resource<PluginState>,
         what: impl FnOnce(&mut Remembered) -> Result<T, Refusal>,
     ) -> Result<T, CallError> {
-        let state = self.look(state)?;
+        let state = self.reach(state)?;
         if !state.granted {
             return Err(Refusal::not_granted("state").into());
         }

@@ -37,7 +37,7 @@ impl State {
         disk: &Resource<WorkDisk>,
         what: impl FnOnce(&mut Stage) -> Result<T, Refusal>,
     ) -> Result<T, CallError> {
-        let disk = self.look(disk)?;
+        let disk = self.reach(disk)?;
         Ok(what(&mut locked(&disk.0))?)
     }
 
@@ -83,9 +83,12 @@ impl State {
     ) -> Result<(), CallError> {
         // The path first: a file that may go nowhere is not opened.
         self.staging(disk, |stage| stage.may(path, Some(mode)))?;
-        let opened = self.table.get(source)?.open_to_import()?;
+        let source = self.table.get(source)?;
+        let (opened, noted) = (source.open_to_import()?, source.noted(path));
         let disk = self.table.get(disk)?;
-        Ok(locked(&disk.0).import(path, mode, opened)?)
+        locked(&disk.0).import(path, mode, opened)?;
+        self.journal.import(noted);
+        Ok(())
     }
 
     pub(in crate::hooks) fn disk_ensure_block(
@@ -120,7 +123,7 @@ impl State {
         writer: &Resource<FileWriter>,
         bytes: Vec<u8>,
     ) -> Result<(), CallError> {
-        self.count_call()?;
+        self.count_failable()?;
         let writer = self.table.get_mut(writer)?;
         locked(&writer.stage).take_bytes(bytes.len())?;
         writer.bytes.extend(bytes);
@@ -131,7 +134,7 @@ impl State {
         &mut self,
         writer: Resource<FileWriter>,
     ) -> Result<(), CallError> {
-        self.count_call()?;
+        self.count_failable()?;
         let FileWriter { stage, path, mode, bytes } = self.table.delete(writer)?;
         Ok(locked(&stage).file(&path, mode, bytes)?)
     }

@@ -8,6 +8,8 @@
 mod create;
 mod event;
 mod hook;
+mod hook_plan;
+mod hook_run;
 mod host;
 mod operation;
 mod set;
@@ -26,6 +28,11 @@ pub use create::{
 };
 pub use event::{Event, EventPage, EventQuery, Happening};
 pub use hook::{Hook, HookNeed, HookPlan, HookPoint, HookStep, HookWish};
+pub use hook_plan::{HookPlanQuery, HookPlans, PlannedWrite, PluginPlan};
+pub use hook_run::{
+    ChainBreak, HookChain, HookEntry, HookImport, HookRead, HookRecord, HookRunEntry, HookRunPage,
+    HookRunQuery, HookUse, HookWrite, ImportedDigest,
+};
 pub use host::{Check, DaemonStatusReply, Image, Kernel, Pong, Verdict};
 pub use operation::{Operation, OperationEnd, Stage};
 pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
@@ -131,6 +138,12 @@ methods! {
     KernelList = "kernel.list"(Nothing) -> Vec<Kernel>;
     /// All hooks, in the order in which they run.
     HookList = "hook.list"(Nothing) -> Vec<Hook>;
+    /// What hooks would do to a machine, with what they would write; does nothing.
+    HookPlanShow = "hook.plan"(HookPlanQuery) -> HookPlans;
+    /// What has been written down of runs of hooks.
+    HookRuns = "hook.runs"(HookRunQuery) -> HookRunPage;
+    /// Looks whether the records of runs of hooks are as they were written.
+    HookVerify = "hook.verify"(Nothing) -> HookChain;
     /// Checks the host.
     DoctorRun = "doctor.run"(Nothing) -> Vec<Check>;
     /// The configuration in force.

@@ -126,6 +126,10 @@ impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
             }
             "other-files" => drop(files.entries("ssh-private-keys")?),
             "other-git" => drop(git.get("credential.helper")?),
+            "random" => {
+                let now = std::time::SystemTime::now();
+                return disk.write_file("allowed/file", 0o644, format!("{now:?}").as_bytes());
+            }
             "world" => return world(),
             other => panic!("no misbehaviour is called `{other}`"),
         }

@@ -1,0 +1,112 @@
+//! The kit on real components: good ones pass, bad ones are found out.
+
+use std::fs;
+
+use super::*;
+use crate::hooks::compiler;
+use crate::hooks::tests_support::built;
+
+/// A copy of a built plugin with a `test.toml`.
+fn copy(name: &str, test: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("tempdir");
+    for file in ["plugin.toml", "plugin.wasm"] {
+        fs::copy(built(name).join(file), folder.path().join(file)).expect("copied");
+    }
+    fs::write(folder.path().join("test.toml"), test).expect("written");
+    folder
+}
+
+async fn tested(folder: &Path, golden: Option<&Path>, update: bool) -> KitReport {
+    let options = KitOptions {
+        plugin: folder.to_owned(),
+        compiler: compiler::tests::program(folder),
+        golden: golden.map(Path::to_owned),
+        update,
+    };
+    test(&options).await.expect("it can be tested")
+}
+
+fn failures(report: &KitReport) -> Vec<String> {
+    let failures = report.cases.iter().filter_map(|case| match &case.verdict {
+        KitVerdict::Failed(reason) => Some(format!("{}: {reason}", case.name)),
+        KitVerdict::Passed(_) => None,
+    });
+    failures.collect()
+}
+
+fn case<'a>(report: &'a KitReport, name: &str) -> &'a KitCase {
+    report.cases.iter().find(|case| case.name == name).expect(name)
+}
+
+const KEY: &str = "[[file]]\nname = 'ssh-public-keys'\npath = '.ssh/id_ed25519.pub'\ntext = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@host'\n";
+const VARIABLES: &str = "[settings]\nvariables = ['TOKEN']\n[[file]]\nname = 'env-file'\npath = '.env'\ntext = 'TOKEN=abc'\nmode = '0600'\n";
+
+#[tokio::test]
+async fn our_own_plugins_pass() {
+    for (name, test) in [
+        ("ssh-key", KEY),
+        ("ssh-key", ""),
+        ("git-identity", ""),
+        ("file-sync", ""),
+        ("env-file", VARIABLES),
+    ] {
+        let folder = copy(name, test);
+        let report = tested(folder.path(), None, false).await;
+        assert_eq!(failures(&report), [""; 0], "{name}");
+        assert_eq!(report.plugin, name);
+        assert!(case(&report, "runs").point.is_some() && report.cases.len() > 6, "{report:?}");
+        let calls = &case(&report, "every call of the host fails once").verdict;
+        assert!(!matches!(calls, KitVerdict::Passed(Some(calls)) if calls == "0 calls"), "{calls:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_plugin_does_is_compared_with_what_it_did() {
+    let folder = copy("ssh-key", KEY);
+    let golden = folder.path().join("golden.json");
+    let report = tested(folder.path(), Some(&golden), true).await;
+    assert_eq!(failures(&report), [""; 0]);
+    let text = fs::read_to_string(&golden).expect("written");
+    assert!(text.contains("prepare-work-disk") && text.contains("me@host"), "{text}");
+    let report = tested(folder.path(), Some(&golden), false).await;
+    assert_eq!(failures(&report), [""; 0]);
+    fs::write(&golden, text.replace("me@host", "you@host")).expect("written");
+    let found = failures(&tested(folder.path(), Some(&golden), false).await);
+    assert!(matches!(&found[..], [one] if one.starts_with("golden plan: line ")), "{found:?}");
+}
+
+#[tokio::test]
+async fn bad_plugins_are_found_out() {
+    for (misbehaviour, expected) in [
+        ("panic", "runs: it panicked: "),
+        ("loop", "runs: it used more than"),
+        ("error", "runs: redo from start"),
+        ("log-flood", "log: it logs too much"),
+        ("random", "another clock and seed: with another clock and seed the plan is another one"),
+    ] {
+        let test = format!("[settings]\nmisbehaviour = '{misbehaviour}'\n");
+        let folder = copy("hostile", &test);
+        let found = failures(&tested(folder.path(), None, false).await);
+        assert!(found.iter().any(|failure| failure.starts_with(expected)), "{misbehaviour}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_plugin_is_one_failure_or_an_error() {
+    let folder = copy("ssh-key", "");
+    fs::write(folder.path().join("plugin.wasm"), b"\0asm\x0d\0\x01\0garbage").expect("written");
+    let report = tested(folder.path(), None, false).await;
+    assert_eq!((report.cases.len(), report.failures()), (1, 1));
+    fs::write(folder.path().join("test.toml"), "unheard = 1").expect("written");
+    let folder = copy("ssh-key", "unheard-of = 1");
+    let options = KitOptions {
+        plugin: folder.path().join("plugin.wasm"),
+        compiler: compiler::tests::program(folder.path()),
+        golden: None,
+        update: false,
+    };
+    let error = test(&options).await.expect_err("wrong inputs").to_string();
+    assert!(error.contains("test.toml") && error.contains("unheard-of"), "{error}");
+    let options = KitOptions { plugin: "/no/such/plugin".into(), ..options };
+    assert_eq!(test(&options).await.expect_err("not there").kind(), Kind::NotFound);
+}
