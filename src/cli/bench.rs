@@ -22,6 +22,7 @@ use super::signals::Signals;
 mod cove;
 mod exec;
 mod floor;
+mod hooks;
 mod spread;
 mod start;
 
@@ -32,6 +33,8 @@ pub(super) enum Command {
     Start(start::Arguments),
     /// Round trips of a command in a running VM, beside the guest's own protocol
     Exec(exec::Arguments),
+    /// Runs of hooks, beside a bare loop of the WebAssembly engine
+    Hooks(hooks::Arguments),
 }
 
 impl Command {
@@ -39,6 +42,7 @@ impl Command {
         match self {
             Self::Start(arguments) => arguments.run().await,
             Self::Exec(arguments) => arguments.run().await,
+            Self::Hooks(arguments) => arguments.run().await,
         }
     }
 }

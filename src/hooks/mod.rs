@@ -23,6 +23,7 @@
 //! - Authority is in the Rust values behind the handles, below every version of the contract.
 
 mod audit;
+pub mod bench;
 mod cache;
 mod catalog;
 pub mod compiler;

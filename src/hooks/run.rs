@@ -131,6 +131,11 @@ impl Run {
         ended
     }
 
+    /// Runs the hook on this very thread, which must be one that may block.
+    pub(super) async fn here(self) -> Ended {
+        self.call(Arc::default()).await
+    }
+
     async fn call(self, cancelled: Arc<AtomicBool>) -> Ended {
         let Self { loaded, point, limits, wall, rights, view, guest, chance } = self;
         let _ticking = loaded.clock.run();

@@ -125,7 +125,7 @@ fn the_chain_goes_on_from_file_to_file_and_the_oldest_go() {
     let folder = tempfile::tempdir().expect("tempdir");
     let mut writer = written(folder.path(), 2000, 200);
     let chain = checked(folder.path());
-    assert_eq!((chain.last, chain.broken), (200, None));
+    assert_eq!((chain.last, &chain.broken), (200, &None));
     assert!(chain.first > 1 && chain.records == 200 - chain.first + 1, "{chain:?}");
     let files = fs::read_dir(folder.path()).expect("there").count();
     assert_eq!(files, OLD_FILES as usize + 1);

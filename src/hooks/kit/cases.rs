@@ -26,7 +26,6 @@ const NEAR: u64 = 80;
 pub(super) struct Bench {
     pub(super) loaded: Arc<Loaded>,
     pub(super) manifest: Manifest,
-    pub(super) digest: Digest,
     pub(super) fixtures: Fixtures,
 }
 

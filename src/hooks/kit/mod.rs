@@ -187,11 +187,11 @@ pub(super) async fn test_for(
         verdict,
         took: began.elapsed(),
     });
-    let (Ok(loaded), Some(manifest), Some(digest)) = (loaded, files.manifest, files.digest) else {
+    let (Ok(loaded), Some(manifest)) = (loaded, files.manifest) else {
         return Ok(report);
     };
     let fixtures = Fixtures::make(&folder, scratch.path(), &manifest)?;
-    let bench = Bench { loaded: Arc::new(loaded), manifest, digest, fixtures };
+    let bench = Bench { loaded: Arc::new(loaded), manifest, fixtures };
     report.cases.extend(bench.all(options).await?);
     Ok(report)
 }
