@@ -6,6 +6,8 @@
 
 #[path = "tidy/code.rs"]
 mod code;
+#[path = "tidy/contract.rs"]
+mod contract;
 #[path = "tidy/imports.rs"]
 mod imports;
 #[path = "tidy/papers.rs"]
@@ -99,4 +101,35 @@ fn clippy_measures_functions() {
     let clippy = papers::read("clippy.toml");
     assert!(clippy.contains("too-many-lines-threshold = 60"), "functions stay under 60 lines");
     assert!(papers::read("Cargo.toml").contains("too_many_lines = \"warn\""));
+}
+
+#[test]
+fn the_contract_still_fits_what_was_built_against_it() {
+    assert_eq!(contract::broken(&contract::frozen(), &contract::today()), [""; 0]);
+}
+
+#[test]
+fn a_break_of_the_contract_is_found() {
+    let frozen = contract::frozen();
+    let log = "    log: func(level: level, message: string);";
+    assert!(frozen.contains(log), "the test knows this function");
+    for (change, sound) in [
+        (frozen.replace(log, "    log: func(level: level, message: list<u8>);"), false),
+        (frozen.replace(log, "    log: func(level: level, message: string, more: bool);"), false),
+        (frozen.replace(log, ""), false),
+        (frozen.replace("retryable: bool,", "retryable: bool,\n        extra: u32,"), false),
+        (frozen.replace("doctor-plugin", "doctor-plug"), false),
+        (frozen.replace(log, &format!("{log}\n    @since(version = 0.2.0)\n    flush: func();")), true),
+    ] {
+        let broken = contract::broken(&frozen, &change);
+        assert_eq!(broken.is_empty(), sound, "{broken:?}");
+    }
+}
+
+#[test]
+fn every_item_of_the_contract_says_since_when_it_is_there() {
+    assert_eq!(contract::without_since(&contract::today()), [""; 0]);
+    let today = contract::today();
+    let bare = today.replacen("@since(version = 0.2.0)", "", 3);
+    assert!(!contract::without_since(&bare).is_empty(), "the rule sees what is missing");
 }

@@ -2,6 +2,7 @@
 
 mod plan;
 pub(super) mod runs;
+mod test;
 
 use crate::report::escape_control;
 use crate::wire::rpc::{Hook, HookList, Nothing};
@@ -22,6 +23,8 @@ pub(super) enum Command {
     Plan(plan::Arguments),
     /// Show what has been written down of runs of hooks
     Runs(runs::Arguments),
+    /// Test a plugin: with made-up inputs, with each need withheld, with each call of the host failing
+    Test(test::Arguments),
 }
 
 impl Command {
@@ -34,6 +37,7 @@ impl Command {
             }
             Self::Plan(arguments) => arguments.run().await,
             Self::Runs(arguments) => arguments.run().await,
+            Self::Test(arguments) => arguments.run().await,
         }
     }
 }

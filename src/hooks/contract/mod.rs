@@ -10,6 +10,8 @@
 //! values behind the handles, so that a new version cannot forget to ask. To add one, freeze its folder
 //! under `wit/`, write `vX_Y.rs` and put it into [`KNOWN`].
 
+#[cfg(test)]
+mod tests;
 pub(super) mod v0_2;
 
 use futures_util::future::BoxFuture;
