@@ -1,14 +1,16 @@
-//! A plugin that misbehaves in the way its setting `misbehaviour` says. The host's tests run it; nobody
-//! else should.
+//! A plugin that misbehaves in the way its setting `misbehaviour` says. The tests run it; nobody else
+//! should.
 
-wit_bindgen::generate!({ path: "../../../wit/0.1.0", world: "work-disk-plugin" });
+wit_bindgen::generate!({ path: "../../../wit/0.2.0", world: "prepare-work-disk-plugin" });
 
 use std::hint::black_box;
 
 use cove::hooks::git_config::GitConfig;
 use cove::hooks::host_files::HostFiles;
 use cove::hooks::log::{Level, log};
+use cove::hooks::machine::Machine;
 use cove::hooks::settings::Settings;
+use cove::hooks::state::State;
 use cove::hooks::types::Error;
 use cove::hooks::work_disk::{Place, WorkDisk};
 
@@ -20,15 +22,20 @@ export!(Plugin);
 
 impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
     fn run(
+        _machine: &Machine,
         disk: &WorkDisk,
         files: &HostFiles,
         git: &GitConfig,
         settings: &Settings,
+        _state: &State,
     ) -> Result<(), Error> {
         let path = settings.text("path")?.unwrap_or_else(|| "allowed/file".to_owned());
         match settings.text("misbehaviour")?.unwrap_or_default().as_str() {
             "loop" => loop {
                 black_box(());
+            },
+            "wasi-flood" => loop {
+                black_box(std::time::SystemTime::now());
             },
             "sleep" => std::thread::sleep(std::time::Duration::from_secs(3600)),
             "recurse" => drop(recurse(black_box(1))),
@@ -83,7 +90,6 @@ impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
                 }
             }
             "large-piece" => return disk.write_file("allowed/file", 0o644, &vec![7; PIECE + 1]),
-            "large-call" => return disk.write_file("allowed/file", 0o644, &vec![7; 8 * PIECE]),
             "many-writers" => {
                 let mut writers = Vec::new();
                 loop {
@@ -107,6 +113,14 @@ impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
             "import" => {
                 for (number, file) in files.entries("importable")?.iter().enumerate() {
                     disk.import_file(&format!("allowed/{number}"), 0o600, file)?;
+                }
+            }
+            "import-again" => {
+                let listed = files.entries("importable")?;
+                let file = listed.iter().find(|file| file.size() > 0).expect("mapped");
+                for number in 0..1000 {
+                    // What is refused is not handed on: others may work again.
+                    drop(disk.import_file(&format!("allowed/{number}"), 0o600, file));
                 }
             }
             "import-reads" => {

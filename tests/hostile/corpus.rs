@@ -1,0 +1,91 @@
+//! Every plugin that means harm, and how each must end. The plugins come from here to whoever tries them:
+//! the tests of this folder with a hook host, those in `tests/e2e` with a daemon.
+//!
+//! Those that a compiler makes are one program, in `rust/`, that does what its setting says; the others
+//! are written by hand, around `wat/plugin.wat`, or made by the code here. No binary is kept.
+
+mod assembled;
+mod bombs;
+mod compiled;
+mod foreign;
+mod handles;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use assembled::plugin;
+
+/// How a plugin that means harm ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ends {
+    /// It cannot be used at all, and its problem has this in it.
+    Refused(&'static str),
+    /// Its hook fails, and the failure has this in it.
+    Failed(&'static str),
+    /// It comes to nothing: it returns, and plans nothing.
+    Harmless,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Hostile {
+    /// What it does.
+    pub(crate) name: &'static str,
+    /// Its component; none for the program in `rust/`.
+    pub(crate) component: Option<Vec<u8>>,
+    /// Its settings `misbehaviour` and `path`, which only that program looks at.
+    pub(crate) settings: (&'static str, Option<String>),
+    /// Lines for the `[limits]` of its manifest.
+    pub(crate) limits: &'static str,
+    /// Lines for the `[hooks.prepare-work-disk]` of its manifest.
+    pub(crate) hook: &'static str,
+    /// How it ends.
+    pub(crate) ends: Ends,
+}
+
+impl Hostile {
+    fn new(name: &'static str, component: Vec<u8>, ends: Ends) -> Self {
+        Self { name, component: Some(component), settings: ("", None), limits: "", hook: "", ends }
+    }
+
+    /// The same with lines for the `[limits]` of its manifest.
+    fn with(self, limits: &'static str) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Its component's bytes.
+    pub(crate) fn bytes(&self, target: &Path) -> Vec<u8> {
+        let read = || std::fs::read(built(target).join("plugin.wasm")).expect("readable");
+        self.component.clone().unwrap_or_else(read)
+    }
+
+    /// Its manifest: that of the program in `rust/`, with lines of its own.
+    pub(crate) fn manifest(&self) -> String {
+        let table = "[hooks.prepare-work-disk]";
+        let manifest = MANIFEST.replace(table, &format!("{table}\n{}", self.hook));
+        format!("{manifest}\n[limits]\n{}\n", self.limits)
+    }
+}
+
+/// The manifest of all of them.
+const MANIFEST: &str = include_str!("rust/plugin.toml");
+
+/// All of them.
+pub(crate) fn all() -> Vec<Hostile> {
+    [handles::all(), values::all(), bombs::all(), foreign::all(), compiled::all()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The folder of the program in `rust/`, built.
+pub(crate) fn built(target: &Path) -> PathBuf {
+    let folder = target.join("test-plugins");
+    let plugin = folder.join("hostile");
+    assert!(
+        plugin.join("plugin.wasm").is_file(),
+        "`hostile` is not built: run `scripts/build-plugins.sh --examples {}` first",
+        folder.display()
+    );
+    plugin
+}

@@ -1,0 +1,99 @@
+//! What does not end, and what grows: loops, recursion, memories, tables, instances, floods of calls.
+
+use cove::hooks::limits;
+
+use super::assembled::{beside, plugin};
+use super::{Ends, Hostile};
+
+/// Pages of 64 KiB that one component may have.
+const PAGES: usize = limits::MEMORY / (64 << 10);
+
+/// Loops: the place, what is there, how it ends. All have 50 ms of processor time.
+const ENDLESS: &[(&str, &str, &str, &str)] = &[
+    ("loop", "run", "(loop (br 0))", "processor time"),
+    ("loop-after-a-write", "run", "(call $stage (local.get $disk)) (loop (br 0))", "processor time"),
+    (
+        "loop-in-start",
+        "component",
+        "(core module $m (func $f (loop (br 0))) (start $f)) (core instance (instantiate $m))",
+        "processor time",
+    ),
+    ("loop-after-the-return", "lift", "(post-return (func $main \"forever\"))", "processor time"),
+    (
+        "loop-of-tail-calls",
+        "component",
+        "(core module $m (func $f (return_call $f)) (start $f)) (core instance (instantiate $m))",
+        "processor time",
+    ),
+    (
+        "loop-of-large-fills",
+        "component",
+        "(core module $m (memory 900) (func $f (loop (memory.fill (i32.const 0) (i32.const 1) \
+         (i32.const 58982400)) (br 0))) (start $f)) (core instance (instantiate $m))",
+        "processor time",
+    ),
+    (
+        "recursion-in-start",
+        "component",
+        "(core module $m (func $f (call $f)) (start $f)) (core instance (instantiate $m))",
+        "512 KiB of stack",
+    ),
+    (
+        "trap-in-start",
+        "component",
+        "(core module $m (func $f unreachable) (start $f)) (core instance (instantiate $m))",
+        "unreachable",
+    ),
+];
+
+/// A million calls of the host.
+fn flood(call: &str) -> String {
+    format!(
+        "(local $left i32) (local.set $left (i32.const 1000000)) (loop {call} (br_if 0 \
+         (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"
+    )
+}
+
+pub(super) fn all() -> Vec<Hostile> {
+    let mut all = Vec::new();
+    for (name, place, text, said) in ENDLESS {
+        let component = plugin(&[(*place, *text)]);
+        all.push(Hostile::new(name, component, Ends::Failed(said)).with("cpu = '50ms'"));
+    }
+    for (name, call) in [
+        ("flood-of-calls", "(call $entries (local.get $files) (i32.const 1024) (i32.const 0) (i32.const 64))"),
+        ("flood-of-log-lines", "(call $log (i32.const 1) (i32.const 1024) (i32.const 12))"),
+        ("flood-of-writers", "(drop (call $writer (local.get $disk)))"),
+    ] {
+        let component = plugin(&[("realloc", "(i32.const 4096)"), ("run", &flood(call))]);
+        let said = if name == "flood-of-writers" { "handle" } else { "100,000 calls of the host" };
+        all.push(Hostile::new(name, component, Ends::Failed(said)));
+    }
+    all.extend(growth());
+    all
+}
+
+/// What is too large before the hook is even called, and what only fits alone. The plugin by hand has one
+/// memory of two pages and two instances of its own.
+fn growth() -> Vec<Hostile> {
+    let memory = |pages: usize| format!("(memory {pages})");
+    let table = |elements: usize| format!("(table {elements} funcref)");
+    let half = limits::TABLE_ELEMENTS / 2;
+    let grow = "(loop (br_if 0 (i32.ge_s (memory.grow (i32.const 16)) (i32.const 0)))) (unreachable)";
+    let grow_table = "(table $t 0 funcref) (func $f (loop (br_if 0 (i32.ge_s (table.grow $t \
+                      (ref.null func) (i32.const 100)) (i32.const 0)))) (unreachable)) (start $f)";
+    [
+        ("memory-bomb", plugin(&[("run", grow)]), "64 MiB of memory"),
+        ("memory-too-large", beside(&memory(PAGES + 1), 1), "memory"),
+        ("memories-too-large-together", beside(&memory(PAGES * 6 / 10), 2), "64 MiB of memory"),
+        ("memories-too-many", beside(&memory(1), limits::MEMORIES), "memor"),
+        ("table-too-large", beside(&table(limits::TABLE_ELEMENTS + 1), 1), "table"),
+        ("tables-too-large-together", beside(&table(half + 1), 2), "table"),
+        ("tables-too-many", beside(&table(1), limits::TABLES + 1), "table"),
+        ("table-bomb", beside(grow_table, 1), "unreachable"),
+        ("instances-too-many", beside("", limits::INSTANCES), "instance"),
+    ]
+    .into_iter()
+    .map(|(name, component, said)| Hostile::new(name, component, Ends::Failed(said)))
+    .collect()
+}

@@ -1,0 +1,113 @@
+//! A hook host with plugins in folders of its own, and the real compiler, `coved compile-plugin`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cove::hooks::{
+    GitValues, HookError, HookHost, HookInputs, HookRun, HookSettings, HostFilesSource, HostPath,
+};
+
+use crate::corpus::{self, Hostile};
+
+/// Longer than any budget of a plugin: its compilation, its wall time, and the machine's own slowness.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// A user with plugins.
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    pub(crate) settings: HookSettings,
+    pub(crate) inputs: HookInputs,
+    host: HookHost,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let home = folder.path().join("home");
+        let settings = HookSettings {
+            standard_folder: folder.path().join("standard"),
+            user_folder: folder.path().join("user"),
+            // Shared by all tests: what was compiled once need not be compiled again.
+            cache_folder: target().join("test-plugin-cache"),
+            compiler: env!("CARGO_BIN_EXE_coved").into(),
+            grants: Vec::new(),
+            disabled: BTreeSet::new(),
+        };
+        for made in [&home, &settings.standard_folder, &settings.user_folder] {
+            fs::create_dir(made).expect("made");
+        }
+        let inputs = HookInputs {
+            vm: "0123456789ab".parse().expect("an id"),
+            vm_name: "web".parse().expect("a name"),
+            home,
+            host_files: BTreeMap::new(),
+            git: GitValues::default(),
+            settings: BTreeMap::new(),
+        };
+        let host = HookHost::open(settings.clone()).await.expect("the engine starts");
+        Self { folder, settings, inputs, host }
+    }
+
+    /// Puts a plugin in, alone, and sets what it is to do.
+    pub(crate) fn put(&mut self, hostile: &Hostile) {
+        let folder = self.settings.standard_folder.join("hostile");
+        fs::create_dir_all(&folder).expect("made");
+        fs::write(folder.join("plugin.toml"), hostile.manifest()).expect("written");
+        fs::write(folder.join("plugin.wasm"), hostile.bytes(&target())).expect("written");
+        let (misbehaviour, path) = &hostile.settings;
+        let table = self.inputs.settings.entry("hostile".parse().expect("an id")).or_default();
+        table.clear();
+        table.insert("misbehaviour".into(), toml::Value::String((*misbehaviour).into()));
+        if let Some(path) = path {
+            table.insert("path".into(), toml::Value::String(path.clone()));
+        }
+    }
+
+    /// Maps a logical name to a path.
+    pub(crate) fn map(&mut self, name: &str, path: &str) {
+        let path = HostPath { path: path.to_owned(), guest: None, mode: None };
+        self.inputs.host_files.insert(name.to_owned(), HostFilesSource::Paths(vec![path]));
+    }
+
+    /// The user's home.
+    pub(crate) fn home(&self) -> &Path {
+        &self.inputs.home
+    }
+
+    /// Runs the hook, on the same host as all runs before.
+    pub(crate) async fn run(&self) -> Result<HookRun, HookError> {
+        let run = self.host.prepare_work_disk(self.inputs.clone());
+        tokio::time::timeout(PATIENCE, run).await.expect("every run ends within its budget")
+    }
+
+    /// Everything below the user's folders but the plugins themselves, as lines.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("readable") {
+                let path = entry.expect("read").path();
+                if path.is_dir() && !path.is_symlink() {
+                    folders.push(path.clone());
+                }
+                files.push(path.display().to_string());
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+/// Cargo's target folder.
+pub(crate) fn target() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    folder.expect("it is in the target folder").to_owned()
+}
+
+/// A plugin that does what it should: it writes `allowed/file`.
+pub(crate) fn honest() -> Hostile {
+    let run = "(call $stage (local.get $disk))";
+    corpus::by_hand("honest", corpus::plugin(&[("run", run)]))
+}
