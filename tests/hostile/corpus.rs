@@ -78,6 +78,11 @@ pub(crate) fn all() -> Vec<Hostile> {
         .collect()
 }
 
+/// A plugin by hand that does no harm.
+pub(crate) fn harmless(name: &'static str, component: Vec<u8>) -> Hostile {
+    Hostile::new(name, component, Ends::Harmless)
+}
+
 /// The folder of the program in `rust/`, built.
 pub(crate) fn built(target: &Path) -> PathBuf {
     let folder = target.join("test-plugins");

@@ -109,5 +109,5 @@ pub(crate) fn target() -> PathBuf {
 /// A plugin that does what it should: it writes `allowed/file`.
 pub(crate) fn honest() -> Hostile {
     let run = "(call $stage (local.get $disk))";
-    corpus::by_hand("honest", corpus::plugin(&[("run", run)]))
+    corpus::harmless("honest", corpus::plugin(&[("run", run)]))
 }
