@@ -5,37 +5,20 @@
 //! else 0600; in a folder files keep theirs. Links inside folders and paths that are not there are left
 //! out with a warning; everything else that goes wrong stops the start.
 
-wit_bindgen::generate!({ path: "../../wit/0.1.0", world: "work-disk-plugin" });
-
-use cove::hooks::git_config::GitConfig;
-use cove::hooks::host_files::{HostFile, HostFiles, Kind};
-use cove::hooks::log::{Level, log};
-use cove::hooks::settings::Settings;
-use cove::hooks::types::Error;
-use cove::hooks::work_disk::WorkDisk;
+use cove_plugin_sdk::{Error, HostFile, Kind, PrepareWorkDisk, Result, WorkDisk, plugin, warning};
 
 /// The mode of a file that was named itself, when nothing else was said.
 const PRIVATE: u32 = 0o600;
 
-struct Plugin;
-export!(Plugin);
+plugin! { prepare_work_disk = prepare }
 
-impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
-    fn run(
-        disk: &WorkDisk,
-        files: &HostFiles,
-        _git: &GitConfig,
-        _settings: &Settings,
-    ) -> Result<(), Error> {
-        files.entries("file-sync")?.iter().try_for_each(|file| sync(disk, file))
-    }
+fn prepare(call: &PrepareWorkDisk) -> Result<()> {
+    call.files.entries("file-sync")?.iter().try_for_each(|file| sync(call.disk, file))
 }
 
-fn sync(disk: &WorkDisk, file: &HostFile) -> Result<(), Error> {
-    let path = file.guest_path().ok_or_else(|| Error {
-        code: "bad-argument".to_owned(),
-        message: format!("`{}` has no place in the guest", file.label()),
-        retryable: false,
+fn sync(disk: &WorkDisk, file: &HostFile) -> Result<()> {
+    let path = file.guest_path().ok_or_else(|| {
+        Error::new("bad-argument", format!("`{}` has no place in the guest", file.label()))
     })?;
     match file.kind() {
         Kind::File => disk.import_file(&path, file_mode(file), file),
@@ -46,8 +29,8 @@ fn sync(disk: &WorkDisk, file: &HostFile) -> Result<(), Error> {
     }
 }
 
-fn left_out(file: &HostFile, why: &str) -> Result<(), Error> {
-    log(Level::Warning, &format!("`{}` {why} and is left out", file.label()));
+fn left_out(file: &HostFile, why: &str) -> Result<()> {
+    warning!("`{}` {why} and is left out", file.label());
     Ok(())
 }
 

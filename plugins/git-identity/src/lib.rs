@@ -3,48 +3,31 @@
 //! They go into a block at the start of `.gitconfig`, so that what is set in the guest later wins. The
 //! host hands over granted keys only: `user.name`, `user.email` and those of the setting `keys`.
 
-wit_bindgen::generate!({ path: "../../wit/0.1.0", world: "work-disk-plugin" });
+use cove_plugin_sdk::{Error, Place, PrepareWorkDisk, Result, plugin, warning};
 
-use cove::hooks::git_config::GitConfig;
-use cove::hooks::host_files::HostFiles;
-use cove::hooks::log::{Level, log};
-use cove::hooks::settings::Settings;
-use cove::hooks::types::Error;
-use cove::hooks::work_disk::{Place, WorkDisk};
+plugin! { prepare_work_disk = prepare }
 
-struct Plugin;
-export!(Plugin);
-
-impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
-    fn run(
-        disk: &WorkDisk,
-        _files: &HostFiles,
-        git: &GitConfig,
-        _settings: &Settings,
-    ) -> Result<(), Error> {
-        let mut block = String::new();
-        for key in git.keys() {
-            match git.get(&key)? {
-                Some(value) => block.push_str(&entry(&key, &value)?),
-                None if key == "user.name" || key == "user.email" => {
-                    let advice = format!(
-                        "`{key}` is not set on the host: set it with `git config --global {key} …`"
-                    );
-                    log(Level::Warning, &advice);
-                }
-                None => {}
+fn prepare(call: &PrepareWorkDisk) -> Result<()> {
+    let mut block = String::new();
+    for key in call.git.keys() {
+        match call.git.get(&key)? {
+            Some(value) => block.push_str(&entry(&key, &value)?),
+            None if key == "user.name" || key == "user.email" => {
+                warning!(
+                    "`{key}` is not set on the host: set it with `git config --global {key} …`"
+                );
             }
+            None => {}
         }
-        disk.ensure_block(".gitconfig", 0o644, "cove git-identity", &block, Place::Start)
     }
+    call.disk.ensure_block(".gitconfig", 0o644, "cove git-identity", &block, Place::Start)
 }
 
 /// One key as a section of its own (git-config(1), "Syntax").
-fn entry(key: &str, value: &str) -> Result<String, Error> {
-    let malformed = || Error {
-        code: "bad-argument".to_owned(),
-        message: format!("`{}` is not a key of a git configuration", key.escape_debug()),
-        retryable: false,
+fn entry(key: &str, value: &str) -> Result<String> {
+    let malformed = || {
+        let message = format!("`{}` is not a key of a git configuration", key.escape_debug());
+        Error::new("bad-argument", message)
     };
     let (section, rest) = key.split_once('.').ok_or_else(malformed)?;
     let (subsection, name) = match rest.rsplit_once('.') {

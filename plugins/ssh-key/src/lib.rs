@@ -5,16 +5,9 @@
 //! key that somebody mapped by mistake never reaches a guest. They go into a block of their own at the
 //! end of the file; what the guest's user added stays. Without keys the block is removed.
 
-wit_bindgen::generate!({ path: "../../wit/0.1.0", world: "work-disk-plugin" });
-
 use std::collections::HashSet;
 
-use cove::hooks::git_config::GitConfig;
-use cove::hooks::host_files::{HostFile, HostFiles, Kind};
-use cove::hooks::log::{Level, log};
-use cove::hooks::settings::Settings;
-use cove::hooks::types::Error;
-use cove::hooks::work_disk::{Place, WorkDisk};
+use cove_plugin_sdk::{HostFile, HostFiles, Kind, Place, PrepareWorkDisk, Result, plugin, warning};
 
 /// Where keys come from.
 const SOURCES: [&str; 2] = ["ssh-public-keys", "ssh-agent-keys"];
@@ -31,36 +24,26 @@ const TYPES: [&str; 7] = [
     "sk-ecdsa-sha2-nistp256@openssh.com",
 ];
 
-struct Plugin;
-export!(Plugin);
+plugin! { prepare_work_disk = prepare }
 
-impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
-    fn run(
-        disk: &WorkDisk,
-        files: &HostFiles,
-        _git: &GitConfig,
-        _settings: &Settings,
-    ) -> Result<(), Error> {
-        let keys = collect(files)?;
-        if keys.is_empty() {
-            let advice =
-                "no public key was found: nobody can log in with ssh; make one with `ssh-keygen`";
-            log(Level::Warning, advice);
-        }
-        disk.make_directory(".ssh", 0o700)?;
-        let path = ".ssh/authorized_keys";
-        disk.ensure_block(path, 0o600, "cove ssh-key", &keys.concat(), Place::End)
+fn prepare(call: &PrepareWorkDisk) -> Result<()> {
+    let keys = collect(call.files)?;
+    if keys.is_empty() {
+        warning!("no public key was found: nobody can log in with ssh; make one with `ssh-keygen`");
     }
+    call.disk.make_directory(".ssh", 0o700)?;
+    let path = ".ssh/authorized_keys";
+    call.disk.ensure_block(path, 0o600, "cove ssh-key", &keys.concat(), Place::End)
 }
 
 /// The lines of all keys, each key once.
-fn collect(files: &HostFiles) -> Result<Vec<String>, Error> {
+fn collect(files: &HostFiles) -> Result<Vec<String>> {
     let mut seen = HashSet::new();
     let mut lines = Vec::new();
     for source in SOURCES {
         for file in files.entries(source)? {
             if file.kind() == Kind::Missing {
-                log(Level::Warning, &format!("`{}` is not there", file.label()));
+                warning!("`{}` is not there", file.label());
             }
             if file.kind() != Kind::File {
                 continue;
@@ -71,10 +54,7 @@ fn collect(files: &HostFiles) -> Result<Vec<String>, Error> {
                     Line::Key { .. } | Line::Empty => {}
                     Line::Other => {
                         let label = file.label();
-                        log(
-                            Level::Warning,
-                            &format!("a line of `{label}` is no public key and is left out"),
-                        );
+                        warning!("a line of `{label}` is no public key and is left out");
                     }
                 }
             }
@@ -83,14 +63,13 @@ fn collect(files: &HostFiles) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-fn text(file: &HostFile) -> Result<String, Error> {
+fn text(file: &HostFile) -> Result<String> {
     if file.size() > MAX_FILE {
-        let message =
-            format!("`{}` is too large for a file of public keys and is left out", file.label());
-        log(Level::Warning, &message);
+        let label = file.label();
+        warning!("`{label}` is too large for a file of public keys and is left out");
         return Ok(String::new());
     }
-    let bytes = file.read(0, MAX_FILE as u32)?;
+    let bytes = file.bytes(MAX_FILE)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
