@@ -1,6 +1,7 @@
 //! All of the corpus, one after the other, on one host.
 
-use cove::hooks::{HookError, limits};
+use cove::hooks::limits::Class;
+use cove::hooks::{Failure, HookError, HookRun};
 use cove::report::{Explain, Kind};
 
 use crate::corpus::{self, Ends, Hostile};
@@ -35,7 +36,7 @@ async fn every_hostile_plugin_ends_in_one_error_and_leaves_nothing() {
     }
     assert_eq!(world.files(), files, "nothing was written");
     let grown = look().resident.saturating_sub(before.resident);
-    assert!(grown <= GROWTH * limits::MEMORY, "{} MiB are left in memory", grown >> 20);
+    assert!(grown <= GROWTH * Class::Small.ceilings().memory, "{} MiB are left in memory", grown >> 20);
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -49,7 +50,7 @@ async fn works(world: &mut World, honest: &Hostile) {
 /// Whether a run ended as it must.
 fn judge(
     hostile: &Hostile,
-    ended: Result<cove::hooks::HookRun, HookError>,
+    ended: Result<HookRun, HookError>,
 ) -> Result<(), String> {
     let error = match (ended, hostile.ends) {
         (Ok(run), Ends::Harmless) if run.plan.steps.is_empty() => return Ok(()),
@@ -68,7 +69,7 @@ fn judge(
     };
     let kind = match &error {
         HookError::Broken { .. } => error.kind() == Kind::Invalid,
-        HookError::Failed { failure: cove::hooks::Failure::Wall(_), .. } => {
+        HookError::Failed { failure: Failure::Wall(_), .. } => {
             error.kind() == Kind::TimedOut
         }
         HookError::Failed { .. } => error.kind() == Kind::Failed,

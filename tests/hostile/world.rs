@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use cove::hooks::{
     GitValues, HookError, HookHost, HookInputs, HookRun, HookSettings, HostFilesSource, HostPath,
+    MachineView, Purpose,
 };
+use cove::wire::rpc::{MachinePlan, NetMode};
 
 use crate::corpus::{self, Hostile};
 
@@ -31,6 +33,7 @@ impl World {
             user_folder: folder.path().join("user"),
             // Shared by all tests: what was compiled once need not be compiled again.
             cache_folder: target().join("test-plugin-cache"),
+            state_folder: folder.path().join("state"),
             compiler: env!("CARGO_BIN_EXE_coved").into(),
             grants: Vec::new(),
             disabled: BTreeSet::new(),
@@ -39,8 +42,8 @@ impl World {
             fs::create_dir(made).expect("made");
         }
         let inputs = HookInputs {
-            vm: "0123456789ab".parse().expect("an id"),
-            vm_name: "web".parse().expect("a name"),
+            purpose: Purpose::Act,
+            machine: Some(machine()),
             home,
             host_files: BTreeMap::new(),
             git: GitValues::default(),
@@ -78,7 +81,7 @@ impl World {
 
     /// Runs the hook, on the same host as all runs before.
     pub(crate) async fn run(&self) -> Result<HookRun, HookError> {
-        let run = self.host.prepare_work_disk(self.inputs.clone());
+        let run = self.host.prepare_work_disk(&self.inputs);
         tokio::time::timeout(PATIENCE, run).await.expect("every run ends within its budget")
     }
 
@@ -97,6 +100,25 @@ impl World {
         }
         files.sort();
         files
+    }
+}
+
+/// A machine.
+fn machine() -> MachineView {
+    let plan = MachinePlan {
+        image: "default".parse().expect("a name"),
+        vcpu: 2,
+        memory_mib: 512,
+        disk_bytes: 1 << 30,
+        root_disk_bytes: 1 << 30,
+        net: NetMode::None,
+    };
+    MachineView {
+        id: "0123456789ab".parse().expect("an id"),
+        name: "web".parse().expect("a name"),
+        plan,
+        labels: BTreeMap::new(),
+        workspace: None,
     }
 }
 

@@ -5,8 +5,10 @@ use cove::hooks::limits;
 use super::assembled::{beside, plugin};
 use super::{Ends, Hostile};
 
-/// Pages of 64 KiB that one component may have.
-const PAGES: usize = limits::MEMORY / (64 << 10);
+/// What a small component may have.
+fn ceilings() -> limits::Ceilings {
+    limits::Class::Small.ceilings()
+}
 
 /// Loops: the place, what is there, how it ends. All have 50 ms of processor time.
 const ENDLESS: &[(&str, &str, &str, &str)] = &[
@@ -18,7 +20,7 @@ const ENDLESS: &[(&str, &str, &str, &str)] = &[
         "(core module $m (func $f (loop (br 0))) (start $f)) (core instance (instantiate $m))",
         "processor time",
     ),
-    ("loop-after-the-return", "lift", "(post-return (func $main \"forever\"))", "processor time"),
+    ("loop-after-the-return", "lift", "(post-return (core func $main \"forever\"))", "processor time"),
     (
         "loop-of-tail-calls",
         "component",
@@ -78,16 +80,17 @@ pub(super) fn all() -> Vec<Hostile> {
 fn growth() -> Vec<Hostile> {
     let memory = |pages: usize| format!("(memory {pages})");
     let table = |elements: usize| format!("(table {elements} funcref)");
-    let half = limits::TABLE_ELEMENTS / 2;
+    let (most, half) = (ceilings().table_elements, ceilings().table_elements / 2);
+    let pages = ceilings().memory / (64 << 10);
     let grow = "(loop (br_if 0 (i32.ge_s (memory.grow (i32.const 16)) (i32.const 0)))) (unreachable)";
     let grow_table = "(table $t 0 funcref) (func $f (loop (br_if 0 (i32.ge_s (table.grow $t \
                       (ref.null func) (i32.const 100)) (i32.const 0)))) (unreachable)) (start $f)";
     [
         ("memory-bomb", plugin(&[("run", grow)]), "64 MiB of memory"),
-        ("memory-too-large", beside(&memory(PAGES + 1), 1), "memory"),
-        ("memories-too-large-together", beside(&memory(PAGES * 6 / 10), 2), "64 MiB of memory"),
+        ("memory-too-large", beside(&memory(pages + 1), 1), "memory"),
+        ("memories-too-large-together", beside(&memory(pages * 6 / 10), 2), "64 MiB of memory"),
         ("memories-too-many", beside(&memory(1), limits::MEMORIES), "memor"),
-        ("table-too-large", beside(&table(limits::TABLE_ELEMENTS + 1), 1), "table"),
+        ("table-too-large", beside(&table(most + 1), 1), "table"),
         ("tables-too-large-together", beside(&table(half + 1), 2), "table"),
         ("tables-too-many", beside(&table(1), limits::TABLES + 1), "table"),
         ("table-bomb", beside(grow_table, 1), "unreachable"),

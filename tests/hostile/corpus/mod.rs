@@ -68,7 +68,7 @@ impl Hostile {
 }
 
 /// The manifest of all of them.
-const MANIFEST: &str = include_str!("rust/plugin.toml");
+const MANIFEST: &str = include_str!("../rust/plugin.toml");
 
 /// All of them.
 pub(crate) fn all() -> Vec<Hostile> {
