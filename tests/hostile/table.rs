@@ -36,7 +36,11 @@ async fn every_hostile_plugin_ends_in_one_error_and_leaves_nothing() {
     }
     assert_eq!(world.files(), files, "nothing was written");
     let grown = look().resident.saturating_sub(before.resident);
-    assert!(grown <= GROWTH * Class::Small.ceilings().memory, "{} MiB are left in memory", grown >> 20);
+    assert!(
+        grown <= GROWTH * Class::Small.ceilings().memory,
+        "{} MiB are left in memory",
+        grown >> 20
+    );
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -48,10 +52,7 @@ async fn works(world: &mut World, honest: &Hostile) {
 }
 
 /// Whether a run ended as it must.
-fn judge(
-    hostile: &Hostile,
-    ended: Result<HookRun, HookError>,
-) -> Result<(), String> {
+fn judge(hostile: &Hostile, ended: Result<HookRun, HookError>) -> Result<(), String> {
     let error = match (ended, hostile.ends) {
         (Ok(run), Ends::Harmless) if run.plan.steps.is_empty() => return Ok(()),
         (Ok(run), _) => return Err(format!("it ran, and planned {:?}", run.plan.steps)),
@@ -59,9 +60,7 @@ fn judge(
     };
     let text = error.to_string();
     let (attributed, said) = match hostile.ends {
-        Ends::Refused(said) => {
-            (text.starts_with("plugin `hostile` cannot be used: `"), said)
-        }
+        Ends::Refused(said) => (text.starts_with("plugin `hostile` cannot be used: `"), said),
         Ends::Failed(said) => {
             (text.starts_with("plugin `hostile` failed in hook `prepare-work-disk`: "), said)
         }
@@ -69,9 +68,7 @@ fn judge(
     };
     let kind = match &error {
         HookError::Broken { .. } => error.kind() == Kind::Invalid,
-        HookError::Failed { failure: Failure::Wall(_), .. } => {
-            error.kind() == Kind::TimedOut
-        }
+        HookError::Failed { failure: Failure::Wall(_), .. } => error.kind() == Kind::TimedOut,
         HookError::Failed { .. } => error.kind() == Kind::Failed,
         _ => false,
     };

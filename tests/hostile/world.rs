@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cove::hooks::{
-    GitValues, HookError, HookHost, HookInputs, HookRun, HookSettings, HostFilesSource, HostPath,
-    MachineView, Purpose,
+    GitValues, HookError, HookHost, HookInputs, HookOutcome, HookRun, HookSettings,
+    HostFilesSource, HostPath, MachineView, Purpose,
 };
-use cove::wire::rpc::{MachinePlan, NetMode};
+use cove::wire::rpc::{HookPoint, MachinePlan, NetMode};
 
 use crate::corpus::{self, Hostile};
+use crate::points::Guest;
 
 /// Longer than any budget of a plugin: its compilation, its wall time, and the machine's own slowness.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -44,13 +46,16 @@ impl World {
         let inputs = HookInputs {
             purpose: Purpose::Act,
             machine: Some(machine()),
-            home,
+            home: home.clone(),
             host_files: BTreeMap::new(),
             git: GitValues::default(),
             settings: BTreeMap::new(),
         };
+        fs::write(home.join("shown"), "shown to plugins\n").expect("written");
         let host = HookHost::open(settings.clone()).await.expect("the engine starts");
-        Self { folder, settings, inputs, host }
+        let mut world = Self { folder, settings, inputs, host };
+        world.map("importable", "~/shown");
+        world
     }
 
     /// Puts a plugin in, alone, and sets what it is to do.
@@ -59,13 +64,24 @@ impl World {
         fs::create_dir_all(&folder).expect("made");
         fs::write(folder.join("plugin.toml"), hostile.manifest()).expect("written");
         fs::write(folder.join("plugin.wasm"), hostile.bytes(&target())).expect("written");
-        let (misbehaviour, path) = &hostile.settings;
         let table = self.inputs.settings.entry("hostile".parse().expect("an id")).or_default();
         table.clear();
-        table.insert("misbehaviour".into(), toml::Value::String((*misbehaviour).into()));
-        if let Some(path) = path {
-            table.insert("path".into(), toml::Value::String(path.clone()));
+        if hostile.component.is_some() {
+            return;
         }
+        let mut set = |key: &str, value: &str| table.insert(key.to_owned(), value.into());
+        set("hook", hostile.at.as_str());
+        set("misbehaviour", hostile.settings.0);
+        if let Some(path) = &hostile.settings.1 {
+            set("path", path);
+        }
+    }
+
+    /// The same world with another compiler, and nothing compiled yet.
+    pub(crate) async fn reopen_with_compiler(&mut self, compiler: PathBuf) {
+        self.settings.compiler = compiler;
+        self.settings.cache_folder = self.folder.path().join("cache");
+        self.host = HookHost::open(self.settings.clone()).await.expect("the engine starts");
     }
 
     /// Maps a logical name to a path.
@@ -83,6 +99,37 @@ impl World {
     pub(crate) async fn run(&self) -> Result<HookRun, HookError> {
         let run = self.host.prepare_work_disk(&self.inputs);
         tokio::time::timeout(PATIENCE, run).await.expect("every run ends within its budget")
+    }
+
+    /// Runs the hooks of a point, on the same host.
+    pub(crate) async fn run_at(
+        &self,
+        point: HookPoint,
+        guest: &Arc<Guest>,
+    ) -> Result<Vec<HookOutcome>, HookError> {
+        let (host, inputs) = (&self.host, &self.inputs);
+        let run = async {
+            match point {
+                HookPoint::Preflight => host.preflight(inputs).await,
+                HookPoint::ConfigureMachine => {
+                    host.configure_machine(inputs).await.map(|(_, outcomes)| outcomes)
+                }
+                HookPoint::PrepareWorkDisk => {
+                    host.prepare_work_disk(inputs).await.map(|run| run.hooks)
+                }
+                HookPoint::PostStart => host.post_start(inputs, Arc::<Guest>::clone(guest)).await,
+                HookPoint::PreStop => host.pre_stop(inputs).await,
+                HookPoint::Cleanup => host.cleanup(inputs).await,
+                HookPoint::Doctor => host.doctor(inputs).await,
+            }
+        };
+        tokio::time::timeout(PATIENCE, run).await.expect("every run ends within its budget")
+    }
+
+    /// Sets for another plugin what is set for the hostile one.
+    pub(crate) fn set_like_hostile(&mut self, other: &str) {
+        let hostile = self.inputs.settings.values().next().cloned().unwrap_or_default();
+        self.inputs.settings.insert(other.parse().expect("an id"), hostile);
     }
 
     /// Everything below the user's folders but the plugins themselves, as lines.

@@ -13,14 +13,24 @@ fn ceilings() -> limits::Ceilings {
 /// Loops: the place, what is there, how it ends. All have 50 ms of processor time.
 const ENDLESS: &[(&str, &str, &str, &str)] = &[
     ("loop", "run", "(loop (br 0))", "processor time"),
-    ("loop-after-a-write", "run", "(call $stage (local.get $disk)) (loop (br 0))", "processor time"),
+    (
+        "loop-after-a-write",
+        "run",
+        "(call $stage (local.get $disk)) (loop (br 0))",
+        "processor time",
+    ),
     (
         "loop-in-start",
         "component",
         "(core module $m (func $f (loop (br 0))) (start $f)) (core instance (instantiate $m))",
         "processor time",
     ),
-    ("loop-after-the-return", "lift", "(post-return (core func $main \"forever\"))", "processor time"),
+    (
+        "loop-after-the-return",
+        "lift",
+        "(post-return (core func $main \"forever\"))",
+        "processor time",
+    ),
     (
         "loop-of-tail-calls",
         "component",
@@ -63,12 +73,19 @@ pub(super) fn all() -> Vec<Hostile> {
         all.push(Hostile::new(name, component, Ends::Failed(said)).with("cpu = '50ms'"));
     }
     for (name, call) in [
-        ("flood-of-calls", "(call $entries (local.get $files) (i32.const 1024) (i32.const 0) (i32.const 64))"),
+        (
+            "flood-of-calls",
+            "(call $entries (local.get $files) (i32.const 1024) (i32.const 0) (i32.const 64))",
+        ),
         ("flood-of-log-lines", "(call $log (i32.const 1) (i32.const 1024) (i32.const 12))"),
         ("flood-of-writers", "(drop (call $writer (local.get $disk)))"),
     ] {
         let component = plugin(&[("realloc", "(i32.const 4096)"), ("run", &flood(call))]);
-        let said = if name == "flood-of-writers" { "handle" } else { "100,000 calls of the host" };
+        let said = if name == "flood-of-writers" {
+            "resource table has no free keys"
+        } else {
+            "100,000 calls of the host"
+        };
         all.push(Hostile::new(name, component, Ends::Failed(said)));
     }
     all.extend(growth());
@@ -82,21 +99,33 @@ fn growth() -> Vec<Hostile> {
     let table = |elements: usize| format!("(table {elements} funcref)");
     let (most, half) = (ceilings().table_elements, ceilings().table_elements / 2);
     let pages = ceilings().memory / (64 << 10);
-    let grow = "(loop (br_if 0 (i32.ge_s (memory.grow (i32.const 16)) (i32.const 0)))) (unreachable)";
+    let grow =
+        "(loop (br_if 0 (i32.ge_s (memory.grow (i32.const 16)) (i32.const 0)))) (unreachable)";
     let grow_table = "(table $t 0 funcref) (func $f (loop (br_if 0 (i32.ge_s (table.grow $t \
                       (ref.null func) (i32.const 100)) (i32.const 0)))) (unreachable)) (start $f)";
-    [
+    let handles = "(type $own (resource (rep i32))) (core func $new (canon resource.new $own)) \
+                   (core module $m (import \"\" \"new\" (func $new (param i32) (result i32))) \
+                   (func $f (loop (drop (call $new (i32.const 1))) (br 0))) (start $f)) \
+                   (core instance (instantiate $m (with \"\" (instance (export \"new\" (func $new))))))";
+    let failed = [
         ("memory-bomb", plugin(&[("run", grow)]), "64 MiB of memory"),
-        ("memory-too-large", beside(&memory(pages + 1), 1), "memory"),
         ("memories-too-large-together", beside(&memory(pages * 6 / 10), 2), "64 MiB of memory"),
-        ("memories-too-many", beside(&memory(1), limits::MEMORIES), "memor"),
-        ("table-too-large", beside(&table(most + 1), 1), "table"),
         ("tables-too-large-together", beside(&table(half + 1), 2), "table"),
-        ("tables-too-many", beside(&table(1), limits::TABLES + 1), "table"),
         ("table-bomb", beside(grow_table, 1), "unreachable"),
-        ("instances-too-many", beside("", limits::INSTANCES), "instance"),
-    ]
-    .into_iter()
-    .map(|(name, component, said)| Hostile::new(name, component, Ends::Failed(said)))
-    .collect()
+        ("handle-bomb", plugin(&[("component", handles)]), "handles"),
+    ];
+    let refused = [
+        ("memory-too-large", beside(&memory(pages + 1), 1), "exceeds the limit of 0x4000000 bytes"),
+        ("memories-too-many", beside(&memory(1), limits::MEMORIES), "5 Wasm linear memories"),
+        ("table-too-large", beside(&table(most + 1), 1), "exceeds the limit of 20000"),
+        ("tables-too-many", beside(&table(1), limits::TABLES + 1), "17 tables"),
+        ("instances-too-many", beside("", limits::INSTANCES), "34 core module instances"),
+    ];
+    let failed = failed
+        .into_iter()
+        .map(|(name, component, said)| Hostile::new(name, component, Ends::Failed(said)));
+    let refused = refused
+        .into_iter()
+        .map(|(name, component, said)| Hostile::new(name, component, Ends::Refused(said)));
+    failed.chain(refused).collect()
 }

@@ -1,6 +1,8 @@
 //! What the program in `rust/` does, by its setting.
 
-use super::{Ends, Hostile};
+use cove::wire::rpc::HookPoint;
+
+use super::Hostile;
 
 /// The name of the misbehaviour, lines for the limits, and how it ends.
 const MISBEHAVIOUR: &[(&str, &str, &str)] = &[
@@ -54,27 +56,23 @@ const PATHS: &[(&str, &str, &str)] = &[
 ];
 
 pub(super) fn all() -> Vec<Hostile> {
-    let hostile = |name, path, limits, said| Hostile {
-        name,
-        component: None,
-        settings: (name, path),
-        limits,
-        hook: "",
-        ends: Ends::Failed(said),
-    };
-    let mut all: Vec<_> =
-        MISBEHAVIOUR.iter().map(|(name, limits, said)| hostile(name, None, limits, said)).collect();
+    let hostile =
+        |name, path, said| Hostile::compiled(HookPoint::PrepareWorkDisk, name, path, said);
+    let mut all = Vec::new();
+    for (name, limits, said) in MISBEHAVIOUR {
+        all.push(hostile(name, None, said).with(limits));
+    }
     for (name, path, said) in PATHS {
-        all.push(hostile(name, Some((*path).to_owned()), "", said));
+        all.push(hostile(name, Some((*path).to_owned()), said));
     }
     for (path, said) in [
         (format!("allowed/{}", "x".repeat(5000)), "it is too long"),
         (format!("allowed/{}", "x".repeat(256)), "a component is too long"),
         (format!("allowed/{}", ["d"; 32].join("/")), "it is too deep"),
     ] {
-        all.push(hostile("write", Some(path), "", said));
+        all.push(hostile("write", Some(path), said));
     }
-    let sleeper = hostile("sleep", None, "", "it took longer than 200 ms");
+    let sleeper = hostile("sleep", None, "it took longer than 200 ms");
     all.push(Hostile { hook: "timeout = '200ms'", ..sleeper });
     all
 }

@@ -21,11 +21,23 @@ const LANGUAGE: &[(&str, &str, &str)] = &[
 /// Imports that nobody offers.
 const IMPORTS: &[(&str, &str, &str)] = &[
     ("import-of-wasi-p3", "wasi:clocks/types@0.3.0", "imports `wasi:clocks/types@0.3.0`"),
-    ("import-of-http", "wasi:http/outgoing-handler@0.2.0", "imports `wasi:http/outgoing-handler@0.2.0`"),
+    (
+        "import-of-http",
+        "wasi:http/outgoing-handler@0.2.0",
+        "imports `wasi:http/outgoing-handler@0.2.0`",
+    ),
     ("import-of-a-newer-api", "cove:hooks/work-disk@0.9.0", "imports `cove:hooks/work-disk@0.9.0`"),
-    ("import-of-an-older-api", "cove:hooks/work-disk@0.1.0", "imports `cove:hooks/work-disk@0.1.0`"),
+    (
+        "import-of-an-older-api",
+        "cove:hooks/work-disk@0.1.0",
+        "imports `cove:hooks/work-disk@0.1.0`",
+    ),
     ("import-of-the-unknown", "evil:thing/all", "imports `evil:thing/all`"),
-    ("import-of-an-unknown-interface", "cove:hooks/shell@0.2.0", "imports `cove:hooks/shell@0.2.0`"),
+    (
+        "import-of-an-unknown-interface",
+        "cove:hooks/shell@0.2.0",
+        "imports `cove:hooks/shell@0.2.0`",
+    ),
 ];
 
 pub(super) fn all() -> Vec<Hostile> {
@@ -39,7 +51,10 @@ pub(super) fn all() -> Vec<Hostile> {
     }
     // The contract has no hard links, and no function to make a handle with.
     for (name, function) in [
-        ("hard-link", "(export \"[method]work-disk.hard-link\" (func (param \"self\" (borrow $d)) (param \"from\" string)))"),
+        (
+            "hard-link",
+            "(export \"[method]work-disk.hard-link\" (func (param \"self\" (borrow $d)) (param \"from\" string)))",
+        ),
         ("handle-constructed", "(export \"[constructor]work-disk\" (func (result (own $d))))"),
     ] {
         let text = format!(
@@ -49,8 +64,13 @@ pub(super) fn all() -> Vec<Hostile> {
         );
         all.push(Hostile::new(name, component(&text), Ends::Refused("does not fit the contract")));
     }
-    let newer = "(component (instance $i) (export \"cove:hooks/prepare-work-disk@0.9.0\" (instance $i)))";
-    all.push(Hostile::new("export-of-a-newer-api", component(newer), Ends::Refused("0.9.0")));
+    let newer =
+        "(component (instance $i) (export \"cove:hooks/prepare-work-disk@0.9.0\" (instance $i)))";
+    all.push(Hostile::new(
+        "export-of-a-newer-api",
+        component(newer),
+        Ends::Refused("does not export `cove:hooks/prepare-work-disk@0.2.0`"),
+    ));
     let asynchronous = plugin(&[("lift", "async")]);
     all.push(Hostile::new("asynchronous", asynchronous, Ends::Refused("async")));
     all.extend(no_components());

@@ -56,6 +56,13 @@ const RUNS: &[(&str, &str, &str)] = &[
         "used with the wrong type",
     ),
     (
+        "file-dropped-twice",
+        "(local $file i32) (call $entries (local.get $files) (i32.const 1056) (i32.const 10) \
+         (i32.const 64)) (local.set $file (i32.load (i32.load (i32.const 68)))) \
+         (call $drop-file (local.get $file)) (call $drop-file (local.get $file))",
+        "unknown handle index",
+    ),
+    (
         "file-as-a-folder-of-files",
         "(call $import-file (local.get $disk) (i32.const 1024) (i32.const 12) (i32.const 0x1a4) \
          (local.get $files) (i32.const 64))",

@@ -13,6 +13,8 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
+use cove::wire::rpc::HookPoint;
+
 pub(crate) use assembled::plugin;
 
 /// How a plugin that means harm ends.
@@ -33,11 +35,12 @@ pub(crate) struct Hostile {
     pub(crate) name: &'static str,
     /// Its component; none for the program in `rust/`.
     pub(crate) component: Option<Vec<u8>>,
-    /// Its settings `misbehaviour` and `path`, which only that program looks at.
+    /// The settings of that program: `misbehaviour` and `path`, and in which hook.
     pub(crate) settings: (&'static str, Option<String>),
+    pub(crate) at: HookPoint,
     /// Lines for the `[limits]` of its manifest.
     pub(crate) limits: &'static str,
-    /// Lines for the `[hooks.prepare-work-disk]` of its manifest.
+    /// Lines for the table of that hook in its manifest.
     pub(crate) hook: &'static str,
     /// How it ends.
     pub(crate) ends: Ends,
@@ -45,11 +48,23 @@ pub(crate) struct Hostile {
 
 impl Hostile {
     fn new(name: &'static str, component: Vec<u8>, ends: Ends) -> Self {
-        Self { name, component: Some(component), settings: ("", None), limits: "", hook: "", ends }
+        let (settings, at) = (("", None), HookPoint::PrepareWorkDisk);
+        Self { name, component: Some(component), settings, at, limits: "", hook: "", ends }
+    }
+
+    /// The program in `rust/`, that misbehaves so at a hook point, with a path to try.
+    pub(crate) fn compiled(
+        at: HookPoint,
+        name: &'static str,
+        path: Option<String>,
+        said: &'static str,
+    ) -> Self {
+        let (settings, ends) = ((name, path), Ends::Failed(said));
+        Self { name, component: None, settings, at, limits: "", hook: "", ends }
     }
 
     /// The same with lines for the `[limits]` of its manifest.
-    fn with(self, limits: &'static str) -> Self {
+    pub(crate) fn with(self, limits: &'static str) -> Self {
         Self { limits, ..self }
     }
 
@@ -59,16 +74,17 @@ impl Hostile {
         self.component.clone().unwrap_or_else(read)
     }
 
-    /// Its manifest: that of the program in `rust/`, with lines of its own.
+    /// Its manifest, with lines of its own.
     pub(crate) fn manifest(&self) -> String {
-        let table = "[hooks.prepare-work-disk]";
-        let manifest = MANIFEST.replace(table, &format!("{table}\n{}", self.hook));
+        let manifest = match self.component {
+            Some(_) => include_str!("../wat/plugin.toml"),
+            None => include_str!("../rust/plugin.toml"),
+        };
+        let table = format!("[hooks.{}]", self.at);
+        let manifest = manifest.replace(&table, &format!("{table}\n{}", self.hook));
         format!("{manifest}\n[limits]\n{}\n", self.limits)
     }
 }
-
-/// The manifest of all of them.
-const MANIFEST: &str = include_str!("../rust/plugin.toml");
 
 /// All of them.
 pub(crate) fn all() -> Vec<Hostile> {

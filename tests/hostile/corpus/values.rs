@@ -47,24 +47,25 @@ const RUNS: &[(&str, &str, &str)] = &[
     (
         "error-of-bad-utf-8",
         "(i32.store8 (i32.const 128) (i32.const 1)) (i32.store (i32.const 132) (i32.const 1088)) \
-         (i32.store (i32.const 136) (i32.const 4)) (return (i32.const 128))",
+         (i32.store (i32.const 136) (i32.const 4)) (global.set $result (i32.const 128))",
         "invalid utf-8",
     ),
     ("result-of-an-unheard-of-case", "(i32.store8 (i32.const 0) (i32.const 7))", "discriminant"),
-    ("result-elsewhere", "(return (i32.const -4))", "out of bounds"),
+    ("result-elsewhere", "(global.set $result (i32.const -4))", "out of bounds"),
+    ("result-not-where-it-may-be", "(global.set $result (i32.const 130))", "aligned"),
 ];
 
-/// What the host is given when it asks for memory, to say in it what was refused.
-const REALLOCS: &[(&str, &str, Ends)] = &[
-    ("memory-for-the-host-beyond", "(i32.const 0x7ffffff0)", Ends::Failed("out of bounds")),
-    ("memory-for-the-host-not-aligned", "(i32.const 4099)", Ends::Failed("aligned")),
-    ("memory-for-the-host-never", "(loop (br 0)) (unreachable)", Ends::Failed("processor time")),
-    ("memory-for-the-host-refused", "(unreachable)", Ends::Failed("unreachable")),
+/// What the host is given when it asks for memory, for a list of handles.
+const REALLOCS: &[(&str, &str, &str)] = &[
+    ("memory-for-the-host-beyond", "(i32.const 0x7ffffff0)", "beyond end of memory"),
+    ("memory-for-the-host-not-aligned", "(i32.const 4099)", "aligned"),
+    ("memory-for-the-host-never", "(loop (br 0)) (unreachable)", "processor time"),
+    ("memory-for-the-host-refused", "(unreachable)", "unreachable"),
 ];
 
-/// Asks for files that are not granted: the refusal has texts in it.
-const REFUSED: &str =
-    "(call $entries (local.get $files) (i32.const 1024) (i32.const 4) (i32.const 64))";
+/// Asks for files: what is mapped is a list of one.
+const LISTED: &str =
+    "(call $entries (local.get $files) (i32.const 1056) (i32.const 10) (i32.const 64))";
 
 /// A list of 32 MiB of zeroes, handed to the host, and returned to it.
 const LONG: &[(&str, &str)] = &[
@@ -82,7 +83,7 @@ const LONG: &[(&str, &str)] = &[
     (
         "error-of-32-mib",
         "(i32.store8 (i32.const 128) (i32.const 1)) (i32.store (i32.const 132) (i32.const 65536)) \
-         (i32.store (i32.const 136) (i32.const 33554432)) (return (i32.const 128))",
+         (i32.store (i32.const 136) (i32.const 33554432)) (global.set $result (i32.const 128))",
     ),
 ];
 
@@ -91,9 +92,9 @@ pub(super) fn all() -> Vec<Hostile> {
     for (name, run, said) in RUNS {
         all.push(Hostile::new(name, plugin(&[("run", run)]), Ends::Failed(said)));
     }
-    for (name, realloc, ends) in REALLOCS {
-        let component = plugin(&[("realloc", realloc), ("run", REFUSED)]);
-        all.push(Hostile::new(name, component, *ends).with("cpu = '50ms'"));
+    for (name, realloc, said) in REALLOCS {
+        let component = plugin(&[("realloc", realloc), ("run", LISTED)]);
+        all.push(Hostile::new(name, component, Ends::Failed(said)).with("cpu = '50ms'"));
     }
     for (name, run) in LONG {
         let component = plugin(&[("pages", "600"), ("run", run)]);

@@ -127,6 +127,8 @@
     (import "host" "drop-git" (func $drop-git (param i32)))
     (import "host" "drop-settings" (func $drop-settings (param i32)))
     (import "host" "drop-state" (func $drop-state (param i32)))
+    ;; Where the result is.
+    (global $result (mut i32) (i32.const 0))
     (data (i32.const 1024) "allowed/file")
     (data (i32.const 1056) "importable")
     (data (i32.const 1088) "\ff\fe\c0\80")
@@ -152,7 +154,7 @@
       (call $drop-git (local.get $git))
       (call $drop-settings (local.get $settings))
       (call $drop-state (local.get $state))
-      (i32.const 0))
+      (global.get $result))
     (func (export "forever") (param i32) (loop (br 0))))
   (core instance $main (instantiate $main
     (with "memory" (instance $memory))
