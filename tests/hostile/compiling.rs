@@ -115,3 +115,35 @@ async fn compiled_code_from_outside_is_refused() {
     let text = world.run().await.expect_err("it lies loose").to_string();
     assert!(text.contains("plugin.cwasm` lies loose in the folder of plugins"), "{text}");
 }
+
+#[tokio::test]
+async fn manifests_and_folders_are_bounded() {
+    let mut world = World::new().await;
+    world.put(&honest());
+    let folder = world.settings.standard_folder.clone();
+    let manifest = folder.join("hostile/plugin.toml");
+    let spaces = " ".repeat(64 << 10);
+    fs::write(&manifest, honest().manifest() + &spaces).expect("written");
+    let text = world.run().await.expect_err("too large").to_string();
+    assert!(text.contains("plugin.toml` is larger than 65536 bytes"), "{text}");
+
+    world.put(&honest());
+    for number in 1..=64 {
+        fs::create_dir(folder.join(format!("p{number}"))).expect("made");
+    }
+    let error = world.run().await.expect_err("too many");
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    assert_eq!(source.as_deref(), Some("there are too many plugins in it"));
+}
+
+#[tokio::test]
+async fn a_plugin_for_a_newer_contract_says_so_in_its_manifest() {
+    let mut world = World::new().await;
+    world.put(&honest());
+    let manifest = world.settings.standard_folder.join("hostile/plugin.toml");
+    let newer = honest().manifest().replace("cove:hooks@0.2", "cove:hooks@0.9");
+    fs::write(manifest, newer).expect("written");
+    let text = world.run().await.expect_err("too new").to_string();
+    assert!(text.starts_with("plugin `hostile` cannot be used"), "{text}");
+    assert!(text.contains("made for `cove:hooks@0.9`, and this cove has 0.2.0"), "{text}");
+}

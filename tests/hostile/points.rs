@@ -27,6 +27,9 @@ impl Guest {
     }
 }
 
+/// Bytes of a line, with the sign that it was cut.
+const LINE: usize = (2 << 10) + "…".len();
+
 /// What is tried at points of their own: the point, what, with which path, and how it ends.
 const TRIED: &[(HookPoint, &str, &str, &str)] = &[
     (HookPoint::ConfigureMachine, "env", "PATH", "`machine.env:PATH` is not granted"),
@@ -117,7 +120,7 @@ async fn answers_are_cut_and_shown_escaped() {
         let lines = outcome.lines.iter().chain(outcome.findings.iter().map(|found| &found.found));
         let lines: Vec<_> = lines.collect();
         assert_eq!(lines.len(), 16, "{point}");
-        let bounded = |line: &str| line.len() <= 2 << 10 && !line.chars().any(char::is_control);
+        let bounded = |line: &str| line.len() <= LINE + "\\u{1b}".len() && !line.chars().any(char::is_control);
         assert!(lines.iter().all(|line| bounded(line)), "{point}: {}", lines[0]);
     }
 }

@@ -28,7 +28,8 @@ async fn floods_of_text_are_cut_and_counted() {
     assert!(bytes <= 32 << 10, "{bytes}");
 
     let run = ran("long-line").await;
-    assert!(run.hooks[0].log[0].text.len() <= 2 << 10, "{}", run.hooks[0].log[0].text.len());
+    let length = run.hooks[0].log[0].text.len();
+    assert!(length <= (2 << 10) + "…".len(), "{length}");
 
     let run = ran("stderr-flood").await;
     let bytes: usize = run.hooks[0].log.iter().map(|line| line.text.len()).sum();
@@ -37,6 +38,9 @@ async fn floods_of_text_are_cut_and_counted() {
 
     let run = ran("log-escape").await;
     assert_eq!(run.hooks[0].for_user(), ["\\u{1b}[2Jgone"]);
+
+    let run = ran("refusal-flood").await;
+    assert_eq!(run.hooks[0].refusals.len(), 256, "what is written down of a run is bounded, too");
 
     let mut world = World::new().await;
     world.put(&Hostile::compiled(POINT, "long-error", None, ""));

@@ -51,6 +51,27 @@ const ENDLESS: &[(&str, &str, &str, &str)] = &[
         "512 KiB of stack",
     ),
     (
+        // Every call has 16 bytes on the stack at least.
+        "recursion-forty-thousand-deep",
+        "component",
+        "(core module $m (func $f (param i32) (if (local.get 0) (then (call $f (i32.sub \
+         (local.get 0) (i32.const 1)))))) (func $s (call $f (i32.const 40000))) (start $s)) \
+         (core instance (instantiate $m))",
+        "512 KiB of stack",
+    ),
+    (
+        "random-numbers-without-end",
+        "component",
+        "(import \"wasi:random/random@0.2.0\" (instance $random (export \"get-random-bytes\" \
+         (func (param \"len\" u64) (result (list u8)))))) \
+         (core func $bytes-of (canon lower (func $random \"get-random-bytes\") (memory $bytes) \
+         (realloc $realloc))) \
+         (core module $m (import \"\" \"get\" (func $get (param i64 i32))) \
+         (func $s (call $get (i64.const 100000) (i32.const 64))) (start $s)) \
+         (core instance (instantiate $m (with \"\" (instance (export \"get\" (func $bytes-of))))))",
+        "exceeds limit 65536",
+    ),
+    (
         "trap-in-start",
         "component",
         "(core module $m (func $f unreachable) (start $f)) (core instance (instantiate $m))",
@@ -112,7 +133,7 @@ fn growth() -> Vec<Hostile> {
         ("memories-too-large-together", beside(&memory(pages * 6 / 10), 2), "64 MiB of memory"),
         ("tables-too-large-together", beside(&table(half + 1), 2), "table"),
         ("table-bomb", beside(grow_table, 1), "unreachable"),
-        ("handle-bomb", plugin(&[("component", handles)]), "handles"),
+        ("handle-bomb", plugin(&[("component", handles)]), "store handle limit exceeded"),
     ];
     let refused = [
         ("memory-too-large", beside(&memory(pages + 1), 1), "exceeds the limit of 0x4000000 bytes"),

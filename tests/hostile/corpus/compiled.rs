@@ -7,12 +7,12 @@ use super::Hostile;
 /// The name of the misbehaviour, lines for the limits, and how it ends.
 const MISBEHAVIOUR: &[(&str, &str, &str)] = &[
     ("loop", "cpu = '50ms'", "it used more than 50 ms of processor time"),
-    ("loop", "", "it used more than 1000 ms of processor time"),
     ("wasi-flood", "cpu = '50ms'", "it used more than 50 ms of processor time"),
     ("recurse", "", "it crashed: "),
     ("allocate", "", "it wanted more than 64 MiB of memory"),
     ("allocate", "memory = '8MiB'", "it wanted more than 8 MiB of memory"),
-    ("panic", "", "it panicked: at tests/hostile/rust/src/lib.rs"),
+    ("allocate", "class = 'large'", "it wanted more than 256 MiB of memory"),
+    ("panic", "", "it panicked: at tests/hostile/rust/src/anywhere.rs"),
     ("panic", "", "the moon is full"),
     ("exit", "", "it exited with status 1 instead of returning"),
     ("error", "", "redo from start (out-of-cheese)"),
@@ -72,6 +72,10 @@ pub(super) fn all() -> Vec<Hostile> {
     ] {
         all.push(hostile("write", Some(path), said));
     }
+    all.push(hostile("marker", Some("m".repeat(65)), "is no marker of a block"));
+    // Long enough for the processor time to be what ends it, on the busiest machine.
+    let patient = hostile("loop", None, "it used more than 1000 ms of processor time");
+    all.push(Hostile { hook: "timeout = '60s'", ..patient });
     let sleeper = hostile("sleep", None, "it took longer than 200 ms");
     all.push(Hostile { hook: "timeout = '200ms'", ..sleeper });
     all

@@ -105,7 +105,7 @@ impl doctor::Guest for Plugin {
     ) -> Result<Vec<doctor::Finding>, Error> {
         let finding = || doctor::Finding {
             verdict: doctor::Verdict::Warn,
-            found: "\u{1b}[2J".repeat(9999),
+            found: format!("\u{1b}[2J{}", "x".repeat(9999)),
             advice: None,
         };
         match chosen(settings, "doctor")?.as_deref() {

@@ -35,6 +35,11 @@ impl Guest for Plugin {
                 disk.write_file("allowed/file", 0o644, b"x")?;
                 return Err(own_error("changed-my-mind", "no"));
             }
+            "refusal-flood" => {
+                for n in 0..1000 {
+                    drop(disk.write_file(&format!("other-{n}"), 0o644, b""));
+                }
+            }
             "directory" => return disk.make_directory(&path, 0o755),
             "remove" => return disk.remove(&path),
             "link" => return disk.symlink("allowed/link", &path),
