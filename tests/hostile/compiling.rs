@@ -8,21 +8,22 @@ use std::os::unix::fs::PermissionsExt;
 use cove::hooks::HookError;
 use cove::process::Tool;
 
-use crate::corpus::{self, Hostile};
-use crate::world::{World, honest};
+use crate::corpus::{self, Hostile, assembled};
+use crate::world::World;
 
 /// A component with one core module that is never instantiated.
 fn compiled_only(fields: &str) -> Hostile {
     let text = format!("(core module {fields})");
-    corpus::harmless("bomb", corpus::plugin(&[("component", &text)]))
+    corpus::harmless("bomb", assembled::plugin(&[("component", &text)]))
 }
 
-/// One function of 4 MB: a nest of loops, over which all locals are carried.
+/// One function of 2.7 MB: a nest of loops, over which all locals are carried.
 fn slow() -> Hostile {
-    const LOOPS: usize = 400_000;
-    let mut text = format!("(func (param i32) (local {})", "i32 ".repeat(200));
+    const LOOPS: usize = 250_000;
+    const LOCALS: usize = 60;
+    let mut text = format!("(func (param i32) (local {})", "i32 ".repeat(LOCALS));
     for number in 0..LOOPS {
-        let (from, to) = (number % 200, (number + 7) % 200);
+        let (from, to) = (number % LOCALS, (number + 7) % LOCALS);
         write!(text, "loop local.get {from} local.set {to} ").expect("a String");
     }
     text.push_str(&"local.get 0 br_if 0 end ".repeat(LOOPS));
@@ -56,7 +57,7 @@ async fn assert_bomb(bomb: Hostile, expected: &str) {
     let text = error.to_string();
     assert!(matches!(error, HookError::Broken { .. }), "{text}");
     assert!(text.contains("cannot be compiled") && text.contains(expected), "{text}");
-    world.put(&honest());
+    world.put(&corpus::honest());
     world.run().await.expect("the host goes on");
 }
 
@@ -77,7 +78,7 @@ async fn a_bomb_of_code_ends_with_what_may_be_kept_of_it() {
 
 #[tokio::test]
 async fn a_component_that_is_too_large_is_not_even_compiled() {
-    let mut bytes = corpus::plugin(&[]);
+    let mut bytes = assembled::plugin(&[]);
     bytes.resize((8 << 20) + 1, 0);
     let mut world = World::new().await;
     world.put(&corpus::harmless("large", bytes));
@@ -102,7 +103,7 @@ async fn a_compiler_that_hangs_is_ended() {
 async fn compiled_code_from_outside_is_refused() {
     let mut world = World::new().await;
     let compile = Tool::new(&world.settings.compiler).args([cove::hooks::compiler::ARGUMENT]);
-    let compile = compile.input(corpus::plugin(&[])).max_output(64 << 20);
+    let compile = compile.input(assembled::plugin(&[])).max_output(64 << 20);
     let code = compile.run().await.expect("it compiles");
     assert!(code.len() > 1000);
     world.put(&corpus::harmless("compiled", code));
@@ -111,7 +112,7 @@ async fn compiled_code_from_outside_is_refused() {
     // Nor where the host keeps its own, under the name that it would look for.
     let loose = world.settings.standard_folder.join("plugin.cwasm");
     fs::write(&loose, "code").expect("written");
-    world.put(&honest());
+    world.put(&corpus::honest());
     let text = world.run().await.expect_err("it lies loose").to_string();
     assert!(text.contains("plugin.cwasm` lies loose in the folder of plugins"), "{text}");
 }
@@ -119,15 +120,15 @@ async fn compiled_code_from_outside_is_refused() {
 #[tokio::test]
 async fn manifests_and_folders_are_bounded() {
     let mut world = World::new().await;
-    world.put(&honest());
+    world.put(&corpus::honest());
     let folder = world.settings.standard_folder.clone();
     let manifest = folder.join("hostile/plugin.toml");
     let spaces = " ".repeat(64 << 10);
-    fs::write(&manifest, honest().manifest() + &spaces).expect("written");
+    fs::write(&manifest, corpus::honest().manifest() + &spaces).expect("written");
     let text = world.run().await.expect_err("too large").to_string();
     assert!(text.contains("plugin.toml` is larger than 65536 bytes"), "{text}");
 
-    world.put(&honest());
+    world.put(&corpus::honest());
     for number in 1..=64 {
         fs::create_dir(folder.join(format!("p{number}"))).expect("made");
     }
@@ -139,9 +140,9 @@ async fn manifests_and_folders_are_bounded() {
 #[tokio::test]
 async fn a_plugin_for_a_newer_contract_says_so_in_its_manifest() {
     let mut world = World::new().await;
-    world.put(&honest());
+    world.put(&corpus::honest());
     let manifest = world.settings.standard_folder.join("hostile/plugin.toml");
-    let newer = honest().manifest().replace("cove:hooks@0.2", "cove:hooks@0.9");
+    let newer = corpus::honest().manifest().replace("cove:hooks@0.2", "cove:hooks@0.9");
     fs::write(manifest, newer).expect("written");
     let text = world.run().await.expect_err("too new").to_string();
     assert!(text.starts_with("plugin `hostile` cannot be used"), "{text}");

@@ -9,7 +9,7 @@ use cove::hooks::HookError;
 use cove::process::{Tool, ToolError};
 
 use crate::corpus::{self, Hostile};
-use crate::world::{World, honest, target};
+use crate::world::{World, target};
 
 /// How many are made, and how many of the good ones among them are run.
 const MADE: usize = 10_000;
@@ -91,7 +91,7 @@ async fn compile_all(good: Arc<Vec<u8>>) -> BTreeSet<usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::print_stderr, reason = "how many there were is for reading")]
 async fn damaged_components_are_refused_or_end() {
-    let honest = honest();
+    let honest = corpus::honest();
     let good = Arc::new(honest.bytes(&target()));
     let compiled = compile_all(Arc::clone(&good)).await;
     eprintln!("{} of {MADE} damaged components compile", compiled.len());

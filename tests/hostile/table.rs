@@ -6,7 +6,7 @@ use cove::report::{Explain, Kind};
 
 use crate::corpus::{self, Ends, Hostile};
 use crate::left::look;
-use crate::world::{World, honest};
+use crate::world::World;
 
 /// How many times what one component may have of memory this process may have grown by, in the end.
 const GROWTH: usize = 2;
@@ -14,7 +14,7 @@ const GROWTH: usize = 2;
 #[tokio::test]
 async fn every_hostile_plugin_ends_in_one_error_and_leaves_nothing() {
     let mut world = World::new().await;
-    let honest = honest();
+    let honest = corpus::honest();
     // The first runs make what stays: threads, the cache, the pool's first slots.
     for _ in 0..3 {
         works(&mut world, &honest).await;

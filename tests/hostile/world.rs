@@ -12,7 +12,7 @@ use cove::hooks::{
 };
 use cove::wire::rpc::{HookPoint, MachinePlan, NetMode};
 
-use crate::corpus::{self, Hostile};
+use crate::corpus::Hostile;
 use crate::points::Guest;
 
 /// Longer than any budget of a plugin: its compilation, its wall time, and the machine's own slowness.
@@ -173,10 +173,4 @@ fn machine() -> MachineView {
 pub(crate) fn target() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     folder.expect("it is in the target folder").to_owned()
-}
-
-/// A plugin that does what it should: it writes `allowed/file`.
-pub(crate) fn honest() -> Hostile {
-    let run = "(call $stage (local.get $disk))";
-    corpus::harmless("honest", corpus::plugin(&[("run", run)]))
 }

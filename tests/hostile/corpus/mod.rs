@@ -4,7 +4,7 @@
 //! Those that a compiler makes are one program, in `rust/`, that does what its setting says; the others
 //! are written by hand, around `wat/plugin.wat`, or made by the code here. No binary is kept.
 
-mod assembled;
+pub(crate) mod assembled;
 mod bombs;
 mod compiled;
 mod foreign;
@@ -14,8 +14,6 @@ mod values;
 use std::path::{Path, PathBuf};
 
 use cove::wire::rpc::HookPoint;
-
-pub(crate) use assembled::plugin;
 
 /// How a plugin that means harm ends.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +92,13 @@ pub(crate) fn all() -> Vec<Hostile> {
         .collect()
 }
 
-/// A plugin by hand that does no harm.
+/// A plugin that does what it should: it writes `allowed/file`.
+pub(crate) fn honest() -> Hostile {
+    let run = "(call $stage (local.get $disk))";
+    harmless("honest", assembled::plugin(&[("run", run)]))
+}
+
+/// A plugin by hand of which nobody knows any harm.
 pub(crate) fn harmless(name: &'static str, component: Vec<u8>) -> Hostile {
     Hostile::new(name, component, Ends::Harmless)
 }
