@@ -201,7 +201,9 @@ async fn a_run_that_hangs_in_a_host_function_is_left_behind() {
     };
     world.map("importable", "~/silent/file");
     world.put(&Hostile { hook: "timeout = '200ms'", ..does("import", "") });
-    let text = world.run().await.expect_err("it hangs").to_string();
+    // Far more than its wall time and the grace after it, and far less than the whole test may take.
+    let left = tokio::time::timeout(Duration::from_secs(60), world.run()).await;
+    let text = left.expect("it is left behind").expect_err("it hangs").to_string();
     assert!(text.contains("it took longer than 200 ms"), "{text}");
     drop(silent);
     world.map("importable", "~/shown");

@@ -43,7 +43,7 @@ pub(crate) fn without_a_store(what: &str, settings: &Settings) -> Result<(), Err
         "long-error" => return Err(own_error(&"c".repeat(9999), &"m".repeat(99_999))),
         "log-flood" => (0..90_000).for_each(|n| log(Level::Info, &format!("line {n}"))),
         "long-line" => log(Level::Info, &"x".repeat(PIECE)),
-        "stderr-flood" => (0..10_000).for_each(|n| eprintln!("noise {n}")),
+        "stderr-flood" => (0..1000).for_each(|n| eprintln!("noise {n} {}", "x".repeat(1000))),
         "log-escape" => log(Level::Warning, "\u{1b}[2Jgone"),
         "call-flood" => loop {
             black_box(settings.text("path")?);
