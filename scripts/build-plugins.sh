@@ -2,7 +2,7 @@
 # Builds the plugins as WebAssembly components and puts them into DEST/ID/{plugin.toml,plugin.wasm}.
 #
 #   scripts/build-plugins.sh DEST              the standard plugins, as they are installed
-#   scripts/build-plugins.sh --examples DEST   these and the examples, as the tests want them
+#   scripts/build-plugins.sh --examples DEST   these and those of the tests, as the tests want them
 #
 # Honours CARGO_TARGET_DIR.
 set -eu
@@ -33,7 +33,7 @@ cargo build --release --locked --target wasm32-wasip2 $packages
 
 for plugin in $plugins $examples; do
     source="plugins/$plugin"
-    [ -d "$source" ] || source="plugins/examples/$plugin"
+    [ "$plugin" != hostile ] || source="tests/hostile/rust"
     wasm="$built/cove_plugin_$(echo "$plugin" | tr - _).wasm"
     mkdir -p "$destination/$plugin"
     # Written beside and renamed: a daemon that looks meanwhile sees the old file or the new one.

@@ -90,18 +90,27 @@ impl Cache {
         self.prune()
     }
 
-    /// Removes the oldest files, when there are too many.
+    /// Removes the oldest files, when there are too many. Another daemon, which shares the folder, may do so
+    /// at the same time.
     fn prune(&self) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)?.take(MAX_FILES * 4) {
             let entry = entry?;
             if entry.path().extension().is_some_and(|extension| extension == "compiled") {
-                files.push((entry.metadata()?.modified()?, entry.path()));
+                let modified = entry.metadata().and_then(|metadata| metadata.modified());
+                match modified {
+                    Ok(modified) => files.push((modified, entry.path())),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         files.sort();
         let surplus = files.len().saturating_sub(MAX_FILES);
-        files.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+        files.into_iter().take(surplus).try_for_each(|(_, path)| match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        })
     }
 }
 

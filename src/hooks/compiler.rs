@@ -51,7 +51,8 @@ fn compile(
         return Err("it is not a component".into());
     }
     let code = compiling_engine(class)?.precompile_component(&component);
-    output.write_all(&code.map_err(wasmtime::Error::into_boxed_dyn_error)?)?;
+    // With its causes: what is wrong with a component is the last of them.
+    output.write_all(&code.map_err(|error| format!("{error:#}"))?)?;
     output.flush()?;
     Ok(())
 }

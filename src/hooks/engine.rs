@@ -208,3 +208,21 @@ impl Drop for Ticking {
         *running = running.saturating_sub(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hooks::contract::KNOWN;
+
+    #[test]
+    fn the_compiling_engines_make_code_for_the_running_ones() {
+        let machine = Machine::new(KNOWN).expect("the engine starts");
+        for class in [Class::Small, Class::Large] {
+            let compiling = compiling_engine(class).expect("it starts");
+            let running = machine.engine(class).expect("it starts");
+            assert_eq!(running.compatibility, compatibility(&compiling));
+            let code = compiling.precompile_component(b"\0asm\x0d\0\x01\0");
+            assert!(!code.expect("an empty component").is_empty());
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! What a plugin may use up: every limit a constant with its reason.
 //!
-//! A manifest may ask for less, never for more. For each limit there is a test in `tests_limits.rs`
-//! that fails when the limit is gone.
+//! A manifest may ask for less, never for more. For each limit there is a test that fails
+//! when the limit is gone: `tests/hostile/main.rs` has the list.
 
 use std::time::Duration;
 

@@ -56,8 +56,6 @@ mod state;
 #[cfg(test)]
 mod tests_host;
 #[cfg(test)]
-mod tests_limits;
-#[cfg(test)]
 mod tests_standard;
 #[cfg(test)]
 mod tests_support;

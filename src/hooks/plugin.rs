@@ -110,7 +110,7 @@ impl Loader<'_> {
         stored.map_err(|error| self.bad_cache(error.to_string()))?;
         let component = deserialize(engine, &code).map_err(|error| Problem::Compile {
             file: path.clone(),
-            reason: format!("the compiler is of another version: {}", error.root_cause()),
+            reason: format!("what it compiles to cannot be loaded: {}", error.root_cause()),
         })?;
         check(&component).map_err(|wrong| wrong.of(path))
     }

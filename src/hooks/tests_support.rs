@@ -93,15 +93,8 @@ impl User {
 
     /// A user with one misbehaving plugin, which is granted what it asks for.
     pub(super) fn with_hostile_plugin(misbehaviour: &str) -> Self {
-        Self::with_limited_plugin(misbehaviour, "")
-    }
-
-    /// The same, with lines for the `[limits]` of its manifest.
-    pub(super) fn with_limited_plugin(misbehaviour: &str, limits: &str) -> Self {
         let mut user = Self::new();
-        user.install(&user.settings.standard_folder, "hostile", "hostile", |manifest| {
-            format!("{manifest}\n[limits]\n{limits}\n")
-        });
+        user.install(&user.settings.standard_folder, "hostile", "hostile", |manifest| manifest);
         user.set("hostile", "misbehaviour", misbehaviour);
         user
     }

@@ -10,12 +10,15 @@
 mod bad_input;
 mod client;
 mod commands;
+#[path = "../hostile/corpus/mod.rs"]
+mod corpus;
 mod crowd;
 mod files;
 mod full_disk;
 mod harness;
 mod hooks;
 mod hostile;
+mod hostile_plugins;
 #[path = "../support/internet.rs"]
 mod internet;
 mod kill_walk;

@@ -1,45 +1,29 @@
-//! A plugin that misbehaves in the way its setting `misbehaviour` says. The host's tests run it; nobody
-//! else should.
-
-wit_bindgen::generate!({ path: "../../../wit/0.2.0", world: "prepare-work-disk-plugin" });
+//! What it does with the work disk and with files of the host.
 
 use std::hint::black_box;
 
-use cove::hooks::git_config::GitConfig;
-use cove::hooks::host_files::HostFiles;
-use cove::hooks::log::{Level, log};
-use cove::hooks::machine::Machine;
-use cove::hooks::settings::Settings;
-use cove::hooks::state::State;
-use cove::hooks::types::Error;
-use cove::hooks::work_disk::{Place, WorkDisk};
+use crate::cove::hooks::git_config::GitConfig;
+use crate::cove::hooks::host_files::HostFiles;
+use crate::cove::hooks::machine::Machine;
+use crate::cove::hooks::settings::Settings;
+use crate::cove::hooks::state::State;
+use crate::cove::hooks::types::Error;
+use crate::cove::hooks::work_disk::{Place, WorkDisk};
+use crate::exports::cove::hooks::prepare_work_disk::Guest;
+use crate::{PIECE, Plugin, anywhere, chosen, own_error};
 
-/// The largest piece the contract allows.
-const PIECE: usize = 1 << 20;
-
-struct Plugin;
-export!(Plugin);
-
-impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
+impl Guest for Plugin {
     fn run(
         _machine: &Machine,
         disk: &WorkDisk,
         files: &HostFiles,
         git: &GitConfig,
         settings: &Settings,
-        _state: &State,
+        state: &State,
     ) -> Result<(), Error> {
+        let Some(misbehaviour) = chosen(settings, "prepare-work-disk")? else { return Ok(()) };
         let path = settings.text("path")?.unwrap_or_else(|| "allowed/file".to_owned());
-        match settings.text("misbehaviour")?.unwrap_or_default().as_str() {
-            "loop" => loop {
-                black_box(());
-            },
-            "sleep" => std::thread::sleep(std::time::Duration::from_secs(3600)),
-            "recurse" => drop(recurse(black_box(1))),
-            "allocate" => allocate(),
-            "panic" => panic!("the moon is full"),
-            "exit" => std::process::exit(7),
-            "error" => return Err(own_error("out-of-cheese", "redo from start")),
+        match misbehaviour.as_str() {
             "write" => return disk.write_file(&path, 0o644, b"x"),
             "write-and-loop" => {
                 disk.write_file("allowed/file", 0o644, b"x")?;
@@ -50,6 +34,11 @@ impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
             "write-and-error" => {
                 disk.write_file("allowed/file", 0o644, b"x")?;
                 return Err(own_error("changed-my-mind", "no"));
+            }
+            "refusal-flood" => {
+                for n in 0..1000 {
+                    drop(disk.write_file(&format!("other-{n}"), 0o644, b""));
+                }
             }
             "directory" => return disk.make_directory(&path, 0o755),
             "remove" => return disk.remove(&path),
@@ -64,12 +53,6 @@ impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
                 disk.symlink("allowed/link", "other")?;
                 return disk.write_file("allowed/link/file", 0o644, b"x");
             }
-            "log-flood" => (0..90_000).for_each(|n| log(Level::Info, &format!("line {n}"))),
-            "stderr-flood" => (0..10_000).for_each(|n| eprintln!("noise {n}")),
-            "log-escape" => log(Level::Warning, "\u{1b}[2Jgone"),
-            "call-flood" => loop {
-                black_box(settings.text("path")?);
-            },
             "many-files" => {
                 for n in 0..100_000 {
                     disk.write_file(&format!("allowed/{n}"), 0o644, b"")?;
@@ -87,7 +70,6 @@ impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
                 }
             }
             "large-piece" => return disk.write_file("allowed/file", 0o644, &vec![7; PIECE + 1]),
-            "large-call" => return disk.write_file("allowed/file", 0o644, &vec![7; 8 * PIECE]),
             "many-writers" => {
                 let mut writers = Vec::new();
                 loop {
@@ -113,6 +95,18 @@ impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
                     disk.import_file(&format!("allowed/{number}"), 0o600, file)?;
                 }
             }
+            "import-all" => {
+                // What is refused is not handed on: others may work.
+                for (number, file) in files.entries("importable")?.iter().enumerate() {
+                    drop(disk.import_file(&format!("allowed/{number}"), 0o600, file));
+                }
+            }
+            "import-again" => {
+                let listed = files.entries("importable")?;
+                for (number, file) in listed.iter().cycle().take(1500).enumerate() {
+                    drop(disk.import_file(&format!("allowed/{number}"), 0o600, file));
+                }
+            }
             "import-reads" => {
                 for file in files.entries("readable")? {
                     disk.import_file("allowed/copy", 0o600, &file)?;
@@ -130,46 +124,8 @@ impl exports::cove::hooks::prepare_work_disk::Guest for Plugin {
                 let now = std::time::SystemTime::now();
                 return disk.write_file("allowed/file", 0o644, format!("{now:?}").as_bytes());
             }
-            "world" => return world(),
-            other => panic!("no misbehaviour is called `{other}`"),
+            other => return anywhere::misbehave(other, settings, state),
         }
         Ok(())
     }
-}
-
-fn own_error(code: &str, message: &str) -> Error {
-    Error { code: code.to_owned(), message: message.to_owned(), retryable: false }
-}
-
-fn recurse(depth: u64) -> u64 {
-    let frame = black_box([depth; 64]);
-    if frame[0] == 0 {
-        return 0;
-    }
-    recurse(depth + 1) + frame[(depth % 64) as usize]
-}
-
-fn allocate() {
-    let mut kept = Vec::new();
-    loop {
-        kept.push(black_box(vec![1_u8; PIECE]));
-    }
-}
-
-/// What an empty WASI context shows of the world, as an error, so that a test can look at it.
-#[expect(clippy::disallowed_methods, reason = "it tries what a plugin must not be able to do")]
-fn world() -> Result<(), Error> {
-    let seed = std::collections::hash_map::RandomState::new();
-    let hash = std::hash::BuildHasher::hash_one(&seed, 1);
-    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let text = format!(
-        "environment {} arguments {} passwd {} folder {} network {} time {:?} hash {hash}",
-        std::env::vars().count(),
-        std::env::args().count(),
-        std::fs::read("/etc/passwd").is_ok(),
-        std::fs::read_dir("/").is_ok(),
-        std::net::TcpStream::connect("127.0.0.1:22").is_ok(),
-        time.map(|time| time.as_secs()).unwrap_or(0),
-    );
-    Err(own_error("world", &text))
 }
