@@ -30,6 +30,7 @@ pub(super) fn vm(name: &str, id: &str) -> Vm {
         name: name.parse::<VmName>().expect("a name"),
         state: VmState::Running,
         cause: None,
+        stalled: None,
         image: "debian".parse().expect("a name"),
         kernel: Digest::of(b"kernel"),
         vmm: "qemu".to_owned(),

@@ -174,7 +174,8 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     let ports = Ports {
         rows: Arc::new(store),
         processes: Arc::new(processes::HostProcesses),
-        machines: qemu,
+        machines: qemu.clone(),
+        stalls: qemu,
         networks: Arc::new(networks::VmNetworks(networks)),
         disks: Arc::new(parts.disks),
         boot_source,

@@ -34,6 +34,7 @@ mod release;
 mod resolve;
 mod service;
 mod set;
+mod stall;
 mod start;
 mod stats;
 mod stop;

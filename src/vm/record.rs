@@ -100,7 +100,7 @@ impl VmRecord {
         differs.into_iter().filter(|(_, differs)| *differs).map(|(setting, _)| setting).collect()
     }
 
-    /// The VM as clients see it.
+    /// The VM as clients see it, but for what only its monitor knows.
     #[must_use]
     pub fn view(&self) -> Vm {
         let boot = self.state.boot();
@@ -109,6 +109,7 @@ impl VmRecord {
             name: self.name.clone(),
             state: self.state.view(),
             cause: self.state.cause().map(str::to_owned),
+            stalled: None,
             image: self.spec.image.clone(),
             kernel: self.spec.kernel_digest.clone(),
             vmm: "qemu".to_owned(),

@@ -8,25 +8,24 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::command::{Answer, Begin, Command, Doomed, Interrupt};
+use super::command::{Answer, Command, Doomed, Interrupt};
 use super::create::CreateDefaults;
 use super::events::{self, Events, View};
 use super::idle::Usage;
 use super::lease::Leases;
 use super::operation::{Operations, ended};
 use super::owner::{Owner, QUEUE, Shared};
-use super::ports::{Guest, Ports};
+use super::ports::{ByteStream, Guest, Ports};
 use super::record::VmRecord;
 use super::resolve::resolve;
+use super::stall::Stillness;
 use super::start::StartDeadlines;
-use super::state::State;
 use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::task::Tasks;
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
-    ClientContext, Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmPage,
-    VmState,
+    Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmPage, VmState,
 };
 
 /// What the service is told at its making.
@@ -69,12 +68,21 @@ pub(super) struct Handle {
 
 /// A program that is to be run in a guest.
 pub struct ExecTarget {
-    /// The guest.
-    pub guest: Arc<dyn Guest>,
-    /// The program.
-    pub exec: Exec,
+    guest: Arc<dyn Guest>,
+    exec: Exec,
     /// To say how long it is being used.
     pub usage: Usage,
+    stillness: Stillness,
+}
+
+impl ExecTarget {
+    /// Starts it, and returns its stream of frames.
+    ///
+    /// # Errors
+    /// When the guest does not answer, or stands still.
+    pub async fn start(&self) -> Result<Box<dyn ByteStream>, Report> {
+        self.stillness.unless(self.guest.exec(&self.exec)).await
+    }
 }
 
 /// Most VMs on one page.
@@ -91,6 +99,7 @@ impl VmService {
             ports,
             start: settings.start,
             stop: settings.stop,
+            vms: settings.vms.clone(),
             consoles: settings.consoles.clone(),
             host_memory_mib: settings.host_memory_mib,
         };
@@ -139,6 +148,7 @@ impl VmService {
             folder: self.folder(&id),
             record,
             view,
+            told_stall: None,
             commands: queue,
             interrupts: interrupted,
             uses: used,
@@ -167,30 +177,6 @@ impl VmService {
         let id = resolve(&self.records(), wanted)?;
         let vms = self.vms.lock().expect("no panic under the lock");
         vms.get(&id).cloned().ok_or_else(|| gone(wanted))
-    }
-
-    /// Starts a VM; returns the operation.
-    ///
-    /// # Errors
-    /// When there is no such VM, or it is not at rest.
-    pub async fn start(
-        &self,
-        wanted: &str,
-        client: ClientContext,
-        wait: bool,
-    ) -> Result<Operation, Report> {
-        let handle = self.handle(wanted)?;
-        handle.view.borrow().check(State::check_start)?;
-        let begin = self.begin("start", &handle, client);
-        let id = begin.operation.id.clone();
-        handle.send(Command::Start { begin }, wanted).await?;
-        self.report(&id, wait).await
-    }
-
-    pub(super) fn begin(&self, action: &str, handle: &Handle, client: ClientContext) -> Begin {
-        let record = handle.view.borrow();
-        let operation = self.operations.begin(action, &record.id, &record.name, super::now());
-        Begin { operation, client, checkout: None }
     }
 
     /// The operation now, or at its end.
@@ -259,7 +245,7 @@ impl VmService {
     /// # Errors
     /// When there is no such VM.
     pub fn show(&self, wanted: &str) -> Result<Vm, Report> {
-        Ok(self.handle(wanted)?.view.borrow().view())
+        Ok(self.shared.shown(&self.handle(wanted)?.view.borrow()))
     }
 
     /// A page of VMs, oldest first.
@@ -280,7 +266,10 @@ impl VmService {
         };
         let end = records.len().min(start + limit as usize);
         let next = (end < records.len()).then(|| key(&records[end - 1]));
-        Ok(VmPage { vms: records[start..end].iter().map(VmRecord::view).collect(), next })
+        Ok(VmPage {
+            vms: records[start..end].iter().map(|vm| self.shared.shown(vm)).collect(),
+            next,
+        })
     }
 
     /// How many VMs there are.
@@ -303,9 +292,8 @@ impl VmService {
     /// The guest of a running VM.
     ///
     /// # Errors
-    /// When there is no such VM, or it does not run.
-    pub fn guest(&self, wanted: &str) -> Result<Arc<dyn Guest>, Report> {
-        let record = self.handle(wanted)?.view.borrow().clone();
+    /// When it does not run.
+    pub(super) fn guest(&self, record: &VmRecord) -> Result<Arc<dyn Guest>, Report> {
         let folder = self.folder(&record.id);
         let boot = record.state.boot().filter(|_| record.state.view() == VmState::Running);
         let guest = boot.and_then(|boot| self.shared.ports.guest_of(&folder, boot));
@@ -319,11 +307,15 @@ impl VmService {
     /// A program to be run in a guest: in the workspace or the home, with the VM's environment.
     ///
     /// # Errors
-    /// When there is no such VM, or it does not run.
+    /// When there is no such VM, it does not run, or it stands still.
     pub async fn exec(&self, wanted: ExecVm) -> Result<ExecTarget, Report> {
-        let guest = self.guest(&wanted.vm)?;
         let handle = self.handle(&wanted.vm)?;
         let record = handle.view.borrow().clone();
+        let guest = self.guest(&record)?;
+        let stillness = self.shared.stillness(&record);
+        if let Some(stall) = stillness.now() {
+            return Err(stillness.report(Kind::Conflict, stall));
+        }
         handle.send(Command::Touch { answer: None }, &wanted.vm).await?;
         let mut env = record.spec.env;
         env.extend(wanted.env);
@@ -331,7 +323,7 @@ impl VmService {
         let env = env.into_iter().collect();
         let exec = Exec { argv: wanted.argv, env, cwd, tty: wanted.tty };
         let usage = Usage { uses: handle.uses.clone(), commands: handle.commands.clone() };
-        Ok(ExecTarget { guest, exec, usage })
+        Ok(ExecTarget { guest, exec, usage, stillness })
     }
 }
 

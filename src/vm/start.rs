@@ -19,6 +19,7 @@ use super::ports::{
 };
 use super::record::{VmRecord, VmSpec};
 use super::release::{Extent, release};
+use super::stall::Stillness;
 use super::state::{Accel, Boot, MachineSize};
 use crate::id::BootId;
 use crate::report::{Kind, Report};
@@ -160,6 +161,7 @@ impl Start<'_> {
         let _stage = self.operation.stage("boot");
         let guest = self.ports.guests.guest(&self.folder, &machine.vsock, key.clone(), &boot_id);
         let printed = self.ports.machines.console_position(&self.record.id);
+        let stillness = self.stillness();
         // All arms are cancel-safe: an unfinished connection is dropped, nothing else is consumed.
         tokio::select! {
             answered = guest.wait_answering(self.deadlines.boot) => match answered {
@@ -185,6 +187,7 @@ impl Start<'_> {
                 let what = "ended before it was reachable".to_owned();
                 Err(self.guest_failure(Kind::Failed, what))
             }
+            stall = stillness.begins() => Err(stillness.report(Kind::Failed, stall).into()),
             () = self.no_life(printed) => Ok(Attempt::NoLife),
         }
     }
@@ -252,22 +255,27 @@ impl Start<'_> {
         }
     }
 
-    /// Work with the guest, ended by the monitor's end: without this a dead guest would be waited for
-    /// until a deadline.
+    /// Work with the guest, ended by the monitor's end and by the machine's standing still: without this
+    /// a guest that cannot answer would be waited for until a deadline.
     async fn or_monitor_end(
         &self,
         boot: &Boot,
         work: impl Future<Output = Result<(), Report>>,
     ) -> Result<(), StartFailure> {
-        // Both arms may be dropped: the start fails then.
+        let stillness = self.stillness();
+        // All arms may be dropped: the start fails then.
         tokio::select! {
-            done = work => Ok(done?),
+            done = stillness.unless(work) => Ok(done?),
             ended = self.ports.processes.ended(boot.monitor) => {
                 ended?;
                 let what = "ended while it was being set up".to_owned();
                 Err(self.guest_failure(Kind::Failed, what))
             }
         }
+    }
+
+    fn stillness(&self) -> Stillness {
+        Stillness::of(self.ports.stalls.clone(), self.record, self.folder.clone())
     }
 
     fn guest_failure(&self, kind: Kind, what: String) -> StartFailure {
