@@ -77,6 +77,9 @@ fn line(event: &Event) -> String {
         }
         Happening::VmStalled { vm_name, reason, .. } => format!("vm {vm_name} stalled: {reason}"),
         Happening::VmWentOn { vm_name, .. } => format!("vm {vm_name} goes on"),
+        Happening::HookFailed { vm_name, plugin, hook, message, .. } => {
+            format!("vm {vm_name} hook {plugin} {hook} failed: {message}")
+        }
         Happening::VmDeleted { vm_name, .. } => format!("vm {vm_name} deleted"),
         Happening::OperationBegan { operation, action, vm_name, .. } => {
             format!("operation {operation} began: {action} {vm_name}")

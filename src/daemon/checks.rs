@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::hooks::Hooks;
 use super::images::BootImages;
 use crate::doctor::{self, pass, problem};
 use crate::hooks::HookHost;
@@ -23,6 +24,7 @@ pub(super) struct Checks {
     pub(super) networks: Arc<Networks>,
     pub(super) images: Arc<BootImages>,
     pub(super) hooks: Arc<HookHost>,
+    pub(super) plugins: Arc<Hooks>,
     /// The folder of all state.
     pub(super) home: PathBuf,
     /// The folder of what was set aside.
@@ -36,13 +38,14 @@ pub(super) struct Checks {
 impl Checks {
     /// Everything, tried and not guessed: some of it takes seconds.
     pub(super) async fn all(&self) -> Vec<Check> {
-        let (monitor, vsock, image, kernel, network, hooks, git, mke2fs) = tokio::join!(
+        let (monitor, vsock, image, kernel, network, hooks, plugins, git, mke2fs) = tokio::join!(
             self.monitor(),
             self.vsock(),
             async { self.images.images.resolve(&self.image) },
             self.kernel(),
             self.networks.check(),
             self.hooks.check(),
+            self.plugins.doctor(),
             doctor::git(),
             doctor::mke2fs(),
         );
@@ -56,6 +59,8 @@ impl Checks {
             Ok(()) => pass("hooks", "all can run"),
             Err(error) => failed("hooks", &error),
         });
+        // Where they cannot be asked at all, the row before says why.
+        rows.extend(plugins.into_iter().flatten());
         let network = network.into_iter().map(|check| {
             let mut row = network_row(check, Verdict::Warn);
             if row.verdict != Verdict::Pass {

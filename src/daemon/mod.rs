@@ -11,6 +11,7 @@ pub mod images;
 pub mod log;
 mod networks;
 mod processes;
+mod programs;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -161,11 +162,13 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
     let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
     let networks = Arc::new(crate::net::Networks::new(coved, &search_path, tasks.clone()));
+    let hooks = Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config));
     let checks = Arc::new(checks::Checks {
         qemu: qemu.clone(),
         networks: networks.clone(),
         images: boot_source.clone(),
-        hooks: hook_host.clone(),
+        hooks: hook_host,
+        plugins: hooks.clone(),
         home: paths.home.clone(),
         lost: lost(&paths),
         image: config.vm.image.clone(),
@@ -180,7 +183,7 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
         disks: Arc::new(parts.disks),
         boot_source,
         guests: Arc::new(guests::Agents),
-        hooks: Arc::new(hooks::Hooks::new(hook_host, &paths, &config)),
+        hooks,
         checkouts: Arc::new(checkouts::Repositories(workspaces)),
         preflight: checks.clone(),
     };

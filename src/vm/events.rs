@@ -133,6 +133,11 @@ impl View {
         }
     }
 
+    /// Where what happens to it is told.
+    pub(super) fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// Tells everybody of something else that has happened to it.
     pub(super) fn tell(&self, what: Happening) {
         self.events.publish(what);

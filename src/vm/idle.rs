@@ -91,7 +91,7 @@ impl Owner {
         let after = self.record.spec.auto_stop_after_s.unwrap_or_default();
         tracing::info!(vm = %self.record.id, after, "stopping it: nobody uses it");
         let cause = format!("nobody used it for {after} s, and it stops by itself after that");
-        if let Err(error) = self.stop(Some(cause)).await {
+        if let Err(error) = self.stop(Some(cause), None).await {
             tracing::warn!(vm = %self.record.id, error = error.one_line(), "an idle VM");
         }
     }

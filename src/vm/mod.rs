@@ -24,11 +24,13 @@ pub mod state;
 
 mod command;
 mod create;
+mod hooks;
 mod idle;
 mod lease;
 mod limits;
 mod making;
 mod owner;
+mod preflight;
 mod recover;
 mod release;
 mod resolve;

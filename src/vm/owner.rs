@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 
 use super::command::{Answer, Begin, Command, Doomed, Launch};
 use super::events::View;
+use super::hooks::cleanup;
 use super::ports::{PortResult, Ports, Processes, Stall};
 use super::record::VmRecord;
 use super::release::{Extent, release};
@@ -131,7 +132,7 @@ impl Owner {
                 let span = begin.operation.span();
                 self.launch(begin, how).instrument(span).await;
             }
-            Command::Stop { answer } => reply(answer, self.stop(None).await),
+            Command::Stop { answer } => reply(answer, self.stop(None, None).await),
             Command::Set { wanted, answer } => reply(answer, self.set(&wanted).await),
             Command::Kill { answer, signal, interrupt: _interrupt } => {
                 reply(answer, self.kill(signal).await);
@@ -190,7 +191,7 @@ impl Owner {
             Whose::Anybodys => Event::Start { operation: id },
         })
         .await?;
-        match self.run_start(begin).await {
+        match self.run_start(begin, whose).await {
             Ok(boot) => match self.started(begin, boot).await {
                 Ok(()) => Ok(()),
                 Err(error) => Err(self.start_failed(error.into()).await),
@@ -200,13 +201,14 @@ impl Owner {
     }
 
     /// Runs the start until its end, a cancel, or a kill or delete of the VM.
-    async fn run_start(&self, begin: &Begin) -> Result<Boot, StartFailure> {
+    async fn run_start(&self, begin: &Begin, whose: Whose) -> Result<Boot, StartFailure> {
         let operation = &begin.operation;
         // What an earlier boot could not release would otherwise be written over by this one's rows.
         release(&self.shared.ports, &self.record.id, &self.folder, Extent::Boot).await?;
         let start = Start {
             ports: &self.shared.ports,
             record: &self.record,
+            whose,
             folder: self.folder.clone(),
             deadlines: self.shared.start,
             operation,
@@ -281,6 +283,7 @@ impl Owner {
         self.happened(Event::Delete).await.unwrap_or_else(|error| self.warn(&error));
         let ports = &self.shared.ports;
         release(ports, &self.record.id, &self.folder, Extent::All).await?;
+        cleanup(ports, &self.record, self.view.events()).await;
         ports.rows.remove(&self.record.id).await?;
         // Before anybody hears of it: the name is free as soon as they do.
         (self.forget)();

@@ -1,7 +1,6 @@
 //! What the VM service needs from the rest of the daemon: small traits that it owns, wired to the real
 //! things in one place (`daemon`), and to memory in tests. Failures cross these borders as reports.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +14,16 @@ use super::ledger::{Ledger, ResourceKind};
 use super::plan::WorkDiskPlan;
 use super::record::VmRecord;
 use super::state::{Accel, Boot, VsockAddress};
-use crate::id::{BootId, Digest, ImageName, VmId, VmName};
+use crate::id::{BootId, Digest, ImageName, VmId};
 use crate::process::{ProcessId, Usage};
 use crate::report::Report;
 use crate::wire::guest::{Exec, GuestStats, Health, Listening, Network, Setup};
 use crate::wire::proof::BootKey;
-use crate::wire::rpc::{
-    ClientContext, CreateWorkspace, HookPlan, MachinePlan, NetMode, VmWorkspace, WorkspacePlan,
-};
+use crate::wire::rpc::{CreateWorkspace, NetMode, VmWorkspace, WorkspacePlan};
+
+mod hooks;
+
+pub use hooks::{HookRan, Hooked, HookedGuest, HookedVm, Intent, VmHooks};
 
 /// A port's failure.
 pub type PortResult<T> = Result<T, Report>;
@@ -264,51 +265,6 @@ pub trait Guests: Send + Sync {
     ) -> Arc<dyn Guest>;
 }
 
-/// A VM as hooks see it.
-#[derive(Debug, Clone)]
-pub struct HookedVm {
-    /// Its id.
-    pub id: VmId,
-    /// Its name.
-    pub name: VmName,
-    /// What it is.
-    pub machine: MachinePlan,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// The repository in it, relative to the home.
-    pub workspace: Option<String>,
-}
-
-/// Whether what hooks want is to happen, or somebody only looks at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intent {
-    /// It is to happen.
-    Act,
-    /// Nothing is, not even in what plugins remember.
-    Look,
-}
-
-/// What the hooks want to be written.
-#[derive(Debug)]
-pub struct HookResult {
-    /// The plan.
-    pub plan: WorkDiskPlan,
-    /// What each hook contributed, for people.
-    pub hooks: Vec<HookPlan>,
-}
-
-/// The hooks of one phase.
-#[async_trait]
-pub trait HookPhase: Send + Sync {
-    /// Runs `prepare-work-disk` of all hooks. Nothing is written.
-    async fn prepare_work_disk(
-        &self,
-        vm: &HookedVm,
-        client: &ClientContext,
-        intent: Intent,
-    ) -> PortResult<HookResult>;
-}
-
 /// What a start needs of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
@@ -372,7 +328,7 @@ pub struct Ports {
     /// Guests.
     pub guests: Arc<dyn Guests>,
     /// Hooks.
-    pub hooks: Arc<dyn HookPhase>,
+    pub hooks: Arc<dyn VmHooks>,
     /// Repositories.
     pub checkouts: Arc<dyn Checkouts>,
     /// What the host has.

@@ -80,13 +80,12 @@ impl VmRecord {
 
     /// The VM as hooks see it.
     pub(super) fn hooked(&self) -> HookedVm {
-        let folder = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
         HookedVm {
             id: self.id.clone(),
             name: self.name.clone(),
             machine: machine_of(&self.spec),
             labels: self.spec.labels.clone(),
-            workspace: self.workspace.as_ref().map(|workspace| folder(&workspace.guest_path)),
+            workspace: self.workspace.as_ref().map(in_home),
         }
     }
 
@@ -123,7 +122,7 @@ impl VmRecord {
                 address: boot.and_then(|b| b.network.as_ref()).map(|n| n.address.to_string()),
             },
             workspace: self.workspace.clone(),
-            labels: self.spec.labels.clone(),
+            labels: self.labels(),
             auto_stop_after_s: self.spec.auto_stop_after_s,
             restart_needed: boot.map(|boot| self.pending(&boot.size)).unwrap_or_default(),
             created_at: self.created_at.clone(),
@@ -134,4 +133,10 @@ impl VmRecord {
             leased: self.leased,
         }
     }
+}
+
+/// The folder of a repository, relative to the home.
+pub(super) fn in_home(workspace: &VmWorkspace) -> String {
+    let path = &workspace.guest_path;
+    path.rsplit('/').next().unwrap_or(path).to_owned()
 }

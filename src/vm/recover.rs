@@ -17,6 +17,9 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::future::join_all;
+
+use super::hooks::cleanup;
 use super::ledger::ResourceKind;
 use super::ports::PortResult;
 use super::record::VmRecord;
@@ -33,13 +36,17 @@ impl VmService {
     /// When the rows cannot be read. Failures with single VMs are logged.
     pub async fn recover(&self) -> PortResult<()> {
         let records = self.shared.ports.rows.all().await?;
+        let mut going = Vec::new();
         for record in &records {
-            self.recover_one(record.clone()).await;
+            going.extend(self.recover_one(record.clone()).await);
         }
+        // All together: hooks of each may take their time.
+        join_all(going.into_iter().map(|record| self.let_go(record))).await;
         self.set_orphans_aside(&records).await
     }
 
-    async fn recover_one(&self, mut record: VmRecord) {
+    /// Puts one VM in order. Returns it when it is to be removed and nothing is left of it but its row.
+    async fn recover_one(&self, mut record: VmRecord) -> Option<VmRecord> {
         let recovered = match record.state.clone() {
             State::Running { boot } if self.may_live(&boot) => {
                 self.take_up(&record, &boot).await;
@@ -50,12 +57,11 @@ impl VmService {
                 self.bring_to_rest(&mut record, Event::Ended { cause }).await
             }
             State::Making | State::Starting { before: Rest::Making, .. } | State::Deleting => {
-                match self.remove(&record).await {
-                    Ok(()) => return,
-                    Err(error) => {
-                        record.state = State::Deleting;
-                        Err(error)
-                    }
+                record.state = State::Deleting;
+                let folder = self.folder(&record.id);
+                match release(&self.shared.ports, &record.id, &folder, Extent::All).await {
+                    Ok(()) => return Some(record),
+                    Err(error) => Err(error),
                 }
             }
             State::Starting { .. } => {
@@ -68,6 +74,12 @@ impl VmService {
                 self.bring_to_rest(&mut record, Event::Ended { cause: None }).await
             }
         };
+        self.own(record, recovered);
+        None
+    }
+
+    /// Gives a VM its owner, whatever of it could not be recovered.
+    fn own(&self, record: VmRecord, recovered: PortResult<()>) {
         if let Err(error) = recovered {
             let vm = &record.id;
             tracing::error!(%vm, error = error.one_line(), "cannot recover all of a VM");
@@ -89,13 +101,13 @@ impl VmService {
         })
     }
 
-    /// Removes what is left of a VM that is not whole.
-    async fn remove(&self, record: &VmRecord) -> PortResult<()> {
-        let folder = self.folder(&record.id);
-        release(&self.shared.ports, &record.id, &folder, Extent::All).await?;
-        self.shared.ports.rows.remove(&record.id).await?;
-        tracing::info!(vm = %record.id, "removed a VM that was being made or deleted");
-        Ok(())
+    /// Ends the row of a VM that was not whole, of which nothing else is left.
+    async fn let_go(&self, record: VmRecord) {
+        cleanup(&self.shared.ports, &record, &self.events).await;
+        match self.shared.ports.rows.remove(&record.id).await {
+            Ok(()) => tracing::info!(vm = %record.id, "removed: it was being made or deleted"),
+            Err(error) => self.own(record, Err(error)),
+        }
     }
 
     /// A VM that lives keeps living, whatever of its surroundings can or cannot be taken up.

@@ -317,7 +317,7 @@ impl VmService {
             return Err(stillness.report(Kind::Conflict, stall));
         }
         handle.send(Command::Touch { answer: None }, &wanted.vm).await?;
-        let mut env = record.spec.env;
+        let mut env = record.env();
         env.extend(wanted.env);
         let cwd = wanted.cwd.or_else(|| record.workspace.map(|workspace| workspace.guest_path));
         let env = env.into_iter().collect();

@@ -37,7 +37,7 @@ use crate::wire::rpc::VmState;
 
 mod boot;
 
-pub use boot::{Accel, Boot, MachineSize, VsockAddress};
+pub use boot::{Accel, Boot, Extras, MachineSize, VsockAddress};
 
 /// Where a VM is in its life. Each state owns what only it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! Ending a boot, as a VM's owner does it: gracefully, by a signal, or on the way to another boot.
 
 use super::command::Begin;
+use super::operation::Running;
 use super::owner::{Owner, cancelled};
 use super::ports::{PortResult, Stall};
 use super::release::{Extent, release};
@@ -10,8 +11,12 @@ use crate::wire::rpc::{KillSignal, OperationEnd, Vm};
 
 impl Owner {
     /// Stops it gracefully, by force after the deadline, and writes down why when nobody asked for it.
-    /// One that does not run is no error.
-    pub(super) async fn stop(&mut self, cause: Option<String>) -> Result<Vm, Report> {
+    /// One that does not run is no error. What hooks say is told to the operation that stops it, if one does.
+    pub(super) async fn stop(
+        &mut self,
+        cause: Option<String>,
+        operation: Option<&Running>,
+    ) -> Result<Vm, Report> {
         if matches!(self.record.state, State::Stopped { .. } | State::Created | State::Error { .. })
         {
             return Ok(self.shown());
@@ -25,6 +30,7 @@ impl Owner {
         let Some(boot) = self.record.state.boot().cloned() else {
             return Ok(self.shown());
         };
+        self.pre_stop(operation).await;
         let mut interrupts = self.interrupts.clone();
         // Whatever is dropped here, the monitor is killed below if it still lives.
         let lost = tokio::select! {
@@ -72,7 +78,7 @@ impl Owner {
         let stopped = match self.record.state.boot() {
             Some(_) => {
                 let _stage = operation.stage("stop");
-                self.stop(None).await.map(drop)
+                self.stop(None, Some(&operation)).await.map(drop)
             }
             None => Ok(()),
         };

@@ -43,6 +43,11 @@ fn words(what: &Happening) -> String {
         Happening::OperationEnded { action, failure, .. } => {
             format!("{action} ended {:?}", failure.as_ref().map(|report| report.kind))
         }
+        Happening::HookFailed { vm_name, plugin, hook, .. } => {
+            format!("{vm_name}: {plugin} failed in {hook}")
+        }
+        Happening::VmStalled { vm_name, reason, .. } => format!("{vm_name} stalled: {reason}"),
+        Happening::VmWentOn { vm_name, .. } => format!("{vm_name} goes on"),
         Happening::Lagged { missed } => format!("missed {missed}"),
     }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::VmState;
-use crate::id::{OperationId, VmId, VmName};
+use super::{HookPoint, VmState};
+use crate::id::{OperationId, PluginId, VmId, VmName};
 use crate::report::Report;
 
 /// Something that happened.
@@ -58,6 +58,19 @@ pub enum Happening {
         vm: VmId,
         /// Its name.
         vm_name: VmName,
+    },
+    /// A hook failed where that stopped nothing: its plugin is optional, or the VM was stopping or going.
+    HookFailed {
+        /// The VM.
+        vm: VmId,
+        /// Its name.
+        vm_name: VmName,
+        /// The plugin.
+        plugin: PluginId,
+        /// The hook point.
+        hook: HookPoint,
+        /// What went wrong.
+        message: String,
     },
     /// A VM was deleted.
     VmDeleted {
