@@ -180,7 +180,8 @@ mod tests {
     #[tokio::test]
     async fn input_arrives_whole_and_ends() {
         let (ours, mut agent) = pair();
-        let input: Vec<u8> = (0..PIECE_BYTES).map(|at| u8::try_from(at % 251).expect("fits")).collect();
+        let input: Vec<u8> =
+            (0..PIECE_BYTES).map(|at| u8::try_from(at % 251).expect("fits")).collect();
         let give_back = async {
             say(&mut agent, Reply::ExecStarted { pid: 7 }).await;
             let mut taken = Vec::new();

@@ -16,11 +16,11 @@ use std::time::Duration;
 use super::hooks::{configure, tell};
 use super::operation::Running;
 use super::owner::Whose;
+use super::plan::WorkDiskPlan;
 use super::ports::{
     Attachment, BootFiles, Checkout, Guest, HookRan, HookedGuest, HookedVm, Intent, MachineSpec,
     PackedCheckout, Ports,
 };
-use super::plan::WorkDiskPlan;
 use super::preflight::preflight;
 use super::record::{VmRecord, VmSpec, in_home};
 use super::release::{Extent, release};

@@ -122,15 +122,16 @@ impl Guest for SimGuest {
         self.sim.call("guest.set_up", async { self.monitor().await.map(drop) }).await
     }
 
-    async fn exec(&self, _: &Exec) -> PortResult<Box<dyn ByteStream>> {
-        let exec = async {
+    async fn exec(&self, exec: &Exec) -> PortResult<Box<dyn ByteStream>> {
+        let run = async {
             self.monitor().await?;
+            self.sim.world.host().commands.push(exec.clone());
             let (ours, theirs) = tokio::io::duplex(STREAM);
             // A program that gives back what it gets.
             self.sim.echo(theirs);
             Ok(Box::new(ours) as Box<dyn ByteStream>)
         };
-        self.sim.call("guest.exec", exec).await
+        self.sim.call("guest.exec", run).await
     }
 
     async fn power_off(&self) -> PortResult<()> {

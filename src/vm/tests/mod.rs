@@ -1,9 +1,10 @@
 //! Tests of the VM service over a host in memory: the same transitions, with a fault at every port call.
 //!
 //! - `world`: rows, processes and folders, and what must hold between them
-//! - `ports`, `disks`, `guests`: the ports over them, each call through `fault`
+//! - `ports`, `disks`, `guests`, `plugins`: the ports over them, each call through `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
 //! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
+//! - `hooks`: when plugins are asked and told, and what they cannot keep from happening
 //! - `looking`: what is told of VMs
 //! - `stalls`: machines that stand still because the host's disk is full
 //! - `model`: random commands against a model
@@ -11,10 +12,12 @@
 mod disks;
 pub(crate) mod fault;
 pub(crate) mod guests;
+mod plugins;
 pub(crate) mod ports;
 pub(crate) mod world;
 
 mod endings;
+mod hooks;
 mod idle;
 mod leases;
 mod looking;

@@ -14,17 +14,15 @@ use crate::id::{BootId, Digest, ImageName, VmId};
 use crate::process::{ProcessId, Usage};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
-use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
-    Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, HookPhase, HookResult,
-    HookedVm, Intent, MachineSpec, Machines, Needs, Networks, PortResult, Ports, Preflight,
-    Processes, Rows, Stall, Stalls, StartedMachine,
+    Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, MachineSpec, Machines,
+    Needs, Networks, PortResult, Ports, Preflight, Processes, Rows, Stall, Stalls, StartedMachine,
 };
 use crate::vm::record::VmRecord;
 use crate::vm::state::{Accel, VsockAddress};
 use crate::wire::guest::Network;
 use crate::wire::proof::BootKey;
-use crate::wire::rpc::{ClientContext, CreateWorkspace};
+use crate::wire::rpc::CreateWorkspace;
 
 /// All ports of one daemon over a world.
 #[derive(Clone)]
@@ -345,24 +343,6 @@ impl BootSource for Sim {
 impl Guests for Sim {
     fn guest(&self, folder: &Path, _: &VsockAddress, _: BootKey, boot: &BootId) -> Arc<dyn Guest> {
         Arc::new(SimGuest { sim: self.clone(), vm: vm_of(folder), boot: boot.clone() })
-    }
-}
-
-#[async_trait]
-impl HookPhase for Sim {
-    async fn prepare_work_disk(
-        &self,
-        _: &HookedVm,
-        _: &ClientContext,
-        _: Intent,
-    ) -> PortResult<HookResult> {
-        let run = async {
-            if self.world.host().behaviour.hooks_fail {
-                return Err(Report::new(Kind::Refused, "the hook `ssh-key` failed"));
-            }
-            Ok(HookResult { plan: WorkDiskPlan::default(), hooks: Vec::new() })
-        };
-        self.call("hooks.prepare_work_disk", run).await
     }
 }
 

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::fault::{Fate, Fault};
-use super::world::{Behaviour, World, folder};
+use super::world::{Behaviour, Plugins, World, folder};
 use super::{Daemon, daemon, larger, run, wish};
 use crate::id::VmId;
 use crate::vm::state::State;
 use crate::vm::{ConnectionId, VmService};
-use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, KillSignal, Page, SetVm};
+use crate::wire::rpc::{
+    ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal, Page, SetVm,
+};
 
 /// Longer than everything that a scenario may wait for.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -30,10 +32,16 @@ enum Scenario {
     Set,
     Idle,
     Stalled,
+    FailSoftly,
+    Refused,
+    AfterStartFails,
+    AfterStartHangs,
+    BeforeStopHangs,
+    CleanupHangs,
 }
 
 impl Scenario {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 21] = [
         Self::WholeLife,
         Self::CreateOnly,
         Self::FailingHook,
@@ -49,12 +57,25 @@ impl Scenario {
         Self::Set,
         Self::Idle,
         Self::Stalled,
+        Self::FailSoftly,
+        Self::Refused,
+        Self::AfterStartFails,
+        Self::AfterStartHangs,
+        Self::BeforeStopHangs,
+        Self::CleanupHangs,
     ];
 
     fn behaviour(self) -> Behaviour {
         let usual = Behaviour::default();
+        let plugins = |plugins| Behaviour { plugins, ..usual };
         match self {
-            Self::FailingHook => Behaviour { hooks_fail: true, ..usual },
+            Self::FailingHook => plugins(Plugins::BROKEN),
+            Self::FailSoftly => plugins(Plugins::FailSoftly),
+            Self::Refused => plugins(Plugins::Fail(HookPoint::Preflight)),
+            Self::AfterStartFails => plugins(Plugins::Fail(HookPoint::PostStart)),
+            Self::AfterStartHangs => plugins(Plugins::Hang(HookPoint::PostStart)),
+            Self::BeforeStopHangs => plugins(Plugins::Hang(HookPoint::PreStop)),
+            Self::CleanupHangs => plugins(Plugins::Hang(HookPoint::Cleanup)),
             Self::NeverAnswers | Self::NeverAnswersLeased => {
                 Behaviour { never_answers: true, ..usual }
             }
@@ -105,11 +126,13 @@ impl Scenario {
                 vms.start("web", client(), true).await.ok();
                 vms.delete("web").await.ok();
             }
-            Self::CreateOnly => {
+            Self::CreateOnly | Self::Refused => {
                 vms.create(CreateVm { start: Some(false), ..wish("web") }, None).await.ok();
                 vms.start("web", client(), true).await.ok();
                 vms.stop("web").await.ok();
             }
+            Self::AfterStartFails | Self::AfterStartHangs => fail_twice(vms).await,
+            Self::FailSoftly | Self::BeforeStopHangs | Self::CleanupHangs => end(vms).await,
             Self::FailingHook | Self::NoLife => {
                 vms.create(wish("web"), None).await.ok();
             }
@@ -147,6 +170,22 @@ impl Scenario {
             }
         }
     }
+}
+
+/// A start of its maker's, and one of anybody's.
+async fn fail_twice(vms: &VmService) {
+    vms.create(wish("web"), None).await.ok();
+    vms.create(CreateVm { start: Some(false), ..wish("web") }, None).await.ok();
+    vms.start("web", ClientContext::default(), true).await.ok();
+    vms.delete("web").await.ok();
+}
+
+/// Ends that plugins are told of.
+async fn end(vms: &VmService) {
+    vms.create(wish("web"), None).await.ok();
+    vms.restart("web", ClientContext::default(), true).await.ok();
+    vms.stop("web").await.ok();
+    vms.delete("web").await.ok();
 }
 
 async fn restart(vms: &VmService) {
@@ -345,4 +384,10 @@ walks! {
     settings: Set;
     a_vm_that_nobody_uses: Idle;
     a_vm_that_stands_still: Stalled;
+    hooks_that_fail_and_may: FailSoftly;
+    a_start_that_a_plugin_refuses: Refused;
+    a_hook_that_fails_after_the_start: AfterStartFails;
+    a_hook_that_hangs_after_the_start: AfterStartHangs;
+    a_hook_that_hangs_before_a_stop: BeforeStopHangs;
+    a_hook_that_hangs_in_a_delete: CleanupHangs;
 }

@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
+use super::plugins::VARIABLE;
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;
 use crate::vm::ports::Stall;
 use crate::vm::record::VmRecord;
 use crate::vm::state::State;
+use crate::wire::guest::Exec;
+use crate::wire::rpc::HookPoint;
 
 /// The folder of the VMs' folders.
 pub(crate) const VMS: &str = "/vms";
@@ -20,8 +23,8 @@ pub(crate) const VMS: &str = "/vms";
 /// How guests and hooks behave.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Behaviour {
-    /// Hooks fail.
-    pub(crate) hooks_fail: bool,
+    /// Plugins.
+    pub(crate) plugins: Plugins,
     /// Guests print but never answer.
     pub(crate) never_answers: bool,
     /// Guests neither print nor answer.
@@ -32,6 +35,24 @@ pub(crate) struct Behaviour {
     pub(crate) ignores_signals: bool,
     /// The host's disk is full: machines that go on stand still again.
     pub(crate) full_disk: bool,
+}
+
+/// How plugins behave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Plugins {
+    #[default]
+    Fine,
+    /// A hook fails that must not.
+    Fail(HookPoint),
+    /// A hook does not come to an end before its deadline.
+    Hang(HookPoint),
+    /// All hooks fail, and none of them has to succeed.
+    FailSoftly,
+}
+
+impl Plugins {
+    /// The hook that prepares work disks fails.
+    pub(crate) const BROKEN: Self = Self::Fail(HookPoint::PrepareWorkDisk);
 }
 
 /// A process of the host.
@@ -63,6 +84,14 @@ pub(crate) struct Host {
     pub(crate) behaviour: Behaviour,
     pub(crate) printed: u64,
     pub(crate) signals: Vec<(ProcessId, Signal)>,
+    /// What was run in guests.
+    pub(crate) commands: Vec<Exec>,
+    /// The VMs that plugins know of and have not been told to forget.
+    pub(crate) introduced: BTreeSet<VmId>,
+    /// How often plugins have been asked what a machine gets.
+    pub(crate) asked: u64,
+    /// The labels that plugins give.
+    pub(crate) labels: BTreeMap<String, String>,
     /// Whether machines stand still, by VM, as long as their monitors live.
     stalls: BTreeMap<VmId, watch::Sender<Option<Stall>>>,
     next_pid: i32,
@@ -82,6 +111,11 @@ impl World {
 
     pub(crate) fn behave(&self, behaviour: Behaviour) {
         self.host().behaviour = behaviour;
+    }
+
+    /// Plugins behave so, and nothing else is unusual.
+    pub(crate) fn plug(&self, plugins: Plugins) {
+        self.behave(Behaviour { plugins, ..Behaviour::default() });
     }
 
     pub(crate) fn spawn(&self, vm: &VmId, kind: ResourceKind) -> ProcessId {
@@ -209,6 +243,12 @@ impl World {
             }
             wrong.extend(unfit(&host, row));
             wrong.extend(wrong_disk(&host, row));
+            wrong.extend(not_given(&host, row));
+        }
+        for vm in &host.introduced {
+            if row(vm).is_none() {
+                wrong.push(format!("plugins were not told that {vm} goes"));
+            }
         }
         for folder in &host.folders {
             if !host.rows.iter().any(|row| self::folder(&row.id) == *folder) {
@@ -244,6 +284,16 @@ fn wrong_disk(host: &Host, row: &VmRecord) -> Option<String> {
     let SimDisk { file, seen, system } = *disk;
     let sound = system <= seen && seen <= file && boot <= system;
     (!sound).then(|| format!("{} boots with {boot}, but its disk is {disk:?}", row.id))
+}
+
+/// What is wrong with what plugins gave a VM that runs: every boot has its own.
+fn not_given(host: &Host, row: &VmRecord) -> Option<String> {
+    let given = |row: &VmRecord| row.state.boot()?.extras.env.get(VARIABLE).cloned();
+    let own = given(row);
+    let known = host.introduced.contains(&row.id);
+    let shared = host.rows.iter().any(|other| other.id != row.id && given(other) == own);
+    let wrong = row.state.boot().is_some() && (own.is_none() || shared || !known);
+    wrong.then(|| format!("{} runs with {own:?} from plugins that know it: {known}", row.id))
 }
 
 /// A VM's folder.
