@@ -160,6 +160,14 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The bytes that hexadecimal digits stand for, two each; none when they do not.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let plain = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then(|| text.as_bytes().chunks(2).map(digits).collect())?
+}
+
 fn check_label(value: &str) -> Result<(), &'static str> {
     if value.is_empty() {
         return Err("it is empty");

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next() {
         Some(first) if first == net::keeper::ARGUMENT => net::keeper::main(arguments),
-        Some(first) if first == hooks::compiler::ARGUMENT => hooks::compiler::main(),
+        Some(first) if first == hooks::compiler::ARGUMENT => hooks::compiler::main(arguments),
         Some(first) if first == "--ready-fd" => serve(arguments.next()),
         None => serve(None),
         Some(_) => {

@@ -35,12 +35,12 @@ pub(super) fn render(hooks: &[Hook]) -> String {
         [
             hook.plugin.to_string(),
             hook.version.clone(),
-            hook.hook.clone(),
+            hook.hooks.iter().map(|point| point.as_str()).collect::<Vec<_>>().join(", "),
             if hook.standard { "cove" } else { "user" }.to_owned(),
             hook.digest.as_str()[..12].to_owned(),
         ]
     };
-    let rows = table(["PLUGIN", "VERSION", "HOOK", "FROM", "DIGEST"], hooks.iter().map(row));
+    let rows = table(["PLUGIN", "VERSION", "HOOKS", "FROM", "DIGEST"], hooks.iter().map(row));
     let mut lines = rows.lines();
     let mut text: Vec<String> = lines.next().map(str::to_owned).into_iter().collect();
     for (line, hook) in lines.zip(hooks) {

@@ -1,6 +1,6 @@
 //! `cove list`: all VMs.
 
-use crate::wire::rpc::{NetMode, Vm, VmState};
+use crate::wire::rpc::{Vm, VmState};
 
 use super::batch::all;
 use super::connect::connect;
@@ -34,7 +34,7 @@ pub(super) fn render(vms: &[Vm], now: jiff::Timestamp) -> String {
             vm.image.to_string(),
             vm.vcpu.to_string(),
             size(vm.memory_mib.saturating_mul(1 << 20)),
-            net(vm.net.mode).to_owned(),
+            vm.net.mode.as_str().to_owned(),
             age(&vm.created_at, now),
             source.unwrap_or_else(|| "-".to_owned()),
         ]
@@ -51,13 +51,5 @@ pub(super) fn state(state: VmState) -> &'static str {
         VmState::Stopping => "stopping",
         VmState::Stopped => "stopped",
         VmState::Error => "error",
-    }
-}
-
-/// A network mode as it is written.
-pub(super) fn net(mode: NetMode) -> &'static str {
-    match mode {
-        NetMode::User => "user",
-        NetMode::None => "none",
     }
 }

@@ -5,7 +5,7 @@ use crate::wire::rpc::{Vm, VmRef, VmShow};
 use super::completion::vm_names;
 use super::connect::connect;
 use super::failure::Failure;
-use super::list::{net, state};
+use super::list::state;
 use super::output::{Format, pairs, size};
 use super::set::{auto_stop, name};
 
@@ -58,7 +58,7 @@ pub(super) fn render(vm: &Vm) -> String {
         ("memory", size(vm.memory_mib.saturating_mul(1 << 20))),
         ("work disk", size(vm.disk_bytes)),
         ("root disk", size(vm.root_disk_bytes)),
-        ("net", net(vm.net.mode).to_owned()),
+        ("net", vm.net.mode.as_str().to_owned()),
         ("created", vm.created_at.clone()),
         ("last used", vm.last_touched_at.clone()),
     ];

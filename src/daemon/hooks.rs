@@ -9,12 +9,13 @@ use async_trait::async_trait;
 
 use crate::config::{Config, FileSync, GrantConfig, Paths};
 use crate::hooks::{
-    GitValues, Grant, HookHost, HookInputs, HookSettings, HostFilesSource, HostPath, VirtualFile,
+    GitValues, Grant, HookHost, HookInputs, HookSettings, HostFilesSource, HostPath, MachineView,
+    Purpose, VirtualFile,
 };
-use crate::id::{PluginId, VmId, VmName};
+use crate::id::PluginId;
 use crate::process::Tool;
 use crate::report::Report;
-use crate::vm::ports::{HookPhase, HookResult, PortResult};
+use crate::vm::ports::{HookPhase, HookResult, HookedVm, Intent, PortResult};
 use crate::wire::rpc::{ClientContext, HookPlan};
 
 /// git and ssh-add answer at once or not at all.
@@ -26,6 +27,7 @@ pub(super) fn settings(paths: &Paths, config: &Config, coved: &Path) -> HookSett
         standard_folder: paths.programs.join("plugins"),
         user_folder: paths.plugins.clone(),
         cache_folder: paths.home.join("compiled"),
+        state_folder: paths.home.join("plugin-state"),
         compiler: coved.to_owned(),
         grants: config.hooks.grants.iter().map(|(id, grant)| granted(id, grant)).collect(),
         disabled: config.hooks.disabled.iter().cloned().collect(),
@@ -119,32 +121,46 @@ impl Hooks {
     }
 }
 
+fn view(vm: &HookedVm) -> MachineView {
+    let HookedVm { id, name, machine, labels, workspace } = vm.clone();
+    MachineView { id, name, plan: machine, labels, workspace }
+}
+
+fn purpose(intent: Intent) -> Purpose {
+    match intent {
+        Intent::Act => Purpose::Act,
+        Intent::Look => Purpose::Look,
+    }
+}
+
 #[async_trait]
 impl HookPhase for Hooks {
     async fn prepare_work_disk(
         &self,
-        vm: &VmId,
-        name: &VmName,
+        vm: &HookedVm,
         client: &ClientContext,
+        intent: Intent,
     ) -> PortResult<HookResult> {
         let (agent_keys, git) = tokio::join!(self.agent_keys(client), self.git());
         let mut host_files = self.host_files.clone();
         host_files.insert("ssh-agent-keys".to_owned(), agent_keys);
         let inputs = HookInputs {
-            vm: vm.clone(),
-            vm_name: name.clone(),
+            purpose: purpose(intent),
+            machine: Some(view(vm)),
             home: self.home.clone(),
             host_files,
             git,
             settings: self.settings.clone(),
         };
-        let run = self.host.prepare_work_disk(inputs).await;
+        let run = self.host.prepare_work_disk(&inputs).await;
         let run = run.map_err(|error| Report::of(&error))?;
         let hooks = run.hooks.into_iter().map(|outcome| {
-            tracing::debug!(%vm, plugin = %outcome.plugin, wall = ?outcome.wall, "a hook ran");
+            let (vm, wall) = (&vm.id, outcome.used.wall);
+            tracing::debug!(%vm, plugin = %outcome.plugin, ?wall, "a hook ran");
             let log = outcome.for_user();
-            let wall_us = u64::try_from(outcome.wall.as_micros()).unwrap_or(u64::MAX);
-            HookPlan { plugin: outcome.plugin, steps: outcome.steps, log, wall_us }
+            let wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
+            let wishes = outcome.asked.shown();
+            HookPlan { plugin: outcome.plugin, steps: outcome.steps, wishes, log, wall_us }
         });
         Ok(HookResult { hooks: hooks.collect(), plan: run.plan })
     }

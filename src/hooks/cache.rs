@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::limits;
+use super::limits::Class;
 use crate::id::Digest;
 
 const MAGIC: &[u8; 16] = b"cove-compiled-1\n";
@@ -63,7 +63,7 @@ impl Cache {
     pub(super) fn load(&self, component: &Digest, compatibility: &str) -> Option<Vec<u8>> {
         let (path, name) = self.path(component, compatibility);
         let mut bytes = Vec::new();
-        let limit = limits::COMPILED_BYTES + (MAGIC.len() + MAC_BYTES) as u64;
+        let limit = Class::Large.ceilings().compiled_bytes + (MAGIC.len() + MAC_BYTES) as u64;
         let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path);
         opened.ok()?.take(limit).read_to_end(&mut bytes).ok()?;
         let (seal, code) = bytes.strip_prefix(MAGIC)?.split_at_checked(MAC_BYTES)?;

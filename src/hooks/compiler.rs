@@ -1,10 +1,11 @@
 //! Compilation in a process of its own.
 //!
 //! Compiling has no bound in time by nature and parses hostile bytes with a large program. So `coved
-//! compile-plugin` does it: a process without descriptors and environment of the daemon, with limits on
+//! compile-plugin CLASS` does it: a process without descriptors and environment of the daemon, with limits on
 //! processor time and address space, killed at a deadline. It gets the component on stdin and writes
 //! machine code to stdout.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use nix::sys::resource::{Resource, setrlimit};
 
 use super::engine::compiling_engine;
-use super::limits;
+use super::limits::{self, Class};
 use crate::process::{Tool, ToolError};
 
 /// The first argument that turns `coved` into the compiler.
@@ -22,8 +23,13 @@ pub const ARGUMENT: &str = "compile-plugin";
 /// `main`, before any thread is started.
 #[expect(clippy::print_stderr, reason = "stderr is how this process tells its parent why")]
 #[must_use]
-pub fn main() -> ExitCode {
-    match compile(io::stdin().lock(), io::stdout().lock()) {
+pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let class = match arguments.next().as_deref().and_then(OsStr::to_str) {
+        Some("large") => Class::Large,
+        // Whatever else it is told, it takes no more than it may for the smaller ones.
+        _ => Class::Small,
+    };
+    match compile(class, io::stdin().lock(), io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -33,41 +39,48 @@ pub fn main() -> ExitCode {
 }
 
 fn compile(
+    class: Class,
     input: impl Read,
     mut output: impl Write,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    restrict()?;
+    restrict(class)?;
     let mut component = Vec::new();
-    input.take(limits::COMPONENT_BYTES + 1).read_to_end(&mut component)?;
+    input.take(class.ceilings().component_bytes + 1).read_to_end(&mut component)?;
     // The bytes must be a component: text and other things the engine would take, too.
     if !component.starts_with(super::files::COMPONENT_HEADER) {
         return Err("it is not a component".into());
     }
-    let code = compiling_engine()?.precompile_component(&component);
+    let code = compiling_engine(class)?.precompile_component(&component);
     output.write_all(&code.map_err(wasmtime::Error::into_boxed_dyn_error)?)?;
     output.flush()?;
     Ok(())
 }
 
 /// Takes away from this process what compiling does not need.
-fn restrict() -> nix::Result<()> {
+fn restrict(class: Class) -> nix::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;
-    let cpu = limits::COMPILE_CPU.as_secs();
+    let ceilings = class.ceilings();
+    let (cpu, memory) = (ceilings.compile_cpu.as_secs(), ceilings.compile_address_space);
     setrlimit(Resource::RLIMIT_CPU, cpu, cpu)?;
-    setrlimit(Resource::RLIMIT_AS, limits::COMPILE_ADDRESS_SPACE, limits::COMPILE_ADDRESS_SPACE)?;
+    setrlimit(Resource::RLIMIT_AS, memory, memory)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
     setrlimit(Resource::RLIMIT_NOFILE, 16, 16)
 }
 
 /// Compiles a component in a process made of `program`. The error is a sentence.
-pub(super) async fn run(program: &Path, component: Vec<u8>) -> Result<Vec<u8>, String> {
+pub(super) async fn run(
+    program: &Path,
+    class: Class,
+    component: Vec<u8>,
+) -> Result<Vec<u8>, String> {
+    let ceilings = class.ceilings();
     let tool = Tool::new(program)
-        .arg(ARGUMENT)
+        .args([ARGUMENT, class.as_str()])
         .keep_only_env(&[])
         .input(component)
-        .deadline(limits::COMPILE_WALL)
-        .max_output(limits::COMPILED_BYTES);
+        .deadline(ceilings.compile_wall)
+        .max_output(ceilings.compiled_bytes);
     tool.run().await.map_err(|error| match error {
         ToolError::Start { program, source } => {
             format!("the compiler `{program}` does not start: {source}")
@@ -78,19 +91,19 @@ pub(super) async fn run(program: &Path, component: Vec<u8>) -> Result<Vec<u8>, S
         ToolError::TooMuchOutput { limit, .. } => {
             format!("it compiles to more than {} MiB", limit >> 20)
         }
-        ToolError::Failed { status, stderr, .. } => failed(status, &stderr),
+        ToolError::Failed { status, stderr, .. } => failed(class, status, &stderr),
     })
 }
 
-fn failed(status: std::process::ExitStatus, stderr: &str) -> String {
+fn failed(class: Class, status: std::process::ExitStatus, stderr: &str) -> String {
     use std::os::unix::process::ExitStatusExt;
-    let cpu = limits::COMPILE_CPU.as_secs();
+    let cpu = class.ceilings().compile_cpu.as_secs();
     match status.signal() {
         Some(nix::libc::SIGXCPU | nix::libc::SIGKILL) => {
             format!("compiling it takes more than {cpu} s of processor time")
         }
         Some(nix::libc::SIGABRT) if stderr.contains("memory allocation") => {
-            let limit = limits::COMPILE_ADDRESS_SPACE >> 20;
+            let limit = class.ceilings().compile_address_space >> 20;
             format!("compiling it takes more than {limit} MiB of memory")
         }
         _ => {
@@ -118,7 +131,7 @@ pub(super) mod tests {
     fn script(folder: &Path, test: &str) -> PathBuf {
         let binary = std::env::current_exe().expect("the test binary has a path");
         let script = format!(
-            "#!/bin/sh\nexec 3>&1 >/dev/null\nexec '{}' --ignored --exact hooks::compiler::tests::{test} --nocapture\n",
+            "#!/bin/sh\nexec 3>&1 >/dev/null\nexec '{}' --ignored --exact hooks::compiler::tests::{test}_$2 --nocapture\n",
             binary.display()
         );
         let path = folder.join("compiler");
@@ -129,9 +142,19 @@ pub(super) mod tests {
 
     #[test]
     #[ignore = "not a test: the other tests run it as the compiler's process"]
-    fn child_of_the_tests() {
+    fn child_of_the_tests_small() {
+        child(Class::Small);
+    }
+
+    #[test]
+    #[ignore = "not a test: the other tests run it as the compiler's process"]
+    fn child_of_the_tests_large() {
+        child(Class::Large);
+    }
+
+    fn child(class: Class) -> ! {
         let output = fs::File::options().write(true).open("/dev/fd/3").expect("descriptor 3");
-        if let Err(error) = compile(io::stdin().lock(), output) {
+        if let Err(error) = compile(class, io::stdin().lock(), output) {
             io::stderr().write_all(error.to_string().as_bytes()).expect("stderr is there");
             std::process::exit(1);
         }
@@ -140,9 +163,9 @@ pub(super) mod tests {
 
     #[test]
     #[ignore = "not a test: another test runs it to see the limits of the compiler's process"]
-    fn limits_of_the_child() {
+    fn limits_of_the_child_small() {
         let mut output = fs::File::options().write(true).open("/dev/fd/3").expect("descriptor 3");
-        restrict().expect("restricted");
+        restrict(Class::Small).expect("restricted");
         let text = fs::read("/proc/self/limits").expect("there");
         output.write_all(&text).expect("written");
         std::process::exit(0);
@@ -152,11 +175,11 @@ pub(super) mod tests {
     async fn the_compiler_has_little() {
         let folder = tempfile::tempdir().expect("tempdir");
         let program = script(folder.path(), "limits_of_the_child");
-        let printed = run(&program, Vec::new()).await.expect("printed");
+        let printed = run(&program, Class::Small, Vec::new()).await.expect("printed");
         let printed = String::from_utf8(printed).expect("text");
         for (name, expected) in [
-            ("Max cpu time", limits::COMPILE_CPU.as_secs()),
-            ("Max address space", limits::COMPILE_ADDRESS_SPACE),
+            ("Max cpu time", Class::Small.ceilings().compile_cpu.as_secs()),
+            ("Max address space", Class::Small.ceilings().compile_address_space),
             ("Max file size", 0),
             ("Max core file size", 0),
             ("Max open files", 16),
@@ -172,10 +195,10 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().expect("tempdir");
         let program = program(folder.path());
         for bytes in [&b"(component)"[..], b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0garbage"] {
-            let error = run(&program, bytes.to_vec()).await.expect_err("refused");
+            let error = run(&program, Class::Small, bytes.to_vec()).await.expect_err("refused");
             assert!(!error.is_empty() && !error.contains('\n'), "{error}");
         }
-        let error = run(Path::new("/no/such/coved"), Vec::new()).await.expect_err("not there");
+        let error = run(Path::new("/no/such/coved"), Class::Small, Vec::new()).await.expect_err("not there");
         assert!(error.contains("/no/such/coved"), "{error}");
     }
 
@@ -183,6 +206,6 @@ pub(super) mod tests {
     fn a_killed_compiler_is_explained() {
         use std::os::unix::process::ExitStatusExt;
         let status = std::process::ExitStatus::from_raw(nix::libc::SIGXCPU);
-        assert!(failed(status, "").contains("30 s of processor time"));
+        assert!(failed(Class::Small, status, "").contains("30 s of processor time"));
     }
 }

@@ -3,24 +3,30 @@
 
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    RegallocAlgorithm,
+    Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, RegallocAlgorithm,
 };
 
-use super::bindings::WorkDiskPlugin;
+use super::contract::Contract;
 use super::error::{BoxError, HookError};
-use super::limits;
+use super::limits::{self, Class};
 use super::state::State;
 use crate::id::hex;
 
-/// Engine, linker and interrupt clock. One per daemon.
+/// Everything that components run in. One per daemon.
 pub(super) struct Machine {
-    pub(super) engine: Engine,
+    pub(super) contracts: &'static [&'static dyn Contract],
+    small: Engine,
+    large: OnceLock<Engine>,
+}
+
+/// Engine, linker and interrupt clock of one class of components.
+pub(super) struct Engine {
+    pub(super) engine: wasmtime::Engine,
     pub(super) linker: Linker<State>,
     pub(super) clock: Arc<Clock>,
     /// Which compiled code this engine can run, as part of a file's name.
@@ -28,12 +34,36 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new() -> Result<Self, HookError> {
+    pub(super) fn new(contracts: &'static [&'static dyn Contract]) -> Result<Self, HookError> {
+        let small = Engine::new(Class::Small, contracts)?;
+        Ok(Self { contracts, small, large: OnceLock::new() })
+    }
+
+    /// The engine of a class. That of large components is made when it is wanted first: most daemons have
+    /// none.
+    pub(super) fn engine(&self, class: Class) -> Result<&Engine, HookError> {
+        match class {
+            Class::Small => Ok(&self.small),
+            Class::Large => match self.large.get() {
+                Some(engine) => Ok(engine),
+                None => {
+                    let engine = Engine::new(class, self.contracts)?;
+                    Ok(self.large.get_or_init(|| engine))
+                }
+            },
+        }
+    }
+}
+
+impl Engine {
+    fn new(class: Class, contracts: &[&dyn Contract]) -> Result<Self, HookError> {
         let failed = |error: wasmtime::Error| HookError::Engine(boxed(error));
-        let mut config = config();
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
-        let engine = Engine::new(&config).map_err(failed)?;
-        let linker = linker(&engine).map_err(failed)?;
+        let mut config = config(class);
+        if class == Class::Small {
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        }
+        let engine = wasmtime::Engine::new(&config).map_err(failed)?;
+        let linker = linker(&engine, contracts).map_err(failed)?;
         let clock = Clock::start(&engine).map_err(|error| HookError::Engine(Box::new(error)))?;
         let compatibility = compatibility(&engine);
         Ok(Self { engine, linker, clock, compatibility })
@@ -41,16 +71,16 @@ impl Machine {
 }
 
 /// An engine that only compiles. It has no pool: the process that compiles has little address space.
-pub(super) fn compiling_engine() -> wasmtime::Result<Engine> {
-    Engine::new(&config())
+pub(super) fn compiling_engine(class: Class) -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&config(class))
 }
 
 fn boxed(error: wasmtime::Error) -> BoxError {
     error.into_boxed_dyn_error()
 }
 
-/// What both engines share: everything that compiled code depends on.
-fn config() -> Config {
+/// What the engines of a class share: everything that compiled code depends on.
+fn config(class: Class) -> Config {
     let mut config = Config::new();
     config
         // The language: no 64-bit memories (their bounds checks are explicit and rarely used), nothing
@@ -68,7 +98,7 @@ fn config() -> Config {
         .max_wasm_stack(limits::STACK)
         .async_stack_size(limits::FIBER_STACK)
         .wasm_backtrace_max_frames(NonZeroUsize::new(16))
-        .memory_reservation(limits::MEMORY as u64)
+        .memory_reservation(class.ceilings().memory as u64)
         .memory_guard_size(32 << 20)
         .memory_may_move(false);
     config
@@ -77,19 +107,21 @@ fn config() -> Config {
 /// Slots for the hooks that run at once. They are address space; memory is used when a slot is, and
 /// nearly all of it is given back afterwards.
 fn pool() -> PoolingAllocationConfig {
+    const SLOTS: u32 = limits::CONCURRENT + limits::CONCURRENT_IN_GUESTS;
     let mut pool = PoolingAllocationConfig::new();
+    let ceilings = Class::Small.ceilings();
     let each = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let total = |count: usize| each(count).saturating_mul(limits::CONCURRENT);
-    pool.total_component_instances(limits::CONCURRENT)
+    let total = |count: usize| each(count).saturating_mul(SLOTS);
+    pool.total_component_instances(SLOTS)
         .total_core_instances(total(limits::INSTANCES))
         .total_memories(total(limits::MEMORIES))
         .total_tables(total(limits::TABLES))
-        .total_stacks(limits::CONCURRENT)
+        .total_stacks(SLOTS)
         .max_core_instances_per_component(each(limits::INSTANCES))
         .max_memories_per_component(each(limits::MEMORIES))
         .max_tables_per_component(each(limits::TABLES))
-        .max_memory_size(limits::MEMORY)
-        .table_elements(limits::TABLE_ELEMENTS)
+        .max_memory_size(ceilings.memory)
+        .table_elements(ceilings.table_elements)
         .max_unused_warm_slots(2)
         .linear_memory_keep_resident(64 << 10)
         .table_keep_resident(4 << 10)
@@ -97,19 +129,19 @@ fn pool() -> PoolingAllocationConfig {
     pool
 }
 
-fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+fn linker(
+    engine: &wasmtime::Engine,
+    contracts: &[&dyn Contract],
+) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     // Whole, so that components from every language load; the context behind it is empty.
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    WorkDiskPlugin::add_to_linker::<State, wasmtime::component::HasSelf<State>>(
-        &mut linker,
-        |state| state,
-    )?;
+    contracts.iter().try_for_each(|contract| contract.add_to_linker(&mut linker))?;
     Ok(linker)
 }
 
 /// A name for what compiled code depends on: settings, processor features and the engine's version.
-pub(super) fn compatibility(engine: &Engine) -> String {
+pub(super) fn compatibility(engine: &wasmtime::Engine) -> String {
     struct Collect(Sha256);
     impl Hasher for Collect {
         fn finish(&self) -> u64 {
@@ -132,7 +164,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    fn start(engine: &Engine) -> std::io::Result<Arc<Self>> {
+    fn start(engine: &wasmtime::Engine) -> std::io::Result<Arc<Self>> {
         let clock = Arc::new(Self { running: Mutex::new(0), changed: Condvar::new() });
         let (weak, engine) = (Arc::downgrade(&clock), engine.weak());
         let tick = move || {

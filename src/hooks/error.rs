@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use crate::id::{Digest, PluginId};
 use crate::report::{Explain, Kind};
-
-/// The name of the one hook point of this version.
-pub const PREPARE_WORK_DISK: &str = "prepare-work-disk";
+use crate::wire::rpc::HookPoint;
 
 /// Why hooks did not run.
 #[derive(Debug, thiserror::Error)]
@@ -67,21 +65,32 @@ pub enum HookError {
         /// What is wrong.
         reason: String,
     },
+    /// What the plugin remembers cannot be read or written.
+    #[error("what plugin `{plugin}` remembers cannot be read or written")]
+    Memory {
+        /// The plugin.
+        plugin: PluginId,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The plugin ran and failed.
-    #[error("plugin `{plugin}` failed in hook `{PREPARE_WORK_DISK}`: {failure}")]
+    #[error("plugin `{plugin}` failed in hook `{point}`: {failure}")]
     Failed {
         /// The plugin.
         plugin: PluginId,
+        /// The hook point.
+        point: HookPoint,
         /// How.
         failure: Failure,
         /// The last lines it logged.
         log: Vec<String>,
     },
-    /// Two plugins want different things of one path.
-    #[error("plugins `{first}` and `{second}` both want to write `{path}`")]
+    /// Two plugins want different things of one path, variable or label.
+    #[error("plugins `{first}` and `{second}` both want to {what}")]
     Conflict {
-        /// The path.
-        path: String,
+        /// What both want: `write` with a path, `set` with a variable or label.
+        what: String,
         /// The plugin that runs first.
         first: PluginId,
         /// The other.
@@ -124,6 +133,9 @@ pub enum Failure {
     /// It went over another limit.
     #[error("it went over its limit of {0}")]
     Limit(&'static str),
+    /// The hooks before it have used up the time of all hooks of its point.
+    #[error("nothing was left of the {} s that all hooks of one point have together", .0.as_secs())]
+    Phase(Duration),
     /// Its caller gave up.
     #[error("it was cancelled")]
     Cancelled,
@@ -221,9 +233,9 @@ impl Problem {
                 "build it as a component (for Rust: target `wasm32-wasip2`, crate type `cdylib`), or remove its folder"
             }
             Self::Imports { .. } => {
-                "build it for WASI preview 2 and `cove:hooks@0.1.0`, without other imports"
+                "build it for WASI preview 2 and `cove:hooks@0.2.0`, without other imports"
             }
-            Self::Contract { .. } => "build it against `wit/0.1.0` of this cove",
+            Self::Contract { .. } => "build it against `wit/0.2.0` of this cove",
             Self::Cache { .. } => "make it a folder of your own with mode 0700, or delete it",
             Self::Name { .. } => {
                 "a plugin is a folder named by its id with `plugin.toml` and its component in it"
@@ -235,11 +247,11 @@ impl Problem {
 impl Explain for HookError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Engine(_) | Self::Folder { .. } => Kind::Failed,
+            Self::Engine(_) | Self::Folder { .. } | Self::Memory { .. } => Kind::Failed,
             Self::Broken { problem: Problem::Cache { .. }, .. } => Kind::Failed,
             Self::Broken { .. } | Self::Circle { .. } | Self::Settings { .. } => Kind::Invalid,
             Self::NotGranted { .. } | Self::GrantVoid { .. } => Kind::Refused,
-            Self::Failed { failure: Failure::Wall(_), .. } => Kind::TimedOut,
+            Self::Failed { failure: Failure::Wall(_) | Failure::Phase(_), .. } => Kind::TimedOut,
             Self::Failed { failure: Failure::Cancelled, .. } => Kind::Cancelled,
             Self::Failed { .. } | Self::Conflict { .. } => Kind::Failed,
         }
@@ -256,6 +268,9 @@ impl Explain for HookError {
             Self::Broken { problem, .. } => problem.hint().into(),
             Self::NotGranted { plugin, component, needs }
             | Self::GrantVoid { plugin, component, needs } => grant_hint(plugin, component, needs),
+            Self::Memory { plugin, .. } => format!(
+                "make room, or remove `{plugin}.json` in the folder `plugin-state`: it then begins anew"
+            ),
             Self::Circle { .. } => "change `after` and `before` in their manifests".into(),
             Self::Settings { plugin, .. } => {
                 format!("correct `[{}]` in the configuration", table("settings", plugin))

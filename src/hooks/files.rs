@@ -126,8 +126,9 @@ impl Found {
     pub(super) fn read(&self) -> Files {
         let (mut manifest, mut digest) = (None, None);
         let component = self.read_manifest().and_then(|read| {
-            let path = self.path.join(&manifest.insert(read).component);
-            let bytes = read_file(&path, limits::COMPONENT_BYTES)?;
+            let read = manifest.insert(read);
+            let path = self.path.join(&read.component);
+            let bytes = read_file(&path, read.limits.class.ceilings().component_bytes)?;
             digest = Some(Digest::of(&bytes));
             match other_than_component(&bytes) {
                 None => Ok(Component { path, bytes }),

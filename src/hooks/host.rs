@@ -1,38 +1,66 @@
-//! The host as the rest of the daemon sees it.
+//! The host as the rest of the daemon sees it: hook points in, outcomes out.
 
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-use tokio::sync::{Mutex, Semaphore};
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
+use super::catalog::{Catalog, order, weight};
+use super::contract::{Contract, KNOWN};
 use super::engine::Machine;
-use super::error::{HookError, PREPARE_WORK_DISK, Problem};
-use super::files::{Component, Files, Found, Home, scan};
-use super::handles::Settings;
-use super::inputs::{HookInputs, HookSettings};
+use super::error::{Failure, HookError};
+use super::guest::GuestPrograms;
+use super::handles::{Remembered, Settings};
+use super::inputs::{HookInputs, HookSettings, Purpose};
 use super::limits;
-use super::manifest::{Manifest, OnFailure};
-use super::merge::merge;
-use super::needs::{Grant, Granted, Rights, shown};
-use super::order::{Order, Wishes};
-use super::outcome::{HookRun, judge, left_out};
-use super::plugin::{Loader, Plugin, Readiness};
-use super::run::Run;
-use crate::id::{Digest, PluginId};
-use crate::wire::rpc::Hook;
+use super::memory::Memory;
+use super::merge::{merge, merge_wishes};
+use super::needs::Rights;
+use super::order::Order;
+use super::outcome::{HookOutcome, HookRun, Wanted, Weight, judge, left_out};
+use super::plugin::{Plugin, Readiness};
+use super::run::{Ended, Run, View};
+use super::state::Chance;
+use super::wishes::Asked;
+use crate::id::PluginId;
+use crate::wire::rpc::{Hook, HookPoint};
 
 /// Runs hooks. One per daemon.
 pub struct HookHost {
-    machine: Arc<Machine>,
-    settings: HookSettings,
-    plugins: Mutex<Vec<Arc<Plugin>>>,
+    catalog: Catalog,
+    memory: Memory,
     turns: Semaphore,
+    turns_in_guests: Semaphore,
 }
 
 impl std::fmt::Debug for HookHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HookHost").field("settings", &self.settings).finish_non_exhaustive()
+        let settings = &self.catalog.settings;
+        f.debug_struct("HookHost").field("settings", settings).finish_non_exhaustive()
     }
+}
+
+/// One hook that is to run.
+struct Turn {
+    plugin: Arc<Plugin>,
+    weight: Weight,
+    before: Remembered,
+    run: Run,
+}
+
+/// What came of all hooks of a point.
+struct Phase {
+    order: Order,
+    hooks: Vec<HookOutcome>,
+    parts: Vec<Part>,
+}
+
+/// What one plugin wants, with what it remembered before.
+struct Part {
+    plugin: PluginId,
+    before: Remembered,
+    wanted: Wanted,
 }
 
 impl HookHost {
@@ -42,45 +70,65 @@ impl HookHost {
     /// # Errors
     /// When the engine cannot be set up or a folder of plugins cannot be read.
     pub async fn open(settings: HookSettings) -> Result<Self, HookError> {
-        let machine = tokio::task::spawn_blocking(Machine::new).await;
-        let machine = machine.map_err(|error| HookError::Engine(Box::new(error)))??;
-        let host = Self {
-            machine: Arc::new(machine),
-            settings,
-            plugins: Mutex::default(),
-            turns: Semaphore::new(limits::CONCURRENT as usize),
-        };
-        host.refresh().await?;
-        Ok(host)
+        Self::open_for(settings, KNOWN).await
     }
 
-    /// All plugins in the order in which they would run; one that cannot says why.
+    /// The same for these versions of the contract.
+    pub(super) async fn open_for(
+        settings: HookSettings,
+        contracts: &'static [&'static dyn Contract],
+    ) -> Result<Self, HookError> {
+        let machine = tokio::task::spawn_blocking(move || Machine::new(contracts)).await;
+        let machine = machine.map_err(|error| HookError::Engine(Box::new(error)))??;
+        let memory = Memory::new(settings.state_folder.clone());
+        let catalog = Catalog::new(machine, settings);
+        catalog.refresh().await?;
+        Ok(Self {
+            catalog,
+            memory,
+            turns: Semaphore::new(limits::CONCURRENT as usize),
+            turns_in_guests: Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize),
+        })
+    }
+
+    /// All plugins in the order in which they prepare a work disk; one that cannot run says why.
     ///
     /// # Errors
     /// When a folder of plugins cannot be read.
     pub async fn list(&self) -> Result<Vec<Hook>, HookError> {
-        let plugins = self.refresh().await?;
-        let order = order(&plugins);
-        let place = |plugin: &Plugin| {
-            let order = order.as_ref().ok();
-            order.and_then(|order| order.sequence.iter().position(|id| *id == plugin.found.id()))
-        };
-        let mut sorted: Vec<_> = plugins.iter().collect();
-        sorted.sort_by_key(|plugin| (place(plugin).unwrap_or(usize::MAX), plugin.found.id()));
-        Ok(sorted.into_iter().map(|plugin| self.shown(plugin, order.as_ref().err())).collect())
+        self.catalog.list().await
     }
 
-    /// Whether all plugins can run: what `doctor` asks. A start hears it from the run itself.
+    /// Whether all plugins can run: what `doctor` asks, and every start.
     ///
     /// # Errors
     /// When a required plugin is broken or not granted, or the order is a circle.
     pub async fn check(&self) -> Result<(), HookError> {
-        let plugins = self.refresh().await?;
-        order(&plugins)?;
-        plugins.iter().try_for_each(|plugin| match self.cannot_run(plugin) {
-            Some(error) if !is_optional(plugin) => Err(error),
-            _ => Ok(()),
-        })
+        self.catalog.check().await
+    }
+
+    /// Asks all plugins whether a machine may start. They run at the same time.
+    ///
+    /// # Errors
+    /// When a required plugin cannot run, fails, or says that it may not.
+    pub async fn preflight(&self, inputs: &HookInputs) -> Result<Vec<HookOutcome>, HookError> {
+        Ok(self.phase(HookPoint::Preflight, inputs, None).await?.hooks)
+    }
+
+    /// Asks all plugins what they want a machine to be, one after the other.
+    ///
+    /// # Errors
+    /// When a required plugin cannot run or fails, settings are wrong, or two plugins want different things.
+    pub async fn configure_machine(
+        &self,
+        inputs: &HookInputs,
+    ) -> Result<(Asked, Vec<HookOutcome>), HookError> {
+        let mut phase = self.phase(HookPoint::ConfigureMachine, inputs, None).await?;
+        let asked = phase.parts.iter_mut();
+        let asked = asked.map(|part| (part.plugin.clone(), std::mem::take(&mut part.wanted.asked)));
+        let asked = merge_wishes(asked.collect(), &phase.order)?;
+        self.remember(inputs.purpose, &phase.parts)?;
+        Ok((asked, phase.hooks))
     }
 
     /// Runs the hook `prepare-work-disk` of all plugins, one after the other.
@@ -88,205 +136,213 @@ impl HookHost {
     /// # Errors
     /// When a required plugin cannot run or fails, settings are wrong, or two plugins want different
     /// things of one path. Nothing has been written then, or ever.
-    pub async fn prepare_work_disk(&self, inputs: HookInputs) -> Result<HookRun, HookError> {
-        let plugins = self.refresh().await?;
-        let order = order(&plugins)?;
+    pub async fn prepare_work_disk(&self, inputs: &HookInputs) -> Result<HookRun, HookError> {
+        let mut phase = self.phase(HookPoint::PrepareWorkDisk, inputs, None).await?;
+        let steps = phase.parts.iter_mut();
+        let steps = steps.map(|part| (part.plugin.clone(), std::mem::take(&mut part.wanted.steps)));
+        let plan = merge(steps.collect(), &phase.order)?;
+        self.remember(inputs.purpose, &phase.parts)?;
+        Ok(HookRun { plan, hooks: phase.hooks })
+    }
+
+    /// Lets all plugins find a guest up, one after the other.
+    ///
+    /// # Errors
+    /// When a required plugin cannot run or fails. What it ran in the guest has happened.
+    pub async fn post_start(
+        &self,
+        inputs: &HookInputs,
+        guest: Arc<dyn GuestPrograms>,
+    ) -> Result<Vec<HookOutcome>, HookError> {
+        let phase = self.phase(HookPoint::PostStart, inputs, Some(guest)).await?;
+        self.remember(inputs.purpose, &phase.parts)?;
+        Ok(phase.hooks)
+    }
+
+    /// Tells all plugins that a machine is about to stop. Failures of theirs are in the outcomes.
+    ///
+    /// # Errors
+    /// When a folder of plugins cannot be read or the order is a circle: no hook has run.
+    pub async fn pre_stop(&self, inputs: &HookInputs) -> Result<Vec<HookOutcome>, HookError> {
+        let phase = self.phase(HookPoint::PreStop, inputs, None).await?;
+        self.remember(inputs.purpose, &phase.parts)?;
+        Ok(phase.hooks)
+    }
+
+    /// Tells all plugins that a machine goes. Failures of theirs are in the outcomes.
+    ///
+    /// # Errors
+    /// When a folder of plugins cannot be read or the order is a circle: no hook has run.
+    pub async fn cleanup(&self, inputs: &HookInputs) -> Result<Vec<HookOutcome>, HookError> {
+        let phase = self.phase(HookPoint::Cleanup, inputs, None).await?;
+        self.remember(inputs.purpose, &phase.parts)?;
+        Ok(phase.hooks)
+    }
+
+    /// Asks all plugins what they find on the host. They run at the same time.
+    ///
+    /// # Errors
+    /// When a folder of plugins cannot be read or the order is a circle: no hook has run.
+    pub async fn doctor(&self, inputs: &HookInputs) -> Result<Vec<HookOutcome>, HookError> {
+        Ok(self.phase(HookPoint::Doctor, inputs, None).await?.hooks)
+    }
+
+    /// Runs all hooks of a point.
+    async fn phase(
+        &self,
+        point: HookPoint,
+        inputs: &HookInputs,
+        guest: Option<Arc<dyn GuestPrograms>>,
+    ) -> Result<Phase, HookError> {
+        let plugins = self.catalog.refresh().await?;
+        let order = order(&plugins, point)?;
         let mut hooks = Vec::new();
-        let mut ready = Vec::new();
-        for plugin in &plugins {
-            match self.cannot_run(plugin) {
-                Some(error) if is_optional(plugin) => hooks.push(left_out(plugin, &error)),
+        let mut turns = Vec::new();
+        for plugin in plugins.iter().filter(|plugin| plugin.concerns(point)) {
+            match self.catalog.cannot_run(plugin) {
+                Some(error) if weight(plugin, point) == Weight::Optional => {
+                    hooks.push(left_out(plugin, point, &error));
+                }
                 Some(error) => return Err(error),
-                None => ready.push(self.run_of(plugin, &inputs)?),
+                None => turns.push(self.turn(plugin, point, inputs, guest.clone())?),
             }
         }
-        ready.sort_by_key(|(plugin, ..)| {
-            let id = plugin.found.id();
-            order.sequence.iter().position(|other| *other == id)
-        });
+        turns.sort_by_key(|turn| order.place(&turn.plugin.found.id()));
+        let ended = self.take_turns(point, turns).await;
         let mut parts = Vec::new();
-        for (plugin, manifest, run) in ready {
-            let turn = self.turns.acquire().await;
-            let ended = run.go().await;
-            drop(turn);
-            let (outcome, steps) = judge(plugin, manifest, ended)?;
+        for ended in ended {
+            let (plugin, before, outcome, wanted) = ended?;
             hooks.push(outcome);
-            parts.push((manifest.id.clone(), steps));
+            parts.push(Part { plugin, before, wanted });
         }
-        Ok(HookRun { plan: merge(parts, &order)?, hooks })
+        Ok(Phase { order, hooks, parts })
     }
 
-    /// Looks into the folders again and loads what is new or has changed.
-    async fn refresh(&self) -> Result<Vec<Arc<Plugin>>, HookError> {
-        let mut known = self.plugins.lock().await;
-        let standard = scan(Home::Standard, &self.settings.standard_folder)?;
-        let user = scan(Home::User, &self.settings.user_folder)?;
-        let mut plugins: Vec<Arc<Plugin>> = Vec::new();
-        for found in standard.into_iter().chain(user) {
-            if found.name.parse().is_ok_and(|id: PluginId| self.settings.disabled.contains(&id)) {
-                continue;
+    /// Runs hooks at the same time where they change nothing, and one after the other elsewhere, up to the
+    /// first that fails and must not.
+    async fn take_turns(
+        &self,
+        point: HookPoint,
+        turns: Vec<Turn>,
+    ) -> Vec<Result<(PluginId, Remembered, HookOutcome, Wanted), HookError>> {
+        let deadline = Instant::now() + limits::phase(point);
+        match point {
+            HookPoint::Preflight | HookPoint::Doctor => {
+                join_all(turns.into_iter().map(|turn| self.take_turn(point, turn, deadline))).await
             }
-            let twin = plugins.iter().any(|other| other.found.name == found.name);
-            let old = known.iter().find(|old| old.found == found);
-            let plugin = match old {
-                Some(old) => Arc::clone(old),
-                None => Arc::new(self.load(found, twin).await),
-            };
-            plugins.push(plugin);
+            HookPoint::ConfigureMachine
+            | HookPoint::PrepareWorkDisk
+            | HookPoint::PostStart
+            | HookPoint::PreStop
+            | HookPoint::Cleanup => {
+                let mut all = Vec::new();
+                for turn in turns {
+                    let ended = self.take_turn(point, turn, deadline).await;
+                    let failed = ended.is_err();
+                    all.push(ended);
+                    if failed {
+                        break;
+                    }
+                }
+                all
+            }
         }
-        known.clone_from(&plugins);
-        Ok(plugins)
     }
 
-    async fn load(&self, found: Found, twin: bool) -> Plugin {
-        let reading = found.clone();
-        let read = tokio::task::spawn_blocking(move || reading.read()).await;
-        let Files { manifest, digest, component } = read.unwrap_or_else(|error| Files {
-            manifest: None,
-            digest: None,
-            component: Err(Problem::Unreadable {
-                file: found.path.clone(),
-                reason: error.to_string(),
-            }),
-        });
-        let state = match (component, &manifest, &digest) {
-            (Err(problem), ..) => Readiness::Broken(problem),
-            (Ok(_), ..) if twin => {
-                let reason = "has the id of a standard plugin";
-                Readiness::Broken(Problem::Name { path: found.path.clone(), reason })
-            }
-            (Ok(component), Some(manifest), Some(digest))
-                if found.home == Home::Standard || self.grant(&manifest.id, digest).is_some() =>
-            {
-                self.make_ready(component, digest).await
-            }
-            // What is not granted is not compiled either.
-            (Ok(_), ..) => Readiness::Ungranted,
+    async fn take_turn(
+        &self,
+        point: HookPoint,
+        turn: Turn,
+        deadline: Instant,
+    ) -> Result<(PluginId, Remembered, HookOutcome, Wanted), HookError> {
+        let Turn { plugin, weight, before, mut run } = turn;
+        let turns = match point {
+            HookPoint::PostStart => &self.turns_in_guests,
+            HookPoint::Preflight
+            | HookPoint::ConfigureMachine
+            | HookPoint::PrepareWorkDisk
+            | HookPoint::PreStop
+            | HookPoint::Cleanup
+            | HookPoint::Doctor => &self.turns,
         };
-        Plugin { found, manifest, digest, state }
-    }
-
-    async fn make_ready(&self, component: Component, digest: &Digest) -> Readiness {
-        let loader = Loader {
-            machine: &self.machine,
-            cache_folder: &self.settings.cache_folder,
-            compiler: &self.settings.compiler,
-        };
-        match loader.load(component, digest).await {
-            Ok(pre) => Readiness::Ready(Box::new(pre)),
-            Err(problem) => Readiness::Broken(problem),
-        }
-    }
-
-    fn grant(&self, plugin: &PluginId, component: &Digest) -> Option<&Grant> {
-        let mut grants = self.settings.grants.iter();
-        grants.find(|grant| grant.plugin == *plugin && grant.component == *component)
-    }
-
-    fn granted(&self, plugin: &Plugin) -> Granted<'_> {
-        match (plugin.found.home, &plugin.manifest, &plugin.digest) {
-            (Home::Standard, ..) => Granted::All,
-            (Home::User, Some(manifest), Some(digest)) => self
-                .grant(&manifest.id, digest)
-                .map_or(Granted::Nothing, |grant| Granted::Words(&grant.needs)),
-            (Home::User, ..) => Granted::Nothing,
-        }
-    }
-
-    /// Why a plugin cannot run.
-    fn cannot_run(&self, plugin: &Plugin) -> Option<HookError> {
-        match (&plugin.state, &plugin.manifest, &plugin.digest) {
-            (Readiness::Ready(_), ..) => None,
-            (Readiness::Broken(problem), ..) => Some(HookError::Broken {
-                plugin: super::log::shortened(&plugin.found.name, 128),
-                problem: problem.clone(),
-            }),
-            (Readiness::Ungranted, manifest, digest) => {
-                let needs = manifest.iter().flat_map(|manifest| &manifest.needs);
-                let needs = needs.flat_map(|need| need.words().collect::<Vec<_>>()).collect();
-                let (plugin, component) = (plugin.found.id(), digest.clone()?);
-                let mut grants = self.settings.grants.iter();
-                Some(if grants.any(|grant| grant.plugin == plugin) {
-                    HookError::GrantVoid { plugin, component, needs }
-                } else {
-                    HookError::NotGranted { plugin, component, needs }
-                })
+        let waited = tokio::time::timeout_at(deadline, turns.acquire()).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        run.wall = run.wall.min(left);
+        let ended = match waited {
+            Ok(place) if !left.is_zero() => {
+                let ended = run.go().await;
+                drop(place);
+                ended
             }
-        }
-    }
-
-    /// The plugin as clients see it.
-    fn shown(&self, plugin: &Plugin, circle: Option<&HookError>) -> Hook {
-        use crate::report::Explain;
-        let needs = plugin.manifest.as_ref().map_or(&[][..], |manifest| &manifest.needs);
-        let problem = self.cannot_run(plugin);
-        let problem = problem.as_ref().or(circle).map(|error| match error.hint() {
-            Some(hint) => format!("{error}; {hint}"),
-            None => error.to_string(),
-        });
-        Hook {
-            plugin: plugin.found.id(),
-            version: plugin
-                .manifest
-                .as_ref()
-                .map_or("?".into(), |manifest| manifest.version.clone()),
-            hook: PREPARE_WORK_DISK.to_owned(),
-            digest: plugin.digest.clone().unwrap_or_else(|| Digest::of(&[])),
-            standard: plugin.found.home == Home::Standard,
-            needs: shown(needs, self.granted(plugin)),
-            problem,
-        }
+            Ok(_) | Err(_) => Ended::without_a_word(Failure::Phase(limits::phase(point))),
+        };
+        let (outcome, wanted) = judge(&plugin, (point, weight), ended)?;
+        Ok((plugin.found.id(), before, outcome, wanted))
     }
 
     /// Puts together what a run needs.
-    fn run_of<'a>(
+    fn turn(
         &self,
-        plugin: &'a Plugin,
+        plugin: &Arc<Plugin>,
+        point: HookPoint,
         inputs: &HookInputs,
-    ) -> Result<(&'a Plugin, &'a Manifest, Run), HookError> {
-        let (Readiness::Ready(pre), Some(manifest), Some(digest)) =
+        guest: Option<Arc<dyn GuestPrograms>>,
+    ) -> Result<Turn, HookError> {
+        let (Readiness::Ready(loaded), Some(manifest), Some(digest)) =
             (&plugin.state, &plugin.manifest, &plugin.digest)
         else {
             unreachable!("only plugins that can run get here");
         };
         let table = inputs.settings.get(&manifest.id).cloned().unwrap_or_default();
-        let rights = Rights::new(&manifest.needs, self.granted(plugin));
-        let keys = rights.git_keys(table.get("keys"));
-        let git = keys.into_iter().map(|key| (key.clone(), inputs.git.0.get(&key).cloned()));
-        let git = git.collect();
+        let rights = Rights::new(&manifest.needs, self.catalog.granted(plugin), &table);
+        let value = |key: &String| (key.clone(), inputs.git.0.get(key).cloned());
+        let git = rights.git_keys().iter().map(value).collect();
         let settings = Settings::new(manifest.settings.clone(), table)
             .map_err(|reason| HookError::Settings { plugin: manifest.id.clone(), reason })?;
         let mut sources = inputs.host_files.clone();
-        if let Some(grant) = self.grant(&manifest.id, digest) {
+        if let Some(grant) = self.catalog.grant(&manifest.id, digest) {
             sources.extend(grant.host_files.clone());
         }
-        let seed = Sha256::new().chain_update(inputs.vm.as_str()).chain_update(digest.as_str());
-        let run = Run {
-            pre: (**pre).clone(),
-            clock: Arc::clone(&self.machine.clock),
-            limits: manifest.limits,
-            rights: Arc::new(rights),
-            home: inputs.home.clone(),
-            sources,
-            git,
-            settings,
-            seed: seed.finalize().to_vec(),
+        let before = match rights.may_remember() {
+            true => self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?,
+            false => Remembered::new(),
         };
-        Ok((plugin, manifest, run))
+        let vm = inputs.machine.as_ref().map(|machine| machine.id.as_str());
+        let run = Run {
+            loaded: Arc::clone(loaded),
+            point,
+            limits: manifest.limits,
+            wall: manifest.hooks[&point].wall,
+            rights: Arc::new(rights),
+            view: View {
+                machine: inputs.machine.clone(),
+                home: inputs.home.clone(),
+                sources,
+                git,
+                settings,
+                remembered: before.clone(),
+            },
+            guest,
+            chance: Chance::of(vm.unwrap_or_default(), digest),
+        };
+        Ok(Turn { plugin: Arc::clone(plugin), weight: weight(plugin, point), before, run })
+    }
+
+    /// Keeps what plugins want to remember.
+    fn remember(&self, purpose: Purpose, parts: &[Part]) -> Result<(), HookError> {
+        if purpose == Purpose::Look {
+            return Ok(());
+        }
+        parts.iter().try_for_each(|part| match &part.wanted.remembered {
+            Some(after) => {
+                let kept = self.memory.keep(&part.plugin, &part.before, after);
+                kept.map_err(|source| forgetful(&part.plugin, source))
+            }
+            None => Ok(()),
+        })
     }
 }
 
-fn is_optional(plugin: &Plugin) -> bool {
-    plugin.manifest.as_ref().is_some_and(|manifest| manifest.on_failure == OnFailure::Optional)
-}
-
-/// The order of the plugins whose manifests could be read.
-fn order(plugins: &[Arc<Plugin>]) -> Result<Order, HookError> {
-    let manifests = plugins.iter().filter_map(|plugin| plugin.manifest.as_ref());
-    let wishes = manifests.map(|manifest| Wishes {
-        id: &manifest.id,
-        after: &manifest.after,
-        before: &manifest.before,
-    });
-    Order::new(&wishes.collect::<Vec<_>>())
+fn forgetful(plugin: &PluginId, source: std::io::Error) -> HookError {
+    HookError::Memory { plugin: plugin.clone(), source }
 }

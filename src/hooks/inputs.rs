@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::needs::{Grant, git_key};
 use super::source::HostFilesSource;
 use crate::id::{PluginId, VmId, VmName};
+use crate::wire::rpc::MachinePlan;
 
 /// Where plugins are and what the operator allows.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct HookSettings {
     pub user_folder: PathBuf,
     /// Where compiled components are kept. Made with mode 0700 when it is not there.
     pub cache_folder: PathBuf,
+    /// Where plugins' own small stores are kept. Made with mode 0700 when it is not there.
+    pub state_folder: PathBuf,
     /// The program that compiles when it is called with [`super::compiler::ARGUMENT`]: `coved`.
     pub compiler: PathBuf,
     /// What the plugins of the user's folder may do.
@@ -24,13 +27,37 @@ pub struct HookSettings {
     pub disabled: BTreeSet<PluginId>,
 }
 
-/// What hooks get to see at one start.
+/// A machine as hooks see it.
+#[derive(Debug, Clone)]
+pub struct MachineView {
+    /// Its id.
+    pub id: VmId,
+    /// Its name.
+    pub name: VmName,
+    /// What it is.
+    pub plan: MachinePlan,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The repository in it, relative to the home.
+    pub workspace: Option<String>,
+}
+
+/// Whether what hooks want is to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is.
+    Act,
+    /// Somebody looks at what they would do. Nothing is kept: neither what they remember, nor that they failed.
+    Look,
+}
+
+/// What hooks get to see.
 #[derive(Debug, Clone)]
 pub struct HookInputs {
-    /// The VM.
-    pub vm: VmId,
-    /// Its name.
-    pub vm_name: VmName,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The machine; none where a hook is not about one.
+    pub machine: Option<MachineView>,
     /// The user's home on the host: what `~/` in mapped paths means.
     pub home: PathBuf,
     /// What stands behind the logical names of host files.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::limits;
+use super::limits::{self, Class};
 use super::needs::{Need, NeedKind};
 use crate::id::PluginId;
+use crate::wire::rpc::HookPoint;
 
 /// A manifest, checked.
 #[derive(Debug, Clone)]
@@ -19,12 +20,21 @@ pub(super) struct Manifest {
     pub(super) version: String,
     /// The name of the component's file, in the same folder.
     pub(super) component: String,
-    pub(super) after: Vec<PluginId>,
-    pub(super) before: Vec<PluginId>,
-    pub(super) on_failure: OnFailure,
+    /// The version of the contract that it is made for: `0.2`.
+    pub(super) api: String,
+    pub(super) hooks: BTreeMap<HookPoint, HookRules>,
     pub(super) needs: Vec<Need>,
     pub(super) limits: Limits,
     pub(super) settings: BTreeMap<String, SettingType>,
+}
+
+/// What holds for one hook of a plugin.
+#[derive(Debug, Clone)]
+pub(super) struct HookRules {
+    pub(super) after: Vec<PluginId>,
+    pub(super) before: Vec<PluginId>,
+    pub(super) on_failure: OnFailure,
+    pub(super) wall: Duration,
 }
 
 /// What a failure of the hook means for the VM.
@@ -41,9 +51,9 @@ pub(super) enum OnFailure {
 /// The limits of one plugin: the daemon's, or less where the manifest asks for less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
+    pub(super) class: Class,
     pub(super) memory: usize,
     pub(super) cpu: Duration,
-    pub(super) wall: Duration,
     pub(super) staged_bytes: u64,
     pub(super) staged_steps: usize,
 }
@@ -62,7 +72,7 @@ pub(super) enum SettingType {
 #[serde(deny_unknown_fields)]
 struct Raw {
     plugin: RawPlugin,
-    hooks: RawHooks,
+    hooks: BTreeMap<HookPoint, RawHook>,
     #[serde(default)]
     need: Vec<RawNeed>,
     #[serde(default)]
@@ -78,12 +88,6 @@ struct RawPlugin {
     version: String,
     api: String,
     component: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawHooks {
-    prepare_work_disk: RawHook,
 }
 
 #[derive(Deserialize)]
@@ -110,6 +114,8 @@ struct RawNeed {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLimits {
+    #[serde(default)]
+    class: Class,
     memory: Option<String>,
     cpu: Option<String>,
     output: Option<String>,
@@ -128,7 +134,7 @@ impl Manifest {
     /// Reads a manifest. The error is one line, without the file's name.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let raw: Raw = toml::from_str(text).map_err(|error| place(text, &error))?;
-        check_api(&raw.plugin.api)?;
+        let api = api(&raw.plugin.api)?;
         let component = raw.plugin.component;
         if component.is_empty() || component.starts_with('.') || component.contains(['/', '\0']) {
             return Err("`component` must be the name of a file in the plugin's folder".into());
@@ -136,7 +142,13 @@ impl Manifest {
         if raw.plugin.version.len() > 64 || raw.plugin.version.chars().any(char::is_control) {
             return Err("`version` must be at most 64 printable characters".into());
         }
-        let hook = raw.hooks.prepare_work_disk;
+        if raw.hooks.is_empty() {
+            let example = "such as `[hooks.prepare-work-disk]`";
+            return Err(format!("it is for no hook point: there must be a table, {example}"));
+        }
+        let hooks = raw.hooks.into_iter();
+        let hooks = hooks.map(|(point, hook)| Ok((point, HookRules::new(point, hook)?)));
+        let hooks = hooks.collect::<Result<_, String>>()?;
         let needs = raw.need.into_iter();
         let needs = needs.map(|need| Need::new(need.kind, need.name, need.paths, need.reason));
         let needs = needs.collect::<Result<_, _>>()?;
@@ -145,42 +157,50 @@ impl Manifest {
             id: raw.plugin.id,
             version: raw.plugin.version,
             component,
-            after: hook.after,
-            before: hook.before,
-            on_failure: hook.failure,
+            api,
+            hooks,
             needs,
-            limits: Limits::new(&raw.limits, hook.timeout.as_deref())?,
+            limits: Limits::new(&raw.limits)?,
             settings: settings.collect(),
         })
     }
 }
 
+impl HookRules {
+    fn new(point: HookPoint, raw: RawHook) -> Result<Self, String> {
+        let (usual, ceiling) = limits::wall(point);
+        let wall = raw.timeout.as_deref().map_or(Ok(usual), duration)?.min(ceiling);
+        let RawHook { after, before, timeout: _, failure } = raw;
+        Ok(Self { after, before, on_failure: failure, wall })
+    }
+}
+
 impl Limits {
-    fn new(raw: &RawLimits, timeout: Option<&str>) -> Result<Self, String> {
+    fn new(raw: &RawLimits) -> Result<Self, String> {
         let bytes = |text: &Option<String>, ceiling: u64| match text {
             Some(text) => Ok::<_, String>(size(text)?.min(ceiling)),
             None => Ok(ceiling),
         };
-        let memory = bytes(&raw.memory, limits::MEMORY as u64)?;
+        let (class, ceiling) = (raw.class, raw.class.ceilings());
+        let memory = bytes(&raw.memory, ceiling.memory as u64)?;
         Ok(Self {
-            memory: usize::try_from(memory).unwrap_or(limits::MEMORY),
-            cpu: raw.cpu.as_deref().map_or(Ok(limits::CPU), duration)?.min(limits::CPU),
-            wall: timeout.map_or(Ok(limits::WALL), duration)?.min(limits::WALL_CEILING),
+            class,
+            memory: usize::try_from(memory).unwrap_or(ceiling.memory),
+            cpu: raw.cpu.as_deref().map_or(Ok(ceiling.cpu), duration)?.min(ceiling.cpu),
             staged_bytes: bytes(&raw.output, limits::STAGED_BYTES)?,
             staged_steps: raw.files.unwrap_or(limits::STAGED_STEPS).min(limits::STAGED_STEPS),
         })
     }
 }
 
-/// The version of the contract that a plugin is built for: `cove:hooks@0.1`, with `^` or `.0` or not.
-fn check_api(api: &str) -> Result<(), String> {
-    let version = api.strip_prefix("cove:hooks@").map(|v| v.strip_prefix('^').unwrap_or(v));
-    match version {
-        Some("0.1" | "0.1.0") => Ok(()),
-        _ => Err(format!(
-            "it is made for `{}`, and this cove has `cove:hooks@0.1`",
-            api.escape_debug()
-        )),
+/// The version of the contract that a plugin is made for: from `cove:hooks@0.2`, with `^` or `.0` or not.
+fn api(text: &str) -> Result<String, String> {
+    let version = text.strip_prefix("cove:hooks@").map(|v| v.strip_prefix('^').unwrap_or(v));
+    let parts: Vec<_> = version.unwrap_or_default().split('.').collect();
+    let numbers = parts.iter().all(|part| part.parse::<u16>().is_ok());
+    match parts.as_slice() {
+        [major, minor] | [major, minor, "0"] if numbers => Ok(format!("{major}.{minor}")),
+        _ => Err(format!("`{}` is no version such as `cove:hooks@0.2`", text.escape_debug())),
     }
 }
 
@@ -232,7 +252,7 @@ mod tests {
 [plugin]
 id = "io.example.dotfiles"
 version = "1.2.0"
-api = "cove:hooks@^0.1"
+api = "cove:hooks@^0.2"
 component = "plugin.wasm"
 [hooks.prepare-work-disk]
 after = ["file-sync"]
@@ -254,10 +274,12 @@ description = "the shell"
     fn a_manifest_is_read() {
         let manifest = Manifest::parse(GOOD).expect("it is good");
         assert_eq!(manifest.id.as_str(), "io.example.dotfiles");
-        assert_eq!(manifest.on_failure, OnFailure::Optional);
+        let rules = &manifest.hooks[&HookPoint::PrepareWorkDisk];
+        assert_eq!(rules.on_failure, OnFailure::Optional);
         assert_eq!(manifest.limits.memory, 32 << 20);
         assert_eq!(manifest.limits.cpu, limits::CPU, "the daemon's ceiling wins");
-        assert_eq!(manifest.limits.wall, Duration::from_millis(500));
+        assert_eq!(rules.wall, Duration::from_millis(500));
+        assert_eq!((manifest.api.as_str(), manifest.limits.class), ("0.2", Class::Small));
         assert_eq!(manifest.settings["shell"], SettingType::Text);
     }
 
@@ -265,13 +287,15 @@ description = "the shell"
     fn what_is_not_understood_is_refused() {
         for (from, to, expected) in [
             ("[limits]", "[limit]", "unknown field"),
-            ("prepare-work-disk", "prepare-work-disc", "unknown field"),
+            ("prepare-work-disk", "prepare-work-disc", "unknown variant"),
+            ("cpu =", "class = \"huge\"\ncpu =", "unknown variant"),
             ("kind = \"work-disk\"", "kind = \"world\"", "unknown variant"),
             ("kind = \"work-disk\"", "kind = \"git-config\"", "`name`"),
             (".config/**", "/etc/**", "relative"),
             (".config/**", "../x", ".."),
-            ("@^0.1", "@^1.0", "this cove has"),
-            ("@^0.1", "@0.1.1", "this cove has"),
+            ("@^0.2", "@^1", "is no version"),
+            ("@^0.2", "@0.2.1", "is no version"),
+            ("hooks@^0.2", "hook@0.2", "is no version"),
             ("plugin.wasm", "../plugin.wasm", "name of a file"),
             ("500ms", "soon", "not a time"),
             ("500ms", "0s", "not a time"),

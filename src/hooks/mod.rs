@@ -7,9 +7,10 @@
 //! plugin folders ─▶ files ─▶ manifest, needs ─▶ plugin (compiler, cache) ─▶ order
 //!                                                                            │
 //! inputs ─▶ run: state (limits) + handles (rights, sources, staging)  ◀──────┘
-//!                     │ one plan per plugin, dropped on any failure
+//!                     │ through the adapter of its contract's version (contract);
+//!                     │ plan and wishes of each plugin are dropped on any failure
 //!                     ▼
-//!                   merge ─▶ WorkDiskPlan
+//!                   merge ─▶ WorkDiskPlan, Asked
 //! ```
 //!
 //! Rules that hold here:
@@ -21,18 +22,22 @@
 //! - Everything a plugin may use up is in [`limits`].
 //! - Authority is in the Rust values behind the handles, below every version of the contract.
 
-mod bindings;
 mod cache;
+mod catalog;
 pub mod compiler;
+mod contract;
 mod engine;
 mod error;
 mod files;
+mod guest;
 mod handles;
 mod host;
 mod inputs;
+mod journal;
 pub mod limits;
 mod log;
 mod manifest;
+mod memory;
 mod merge;
 mod needs;
 mod occupied;
@@ -53,11 +58,17 @@ mod tests_limits;
 mod tests_standard;
 #[cfg(test)]
 mod tests_support;
+mod wishes;
 
-pub use error::{BoxError, Failure, HookError, PREPARE_WORK_DISK, Problem};
+pub use contract::Finding;
+pub use error::{BoxError, Failure, HookError, Problem};
+pub use guest::{GuestOutput, GuestProgram, GuestPrograms};
 pub use host::HookHost;
-pub use inputs::{GitValues, HookInputs, HookSettings};
+pub use inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose};
+pub use journal::Read;
 pub use log::{LogLevel, LogLine};
 pub use needs::Grant;
 pub use outcome::{HookOutcome, HookRun};
 pub use source::{HostFilesSource, HostPath, VirtualFile};
+pub use state::Used;
+pub use wishes::Asked;

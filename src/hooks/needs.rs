@@ -40,6 +40,18 @@ pub(super) enum NeedKind {
     ImportHostFiles,
     #[serde(rename = "git-config")]
     GitConfig,
+    #[serde(rename = "machine.env")]
+    Env,
+    #[serde(rename = "machine.label")]
+    Label,
+    #[serde(rename = "machine.forward")]
+    Forward,
+    #[serde(rename = "machine.egress")]
+    Egress,
+    #[serde(rename = "guest.run")]
+    Run,
+    #[serde(rename = "state")]
+    State,
 }
 
 impl NeedKind {
@@ -49,6 +61,12 @@ impl NeedKind {
             Self::ReadHostFiles => "host-files.read",
             Self::ImportHostFiles => "host-files.import",
             Self::GitConfig => "git-config",
+            Self::Env => "machine.env",
+            Self::Label => "machine.label",
+            Self::Forward => "machine.forward",
+            Self::Egress => "machine.egress",
+            Self::Run => "guest.run",
+            Self::State => "state",
         }
     }
 }
@@ -79,8 +97,17 @@ impl Need {
             (NeedKind::WorkDisk, ..) => {
                 return Err("a need of kind `work-disk` has `paths` and no `name`".into());
             }
-            (_, Some(name), None) if valid_name(&name) => vec![name],
-            (_, Some(name), None) => return Err(format!("`{}` is no name", name.escape_debug())),
+            (NeedKind::State, None, None) => Vec::new(),
+            (NeedKind::State, ..) => {
+                return Err("a need of kind `state` has neither `name` nor `paths`".into());
+            }
+            (kind, Some(name), None) => {
+                let shown = name.escape_debug().to_string();
+                if !kind.takes(&name) {
+                    return Err(format!("`{shown}` is no name for `{}`", kind.as_str()));
+                }
+                vec![name]
+            }
             (kind, ..) => {
                 let kind = kind.as_str();
                 return Err(format!("a need of kind `{kind}` has a `name` and no `paths`"));
@@ -91,14 +118,42 @@ impl Need {
     }
 
     /// The words for it in a grant, one for each path or name.
-    pub(super) fn words(&self) -> impl Iterator<Item = String> {
-        self.what.iter().map(|what| format!("{}:{what}", self.kind.as_str()))
+    pub(super) fn words(&self) -> Vec<String> {
+        let kind = self.kind.as_str();
+        match self.kind {
+            NeedKind::State => vec![kind.to_owned()],
+            NeedKind::WorkDisk
+            | NeedKind::ReadHostFiles
+            | NeedKind::ImportHostFiles
+            | NeedKind::GitConfig
+            | NeedKind::Env
+            | NeedKind::Label
+            | NeedKind::Forward
+            | NeedKind::Egress
+            | NeedKind::Run => self.what.iter().map(|what| format!("{kind}:{what}")).collect(),
+        }
     }
 }
 
-fn valid_name(name: &str) -> bool {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
-    !name.is_empty() && name.len() <= 128 && name.bytes().all(good)
+impl NeedKind {
+    /// Whether this can be the name of such a need. `@key` stands for all names in the operator's setting
+    /// of that key, where the kind knows that.
+    fn takes(self, name: &str) -> bool {
+        let of = |letters: &[u8]| {
+            let good = |b: u8| b.is_ascii_alphanumeric() || letters.contains(&b);
+            !name.is_empty() && name.len() <= 128 && name.bytes().all(good)
+        };
+        match self {
+            Self::WorkDisk | Self::State => false,
+            Self::ReadHostFiles | Self::ImportHostFiles => of(b"-_."),
+            Self::GitConfig => of(b"-_.@"),
+            Self::Env => of(b"_*@-"),
+            Self::Label => of(b"-_./*@"),
+            Self::Forward => name == "*" || name.parse::<u16>().is_ok_and(|port| port > 0),
+            Self::Egress => of(b"-.:*@"),
+            Self::Run => of(b"-_.+@"),
+        }
+    }
 }
 
 /// How much of its needs a plugin has.
@@ -128,7 +183,7 @@ pub(super) fn shown(needs: &[Need], granted: Granted<'_>) -> Vec<HookNeed> {
         kind: need.kind.as_str().to_owned(),
         what: need.what.clone(),
         reason: need.reason.clone(),
-        granted: need.words().all(|word| granted.has(&word)),
+        granted: need.words().iter().all(|word| granted.has(word)),
     });
     shown.collect()
 }
@@ -140,26 +195,50 @@ pub(super) struct Rights {
     read: BTreeSet<String>,
     import: BTreeSet<String>,
     git: BTreeSet<String>,
+    env: Vec<Pattern>,
+    labels: Vec<Pattern>,
+    forwards: BTreeSet<String>,
+    egress: Vec<Pattern>,
+    programs: BTreeSet<String>,
+    state: bool,
 }
 
 impl Rights {
-    /// The granted part of the needs.
-    pub(super) fn new(needs: &[Need], granted: Granted<'_>) -> Self {
+    /// The granted part of the needs. Names that stand for a setting are looked up in these.
+    pub(super) fn new(needs: &[Need], granted: Granted<'_>, settings: &toml::Table) -> Self {
         let mut rights = Self::default();
         for need in needs {
+            if need.kind == NeedKind::State {
+                rights.state |= granted.has(need.kind.as_str());
+            }
             for (what, word) in need.what.iter().zip(need.words()) {
-                if !granted.has(&word) {
-                    continue;
-                }
-                match need.kind {
-                    NeedKind::WorkDisk => rights.paths.extend(Pattern::new(what)),
-                    NeedKind::ReadHostFiles => drop(rights.read.insert(what.clone())),
-                    NeedKind::ImportHostFiles => drop(rights.import.insert(what.clone())),
-                    NeedKind::GitConfig => drop(rights.git.insert(what.clone())),
+                if granted.has(&word) {
+                    let listed = what.starts_with('@');
+                    for name in meant(what, settings) {
+                        // A setting lists names, and is no place for patterns.
+                        let pattern = if listed { Pattern::escape(name) } else { name.to_owned() };
+                        rights.add(need.kind, name, &pattern);
+                    }
                 }
             }
         }
         rights
+    }
+
+    fn add(&mut self, kind: NeedKind, name: &str, pattern: &str) {
+        let named = || name.to_owned();
+        match kind {
+            NeedKind::WorkDisk => self.paths.extend(Pattern::new(pattern)),
+            NeedKind::ReadHostFiles => drop(self.read.insert(named())),
+            NeedKind::ImportHostFiles => drop(self.import.insert(named())),
+            NeedKind::GitConfig => drop(self.git.insert(git_key(name))),
+            NeedKind::Env => self.env.extend(Pattern::new(pattern)),
+            NeedKind::Label => self.labels.extend(Pattern::new(pattern)),
+            NeedKind::Forward => drop(self.forwards.insert(named())),
+            NeedKind::Egress => self.egress.extend(Pattern::new(pattern)),
+            NeedKind::Run => drop(self.programs.insert(named())),
+            NeedKind::State => self.state = true,
+        }
     }
 
     /// May it write this path of the home?
@@ -178,16 +257,50 @@ impl Rights {
         self.import.contains(name)
     }
 
-    /// The granted keys of the git configuration, those of the operator's setting `keys` included
-    /// where `@keys` is granted.
-    pub(super) fn git_keys(&self, setting: Option<&toml::Value>) -> BTreeSet<String> {
-        let mut keys: BTreeSet<_> =
-            self.git.iter().filter(|key| !key.starts_with('@')).map(|key| git_key(key)).collect();
-        if self.git.contains("@keys") {
-            let listed = setting.and_then(toml::Value::as_array).into_iter().flatten();
-            keys.extend(listed.filter_map(toml::Value::as_str).map(git_key));
+    /// The granted keys of the git configuration.
+    pub(super) fn git_keys(&self) -> &BTreeSet<String> {
+        &self.git
+    }
+
+    /// May it set this variable?
+    pub(super) fn may_set_env(&self, name: &str) -> bool {
+        self.env.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// May it set this label?
+    pub(super) fn may_set_label(&self, name: &str) -> bool {
+        self.labels.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// May it have this port of the guest forwarded?
+    pub(super) fn may_forward(&self, guest_port: u16) -> bool {
+        self.forwards.contains("*") || self.forwards.contains(&guest_port.to_string())
+    }
+
+    /// May it have this name be reachable?
+    pub(super) fn may_reach(&self, name: &str) -> bool {
+        self.egress.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// May it run this program of the guest?
+    pub(super) fn may_run(&self, program: &str) -> bool {
+        self.programs.contains(program)
+    }
+
+    /// May it remember anything?
+    pub(super) fn may_remember(&self) -> bool {
+        self.state
+    }
+}
+
+/// The names that a need's name means: itself, or those in the setting that it stands for.
+fn meant<'a>(name: &'a str, settings: &'a toml::Table) -> Vec<&'a str> {
+    match name.strip_prefix('@') {
+        None => vec![name],
+        Some(key) => {
+            let listed = settings.get(key).and_then(toml::Value::as_array).into_iter().flatten();
+            listed.filter_map(toml::Value::as_str).collect()
         }
-        keys
     }
 }
 
@@ -216,7 +329,7 @@ mod tests {
     #[test]
     fn rights_are_what_is_needed_and_granted() {
         let needs = [disk(&[".ssh", ".ssh/**", ".config/*"])];
-        let all = Rights::new(&needs, Granted::All);
+        let all = Rights::new(&needs, Granted::All, &toml::Table::new());
         for (path, expected) in [
             (".ssh", true),
             (".ssh/a/b", true),
@@ -229,11 +342,41 @@ mod tests {
             assert_eq!(all.may_write(path), expected, "{path}");
         }
         let words = ["work-disk:.config/*".to_owned(), "work-disk:**".to_owned()];
-        let some = Rights::new(&needs, Granted::Words(&words));
+        let some = Rights::new(&needs, Granted::Words(&words), &toml::Table::new());
         assert!(some.may_write(".config/a"), "asked for and granted");
         assert!(!some.may_write(".ssh"), "asked for, not granted");
         assert!(!some.may_write("other"), "granted, not asked for");
-        assert!(!Rights::new(&needs, Granted::Nothing).may_write(".ssh"));
+        assert!(!Rights::new(&needs, Granted::Nothing, &toml::Table::new()).may_write(".ssh"));
+    }
+
+    #[test]
+    fn a_name_can_stand_for_a_setting_but_not_for_patterns_in_it() {
+        let name = Some("@variables".to_owned());
+        let need = Need::new(NeedKind::Env, name, None, "why".into()).expect("good");
+        let settings = "variables = ['TOKEN', 'A*']".parse().expect("TOML");
+        let rights = Rights::new(&[need], Granted::All, &settings);
+        assert!(rights.may_set_env("TOKEN"));
+        assert!(!rights.may_set_env("AB") && !rights.may_set_env("@variables"));
+    }
+
+    #[test]
+    fn names_must_fit_their_kind() {
+        for (kind, name, fits) in [
+            (NeedKind::Env, "NPM_*", true),
+            (NeedKind::Env, "A=B", false),
+            (NeedKind::Forward, "8080", true),
+            (NeedKind::Forward, "0", false),
+            (NeedKind::Forward, "http", false),
+            (NeedKind::Egress, "*.example.org:443", true),
+            (NeedKind::Run, "mise", true),
+            (NeedKind::Run, "/bin/sh", false),
+            (NeedKind::ReadHostFiles, "@all", false),
+        ] {
+            let need = Need::new(kind, Some(name.to_owned()), None, "why".into());
+            assert_eq!(need.is_ok(), fits, "{name}");
+        }
+        Need::new(NeedKind::State, None, None, "why".into()).expect("it has no name");
+        Need::new(NeedKind::State, Some("x".into()), None, "why".into()).expect_err("a name");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) struct Wishes<'a> {
 #[derive(Debug)]
 pub(super) struct Order {
     /// The plugins in the order in which they run.
-    pub(super) sequence: Vec<PluginId>,
+    sequence: Vec<PluginId>,
     /// For each plugin those that must have run before it.
     earlier: BTreeMap<PluginId, BTreeSet<PluginId>>,
 }
@@ -53,6 +53,11 @@ impl Order {
             sequence.push(next);
         }
         Ok(Self { sequence, earlier })
+    }
+
+    /// The place of a plugin.
+    pub(super) fn place(&self, plugin: &PluginId) -> Option<usize> {
+        self.sequence.iter().position(|other| other == plugin)
     }
 
     /// Have the manifests said, directly or through others, that `first` runs before `second`?

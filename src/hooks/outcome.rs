@@ -1,22 +1,25 @@
 //! What came of hooks, and what it means for a start.
 
-use std::time::Duration;
-
+use super::contract::{Answer, Finding};
 use super::error::{Failure, HookError};
-use super::log::{LogLevel, LogLine};
-use super::manifest::{Manifest, OnFailure};
+use super::handles::Remembered;
+use super::journal::Read;
+use super::limits;
+use super::log::{LogLevel, LogLine, shortened};
 use super::merge::digest;
 use super::plugin::Plugin;
-use super::run::Ended;
+use super::run::{Effects, Ended};
+use super::state::Used;
+use super::wishes::Asked;
 use crate::id::{Digest, PluginId};
 use crate::vm::plan::{PlannedStep, WorkDiskPlan};
 use crate::wire::guest::PlanStep;
-use crate::wire::rpc::HookStep;
+use crate::wire::rpc::{HookPoint, HookStep};
 
 /// Lines of the log that a failure carries.
 const LAST_LINES: usize = 8;
 
-/// What came of the hooks of one start.
+/// What came of the hooks that prepare a work disk.
 #[derive(Debug)]
 pub struct HookRun {
     /// The plan of all plugins together.
@@ -25,7 +28,7 @@ pub struct HookRun {
     pub hooks: Vec<HookOutcome>,
 }
 
-/// What one plugin did.
+/// What one plugin did at one hook point.
 #[derive(Debug)]
 pub struct HookOutcome {
     /// The plugin.
@@ -34,61 +37,96 @@ pub struct HookOutcome {
     pub version: String,
     /// The digest of its component.
     pub component: Digest,
-    /// What it planned.
+    /// The hook point.
+    pub point: HookPoint,
+    /// What it planned for the work disk.
     pub steps: Vec<HookStep>,
-    /// The digest of its plan.
+    /// What it asked the machine to be.
+    pub asked: Asked,
+    /// What it said to the user in answer, control characters escaped.
+    pub lines: Vec<String>,
+    /// What it found for `doctor`.
+    pub findings: Vec<Finding>,
+    /// The digest of its plan: of steps and wishes.
     pub plan: Digest,
     /// What it logged, oldest first.
     pub log: Vec<LogLine>,
     /// How many lines before these were dropped.
     pub log_dropped: u64,
-    /// How often it called the host.
-    pub host_calls: u64,
-    /// How long it took.
-    pub wall: Duration,
-    /// Why it did not run or failed, where its manifest says that this is no reason to stop.
+    /// What it has used.
+    pub used: Used,
+    /// What it read, in the order in which it did.
+    pub reads: Vec<Read>,
+    /// What it wanted and was not granted, as it was told.
+    pub refusals: Vec<String>,
+    /// Why it did not run or failed, where that is no reason to stop.
     pub failure: Option<String>,
 }
 
 impl HookOutcome {
-    /// The lines that are for the user: warnings and errors, and the failure of an optional plugin.
+    /// The lines that are for the user: its answer, warnings and errors, and the failure of an optional
+    /// plugin.
     #[must_use]
     pub fn for_user(&self) -> Vec<String> {
         let lines = self.log.iter().filter(|line| line.level >= LogLevel::Warning);
         let lines = lines.map(|line| line.text.clone());
-        lines.chain(self.failure.clone()).collect()
+        self.lines.iter().cloned().chain(lines).chain(self.failure.clone()).collect()
     }
 }
 
-/// The outcome of an optional plugin that cannot run.
-pub(super) fn left_out(plugin: &Plugin, error: &HookError) -> HookOutcome {
-    HookOutcome { failure: Some(error.to_string()), ..nothing_done(plugin) }
+/// What an outcome is worth: whether a failure is a reason to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// It is.
+    Required,
+    /// It is told and no more.
+    Optional,
 }
 
-fn nothing_done(plugin: &Plugin) -> HookOutcome {
+/// The outcome of a plugin that cannot run, where that is no reason to stop.
+pub(super) fn left_out(plugin: &Plugin, point: HookPoint, error: &HookError) -> HookOutcome {
+    HookOutcome { failure: Some(error.to_string()), ..nothing_done(plugin, point) }
+}
+
+fn nothing_done(plugin: &Plugin, point: HookPoint) -> HookOutcome {
     HookOutcome {
         plugin: plugin.found.id(),
         version: plugin.manifest.as_ref().map_or("?".into(), |manifest| manifest.version.clone()),
         component: plugin.digest.clone().unwrap_or_else(|| Digest::of(&[])),
+        point,
         steps: Vec::new(),
-        plan: digest(&[]),
+        asked: Asked::default(),
+        lines: Vec::new(),
+        findings: Vec::new(),
+        plan: digest(&[], &Asked::default()),
         log: Vec::new(),
         log_dropped: 0,
-        host_calls: 0,
-        wall: Duration::ZERO,
+        used: Used::default(),
+        reads: Vec::new(),
+        refusals: Vec::new(),
         failure: None,
     }
 }
 
-/// What a run means for the start.
+/// What one plugin wants to happen.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) steps: Vec<PlannedStep>,
+    pub(super) asked: Asked,
+    /// What it wants to remember; none when it failed.
+    pub(super) remembered: Option<Remembered>,
+}
+
+/// What a run means.
 pub(super) fn judge(
     plugin: &Plugin,
-    manifest: &Manifest,
+    (point, weight): (HookPoint, Weight),
     ended: Ended,
-) -> Result<(HookOutcome, Vec<PlannedStep>), HookError> {
-    let Ended { result, log, dropped, host_calls, wall } = ended;
+) -> Result<(HookOutcome, Wanted), HookError> {
+    let Ended { result, log, dropped, used, journal } = ended;
     let failed = |failure: Failure, log: &[LogLine]| HookError::Failed {
-        plugin: manifest.id.clone(),
+        plugin: plugin.found.id(),
+        point,
         failure,
         log: log
             .iter()
@@ -96,24 +134,51 @@ pub(super) fn judge(
             .map(|line| line.text.clone())
             .collect(),
     };
-    let (steps, failure) = match result {
-        Ok(steps) => (steps, None),
-        Err(failure) if manifest.on_failure == OnFailure::Optional => {
-            (Vec::new(), Some(failed(failure, &log).to_string()))
+    let (wanted, answer, failure) = match result {
+        Ok(Effects { steps, asked, answer, remembered }) => {
+            (Wanted { steps, asked, remembered: Some(remembered) }, answer, None)
+        }
+        Err(failure) if weight == Weight::Optional => {
+            (Wanted::default(), Answer::Nothing, Some(failed(failure, &log).to_string()))
         }
         Err(failure) => return Err(failed(failure, &log)),
     };
+    let (lines, findings) = match answer {
+        Answer::Nothing => (Vec::new(), Vec::new()),
+        Answer::Lines(lines) => (said(&lines), Vec::new()),
+        Answer::Findings(findings) => (Vec::new(), found(findings)),
+    };
     let outcome = HookOutcome {
-        steps: steps.iter().map(|step| shown_step(&step.step)).collect(),
-        plan: digest(&steps),
+        steps: wanted.steps.iter().map(|step| shown_step(&step.step)).collect(),
+        asked: wanted.asked.clone(),
+        lines,
+        findings,
+        plan: digest(&wanted.steps, &wanted.asked),
         log,
         log_dropped: dropped,
-        host_calls,
-        wall,
+        used,
+        reads: journal.reads,
+        refusals: journal.refusals,
         failure,
-        ..nothing_done(plugin)
+        ..nothing_done(plugin, point)
     };
-    Ok((outcome, steps))
+    Ok((outcome, wanted))
+}
+
+fn said(lines: &[String]) -> Vec<String> {
+    let lines = lines.iter().take(limits::ANSWERS);
+    lines.map(|line| shortened(line, limits::LOG_LINE_BYTES)).collect()
+}
+
+fn found(findings: Vec<Finding>) -> Vec<Finding> {
+    let findings = findings.into_iter().take(limits::ANSWERS);
+    let short = |text: &str| shortened(text, limits::LOG_LINE_BYTES);
+    let shown = findings.map(|Finding { verdict, found, advice }| Finding {
+        verdict,
+        found: short(&found),
+        advice: advice.as_deref().map(short),
+    });
+    shown.collect()
 }
 
 fn shown_step(step: &PlanStep) -> HookStep {

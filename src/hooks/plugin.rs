@@ -11,18 +11,20 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use wasmtime::component::Component;
+use wasmtime::component::{Component, InstancePre};
 
-use super::bindings::WorkDiskPluginPre;
 use super::cache::Cache;
 use super::compiler;
-use super::engine::Machine;
-use super::error::{PREPARE_WORK_DISK, Problem};
+use super::contract::{Contract, Exports};
+use super::engine::{Clock, Engine, Machine};
+use super::error::Problem;
 use super::files::{self, Found};
 use super::manifest::Manifest;
 use super::state::State;
 use crate::id::Digest;
+use crate::wire::rpc::HookPoint;
 
 /// A plugin as far as it got.
 pub(super) struct Plugin {
@@ -35,11 +37,29 @@ pub(super) struct Plugin {
 /// How far a plugin got.
 pub(super) enum Readiness {
     /// It can run.
-    Ready(Box<WorkDiskPluginPre<State>>),
+    Ready(Arc<Loaded>),
     /// It has no grant, or one for another component.
     Ungranted,
     /// It is broken.
     Broken(Problem),
+}
+
+/// A component whose imports are there and whose exports are the hooks of its manifest.
+pub(super) struct Loaded {
+    pub(super) pre: InstancePre<State>,
+    pub(super) exports: Box<dyn Exports>,
+    pub(super) clock: Arc<Clock>,
+}
+
+impl Plugin {
+    /// Whether a hook point has to do with it. What a plugin without a readable manifest is for cannot be
+    /// told: it is then in the way of every start.
+    pub(super) fn concerns(&self, point: HookPoint) -> bool {
+        match &self.manifest {
+            Some(manifest) => manifest.hooks.contains_key(&point),
+            None => matches!(point, HookPoint::Preflight | HookPoint::PrepareWorkDisk),
+        }
+    }
 }
 
 /// Makes plugins ready.
@@ -54,85 +74,133 @@ impl Loader<'_> {
     pub(super) async fn load(
         &self,
         file: files::Component,
+        manifest: &Manifest,
         digest: &Digest,
-    ) -> Result<WorkDiskPluginPre<State>, Problem> {
+    ) -> Result<Loaded, Problem> {
         let files::Component { path, bytes } = file;
+        let contract = self.contract(manifest, &path)?;
+        let class = manifest.limits.class;
+        let engine = self.machine.engine(class).map_err(|error| Problem::Compile {
+            file: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let check =
+            |component: &Component| check(component, engine, (contract, self.machine), manifest);
         let cache = Cache::open(self.cache_folder).map_err(|reason| self.bad_cache(reason))?;
-        let compatibility = &self.machine.compatibility;
-        if let Some(code) = cache.load(digest, compatibility)
-            && let Ok(component) = deserialize(self.machine, &code)
+        if let Some(code) = cache.load(digest, &engine.compatibility)
+            && let Ok(component) = deserialize(engine, &code)
         {
-            return self.check(&component, path);
+            return check(&component).map_err(|wrong| wrong.of(path));
         }
-        let code = compiler::run(self.compiler, bytes).await;
+        let code = compiler::run(self.compiler, class, bytes).await;
         let code = code.map_err(|reason| Problem::Compile { file: path.clone(), reason })?;
-        let stored = cache.store(digest, compatibility, &code);
+        let stored = cache.store(digest, &engine.compatibility, &code);
         stored.map_err(|error| self.bad_cache(error.to_string()))?;
-        let component = deserialize(self.machine, &code).map_err(|error| Problem::Compile {
+        let component = deserialize(engine, &code).map_err(|error| Problem::Compile {
             file: path.clone(),
             reason: format!("the compiler is of another version: {}", error.root_cause()),
         })?;
-        self.check(&component, path)
+        check(&component).map_err(|wrong| wrong.of(path))
+    }
+
+    /// The contract that the manifest names.
+    fn contract(&self, manifest: &Manifest, file: &Path) -> Result<&'static dyn Contract, Problem> {
+        let wanted = format!("{}.", manifest.api);
+        let contracts = self.machine.contracts;
+        let found = contracts.iter().find(|contract| contract.version().starts_with(&wanted));
+        found.copied().ok_or_else(|| {
+            let known: Vec<_> = contracts.iter().map(|contract| contract.version()).collect();
+            let known = known.join(" and ");
+            let reason = format!(
+                "its manifest says that it is made for `cove:hooks@{}`, and this cove has {known}",
+                manifest.api
+            );
+            Problem::Contract { file: file.to_owned(), reason }
+        })
     }
 
     fn bad_cache(&self, reason: String) -> Problem {
         Problem::Cache { folder: self.cache_folder.to_owned(), reason }
     }
+}
 
-    /// Compares what the component imports and exports with what there is.
-    fn check(
-        &self,
-        component: &Component,
-        file: PathBuf,
-    ) -> Result<WorkDiskPluginPre<State>, Problem> {
-        let kind = component.component_type();
-        let engine = &self.machine.engine;
-        let unknown: Vec<String> = kind
-            .imports(engine)
-            .map(|(name, _)| name)
-            .filter(|name| !is_offered(name))
-            .map(|name| super::log::shortened(name, 200))
-            .collect();
-        if !unknown.is_empty() {
-            return Err(Problem::Imports { file, imports: unknown });
+/// What is wrong with a component.
+enum Wrong {
+    Imports(Vec<String>),
+    Contract(String),
+}
+
+impl Wrong {
+    fn of(self, file: PathBuf) -> Problem {
+        match self {
+            Self::Imports(imports) => Problem::Imports { file, imports },
+            Self::Contract(reason) => Problem::Contract { file, reason },
         }
-        let wanted = format!("cove:hooks/{PREPARE_WORK_DISK}@0.1.0");
-        if !kind.exports(engine).any(|(name, _)| name == wanted) {
-            return Err(Problem::Contract {
-                file,
-                reason: format!("it does not export `{wanted}`"),
-            });
-        }
-        let pre = self.machine.linker.instantiate_pre(component);
-        let pre = pre.and_then(WorkDiskPluginPre::new);
-        pre.map_err(|error| {
-            let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
-            let reason = super::log::shortened(&chain.join(": "), 500);
-            Problem::Contract { file, reason }
-        })
     }
+}
+
+/// Compares what the component imports and exports with what there is, and with what its manifest says.
+fn check(
+    component: &Component,
+    engine: &Engine,
+    (contract, machine): (&'static dyn Contract, &Machine),
+    manifest: &Manifest,
+) -> Result<Loaded, Wrong> {
+    let kind = component.component_type();
+    let unknown: Vec<String> = kind
+        .imports(&engine.engine)
+        .map(|(name, _)| name)
+        .filter(|name| !is_offered(name, machine.contracts))
+        .map(|name| super::log::shortened(name, 200))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(Wrong::Imports(unknown));
+    }
+    let exported: Vec<&str> = kind.exports(&engine.engine).map(|(name, _)| name).collect();
+    let mut points = Vec::new();
+    for point in HookPoint::ALL {
+        let name = format!("cove:hooks/{point}@{}", contract.version());
+        match (exported.contains(&name.as_str()), manifest.hooks.contains_key(&point)) {
+            (true, true) => points.push(point),
+            (false, true) => return Err(Wrong::Contract(format!("it does not export `{name}`"))),
+            (true, false) => {
+                let reason = format!("it exports `{name}`, and its manifest has no `[hooks.{point}]`");
+                return Err(Wrong::Contract(reason));
+            }
+            (false, false) => {}
+        }
+    }
+    let wrong = |error: wasmtime::Error| {
+        let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
+        Wrong::Contract(super::log::shortened(&chain.join(": "), 500))
+    };
+    let pre = engine.linker.instantiate_pre(component).map_err(wrong)?;
+    let exports = contract.exports(&pre, &points).map_err(wrong)?;
+    Ok(Loaded { pre, exports, clock: Arc::clone(&engine.clock) })
 }
 
 /// Loads compiled code.
 #[expect(unsafe_code, reason = "compiled code is loaded here and nowhere else")]
-fn deserialize(machine: &Machine, code: &[u8]) -> wasmtime::Result<Component> {
+fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: the bytes come from our own compiler, either just now over its stdout or from the cache,
     // where a seal with a secret that only this user can read proves that this daemon stored them.
-    unsafe { Component::deserialize(&machine.engine, code) }
+    unsafe { Component::deserialize(&engine.engine, code) }
 }
 
 /// Is there anything of this name? What is offered is checked by type afterwards.
-fn is_offered(import: &str) -> bool {
-    const COVE: [&str; 6] = ["types", "log", "host-files", "work-disk", "git-config", "settings"];
+fn is_offered(import: &str, contracts: &[&dyn Contract]) -> bool {
     const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
-    if let Some(rest) = import.strip_prefix("cove:hooks/") {
-        return rest.strip_suffix("@0.1.0").is_some_and(|name| COVE.contains(&name));
-    }
-    let Some((package, interface)) =
-        import.strip_prefix("wasi:").and_then(|rest| rest.split_once('/'))
-    else {
+    let Some((package, rest)) = import.split_once('/') else {
         return false;
     };
-    WASI.contains(&package)
-        && interface.split_once('@').is_some_and(|(_, version)| version.starts_with("0.2."))
+    let Some((interface, version)) = rest.split_once('@') else {
+        return false;
+    };
+    if package == "cove:hooks" {
+        return contracts.iter().any(|contract| {
+            contract.version() == version && contract.offers().contains(&interface)
+        });
+    }
+    package.strip_prefix("wasi:").is_some_and(|package| WASI.contains(&package))
+        && version.starts_with("0.2.")
 }

@@ -14,6 +14,9 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// The code of what is not granted.
+    pub(super) const NOT_GRANTED: &'static str = "not-granted";
+
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
@@ -21,7 +24,7 @@ impl Refusal {
     /// The plugin has no grant for it.
     pub(super) fn not_granted(what: &str) -> Self {
         let what: String = what.chars().take(200).flat_map(char::escape_debug).collect();
-        Self::new("not-granted", format!("`{what}` is not granted"))
+        Self::new(Self::NOT_GRANTED, format!("`{what}` is not granted"))
     }
 
     /// A file of the host cannot be read.

@@ -10,45 +10,85 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wasmtime::Trap;
-use wasmtime::component::Resource;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
-use super::bindings::WorkDiskPluginPre;
-use super::engine::Clock;
+use super::contract::{Answer, Call, PluginError, Sources};
 use super::error::Failure;
-use super::handles::{GitConfig, HostFiles, Settings, WorkDisk};
+use super::guest::GuestPrograms;
+use super::handles::{
+    GitConfig, GuestHandle, HostFiles, Machine, MachineRequest, PluginState, Remembered, Settings,
+    WorkDisk,
+};
+use super::inputs::MachineView;
+use super::journal::Journal;
 use super::limits;
 use super::log::{LogLevel, LogLine, shortened};
 use super::manifest::Limits;
 use super::needs::Rights;
+use super::plugin::Loaded;
 use super::source::HostFilesSource;
 use super::staging::Stage;
-use super::state::{State, store};
+use super::state::{Chance, State, Used, store};
+use super::wishes::{Asked, Wishes};
 use crate::vm::plan::PlannedStep;
+use crate::wire::rpc::HookPoint;
 
 /// Everything that one run needs.
 pub(super) struct Run {
-    pub(super) pre: WorkDiskPluginPre<State>,
-    pub(super) clock: Arc<Clock>,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) point: HookPoint,
     pub(super) limits: Limits,
+    pub(super) wall: Duration,
     pub(super) rights: Arc<Rights>,
+    pub(super) view: View,
+    pub(super) guest: Option<Arc<dyn GuestPrograms>>,
+    pub(super) chance: Chance,
+}
+
+/// What a hook gets to see.
+pub(super) struct View {
+    /// None where a hook is not about a machine.
+    pub(super) machine: Option<MachineView>,
+    /// The user's home on the host.
     pub(super) home: PathBuf,
     pub(super) sources: BTreeMap<String, HostFilesSource>,
     pub(super) git: BTreeMap<String, Option<String>>,
     pub(super) settings: Settings,
-    /// What the plugin's random numbers are made of.
-    pub(super) seed: Vec<u8>,
+    pub(super) remembered: Remembered,
 }
 
 /// What came of a run.
 #[derive(Debug)]
 pub(super) struct Ended {
-    pub(super) result: Result<Vec<PlannedStep>, Failure>,
+    pub(super) result: Result<Effects, Failure>,
     pub(super) log: Vec<LogLine>,
     pub(super) dropped: u64,
-    pub(super) host_calls: u64,
-    pub(super) wall: Duration,
+    pub(super) used: Used,
+    pub(super) journal: Journal,
+}
+
+/// What a hook that returned well wants to happen. Nothing of it has.
+#[derive(Debug)]
+pub(super) struct Effects {
+    pub(super) steps: Vec<PlannedStep>,
+    pub(super) asked: Asked,
+    pub(super) answer: Answer,
+    pub(super) remembered: Remembered,
+}
+
+impl Ended {
+    /// A run that did not get to say anything.
+    pub(super) fn without_a_word(failure: Failure) -> Self {
+        Self {
+            result: Err(failure),
+            log: Vec::new(),
+            dropped: 0,
+            used: Used::default(),
+            journal: Journal::default(),
+        }
+    }
 }
 
 /// Ends the run when its caller goes away.
@@ -60,87 +100,158 @@ impl Drop for CancelOnDrop {
     }
 }
 
+/// Where handles stage things, to be taken when the hook has returned.
+struct Staged {
+    stage: Arc<Mutex<Stage>>,
+    wishes: Arc<Mutex<Wishes>>,
+    state: PluginState,
+}
+
 impl Run {
     /// Runs the hook, within its wall time, whatever it does.
     pub(super) async fn go(self) -> Ended {
         let began = Instant::now();
-        let wall = self.limits.wall;
+        let wall = self.wall;
         let cancelled = CancelOnDrop(Arc::default());
         let flag = Arc::clone(&cancelled.0);
         let runtime = tokio::runtime::Handle::current();
         let work = tokio::task::spawn_blocking(move || runtime.block_on(self.call(flag)));
         let ended = tokio::time::timeout(wall + limits::WALL_GRACE, work).await;
-        let failed = |failure| Ended {
-            result: Err(failure),
-            log: Vec::new(),
-            dropped: 0,
-            host_calls: 0,
-            wall: Duration::ZERO,
-        };
         let mut ended = match ended {
             Ok(Ok(ended)) => ended,
-            Ok(Err(panic)) => failed(Failure::Trapped(format!("in cove itself: {panic}"))),
+            Ok(Err(panic)) => {
+                Ended::without_a_word(Failure::Trapped(format!("in cove itself: {panic}")))
+            }
             // It hangs in a host function, on a file system that does not answer.
-            Err(_) => failed(Failure::Wall(wall)),
+            Err(_) => Ended::without_a_word(Failure::Wall(wall)),
         };
-        ended.wall = began.elapsed();
+        ended.used.wall = began.elapsed();
         ended
     }
 
     async fn call(self, cancelled: Arc<AtomicBool>) -> Ended {
-        let _ticking = self.clock.run();
-        let mut store = store(self.pre.engine(), &self.limits, &self.seed, cancelled);
-        let stage = Stage::new(Arc::clone(&self.rights), self.limits);
-        let stage = Arc::new(Mutex::new(stage));
-        let files = HostFiles {
-            rights: self.rights,
-            home: self.home,
-            sources: self.sources,
-            budget: Arc::new(AtomicU64::new(limits::READ_BYTES)),
+        let Self { loaded, point, limits, wall, rights, view, guest, chance } = self;
+        let _ticking = loaded.clock.run();
+        let mut store = store(loaded.pre.engine(), &limits, &chance, cancelled);
+        let staged = Staged {
+            stage: Arc::new(Mutex::new(Stage::new(Arc::clone(&rights), limits))),
+            wishes: Arc::new(Mutex::new(Wishes::new(Arc::clone(&rights)))),
+            state: PluginState {
+                granted: rights.may_remember(),
+                copy: Arc::new(Mutex::new(view.remembered.clone())),
+            },
         };
         let call = async {
-            let table = &mut store.data_mut().table;
-            let disk = borrowed(&table.push(WorkDisk(Arc::clone(&stage)))?);
-            let files = borrowed(&table.push(files)?);
-            let git = borrowed(&table.push(GitConfig(self.git))?);
-            let settings = borrowed(&table.push(self.settings)?);
-            let plugin = self.pre.instantiate_async(&mut store).await?;
-            let hook = plugin.cove_hooks_prepare_work_disk();
-            hook.call_run(&mut store, disk, files, git, settings).await
+            let handed = Handed { table: &mut store.data_mut().table, staged: &staged, rights };
+            let call = handed.over(point, view, guest)?;
+            let instance = loaded.pre.instantiate_async(&mut store).await?;
+            loaded.exports.call(&mut store, &instance, call).await
         };
-        let outcome = tokio::time::timeout(self.limits.wall, call).await;
+        let outcome = tokio::time::timeout(wall, call).await;
         let result = match outcome {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(Failure::Returned {
-                code: shortened(&error.code, 64),
-                message: shortened(&error.message, limits::MESSAGE_BYTES),
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(PluginError { code, message }))) => Err(Failure::Returned {
+                code: shortened(&code, 64),
+                message: shortened(&message, limits::MESSAGE_BYTES),
             }),
             Ok(Err(error)) => Err(explain(&error, store.data_mut())),
-            Err(_) => Err(Failure::Wall(self.limits.wall)),
+            Err(_) => Err(Failure::Wall(wall)),
         };
-        finish(store.into_data(), &stage, result)
+        finish(store, &staged, result)
     }
 }
 
-fn borrowed<T: 'static>(owned: &Resource<T>) -> Resource<T> {
-    Resource::new_borrow(owned.rep())
+/// Puts values into the table of a run and hands out handles to them.
+struct Handed<'a> {
+    table: &'a mut ResourceTable,
+    staged: &'a Staged,
+    rights: Arc<Rights>,
 }
 
-/// The plan and the log of a run that is over.
-fn finish(mut state: State, stage: &Mutex<Stage>, result: Result<(), Failure>) -> Ended {
+impl Handed<'_> {
+    /// The handles of a hook point. No other values are in the table.
+    fn over(
+        mut self,
+        point: HookPoint,
+        view: View,
+        guest: Option<Arc<dyn GuestPrograms>>,
+    ) -> wasmtime::Result<Call> {
+        let View { machine, home, sources, git, settings, remembered: _ } = view;
+        let machine = machine.map(Machine).map(|machine| self.lend(machine)).transpose()?;
+        let machine = machine.ok_or_else(|| wasmtime::Error::msg("there is no machine"));
+        let read = limits::READ_BYTES;
+        let files = HostFiles {
+            rights: Arc::clone(&self.rights),
+            home,
+            sources,
+            budget: Arc::new(AtomicU64::new(read)),
+        };
+        match point {
+            HookPoint::Preflight => Ok(Call::Preflight(machine?, self.sources(files, git, settings)?)),
+            HookPoint::ConfigureMachine => {
+                let request = self.lend(MachineRequest(Arc::clone(&self.staged.wishes)))?;
+                let sources = self.sources(files, git, settings)?;
+                Ok(Call::ConfigureMachine(machine?, request, sources, self.state()?))
+            }
+            HookPoint::PrepareWorkDisk => {
+                let disk = self.lend(WorkDisk(Arc::clone(&self.staged.stage)))?;
+                let sources = self.sources(files, git, settings)?;
+                Ok(Call::PrepareWorkDisk(machine?, disk, sources, self.state()?))
+            }
+            HookPoint::PostStart => {
+                let programs = guest.ok_or_else(|| wasmtime::Error::msg("there is no guest"))?;
+                let rights = Arc::clone(&self.rights);
+                let guest = self.lend(GuestHandle { rights, programs, ran: 0 })?;
+                Ok(Call::PostStart(machine?, guest, self.lend(settings)?, self.state()?))
+            }
+            HookPoint::PreStop => Ok(Call::PreStop(machine?, self.lend(settings)?, self.state()?)),
+            HookPoint::Cleanup => Ok(Call::Cleanup(machine?, self.lend(settings)?, self.state()?)),
+            HookPoint::Doctor => Ok(Call::Doctor(self.sources(files, git, settings)?)),
+        }
+    }
+
+    fn lend<T: Send + 'static>(&mut self, value: T) -> wasmtime::Result<Resource<T>> {
+        Ok(Resource::new_borrow(self.table.push(value)?.rep()))
+    }
+
+    fn state(&mut self) -> wasmtime::Result<Resource<PluginState>> {
+        let state = self.staged.state.clone();
+        self.lend(state)
+    }
+
+    fn sources(
+        &mut self,
+        files: HostFiles,
+        git: BTreeMap<String, Option<String>>,
+        settings: Settings,
+    ) -> wasmtime::Result<Sources> {
+        Ok(Sources {
+            files: self.lend(files)?,
+            git: self.lend(GitConfig(git))?,
+            settings: self.lend(settings)?,
+        })
+    }
+}
+
+/// The effects and the log of a run that is over.
+fn finish(store: Store<State>, staged: &Staged, result: Result<Answer, Failure>) -> Ended {
+    let mut state = store.into_data();
+    let used = state.used();
     // What a crash says is in the failure already.
     if result.is_ok() {
         for line in state.stderr.text().lines() {
             state.log.push(LogLevel::Info, line);
         }
     }
-    let host_calls = state.host_calls();
     let (log, dropped) = std::mem::take(&mut state.log).finish();
-    let result = result.map(|()| {
-        let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
-        stage.take_steps()
+    let journal = std::mem::take(&mut state.journal);
+    let result = result.map(|answer| Effects {
+        steps: staged.stage.lock().unwrap_or_else(PoisonError::into_inner).take_steps(),
+        asked: staged.wishes.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        answer,
+        remembered: staged.state.take(),
     });
-    Ended { result, log, dropped, host_calls, wall: Duration::ZERO }
+    Ended { result, log, dropped, used, journal }
 }
 
 /// Why a call ended without returning.

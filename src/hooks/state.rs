@@ -13,15 +13,18 @@ use wasmtime_wasi::random::Deterministic;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
 use super::error::Failure;
+use super::journal::Journal;
 use super::limits;
 use super::log::{LogRing, StderrTail};
 use super::manifest::Limits;
+use crate::id::Digest;
 
 /// The data of a store.
 pub(super) struct State {
     pub(super) table: ResourceTable,
     pub(super) log: LogRing,
     pub(super) stderr: StderrTail,
+    pub(super) journal: Journal,
     wasi: WasiCtx,
     usage: Usage,
     host_calls: u64,
@@ -38,13 +41,43 @@ struct Usage {
     memory_limit: usize,
     memory_refused: bool,
     elements: usize,
+    element_limit: usize,
+}
+
+/// What makes one run differ from another of the same hook: a seed for its random numbers, and how long
+/// after the still time it happens. A plan must not depend on either.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Chance {
+    pub(super) seed: Vec<u8>,
+    pub(super) later: Duration,
+}
+
+impl Chance {
+    /// The same for every run of a component for one machine.
+    pub(super) fn of(vm: &str, component: &Digest) -> Self {
+        let seed = Sha256::new().chain_update(vm).chain_update(component.as_str()).finalize();
+        Self { seed: seed.to_vec(), later: Duration::ZERO }
+    }
+}
+
+/// What a run has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Calls of the host.
+    pub host_calls: u64,
+    /// Processor time.
+    pub cpu: Duration,
+    /// Wall time.
+    pub wall: Duration,
+    /// The most bytes of linear memory that it had.
+    pub memory: usize,
 }
 
 /// A store for one run, with every limit armed. Processor time counts from now, on this thread.
 pub(super) fn store(
     engine: &Engine,
     limits: &Limits,
-    seed: &[u8],
+    chance: &Chance,
     cancelled: Arc<AtomicBool>,
 ) -> Store<State> {
     let stderr = StderrTail::default();
@@ -53,9 +86,16 @@ pub(super) fn store(
     let state = State {
         table,
         log: LogRing::default(),
-        wasi: empty_world(seed, stderr.clone()),
+        journal: Journal::default(),
+        wasi: empty_world(chance, stderr.clone()),
         stderr,
-        usage: Usage { memory: 0, memory_limit: limits.memory, memory_refused: false, elements: 0 },
+        usage: Usage {
+            memory: 0,
+            memory_limit: limits.memory,
+            memory_refused: false,
+            elements: 0,
+            element_limit: limits.class.ceilings().table_elements,
+        },
         host_calls: 0,
         cpu_start: cpu_now(),
         cpu_limit: limits.cpu,
@@ -73,16 +113,16 @@ pub(super) fn store(
 
 /// WASI with nothing in it: no arguments, environment, files or sockets; time stands nearly still, and
 /// randomness comes from the seed.
-fn empty_world(seed: &[u8], stderr: StderrTail) -> WasiCtx {
-    let bytes = random(seed);
+fn empty_world(chance: &Chance, stderr: StderrTail) -> WasiCtx {
+    let bytes = random(&chance.seed);
     let mut number = [0; 16];
     number.copy_from_slice(&bytes[..16]);
     WasiCtx::builder()
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
-        .wall_clock(StillClock::default())
-        .monotonic_clock(StillClock::default())
+        .wall_clock(StillClock::later(chance.later))
+        .monotonic_clock(StillClock::later(chance.later))
         .max_random_size(limits::RANDOM_BYTES)
         .secure_random(Deterministic::new(bytes.clone()))
         .insecure_random(Deterministic::new(bytes))
@@ -99,13 +139,17 @@ fn random(seed: &[u8]) -> Vec<u8> {
 
 /// A clock that shows the same time to every run. It advances when it is looked at, so that a loop that
 /// waits for it ends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct StillClock(AtomicU64);
 
 /// The time that plugins see: the first second of the year 2000.
 const STILL_TIME: Duration = Duration::from_secs(946_684_800);
 
 impl StillClock {
+    fn later(by: Duration) -> Self {
+        Self(AtomicU64::new(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     fn look(&self) -> Duration {
         STILL_TIME + Duration::from_micros(self.0.fetch_add(1, Ordering::Relaxed))
     }
@@ -151,9 +195,14 @@ impl State {
         self.exceeded.take().or(memory)
     }
 
-    /// How many host calls there were.
-    pub(super) fn host_calls(&self) -> u64 {
-        self.host_calls
+    /// What has been used so far, but for wall time, which the host measures.
+    pub(super) fn used(&self) -> Used {
+        Used {
+            host_calls: self.host_calls,
+            cpu: cpu_now().saturating_sub(self.cpu_start),
+            wall: Duration::ZERO,
+            memory: self.usage.memory,
+        }
     }
 
     fn tick(&mut self) -> UpdateDeadline {
@@ -200,7 +249,7 @@ impl ResourceLimiter for Usage {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let total = self.elements.saturating_add(desired.saturating_sub(current));
-        if total > limits::TABLE_ELEMENTS {
+        if total > self.element_limit {
             return Ok(false);
         }
         self.elements = total;

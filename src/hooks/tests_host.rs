@@ -8,7 +8,7 @@ use super::*;
 use crate::id::Digest;
 use crate::report::{Explain, Kind};
 
-const MANIFEST: &str = "[plugin]\nid = 'broken'\nversion = '1'\napi = 'cove:hooks@0.1'\ncomponent = 'plugin.wasm'\n[hooks.prepare-work-disk]\n";
+const MANIFEST: &str = "[plugin]\nid = 'broken'\nversion = '1'\napi = 'cove:hooks@0.2'\ncomponent = 'plugin.wasm'\n[hooks.prepare-work-disk]\n";
 
 /// A plugin whose component is these bytes.
 fn broken(user: &User, component: &[u8]) {
@@ -29,7 +29,7 @@ fn no_components(good: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
     random[0] = 1;
     let elf = fs::read("/proc/self/exe").map(|bytes| bytes[..4096].to_vec()).expect("there");
     let preview3 = "(component (import \"wasi:clocks/types@0.3.0\" (instance)) (import \"evil:thing/all\" (func)))";
-    let wrong_type = "(component (import \"cove:hooks/log@0.1.0\" (instance (export \"log\" (func)))) (instance $i) (export \"cove:hooks/prepare-work-disk@0.1.0\" (instance $i)))";
+    let wrong_type = "(component (import \"cove:hooks/log@0.2.0\" (instance (export \"log\" (func)))) (instance $i) (export \"cove:hooks/prepare-work-disk@0.2.0\" (instance $i)))";
     vec![
         (Vec::new(), "is not a WebAssembly component: it is empty"),
         (b"#!/bin/sh\n".to_vec(), "it is text"),
@@ -38,8 +38,8 @@ fn no_components(good: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
         (elf, "it is machine code"),
         (assembled("(module)"), "it is a core module"),
         (good[..good.len() / 2].to_vec(), "cannot be compiled"),
-        (vec![0; usize::try_from(limits::COMPONENT_BYTES).expect("fits") + 1], "is larger than"),
-        (assembled("(component)"), "it does not export `cove:hooks/prepare-work-disk@0.1.0`"),
+        (vec![0; usize::try_from(limits::Class::Small.ceilings().component_bytes).expect("fits") + 1], "is larger than"),
+        (assembled("(component)"), "it does not export `cove:hooks/prepare-work-disk@0.2.0`"),
         (assembled(preview3), "imports `wasi:clocks/types@0.3.0` and `evil:thing/all`, which"),
         (assembled(wrong_type), "does not fit the contract"),
     ]
@@ -60,14 +60,14 @@ async fn a_broken_component_is_one_sentence_with_plugin_file_and_advice() {
         assert!(text.contains("plugin.wasm`") && text.contains(expected), "{text}");
         assert!(!text.contains('\n') && error.hint().is_some(), "{text}");
         assert_eq!(error.kind(), Kind::Invalid);
-        let run = host.prepare_work_disk(user.inputs.clone()).await.expect_err("refused, too");
+        let run = host.prepare_work_disk(&user.inputs).await.expect_err("refused, too");
         assert_eq!(run.to_string(), text);
         let listed = host.list().await.expect("listed");
         assert!(listed[0].problem.as_ref().is_some_and(|problem| problem.starts_with(&text)));
     }
     // Refused or not, as the bit may be in a message or in code: the host goes on either way.
     broken(&user, &bits);
-    drop(host.prepare_work_disk(user.inputs.clone()).await);
+    drop(host.prepare_work_disk(&user.inputs).await);
     assert_eq!(host.list().await.expect("listed").len(), 1);
 }
 

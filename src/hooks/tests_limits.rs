@@ -3,14 +3,14 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::Component;
 
-use super::engine::{Machine, compatibility, compiling_engine};
+use super::contract::KNOWN;
+use super::engine::{Engine, Machine, compatibility, compiling_engine};
 use super::manifest::Manifest;
-use super::state::store;
+use super::state::{Chance, store};
 use super::tests_support::{User, lines};
 use super::*;
 use crate::report::{Explain, Kind};
@@ -146,7 +146,7 @@ async fn a_sleeping_plugin_is_left_after_its_wall_time() {
     fs::write(manifest, text).expect("written");
     let host = user.host().await;
     let began = Instant::now();
-    let error = host.prepare_work_disk(user.inputs.clone()).await.expect_err("too long");
+    let error = host.prepare_work_disk(&user.inputs).await.expect_err("too long");
     assert!(error.to_string().contains("it took longer than 200 ms"), "{error}");
     assert_eq!(error.kind(), Kind::TimedOut);
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
@@ -158,7 +158,7 @@ async fn a_run_whose_caller_is_gone_ends() {
     let host = user.host().await;
     // Every run that goes on would hold one of the pool's few places until its processor time is used.
     for _ in 0..3 * limits::CONCURRENT {
-        let run = host.prepare_work_disk(user.inputs.clone());
+        let run = host.prepare_work_disk(&user.inputs);
         let ended = tokio::time::timeout(Duration::from_millis(20), run).await;
         assert!(ended.is_err(), "it loops");
     }
@@ -214,18 +214,18 @@ async fn the_world_of_a_plugin_is_empty_and_always_the_same() {
         "environment 0 arguments 0 passwd false folder false network false time 946684800";
     assert!(one.contains(expected), "{one}");
     let mut other = User::with_hostile_plugin("world");
-    other.inputs.vm = "ba9876543210".parse().expect("an id");
+    other.rename("ba9876543210");
     assert_ne!(other.failure().await, one, "another VM has another seed");
 }
 
 /// Instantiates a component written by hand, with every limit armed. The text of the failure.
-async fn instantiate(machine: &Machine, wat: &str) -> Result<(), String> {
+async fn instantiate(machine: &Engine, wat: &str) -> Result<(), String> {
     let bytes = wat::parse_str(wat).expect("it is a component");
     let component = Component::new(&machine.engine, bytes).map_err(|error| format!("{error:?}"))?;
-    let manifest = "[plugin]\nid='a'\nversion='1'\napi='cove:hooks@0.1'\ncomponent='a'\n[hooks.prepare-work-disk]\n[limits]\ncpu='50ms'";
+    let manifest = "[plugin]\nid='a'\nversion='1'\napi='cove:hooks@0.2'\ncomponent='a'\n[hooks.prepare-work-disk]\n[limits]\ncpu='50ms'";
     let limits = Manifest::parse(manifest).expect("good").limits;
     let _ticking = machine.clock.run();
-    let mut store = store(&machine.engine, &limits, b"seed", Arc::<AtomicBool>::default());
+    let mut store = store(&machine.engine, &limits, &Chance::default(), Arc::default());
     let instance = async {
         let pre = machine.linker.instantiate_pre(&component)?;
         pre.instantiate_async(&mut store).await.map(drop)
@@ -246,9 +246,10 @@ fn modules(count: usize, field: &str) -> String {
 
 #[tokio::test]
 async fn limits_hold_before_the_first_call() {
-    let machine = Machine::new().expect("the engine starts");
-    instantiate(&machine, &modules(limits::INSTANCES, "")).await.expect("as many as there may be");
-    instantiate(&machine, &modules(1, "(memory 1024)")).await.expect("64 MiB");
+    let machine = Machine::new(KNOWN).expect("the engine starts");
+    let machine = machine.engine(limits::Class::Small).expect("it is there");
+    instantiate(machine, &modules(limits::INSTANCES, "")).await.expect("as many as there may be");
+    instantiate(machine, &modules(1, "(memory 1024)")).await.expect("64 MiB");
     for (wat, expected) in [
         (modules(1, "(func $f (loop (br 0))) (start $f)"), "50 ms of processor time"),
         (modules(1, "(func $f (call $f)) (start $f)"), "call stack exhausted"),
@@ -264,16 +265,19 @@ async fn limits_hold_before_the_first_call() {
         (modules(limits::TABLES + 1, "(table 1 funcref)"), "table"),
         (modules(limits::INSTANCES + 1, ""), "instance"),
     ] {
-        let error = instantiate(&machine, &wat).await.expect_err(&wat);
+        let error = instantiate(machine, &wat).await.expect_err(&wat);
         assert!(error.contains(expected), "{wat:.80}: {error}");
     }
 }
 
 #[test]
-fn the_compiling_engine_makes_code_for_the_running_one() {
-    let machine = Machine::new().expect("the engine starts");
-    let compiling = compiling_engine().expect("it starts");
-    assert_eq!(machine.compatibility, compatibility(&compiling));
-    let code = compiling.precompile_component(b"\0asm\x0d\0\x01\0").expect("an empty component");
-    assert!(!code.is_empty());
+fn the_compiling_engines_make_code_for_the_running_ones() {
+    let machine = Machine::new(KNOWN).expect("the engine starts");
+    for class in [limits::Class::Small, limits::Class::Large] {
+        let compiling = compiling_engine(class).expect("it starts");
+        let running = machine.engine(class).expect("it starts");
+        assert_eq!(running.compatibility, compatibility(&compiling));
+        let code = compiling.precompile_component(b"\0asm\x0d\0\x01\0").expect("an empty component");
+        assert!(!code.is_empty());
+    }
 }

@@ -205,9 +205,9 @@ async fn two_runs_make_the_same_plan_in_the_standard_order() {
             .map(|hook| (hook.plugin.to_string(), hook.plan.clone()))
             .collect::<Vec<_>>()
     };
-    let one = digests(host.prepare_work_disk(user.inputs.clone()).await.expect("works"));
-    user.inputs.vm = "ba9876543210".parse().expect("an id");
-    let two = digests(host.prepare_work_disk(user.inputs.clone()).await.expect("works"));
+    let one = digests(host.prepare_work_disk(&user.inputs).await.expect("works"));
+    user.rename("ba9876543210");
+    let two = digests(host.prepare_work_disk(&user.inputs).await.expect("works"));
     assert_eq!(one, two, "another seed, the same plan");
     let names: Vec<_> = one.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["file-sync", "git-identity", "ssh-key"]);
@@ -242,7 +242,7 @@ async fn how_long_three_hooks_take_and_how_much_memory() {
     let mut times: Vec<_> = Vec::new();
     for _ in 0..50 {
         let began = Instant::now();
-        let run = host.prepare_work_disk(user.inputs.clone()).await.expect("works");
+        let run = host.prepare_work_disk(&user.inputs).await.expect("works");
         assert_eq!(run.hooks.len(), 3);
         times.push(began.elapsed());
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::vm::plan::{Content, PlannedStep};
+use crate::wire::rpc::{MachinePlan, NetMode};
 
 /// The plugins as components.
 pub(super) fn built(name: &str) -> PathBuf {
@@ -24,6 +25,24 @@ pub(super) fn built(name: &str) -> PathBuf {
 fn target() -> PathBuf {
     let binary = std::env::current_exe().expect("the test binary has a path");
     binary.ancestors().nth(3).expect("it is in the target folder").to_owned()
+}
+
+/// A machine.
+pub(super) fn machine() -> MachineView {
+    MachineView {
+        id: "0123456789ab".parse().expect("an id"),
+        name: "web".parse().expect("a name"),
+        plan: MachinePlan {
+            image: "default".parse().expect("a name"),
+            vcpu: 2,
+            memory_mib: 512,
+            disk_bytes: 1 << 30,
+            root_disk_bytes: 1 << 30,
+            net: NetMode::None,
+        },
+        labels: BTreeMap::new(),
+        workspace: None,
+    }
 }
 
 /// A user.
@@ -44,6 +63,7 @@ impl User {
             user_folder: folder.path().join("user"),
             // Shared by all tests: a debug build of the compiler takes seconds.
             cache_folder: target().join("test-plugin-cache"),
+            state_folder: folder.path().join("state"),
             compiler: compiler::tests::program(folder.path()),
             grants: Vec::new(),
             disabled: BTreeSet::new(),
@@ -51,8 +71,8 @@ impl User {
         fs::create_dir(&settings.standard_folder).expect("made");
         fs::create_dir(&settings.user_folder).expect("made");
         let inputs = HookInputs {
-            vm: "0123456789ab".parse().expect("an id"),
-            vm_name: "web".parse().expect("a name"),
+            purpose: Purpose::Act,
+            machine: Some(machine()),
             home: home.clone(),
             host_files: BTreeMap::new(),
             git: GitValues::default(),
@@ -103,6 +123,12 @@ impl User {
         to
     }
 
+    /// The machine is another one.
+    pub(super) fn rename(&mut self, id: &str) {
+        let other = MachineView { id: id.parse().expect("an id"), ..machine() };
+        self.inputs.machine = Some(other);
+    }
+
     /// Sets a text of a plugin's settings.
     pub(super) fn set(&mut self, plugin: &str, key: &str, value: &str) {
         let table = self.inputs.settings.entry(plugin.parse().expect("an id")).or_default();
@@ -122,7 +148,7 @@ impl User {
     }
 
     pub(super) async fn run(&self) -> Result<HookRun, HookError> {
-        self.host().await.prepare_work_disk(self.inputs.clone()).await
+        self.host().await.prepare_work_disk(&self.inputs).await
     }
 
     /// The text of the failure of a run.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::command::{Begin, Command};
 use super::lease::ConnectionId;
 use super::limits::{check_env, check_labels, check_machine};
-use super::ports::{BootFiles, Checkout, Needs};
+use super::ports::{BootFiles, Checkout, HookedVm, Intent, Needs};
 use super::record::{VmRecord, VmSpec};
 use super::service::VmService;
 use super::state::State;
@@ -106,7 +106,15 @@ impl VmService {
             None => made_up_name()?,
         };
         let hooks = &self.shared.ports.hooks;
-        let result = hooks.prepare_work_disk(&VmId::random(), &name, &wanted.client).await?;
+        let workspace = checked.checkout.as_ref().map(|checkout| checkout.record().guest_path);
+        let vm = HookedVm {
+            id: VmId::random(),
+            name,
+            machine: checked.machine.clone(),
+            labels: wanted.labels.clone(),
+            workspace: workspace.and_then(|path| path.rsplit('/').next().map(str::to_owned)),
+        };
+        let result = hooks.prepare_work_disk(&vm, &wanted.client, Intent::Look).await?;
         Ok(CreatePlan {
             machine: checked.machine,
             workspace: checked.checkout.map(|checkout| checkout.plan()),

@@ -1,6 +1,7 @@
 //! What the VM service needs from the rest of the daemon: small traits that it owns, wired to the real
 //! things in one place (`daemon`), and to memory in tests. Failures cross these borders as reports.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::report::Report;
 use crate::wire::guest::{Exec, GuestStats, Health, Listening, Network, Setup};
 use crate::wire::proof::BootKey;
 use crate::wire::rpc::{
-    ClientContext, CreateWorkspace, HookPlan, NetMode, VmWorkspace, WorkspacePlan,
+    ClientContext, CreateWorkspace, HookPlan, MachinePlan, NetMode, VmWorkspace, WorkspacePlan,
 };
 
 /// A port's failure.
@@ -244,6 +245,30 @@ pub trait Guests: Send + Sync {
     ) -> Arc<dyn Guest>;
 }
 
+/// A VM as hooks see it.
+#[derive(Debug, Clone)]
+pub struct HookedVm {
+    /// Its id.
+    pub id: VmId,
+    /// Its name.
+    pub name: VmName,
+    /// What it is.
+    pub machine: MachinePlan,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The repository in it, relative to the home.
+    pub workspace: Option<String>,
+}
+
+/// Whether what hooks want is to happen, or somebody only looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// It is to happen.
+    Act,
+    /// Nothing is, not even in what plugins remember.
+    Look,
+}
+
 /// What the hooks want to be written.
 #[derive(Debug)]
 pub struct HookResult {
@@ -259,9 +284,9 @@ pub trait HookPhase: Send + Sync {
     /// Runs `prepare-work-disk` of all hooks. Nothing is written.
     async fn prepare_work_disk(
         &self,
-        vm: &VmId,
-        name: &VmName,
+        vm: &HookedVm,
         client: &ClientContext,
+        intent: Intent,
     ) -> PortResult<HookResult>;
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::machine_of;
+use super::ports::HookedVm;
 use super::state::{MachineSize, State, WrongState};
 use crate::id::{Digest, ImageName, VmId, VmName};
 use crate::report::{Kind, Report};
@@ -74,6 +76,18 @@ impl VmRecord {
     ) -> Result<(), Report> {
         let conflict = |error| Report::new(Kind::Conflict, format!("`{}`: {error}", self.name));
         fits(&self.state).map_err(conflict)
+    }
+
+    /// The VM as hooks see it.
+    pub(super) fn hooked(&self) -> HookedVm {
+        let folder = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+        HookedVm {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            machine: machine_of(&self.spec),
+            labels: self.spec.labels.clone(),
+            workspace: self.workspace.as_ref().map(|workspace| folder(&workspace.guest_path)),
+        }
     }
 
     /// In what a VM that runs differs from what it is to be.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::operation::Running;
 use super::ports::{
-    Attachment, BootFiles, Checkout, Guest, HookResult, MachineSpec, Needs, PackedCheckout, Ports,
+    Attachment, BootFiles, Checkout, Guest, HookResult, Intent, MachineSpec, Needs, PackedCheckout, Ports,
 };
 use super::record::{VmRecord, VmSpec};
 use super::release::{Extent, release};
@@ -92,8 +92,8 @@ impl Start<'_> {
 
     async fn hooks(&self) -> Result<HookResult, StartFailure> {
         let _stage = self.operation.stage("hooks");
-        let (id, name) = (&self.record.id, &self.record.name);
-        let result = self.ports.hooks.prepare_work_disk(id, name, self.client).await?;
+        let vm = self.record.hooked();
+        let result = self.ports.hooks.prepare_work_disk(&vm, self.client, Intent::Act).await?;
         for hook in &result.hooks {
             let took = Duration::from_micros(hook.wall_us);
             self.operation.past_stage(format!("hook {}", hook.plugin), took);

@@ -41,14 +41,7 @@ impl BootKey {
     /// The key from its hexadecimal text, or `None` where that is not one.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        let text = text.trim();
-        if text.len() != KEY_BYTES * 2 || !text.is_ascii() {
-            return None;
-        }
-        let mut key = [0; KEY_BYTES];
-        for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-        }
+        let key = crate::id::from_hex(text.trim())?.try_into().ok()?;
         Some(Self(key))
     }
 

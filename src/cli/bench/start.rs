@@ -12,7 +12,6 @@ use crate::wire::rpc::{CreateVm, DaemonStatus, NetMode, Nothing, Operation, VmPl
 
 use super::super::connect::{client_context, paths};
 use super::super::failure::Failure;
-use super::super::list;
 use super::super::machine::Net;
 use super::super::output::{Format, pairs, say, table};
 use super::cove::{self, Started};
@@ -248,7 +247,7 @@ fn render(found: &Found) -> String {
         ("runs", found.runs.to_string()),
         ("ratio of the medians", format!("{:.2}", found.ratio)),
         ("machine", format!("{} vcpu, {} MiB, {}", found.vcpu, found.memory_mib, found.accel)),
-        ("network", list::net(found.net).to_owned()),
+        ("network", found.net.as_str().to_owned()),
         ("floor", found.floor_is.to_owned()),
         ("percentiles", "nearest rank".to_owned()),
     ];

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use crate::report::escape_control;
 use crate::wire::rpc::{CreatePlan, HookPlan, HookStep, MachinePlan, WorkspacePlan};
 
-use super::super::list::net;
 use super::super::output::size;
 
 /// The plan as text. Names of files and lines of plugins are escaped.
@@ -23,7 +22,7 @@ pub(super) fn render(plan: &CreatePlan) -> String {
 }
 
 fn machine(machine: &MachinePlan) -> String {
-    let net = net(machine.net);
+    let net = machine.net.as_str();
     format!(
         "machine: image {}, {} vcpu, {} memory, {} work disk, {} root disk, net {net}\n",
         machine.image,

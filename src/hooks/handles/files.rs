@@ -9,11 +9,11 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 
 use super::CallError;
-use crate::hooks::bindings::host_files::{self, Kind};
 use crate::hooks::limits;
 use crate::hooks::needs::Rights;
 use crate::hooks::refusal::Refusal;
-use crate::hooks::source::{Entry, EntryKind, HostFilesSource, Opened, entries};
+use crate::hooks::journal::Read;
+use crate::hooks::source::{Entry, HostFilesSource, Opened, entries};
 use crate::hooks::state::State;
 
 /// The mapped files of one run.
@@ -82,22 +82,21 @@ impl HostFile {
 }
 
 impl State {
-    fn entry(&mut self, file: &Resource<HostFile>) -> wasmtime::Result<&Entry> {
-        self.count_call()?;
-        Ok(&self.table.get(file)?.entry)
-    }
-}
-
-impl host_files::Host for State {}
-
-impl host_files::HostHostFiles for State {
-    fn entries(
+    /// The entry behind a handle.
+    pub(in crate::hooks) fn host_file(
         &mut self,
-        files: Resource<HostFiles>,
+        file: &Resource<HostFile>,
+    ) -> wasmtime::Result<&Entry> {
+        Ok(&self.look(file)?.entry)
+    }
+
+    /// Handles to all entries behind a logical name.
+    pub(in crate::hooks) fn host_entries(
+        &mut self,
+        files: &Resource<HostFiles>,
         name: String,
     ) -> Result<Vec<Resource<HostFile>>, CallError> {
-        self.count_call()?;
-        let files = self.table.get(&files)?;
+        let files = self.look(files)?;
         if !files.rights.may_read(&name) && !files.rights.may_import(&name) {
             return Err(Refusal::not_granted(&format!("host-files:{name}")).into());
         }
@@ -116,59 +115,17 @@ impl host_files::HostHostFiles for State {
         Ok(handles)
     }
 
-    fn drop(&mut self, files: Resource<HostFiles>) -> wasmtime::Result<()> {
-        self.table.delete(files)?;
-        Ok(())
-    }
-}
-
-impl host_files::HostHostFile for State {
-    fn label(&mut self, file: Resource<HostFile>) -> wasmtime::Result<String> {
-        Ok(self.entry(&file)?.label.clone())
-    }
-
-    fn path(&mut self, file: Resource<HostFile>) -> wasmtime::Result<String> {
-        Ok(self.entry(&file)?.path.clone())
-    }
-
-    fn kind(&mut self, file: Resource<HostFile>) -> wasmtime::Result<Kind> {
-        Ok(match self.entry(&file)?.kind {
-            EntryKind::File => Kind::File,
-            EntryKind::Folder => Kind::Folder,
-            EntryKind::Link => Kind::Link,
-            EntryKind::Other => Kind::Other,
-            EntryKind::Missing => Kind::Missing,
-        })
-    }
-
-    fn size(&mut self, file: Resource<HostFile>) -> wasmtime::Result<u64> {
-        Ok(self.entry(&file)?.size)
-    }
-
-    fn mode(&mut self, file: Resource<HostFile>) -> wasmtime::Result<u32> {
-        Ok(self.entry(&file)?.mode)
-    }
-
-    fn guest_path(&mut self, file: Resource<HostFile>) -> wasmtime::Result<Option<String>> {
-        Ok(self.entry(&file)?.guest_path.clone())
-    }
-
-    fn guest_mode(&mut self, file: Resource<HostFile>) -> wasmtime::Result<Option<u32>> {
-        Ok(self.entry(&file)?.guest_mode)
-    }
-
-    fn read(
+    /// Bytes of a file, noted down by their digest.
+    pub(in crate::hooks) fn host_read(
         &mut self,
-        file: Resource<HostFile>,
+        file: &Resource<HostFile>,
         offset: u64,
         length: u32,
     ) -> Result<Vec<u8>, CallError> {
-        self.count_call()?;
-        Ok(self.table.get(&file)?.read(offset, length)?)
-    }
-
-    fn drop(&mut self, file: Resource<HostFile>) -> wasmtime::Result<()> {
-        self.table.delete(file)?;
-        Ok(())
+        let file = self.look(file)?;
+        let bytes = file.read(offset, length)?;
+        let read = Read::of(&file.name, &file.entry.label, offset, &bytes);
+        self.journal.read(read);
+        Ok(bytes)
     }
 }

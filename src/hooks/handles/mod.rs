@@ -1,24 +1,32 @@
-//! The Rust values behind the handles of the contract.
+//! The Rust values behind the handles of the contract, and what can be done with them.
 //!
 //! Each value carries what its plugin may do with it, so that no adapter for a version of the contract
-//! can forget to ask. Functions count as host calls, return refusals as the contract's error record, and
-//! trap only when a limit is exceeded or a handle is forged.
+//! (`contract`) can forget to ask: adapters only translate names and types. Functions count as host calls,
+//! return refusals, and trap only when a limit is exceeded or a handle is forged.
 
 #![expect(unreachable_pub, reason = "the generated bindings name these types in a `pub use`")]
 
 mod files;
 mod git;
+mod guest;
+mod machine;
+mod request;
 mod settings;
+mod store;
 mod work_disk;
 
 pub use files::{HostFile, HostFiles};
 pub use git::GitConfig;
+pub use guest::GuestHandle;
+pub use machine::Machine;
+pub use request::MachineRequest;
 pub use settings::Settings;
+pub use store::PluginState;
+pub(super) use store::Remembered;
 pub use work_disk::{FileWriter, WorkDisk};
 
-use wasmtime::component::ResourceTableError;
+use wasmtime::component::{Resource, ResourceTableError};
 
-use super::bindings::{log, types};
 use super::log::LogLevel;
 use super::refusal::Refusal;
 use super::state::State;
@@ -50,27 +58,34 @@ impl From<ResourceTableError> for CallError {
     }
 }
 
-impl types::Host for State {
-    fn convert_error(&mut self, error: CallError) -> wasmtime::Result<types::Error> {
+impl State {
+    /// Ends a failed host call: what is refused is noted down and goes to the plugin.
+    pub(super) fn refuse(&mut self, error: CallError) -> wasmtime::Result<Refusal> {
         match error {
-            CallError::Refused(Refusal { code, message }) => {
-                Ok(types::Error { code: code.to_owned(), message, retryable: false })
+            CallError::Refused(refusal) => {
+                self.journal.refused(&refusal);
+                Ok(refusal)
             }
             CallError::Trap(error) => Err(error),
         }
     }
-}
 
-impl log::Host for State {
-    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+    /// Writes a line of the log.
+    pub(super) fn write_log(&mut self, level: LogLevel, message: &str) -> wasmtime::Result<()> {
         self.count_call()?;
-        let level = match level {
-            log::Level::Debug => LogLevel::Debug,
-            log::Level::Info => LogLevel::Info,
-            log::Level::Warning => LogLevel::Warning,
-            log::Level::Error => LogLevel::Error,
-        };
-        self.log.push(level, &message);
+        self.log.push(level, message);
+        Ok(())
+    }
+
+    /// What is behind a handle. One that the plugin made up, or has dropped, ends it.
+    pub(super) fn look<T: 'static>(&mut self, handle: &Resource<T>) -> wasmtime::Result<&T> {
+        self.count_call()?;
+        Ok(self.table.get(handle)?)
+    }
+
+    /// The plugin lets go of a handle.
+    pub(super) fn let_go<T: 'static>(&mut self, handle: Resource<T>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
         Ok(())
     }
 }

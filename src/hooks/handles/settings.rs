@@ -6,7 +6,6 @@ use toml::{Table, Value};
 use wasmtime::component::Resource;
 
 use super::CallError;
-use crate::hooks::bindings::settings;
 use crate::hooks::manifest::SettingType;
 use crate::hooks::refusal::Refusal;
 use crate::hooks::state::State;
@@ -80,61 +79,53 @@ impl State {
         key: &str,
         wanted: SettingType,
     ) -> Result<Option<&Value>, CallError> {
-        self.count_call()?;
-        Ok(self.table.get(settings)?.get(key, wanted)?)
+        Ok(self.look(settings)?.get(key, wanted)?)
     }
-}
 
-impl settings::Host for State {}
-
-impl settings::HostSettings for State {
-    fn text(
+    pub(in crate::hooks) fn setting_text(
         &mut self,
-        settings: Resource<Settings>,
-        key: String,
+        settings: &Resource<Settings>,
+        key: &str,
     ) -> Result<Option<String>, CallError> {
-        let value = self.setting(&settings, &key, SettingType::Text)?;
+        let value = self.setting(settings, key, SettingType::Text)?;
         Ok(value.and_then(Value::as_str).map(str::to_owned))
     }
 
-    fn texts(
+    pub(in crate::hooks) fn setting_texts(
         &mut self,
-        settings: Resource<Settings>,
-        key: String,
+        settings: &Resource<Settings>,
+        key: &str,
     ) -> Result<Option<Vec<String>>, CallError> {
-        let value = self.setting(&settings, &key, SettingType::Texts)?;
+        let value = self.setting(settings, key, SettingType::Texts)?;
         let texts =
             |list: &Vec<Value>| list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         Ok(value.and_then(Value::as_array).map(texts))
     }
 
-    fn number(
+    pub(in crate::hooks) fn setting_number(
         &mut self,
-        settings: Resource<Settings>,
-        key: String,
+        settings: &Resource<Settings>,
+        key: &str,
     ) -> Result<Option<i64>, CallError> {
-        let value = self.setting(&settings, &key, SettingType::Number)?;
+        let value = self.setting(settings, key, SettingType::Number)?;
         Ok(value.and_then(Value::as_integer))
     }
 
-    fn flag(
+    pub(in crate::hooks) fn setting_flag(
         &mut self,
-        settings: Resource<Settings>,
-        key: String,
+        settings: &Resource<Settings>,
+        key: &str,
     ) -> Result<Option<bool>, CallError> {
-        let value = self.setting(&settings, &key, SettingType::Flag)?;
+        let value = self.setting(settings, key, SettingType::Flag)?;
         Ok(value.and_then(Value::as_bool))
     }
 
-    fn json(&mut self, settings: Resource<Settings>) -> wasmtime::Result<String> {
-        self.count_call()?;
-        let table = &self.table.get(&settings)?.table;
+    pub(in crate::hooks) fn settings_json(
+        &mut self,
+        settings: &Resource<Settings>,
+    ) -> wasmtime::Result<String> {
+        let table = &self.look(settings)?.table;
         Ok(serde_json::to_string(table).expect("checked settings are plain data"))
-    }
-
-    fn drop(&mut self, settings: Resource<Settings>) -> wasmtime::Result<()> {
-        self.table.delete(settings)?;
-        Ok(())
     }
 }
 

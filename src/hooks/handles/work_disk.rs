@@ -5,14 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::component::Resource;
 
 use super::{CallError, HostFile};
-use crate::hooks::bindings::work_disk::{self, Place};
 use crate::hooks::refusal::Refusal;
 use crate::hooks::staging::Stage;
 use crate::hooks::state::State;
 use crate::wire::guest::BlockPlace;
 
 /// A plan that several handles of one run write to.
-pub(in crate::hooks) type SharedStage = Arc<Mutex<Stage>>;
+pub type SharedStage = Arc<Mutex<Stage>>;
 
 /// The work disk of one run.
 #[derive(Debug)]
@@ -38,114 +37,109 @@ impl State {
         disk: &Resource<WorkDisk>,
         what: impl FnOnce(&mut Stage) -> Result<T, Refusal>,
     ) -> Result<T, CallError> {
-        self.count_call()?;
-        let disk = self.table.get(disk)?;
+        let disk = self.look(disk)?;
         Ok(what(&mut locked(&disk.0))?)
     }
-}
 
-impl work_disk::Host for State {}
-
-impl work_disk::HostWorkDisk for State {
-    fn make_directory(
+    pub(in crate::hooks) fn disk_make_directory(
         &mut self,
-        disk: Resource<WorkDisk>,
-        path: String,
+        disk: &Resource<WorkDisk>,
+        path: &str,
         mode: u32,
     ) -> Result<(), CallError> {
-        self.staging(&disk, |stage| stage.directory(&path, mode))
+        self.staging(disk, |stage| stage.directory(path, mode))
     }
 
-    fn write_file(
+    pub(in crate::hooks) fn disk_write_file(
         &mut self,
-        disk: Resource<WorkDisk>,
-        path: String,
+        disk: &Resource<WorkDisk>,
+        path: &str,
         mode: u32,
         content: Vec<u8>,
     ) -> Result<(), CallError> {
-        self.staging(&disk, |stage| {
+        self.staging(disk, |stage| {
             stage.take_bytes(content.len())?;
-            stage.file(&path, mode, content)
+            stage.file(path, mode, content)
         })
     }
 
-    fn create(
+    pub(in crate::hooks) fn disk_create(
         &mut self,
-        disk: Resource<WorkDisk>,
+        disk: &Resource<WorkDisk>,
         path: String,
         mode: u32,
     ) -> Result<Resource<FileWriter>, CallError> {
-        self.staging(&disk, |stage| stage.may(&path, Some(mode)))?;
-        let stage = Arc::clone(&self.table.get(&disk)?.0);
+        self.staging(disk, |stage| stage.may(&path, Some(mode)))?;
+        let stage = Arc::clone(&self.table.get(disk)?.0);
         Ok(self.table.push(FileWriter { stage, path, mode, bytes: Vec::new() })?)
     }
 
-    fn import_file(
+    pub(in crate::hooks) fn disk_import_file(
         &mut self,
-        disk: Resource<WorkDisk>,
-        path: String,
+        disk: &Resource<WorkDisk>,
+        path: &str,
         mode: u32,
-        source: Resource<HostFile>,
+        source: &Resource<HostFile>,
     ) -> Result<(), CallError> {
         // The path first: a file that may go nowhere is not opened.
-        self.staging(&disk, |stage| stage.may(&path, Some(mode)))?;
-        let opened = self.table.get(&source)?.open_to_import()?;
-        let disk = self.table.get(&disk)?;
-        Ok(locked(&disk.0).import(&path, mode, opened)?)
+        self.staging(disk, |stage| stage.may(path, Some(mode)))?;
+        let opened = self.table.get(source)?.open_to_import()?;
+        let disk = self.table.get(disk)?;
+        Ok(locked(&disk.0).import(path, mode, opened)?)
     }
 
-    fn ensure_block(
+    pub(in crate::hooks) fn disk_ensure_block(
         &mut self,
-        disk: Resource<WorkDisk>,
-        path: String,
-        mode: u32,
-        marker: String,
+        disk: &Resource<WorkDisk>,
+        (path, mode): (&str, u32),
+        block: (&str, BlockPlace),
         content: String,
-        at: Place,
     ) -> Result<(), CallError> {
-        let at = match at {
-            Place::Start => BlockPlace::Start,
-            Place::End => BlockPlace::End,
-        };
-        self.staging(&disk, |stage| stage.block(&path, mode, (&marker, at), content))
+        self.staging(disk, |stage| stage.block(path, mode, block, content))
     }
 
-    fn remove(&mut self, disk: Resource<WorkDisk>, path: String) -> Result<(), CallError> {
-        self.staging(&disk, |stage| stage.remove(&path))
-    }
-
-    fn symlink(
+    pub(in crate::hooks) fn disk_remove(
         &mut self,
-        disk: Resource<WorkDisk>,
-        path: String,
-        target: String,
+        disk: &Resource<WorkDisk>,
+        path: &str,
     ) -> Result<(), CallError> {
-        self.staging(&disk, |stage| stage.symlink(&path, &target))
+        self.staging(disk, |stage| stage.remove(path))
     }
 
-    fn drop(&mut self, disk: Resource<WorkDisk>) -> wasmtime::Result<()> {
-        // Only the host owns one, and it ends with the store.
-        self.table.delete(disk)?;
-        Ok(())
+    pub(in crate::hooks) fn disk_symlink(
+        &mut self,
+        disk: &Resource<WorkDisk>,
+        path: &str,
+        target: &str,
+    ) -> Result<(), CallError> {
+        self.staging(disk, |stage| stage.symlink(path, target))
     }
-}
 
-impl work_disk::HostFileWriter for State {
-    fn write(&mut self, writer: Resource<FileWriter>, bytes: Vec<u8>) -> Result<(), CallError> {
+    pub(in crate::hooks) fn writer_write(
+        &mut self,
+        writer: &Resource<FileWriter>,
+        bytes: Vec<u8>,
+    ) -> Result<(), CallError> {
         self.count_call()?;
-        let writer = self.table.get_mut(&writer)?;
+        let writer = self.table.get_mut(writer)?;
         locked(&writer.stage).take_bytes(bytes.len())?;
         writer.bytes.extend(bytes);
         Ok(())
     }
 
-    fn finish(&mut self, writer: Resource<FileWriter>) -> Result<(), CallError> {
+    pub(in crate::hooks) fn writer_finish(
+        &mut self,
+        writer: Resource<FileWriter>,
+    ) -> Result<(), CallError> {
         self.count_call()?;
         let FileWriter { stage, path, mode, bytes } = self.table.delete(writer)?;
         Ok(locked(&stage).file(&path, mode, bytes)?)
     }
 
-    fn drop(&mut self, writer: Resource<FileWriter>) -> wasmtime::Result<()> {
+    pub(in crate::hooks) fn writer_drop(
+        &mut self,
+        writer: Resource<FileWriter>,
+    ) -> wasmtime::Result<()> {
         let writer = self.table.delete(writer)?;
         locked(&writer.stage).give_back(writer.bytes.len());
         Ok(())

@@ -16,6 +16,7 @@ use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
     Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, HookPhase, HookResult,
+    HookedVm, Intent,
     MachineSpec, Machines, Needs, Networks, PortResult, Ports, Preflight, Processes, Rows,
     StartedMachine,
 };
@@ -338,9 +339,9 @@ impl Guests for Sim {
 impl HookPhase for Sim {
     async fn prepare_work_disk(
         &self,
-        _: &VmId,
-        _: &VmName,
+        _: &HookedVm,
         _: &ClientContext,
+        _: Intent,
     ) -> PortResult<HookResult> {
         let run = async {
             if self.world.host().behaviour.hooks_fail {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClientContext, NetMode};
-use crate::id::{ImageName, PluginId};
+use super::{ClientContext, HookPlan, NetMode};
+use crate::id::ImageName;
 
 /// Parameters of `vm.create`. What is not given comes from the configuration.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -118,35 +118,4 @@ pub struct WorkspacePlan {
     pub bytes: u64,
     /// How many untracked files are left out.
     pub untracked_left_out: u64,
-}
-
-/// What one hook would write.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
-pub struct HookPlan {
-    /// The plugin.
-    pub plugin: PluginId,
-    /// Steps of its plan.
-    pub steps: Vec<HookStep>,
-    /// Lines it logged (warnings for the user).
-    pub log: Vec<String>,
-    /// Microseconds it took.
-    #[serde(default)]
-    pub wall_us: u64,
-}
-
-/// One step of a hook's plan, for people.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
-pub struct HookStep {
-    /// `make-directory`, `write-file`, `ensure-block`, `symlink` or `remove`.
-    pub action: String,
-    /// The path, relative to the home.
-    pub path: String,
-    /// Permission bits, where the step has them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<u32>,
-    /// Bytes of content, where the step has content.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<u64>,
 }

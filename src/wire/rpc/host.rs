@@ -1,8 +1,8 @@
-//! What the daemon tells of images, hooks, its host and itself.
+//! What the daemon tells of images, its host and itself.
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Digest, ImageName, PluginId};
+use crate::id::{Digest, ImageName};
 
 /// An image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,41 +26,6 @@ pub struct Kernel {
     pub digest: Digest,
     /// Its release: `6.1.0-30-cloud-amd64`.
     pub release: String,
-}
-
-/// A hook of a plugin.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
-pub struct Hook {
-    /// The plugin.
-    pub plugin: PluginId,
-    /// Its version.
-    pub version: String,
-    /// The hook point: `prepare-work-disk`.
-    pub hook: String,
-    /// The digest of its component.
-    pub digest: Digest,
-    /// Whether it came with cove.
-    pub standard: bool,
-    /// What it asks for, with its reasons.
-    pub needs: Vec<HookNeed>,
-    /// Why it cannot run, if it cannot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-/// One thing a plugin asks for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
-pub struct HookNeed {
-    /// The kind: `work-disk`, `host-files.import`, …
-    pub kind: String,
-    /// Paths or names.
-    pub what: Vec<String>,
-    /// Why, in the author's words.
-    pub reason: String,
-    /// Whether it is granted.
-    pub granted: bool,
 }
 
 /// One row of `cove doctor`.

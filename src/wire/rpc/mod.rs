@@ -7,6 +7,7 @@
 
 mod create;
 mod event;
+mod hook;
 mod host;
 mod operation;
 mod set;
@@ -21,10 +22,11 @@ use crate::id::OperationId;
 use crate::wire::guest::Listening;
 
 pub use create::{
-    CreatePlan, CreateVm, CreateWorkspace, HookPlan, HookStep, MachinePlan, WorkspacePlan,
+    CreatePlan, CreateVm, CreateWorkspace, MachinePlan, WorkspacePlan,
 };
 pub use event::{Event, EventPage, EventQuery, Happening};
-pub use host::{Check, DaemonStatusReply, Hook, HookNeed, Image, Kernel, Pong, Verdict};
+pub use hook::{Hook, HookNeed, HookPlan, HookPoint, HookStep, HookWish};
+pub use host::{Check, DaemonStatusReply, Image, Kernel, Pong, Verdict};
 pub use operation::{Operation, OperationEnd, Stage};
 pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
 pub use signal::{InvalidSignal, KillSignal};
@@ -231,4 +233,15 @@ pub enum NetMode {
     User,
     /// No network device.
     None,
+}
+
+impl NetMode {
+    /// The mode as people and plugins write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::None => "none",
+        }
+    }
 }

@@ -1,0 +1,132 @@
+//! What one plugin asks a machine to be: checked wish by wish, dropped as a whole when the hook fails.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::limits;
+use super::needs::Rights;
+use super::refusal::Refusal;
+use crate::wire::rpc::HookWish;
+
+/// Variables that say how every program of the guest is found, loaded or started: whoever sets them is in
+/// all of them.
+const RESERVED: [&str; 8] =
+    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "ENV", "BASH_ENV", "IFS"];
+/// Beginnings of such names.
+const RESERVED_BEGINNINGS: [&str; 3] = ["LD_", "GLIBC_", "COVE_"];
+
+/// The growing wishes of one plugin. They hold the plugin's rights, so that no caller can forget them.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    rights: Arc<Rights>,
+    granted: Asked,
+    bytes: usize,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Variables of the environment of every command.
+    pub env: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Asked {
+    /// For people: without the values of variables, which may be secrets.
+    #[must_use]
+    pub fn shown(&self) -> Vec<HookWish> {
+        let env = self.env.keys().map(|name| HookWish {
+            action: "set-env".to_owned(),
+            name: name.clone(),
+            value: None,
+        });
+        let labels = self.labels.iter().map(|(name, value)| HookWish {
+            action: "set-label".to_owned(),
+            name: name.clone(),
+            value: Some(value.clone()),
+        });
+        env.chain(labels).collect()
+    }
+}
+
+impl Wishes {
+    pub(super) fn new(rights: Arc<Rights>) -> Self {
+        Self { rights, granted: Asked::default(), bytes: 0 }
+    }
+
+    /// What was asked for; nothing is afterwards.
+    pub(super) fn take(&mut self) -> Asked {
+        std::mem::take(&mut self.granted)
+    }
+
+    /// Wishes for a variable.
+    pub(super) fn env(&mut self, name: String, value: String) -> Result<(), Refusal> {
+        let shown = shown(&name);
+        let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        if name.is_empty() || !name.bytes().all(letters) || name.as_bytes()[0].is_ascii_digit() {
+            return Err(Refusal::new("bad-argument", format!("`{shown}` is no variable's name")));
+        }
+        let reserved = RESERVED.contains(&name.as_str())
+            || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
+        if reserved || !self.rights.may_set_env(&name) {
+            return Err(Refusal::not_granted(&format!("machine.env:{name}")));
+        }
+        self.take_room(&name, &value)?;
+        self.granted.env.insert(name, value);
+        Ok(())
+    }
+
+    /// Wishes for a label.
+    pub(super) fn label(&mut self, name: String, value: String) -> Result<(), Refusal> {
+        if name.is_empty() || name.contains('=') || name.chars().any(char::is_control) {
+            let shown = shown(&name);
+            return Err(Refusal::new("bad-argument", format!("`{shown}` is no label's name")));
+        }
+        if !self.rights.may_set_label(&name) {
+            return Err(Refusal::not_granted(&format!("machine.label:{name}")));
+        }
+        self.take_room(&name, &value)?;
+        self.granted.labels.insert(name, value);
+        Ok(())
+    }
+
+    /// Wishes for a forward, which this cove does not have yet.
+    pub(super) fn forward(&mut self, host_port: u16, guest_port: u16) -> Result<(), Refusal> {
+        if !self.rights.may_forward(guest_port) {
+            return Err(Refusal::not_granted(&format!("machine.forward:{guest_port}")));
+        }
+        let message = format!("this cove forwards no ports, so not {host_port} to {guest_port}");
+        Err(Refusal::new("unavailable", message))
+    }
+
+    /// Wishes for a name to be reachable, for which this cove has no policy yet.
+    pub(super) fn egress(&mut self, name: &str) -> Result<(), Refusal> {
+        if !self.rights.may_reach(name) {
+            return Err(Refusal::not_granted(&format!("machine.egress:{name}")));
+        }
+        let message = format!("this cove has no policy by names, so none for `{}`", shown(name));
+        Err(Refusal::new("unavailable", message))
+    }
+
+    fn take_room(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
+        if value.contains('\0') {
+            return Err(Refusal::new("bad-argument", "a value has a NUL in it"));
+        }
+        if self.granted.env.len() + self.granted.labels.len() >= limits::WISHES {
+            let message = format!("a plugin has at most {} wishes", limits::WISHES);
+            return Err(Refusal::new("too-many", message));
+        }
+        let bytes = self.bytes + name.len() + value.len();
+        if bytes > limits::WISH_BYTES {
+            let message = format!("the wishes of a plugin have at most {} bytes", limits::WISH_BYTES);
+            return Err(Refusal::new("too-large", message));
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+fn shown(name: &str) -> String {
+    name.chars().take(80).flat_map(char::escape_debug).collect()
+}
