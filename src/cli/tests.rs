@@ -285,7 +285,7 @@ fn hooks_are_listed_with_what_they_ask_for() {
     let hook = Hook {
         plugin: "ssh-key".parse().expect("an id"),
         version: "0.1.0".to_owned(),
-        hook: "prepare-work-disk".to_owned(),
+        hooks: vec![crate::wire::rpc::HookPoint::PrepareWorkDisk],
         digest: Digest::of(b"component"),
         standard: true,
         needs: vec![HookNeed {

@@ -277,7 +277,7 @@ description = "the shell"
         let rules = &manifest.hooks[&HookPoint::PrepareWorkDisk];
         assert_eq!(rules.on_failure, OnFailure::Optional);
         assert_eq!(manifest.limits.memory, 32 << 20);
-        assert_eq!(manifest.limits.cpu, limits::CPU, "the daemon's ceiling wins");
+        assert_eq!(manifest.limits.cpu, Class::Small.ceilings().cpu, "the daemon's ceiling wins");
         assert_eq!(rules.wall, Duration::from_millis(500));
         assert_eq!((manifest.api.as_str(), manifest.limits.class), ("0.2", Class::Small));
         assert_eq!(manifest.settings["shell"], SettingType::Text);

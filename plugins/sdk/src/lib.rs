@@ -41,7 +41,7 @@ mod program;
 
 pub use bindings::doctor::exports::cove::hooks::doctor::{Finding, Verdict};
 pub use bindings::handles::cove::hooks::git_config::GitConfig;
-pub use bindings::handles::cove::hooks::guest::{Guest_ as Guest, Output};
+pub use bindings::handles::cove::hooks::guest::{GuestSystem as Guest, Output};
 pub use bindings::handles::cove::hooks::host_files::{HostFile, HostFiles, Kind};
 pub use bindings::handles::cove::hooks::machine::Machine;
 pub use bindings::handles::cove::hooks::machine_request::MachineRequest;

@@ -12,8 +12,6 @@ use crate::hooks::state::State;
 use crate::wire::rpc::{HookPoint, Verdict};
 
 mod bindings {
-    #![expect(unreachable_pub, missing_docs, reason = "generated from `wit/`, where the texts are")]
-
     wasmtime::component::bindgen!({
         path: "wit/0.2.0",
         world: "plugin",

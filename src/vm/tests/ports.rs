@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::fault::Faults;
 use super::guests::{SimCheckout, SimGuest};
 use super::world::{World, vm_of};
-use crate::id::{BootId, Digest, ImageName, VmId, VmName};
+use crate::id::{BootId, Digest, ImageName, VmId};
 use crate::process::{ProcessId, Usage};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
