@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use super::operation::Running;
 use super::ports::{
-    Attachment, BootFiles, Checkout, Guest, HookResult, Intent, MachineSpec, Needs, PackedCheckout, Ports,
+    Attachment, BootFiles, Checkout, Guest, HookResult, Intent, MachineSpec, Needs, PackedCheckout,
+    Ports,
 };
 use super::record::{VmRecord, VmSpec};
 use super::release::{Extent, release};

@@ -16,9 +16,8 @@ use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
     Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, HookPhase, HookResult,
-    HookedVm, Intent,
-    MachineSpec, Machines, Needs, Networks, PortResult, Ports, Preflight, Processes, Rows,
-    StartedMachine,
+    HookedVm, Intent, MachineSpec, Machines, Needs, Networks, PortResult, Ports, Preflight,
+    Processes, Rows, StartedMachine,
 };
 use crate::vm::record::VmRecord;
 use crate::vm::state::{Accel, VsockAddress};
