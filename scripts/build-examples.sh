@@ -48,7 +48,7 @@ compile_javascript() {
 
 compile_c() {
     local generated=prepare_work_disk_plugin library=/usr/lib/wasm32-wasi source
-    "$WIT_BINDGEN" c --world "$WORLD" --out-dir "$WORK" "$WIT" >"$WORK/said" 2>&1 ||
+    "$WIT_BINDGEN" c --autodrop-borrows yes --world "$WORLD" --out-dir "$WORK" "$WIT" >"$WORK/said" 2>&1 ||
         die 'wit-bindgen makes no bindings for C' "$(cat "$WORK/said")"
     for source in "$1/plugin.c" "$WORK/$generated.c"; do
         clang --target=wasm32-wasi -std=c17 -Oz -Wall -Wextra -I "$WORK" \

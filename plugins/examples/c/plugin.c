@@ -1,7 +1,7 @@
 // Example plugin `hushlogin`: an empty `.hushlogin` in the home, which keeps logins quiet.
 //
-// The types are of the header that wit-bindgen makes of the contract. `true` is success. What the host
-// hands over is freed here; what is returned is freed by the generated code.
+// The types are of the header that wit-bindgen makes of the contract. `true` is success. The handles are
+// given back by the generated code (`--autodrop-borrows`), and what is returned is freed by it.
 
 #include "prepare_work_disk_plugin.h"
 
