@@ -317,7 +317,9 @@ impl HookHost {
             sources.extend(grant.host_files.clone());
         }
         let before = match rights.may_remember() {
-            true => self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?,
+            true => {
+                self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?
+            }
             false => Remembered::new(),
         };
         let vm = inputs.machine.as_ref().map(|machine| machine.id.as_str());

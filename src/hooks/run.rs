@@ -187,7 +187,9 @@ impl Handed<'_> {
             budget: Arc::new(AtomicU64::new(read)),
         };
         match point {
-            HookPoint::Preflight => Ok(Call::Preflight(machine?, self.sources(files, git, settings)?)),
+            HookPoint::Preflight => {
+                Ok(Call::Preflight(machine?, self.sources(files, git, settings)?))
+            }
             HookPoint::ConfigureMachine => {
                 let request = self.lend(MachineRequest(Arc::clone(&self.staged.wishes)))?;
                 let sources = self.sources(files, git, settings)?;

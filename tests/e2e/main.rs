@@ -21,6 +21,7 @@ mod internet;
 mod kill_walk;
 mod lifecycle;
 mod network;
+mod plugins;
 mod run;
 mod still;
 mod streams;
