@@ -55,6 +55,8 @@ mod tests_host;
 #[cfg(test)]
 mod tests_limits;
 #[cfg(test)]
+mod tests_points;
+#[cfg(test)]
 mod tests_standard;
 #[cfg(test)]
 mod tests_support;
