@@ -15,7 +15,8 @@ use crate::watch;
 
 /// The stages of a start that brings a repository in; those of hooks and the like come and go between two
 /// events, and are met on the way.
-const START: [&str; 5] = ["preflight", "monitor", "boot", "setup", "workspace"];
+const START: [&str; 6] =
+    ["preflight", "monitor", "boot", "setup", "workspace", "post-start"];
 
 /// How long after its request a delete is cut short, in microseconds: before it, in it, after it.
 const INTO_DELETE: [u64; 6] = [0, 300, 1_000, 3_000, 10_000, 30_000];
@@ -162,7 +163,7 @@ fn daemon(world: &World) -> i32 {
 }
 
 /// Begins an operation and kills the daemon as soon as it tells of the stage. Returns what was seen last.
-fn killed(
+pub(crate) fn killed(
     world: &World,
     stage: &str,
     begin: impl AsyncFnOnce(&Client) -> Result<Operation, Report>,

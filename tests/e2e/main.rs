@@ -14,6 +14,7 @@ mod crowd;
 mod files;
 mod full_disk;
 mod harness;
+mod hook_points;
 mod hooks;
 mod hostile;
 #[path = "../support/internet.rs"]

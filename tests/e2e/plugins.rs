@@ -17,7 +17,7 @@ fn built(id: &str) -> PathBuf {
 }
 
 /// Puts a plugin into the user's folder. Returns the lines that grant it these needs.
-fn install(world: &World, id: &str, needs: &[&str]) -> String {
+pub(crate) fn install(world: &World, id: &str, needs: &[&str]) -> String {
     let folder = world.home.join("plugins").join(id);
     fs::create_dir_all(&folder).expect("made");
     for file in ["plugin.toml", "plugin.wasm"] {
