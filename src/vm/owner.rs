@@ -190,7 +190,7 @@ impl Owner {
             Whose::Anybodys => Event::Start { operation: id },
         })
         .await?;
-        match self.run_start(begin).await {
+        match self.run_start(begin, whose).await {
             Ok(boot) => match self.started(begin, boot).await {
                 Ok(()) => Ok(()),
                 Err(error) => Err(self.start_failed(error.into()).await),
@@ -200,13 +200,14 @@ impl Owner {
     }
 
     /// Runs the start until its end, a cancel, or a kill or delete of the VM.
-    async fn run_start(&self, begin: &Begin) -> Result<Boot, StartFailure> {
+    async fn run_start(&self, begin: &Begin, whose: Whose) -> Result<Boot, StartFailure> {
         let operation = &begin.operation;
         // What an earlier boot could not release would otherwise be written over by this one's rows.
         release(&self.shared.ports, &self.record.id, &self.folder, Extent::Boot).await?;
         let start = Start {
             ports: &self.shared.ports,
             record: &self.record,
+            whose,
             folder: self.folder.clone(),
             deadlines: self.shared.start,
             operation,

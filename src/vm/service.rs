@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,7 +16,7 @@ use super::lease::Leases;
 use super::operation::{Operations, ended};
 use super::owner::{Owner, QUEUE, Shared};
 use super::ports::{ByteStream, Guest, Ports};
-use super::record::VmRecord;
+use super::record::{Unreadable, VmRecord};
 use super::resolve::resolve;
 use super::stall::Stillness;
 use super::start::StartDeadlines;
@@ -55,6 +55,8 @@ pub struct VmService {
     pub(super) leases: Arc<Leases>,
     pub(super) tasks: Tasks,
     pub(super) vms: Arc<Mutex<HashMap<VmId, Handle>>>,
+    /// Rows that could not be read when the daemon began.
+    pub(super) unreadable: Arc<OnceLock<Vec<Unreadable>>>,
 }
 
 /// How the service reaches one VM's owner.
@@ -111,6 +113,7 @@ impl VmService {
             leases: Arc::default(),
             tasks,
             vms: Arc::default(),
+            unreadable: Arc::default(),
         }
     }
 
@@ -174,7 +177,10 @@ impl VmService {
     }
 
     pub(super) fn handle(&self, wanted: &str) -> Result<Handle, Report> {
-        let id = resolve(&self.records(), wanted)?;
+        let id = resolve(&self.records(), wanted).map_err(|error| {
+            let mut unreadable = self.unreadable.get().into_iter().flatten();
+            unreadable.find(|row| row.is(wanted)).map_or(error, Unreadable::report)
+        })?;
         let vms = self.vms.lock().expect("no panic under the lock");
         vms.get(&id).cloned().ok_or_else(|| gone(wanted))
     }

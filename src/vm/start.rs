@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::operation::Running;
+use super::owner::Whose;
 use super::ports::{
     Attachment, BootFiles, Checkout, Guest, HookResult, MachineSpec, Needs, PackedCheckout, Ports,
 };
@@ -55,6 +56,7 @@ impl From<Report> for StartFailure {
 pub(super) struct Start<'a> {
     pub(super) ports: &'a Ports,
     pub(super) record: &'a VmRecord,
+    pub(super) whose: Whose,
     pub(super) folder: PathBuf,
     pub(super) deadlines: StartDeadlines,
     pub(super) operation: &'a Running,
@@ -65,7 +67,11 @@ pub(super) struct Start<'a> {
 impl Start<'_> {
     /// Runs it. Not cancel-safe by itself: dropping it leaves what the ledger names.
     pub(super) async fn run(self) -> Result<Boot, StartFailure> {
-        self.preflight().await?;
+        match self.whose {
+            // Its request was not taken before the host had been looked at.
+            Whose::Makers => {}
+            Whose::Anybodys => self.preflight().await?,
+        }
         let (booted, hooks, packed) = tokio::try_join!(self.boot(), self.hooks(), self.pack())?;
         let (boot, guest) = booted;
         {
