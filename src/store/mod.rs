@@ -135,8 +135,8 @@ impl Explain for StoreError {
             }
             Self::NameTaken { .. } => Some("choose another `--name`, or delete that VM".to_owned()),
             Self::Open { path, .. } | Self::Migrate { path, .. } => Some(format!(
-                "nothing was changed; to begin anew, move `{}` away: the disks of its VMs are then set \
-                 aside, not deleted",
+                "nothing was changed; to begin anew, move `{0}` and `{0}-wal` away: the disks of its VMs are \
+                 then set aside, not deleted",
                 path.display()
             )),
             Self::Backup { .. } => Some("make room on that file system".to_owned()),
@@ -239,11 +239,14 @@ impl Store {
 /// beside it, which may hold what the file has lost.
 fn connect_whole(path: &Path) -> Result<Connection, StoreError> {
     let damaged = |problem: String| StoreError::Damaged { path: path.to_owned(), problem };
-    let empty = |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
+    let holds_nothing = |path: &Path| std::fs::metadata(path).map_or(true, |file| file.len() == 0);
     let log = log_of(path);
-    if empty(path) && log.exists() && !empty(&log) {
+    if holds_nothing(path) && !holds_nothing(&log) {
         // SQLite would take it for a new one and throw the log away.
-        return Err(damaged(format!("it is empty, but its log `{}` is not", log.display())));
+        let log = log.display();
+        return Err(damaged(format!(
+            "it is empty or not there, but its log `{log}` holds something"
+        )));
     }
     let whole = || -> Result<Connection, StoreError> {
         let open = |source| StoreError::Open { path: path.to_owned(), source };

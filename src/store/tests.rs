@@ -203,7 +203,7 @@ async fn a_damaged_database_is_refused_and_left_as_it_is() {
     let whole = std::fs::read(&whole).expect("reads");
     let mut scribbled = whole.clone();
     scribbled[4096..8192].fill(0x55);
-    let cases: [(&str, &[u8], &[u8]); 8] = [
+    let cases: [(&str, &[u8], &[u8]); 9] = [
         ("garbage", b"this is no database, but somebody's letter".as_slice(), b""),
         ("one byte", &whole[..1], b""),
         ("half a header", &whole[..50], b""),
@@ -211,12 +211,15 @@ async fn a_damaged_database_is_refused_and_left_as_it_is() {
         ("a page", &whole[..4096], b""),
         ("half", &whole[..whole.len() / 2], b""),
         ("a page that is written over", &scribbled, b""),
-        ("nothing but a log", b"", b"what was written last"),
+        ("an empty file with a log", b"", b"what was written last"),
+        ("no file but a log", b"", b"what was written last"),
     ];
     for (what, database, log) in cases {
         let folder = tempfile::tempdir().expect("tempdir");
         let path = folder.path().join("cove.db");
-        std::fs::write(&path, database).expect("written");
+        if what != "no file but a log" {
+            std::fs::write(&path, database).expect("written");
+        }
         std::fs::write(log_of(&path), log).expect("written");
         let before = files(folder.path());
         for _ in 0..2 {

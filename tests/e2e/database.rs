@@ -61,6 +61,11 @@ fn a_damaged_database_is_refused_and_kept_and_one_can_begin_anew(who: Who) {
     let vm = world.json(["show", "web", "--json"]);
     world.cove(["daemon", "stop"]).success();
     let path = world.home.join("cove.db");
+    // What is in the log only would make up for what is cut off.
+    let database = Connection::open(&path).expect("opens");
+    let written_back = database.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+    written_back.expect("written back");
+    drop(database);
     let sound = fs::read(&path).expect("reads");
     for damaged in [&sound[..sound.len() / 2], &sound[..10], b"no database at all".as_slice()] {
         refused(&world, &path, damaged);
@@ -73,7 +78,9 @@ fn a_damaged_database_is_refused_and_kept_and_one_can_begin_anew(who: Who) {
     world.cove(["daemon", "stop"]).success();
 
     // As the hint says: moved away, and nothing of the disks is deleted.
-    fs::rename(&path, world.home.join("cove.db.old")).expect("moved");
+    for name in ["cove.db", "cove.db-wal"] {
+        fs::rename(world.home.join(name), world.home.join(format!("{name}.old"))).ok();
+    }
     assert_eq!(world.json(["list", "--json"]), Value::Array(Vec::new()));
     let lost: Vec<_> = fs::read_dir(world.home.join("lost")).expect("a folder").collect();
     assert_eq!(lost.len(), 1, "{lost:?}");
