@@ -8,6 +8,8 @@ mod migrate;
 mod reserve;
 mod rows;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
@@ -20,6 +22,9 @@ use crate::report::{Explain, FULL_DISK, Kind, Report};
 
 /// How many jobs may wait for the database thread before callers wait for a place.
 const QUEUE: usize = 256;
+
+/// How every database begins.
+const BEGINNING: &[u8] = b"SQLite format 3\0";
 
 /// How long SQLite waits for another process that holds the database (a backup, a curious user).
 const BUSY: Duration = Duration::from_secs(5);
@@ -239,6 +244,11 @@ impl Store {
 /// beside it, which may hold what the file has lost.
 fn connect_whole(path: &Path) -> Result<Connection, StoreError> {
     let damaged = |problem: String| StoreError::Damaged { path: path.to_owned(), problem };
+    // SQLite takes a file of a few bytes for a new one, and writes over it.
+    let beginning = beginning(path);
+    if !beginning.is_empty() && beginning != BEGINNING {
+        return Err(damaged("it does not begin as a database does".to_owned()));
+    }
     let holds_nothing = |path: &Path| std::fs::metadata(path).map_or(true, |file| file.len() == 0);
     let log = log_of(path);
     if holds_nothing(path) && !holds_nothing(&log) {
@@ -264,6 +274,14 @@ fn connect_whole(path: &Path) -> Result<Connection, StoreError> {
         StoreError::Open { source, .. } if is_damaged(&source) => damaged(source.to_string()),
         error => error,
     })
+}
+
+/// The first bytes of a file. What cannot be read here is SQLite's to complain of.
+fn beginning(path: &Path) -> Vec<u8> {
+    let mut bytes = vec![0; BEGINNING.len()];
+    let read = File::open(path).and_then(|mut file| file.read(&mut bytes));
+    bytes.truncate(read.unwrap_or(0));
+    bytes
 }
 
 /// The file of what has been written and is not in the database's own file yet.
