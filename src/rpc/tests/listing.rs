@@ -46,8 +46,11 @@ async fn a_list_has_500_on_a_page_unless_told_otherwise_and_misses_none() {
 
 #[tokio::test]
 async fn a_list_shows_what_showing_each_does() {
-    let served = with_vms(3).await;
-    served.call("vm.start", json!({"vm": "vm-1", "wait": true})).await;
+    let served = Served::new();
+    for (name, start) in [("vm-0", false), ("vm-1", true), ("vm-2", false)] {
+        let wanted = CreateVm { start: Some(start), ..wish(name) };
+        served.services.vms.create(wanted, None).await.expect("made");
+    }
     let page = served.client().await.call::<rpc::VmList>(rpc::Page::default()).await;
     let page = page.expect("a page as clients read it");
     assert_eq!((page.vms.len(), page.next), (3, None));
