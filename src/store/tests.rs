@@ -1,5 +1,7 @@
 //! Tests of the database against real files.
 
+mod creates;
+
 use super::*;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;

@@ -15,6 +15,7 @@
 //! aside, never removed: its disks may hold the only copy of somebody's work. One VM that cannot be recovered does not keep the others from it,
 //! and is shown all the same, so that it can be deleted.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::ledger::ResourceKind;
@@ -133,13 +134,14 @@ impl VmService {
     }
 
     async fn set_orphans_aside(&self, records: &[VmRecord]) -> PortResult<()> {
+        let known: HashSet<&VmId> = records.iter().map(|record| &record.id).collect();
         for folder in self.shared.ports.disks.folders(&self.settings.vms)? {
             let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // Only what looks like ours: anything else in there is the user's.
             let Ok(id) = name.parse::<VmId>() else {
                 continue;
             };
-            if records.iter().any(|record| record.id == id) {
+            if known.contains(&id) {
                 continue;
             }
             let folder = folder.as_path();

@@ -13,7 +13,7 @@ impl VmService {
     /// # Errors
     /// When there is no such VM, or the host cannot tell.
     pub async fn stats(&self, wanted: &str) -> Result<VmStats, Report> {
-        let record = self.handle(wanted)?.view.borrow().clone();
+        let record = self.handle(wanted)?.view.borrow().record.clone();
         let host = self.host_stats(&record).await?;
         let (guest, guest_error) = match record.state.view() {
             VmState::Running => match self.guest(record.id.as_str())?.stats().await {

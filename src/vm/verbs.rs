@@ -18,7 +18,7 @@ impl VmService {
         wait: bool,
     ) -> Result<Operation, Report> {
         let handle = self.handle(wanted)?;
-        handle.view.borrow().check(State::check_restart)?;
+        handle.view.borrow().record.check(State::check_restart)?;
         let begin = self.begin("restart", &handle, client);
         let id = begin.operation.id.clone();
         handle.send(Command::Restart { begin }, wanted).await?;

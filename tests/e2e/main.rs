@@ -8,6 +8,7 @@
 //! each, and a test that is there once says why.
 
 mod bad_input;
+mod bench;
 mod client;
 mod commands;
 mod crowd;

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::fault::{Fate, Fault};
 use super::world::World;
-use super::{Daemon, daemon, run, wish};
-use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, Page, SetVm, VmState};
+use super::{Daemon, daemon, listed, run, wish};
+use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, SetVm, VmState};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -126,7 +126,7 @@ proptest! {
             for step in steps {
                 let done = act(&mut daemon, &world, step).await;
                 assert_eq!(done, expect(&mut model, step), "{step:?} on {model:?}");
-                let shown = daemon.vms.list(&Page::default()).expect("a page").vms;
+                let shown = listed(&daemon.vms);
                 let shown: BTreeMap<_, _> =
                     shown.into_iter().map(|vm| (vm.name.to_string(), vm.state)).collect();
                 assert_eq!(shown, model, "after {step:?}");
