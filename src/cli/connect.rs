@@ -15,15 +15,17 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::config::{ClientEnvironment, Paths, daemon_environment};
 use crate::process::{Process, Servant, ServantOutput};
 use crate::report::{Kind, Report};
 use crate::rpc::client::{Client, ClientError};
-use crate::wire::rpc::ClientContext;
+use crate::wire::rpc::{ClientContext, Method, Nothing};
 
-use super::output::say;
+use super::failure::Failure;
+use super::output::{Format, say};
 
 /// How long a daemon may take from its start until it listens: it opens its database, runs migrations,
 /// compiles hooks that it has not seen before, and recovers. That is a fraction of a second, but the
@@ -95,6 +97,20 @@ pub(super) async fn connect_if_running() -> Result<Option<Client>, Report> {
         Err(error) if error.nobody_listens() => Ok(None),
         Err(error) => Err(Report::of(&error)),
     }
+}
+
+/// Asks for everything that there is of a kind, and prints it.
+pub(super) async fn list_all<M, T>(
+    format: Format,
+    text: impl FnOnce(&[T]) -> String,
+) -> Result<u8, Failure>
+where
+    M: Method<Params = Nothing, Reply = Vec<T>>,
+    T: Serialize,
+{
+    let all = connect().await?.call::<M>(Nothing {}).await?;
+    format.print(&all[..], text)?;
+    Ok(0)
 }
 
 /// A connection to whoever listens. A daemon that ends while it is being called breaks the connection off;

@@ -149,7 +149,7 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     let config = Config::load(&paths.config).map_err(StartError::Config)?;
     let tasks = Tasks::default();
     let coved = paths.programs.join("coved");
-    let store = Store::open(&paths.database).map_err(StartError::Store)?;
+    let store = Arc::new(Store::open(&paths.database).map_err(StartError::Store)?);
     let hook_settings = hooks::settings(&paths, &config, &coved);
     let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
     let hook_host = Arc::new(hook_host);
@@ -168,13 +168,17 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
         hooks: hook_host.clone(),
         home: paths.home.clone(),
         lost: lost(&paths),
+        vms: paths.vms(),
+        database: paths.database.clone(),
+        rows: store.clone(),
         image: config.vm.image.clone(),
         keep_free: config.vm.keep_free,
     });
     let ports = Ports {
-        rows: Arc::new(store),
+        rows: store,
         processes: Arc::new(processes::HostProcesses),
-        machines: qemu,
+        machines: qemu.clone(),
+        stalls: qemu,
         networks: Arc::new(networks::VmNetworks(networks)),
         disks: Arc::new(parts.disks),
         boot_source,

@@ -122,7 +122,7 @@ fn vms(module: &mut Catalog) {
         context.services.vms.listening(&wanted.vm).await
     });
     add::<rpc::VmHealth, _, _>(module, |context, wanted, _| async move {
-        let health = context.services.vms.guest(&wanted.vm)?.health().await?;
+        let health = context.services.vms.health(&wanted.vm).await?;
         Ok(rpc::VmHealthReply { boot_id: health.boot_id, uptime_ms: health.uptime_ms })
     });
     add::<rpc::VmExec, _, _>(module, |context, wanted, _| async move {

@@ -2,6 +2,7 @@
 //! makes and starts it. Each phase undoes exactly what it made; a rejected request leaves nothing.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::command::{Begin, Command};
 use super::lease::ConnectionId;
@@ -41,7 +42,14 @@ struct Checked {
     name: Option<VmName>,
     machine: MachinePlan,
     files: BootFiles,
+    preflight: Option<Passed>,
     checkout: Option<Arc<dyn Checkout>>,
+}
+
+/// The host can start it.
+struct Passed {
+    warnings: Vec<String>,
+    took: Duration,
 }
 
 impl VmService {
@@ -85,6 +93,10 @@ impl VmService {
         self.events.publish(super::events::created(&record));
         let operation = self.operations.begin("create", &vm, &record.name, super::now());
         let id = operation.id.clone();
+        if let Some(Passed { warnings, took }) = checked.preflight {
+            operation.past_stage("preflight".to_owned(), took);
+            warnings.into_iter().for_each(|warning| operation.note(warning));
+        }
         let handle = self.adopt(record);
         let begin = Begin { operation, client: wanted.client, checkout: checked.checkout };
         let start = wanted.start.unwrap_or(true);
@@ -142,16 +154,23 @@ impl VmService {
         check_env(&wanted.env)?;
         check_labels(&wanted.labels)?;
         let files = self.shared.ports.boot_source.resolve(&machine.image).await?;
-        if wanted.start.unwrap_or(true) {
-            // Asked again when it starts, which may be later; its warnings are told then.
-            let needs = Needs { memory_mib: machine.memory_mib, net: machine.net };
-            self.shared.ports.preflight.check(&needs).await?;
-        }
+        let preflight = match wanted.start.unwrap_or(true) {
+            true => Some(self.preflight(&machine).await?),
+            false => None,
+        };
         let checkout = match &wanted.workspace {
             Some(workspace) => Some(self.shared.ports.checkouts.inspect(workspace).await?),
             None => None,
         };
-        Ok(Checked { name, machine, files, checkout })
+        Ok(Checked { name, machine, files, preflight, checkout })
+    }
+
+    /// Looks whether the host can start such a machine. The start that follows does not look again.
+    async fn preflight(&self, machine: &MachinePlan) -> Result<Passed, Report> {
+        let needs = Needs { memory_mib: machine.memory_mib, net: machine.net };
+        let began = Instant::now();
+        let warnings = self.shared.ports.preflight.check(&needs).await?;
+        Ok(Passed { warnings, took: began.elapsed() })
     }
 
     async fn reserve(&self, wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {

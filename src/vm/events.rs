@@ -133,6 +133,11 @@ impl View {
             self.events.publish(change);
         }
     }
+
+    /// Tells everybody of something else that has happened to it.
+    pub(super) fn tell(&self, what: Happening) {
+        self.events.publish(what);
+    }
 }
 
 /// That a VM was made.

@@ -36,6 +36,7 @@ mod roster;
 mod service;
 mod set;
 mod shown;
+mod stall;
 mod start;
 mod stats;
 mod stop;

@@ -8,10 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 use super::ledger::{Ledger, ResourceKind};
 use super::plan::WorkDiskPlan;
-use super::record::VmRecord;
+use super::record::{Stored, VmRecord};
 use super::state::{Accel, Boot, VsockAddress};
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
 use crate::process::{ProcessId, Usage};
@@ -34,8 +35,8 @@ pub trait Rows: Send + Sync {
     async fn update(&self, vm: &VmRecord) -> PortResult<()>;
     /// Removes a VM whose resources are all gone.
     async fn remove(&self, vm: &VmId) -> PortResult<()>;
-    /// All VMs, oldest first.
-    async fn all(&self) -> PortResult<Vec<VmRecord>>;
+    /// All VMs, and the rows that cannot be read.
+    async fn all(&self) -> PortResult<Stored>;
     /// The ledger of one VM.
     fn ledger(&self, vm: &VmId) -> Arc<dyn Ledger>;
     /// The resources a VM has or may have.
@@ -119,11 +120,11 @@ pub trait Machines: Send + Sync {
     ) -> PortResult<Accel>;
     /// Starts a machine, and its console's ring.
     async fn start(&self, spec: MachineSpec, ledger: &dyn Ledger) -> PortResult<StartedMachine>;
-    /// Takes up the console's ring of a machine that was started by an earlier daemon.
+    /// Takes up a machine that was started by an earlier daemon: its console's ring, and whether it stands
+    /// still.
     async fn adopt(&self, vm: &VmId, folder: &Path, monitor: ProcessId) -> PortResult<()>;
     /// Tells a machine that its work disk's file has grown.
-    async fn grow_work_disk(&self, folder: &Path, monitor: ProcessId, bytes: u64)
-    -> PortResult<()>;
+    async fn grow_work_disk(&self, vm: &VmId, bytes: u64) -> PortResult<()>;
     /// Removes what an ended boot has left in the VM's folder besides disks and console: its sockets, and the
     /// initramfs with its key. What is not there is no error.
     fn clear(&self, folder: &Path) -> PortResult<()>;
@@ -133,6 +134,24 @@ pub trait Machines: Send + Sync {
     fn last_words(&self, vm: &VmId, folder: &Path) -> Option<String>;
     /// The console from a position on: text, its end, and how many bytes were lost before it.
     fn console(&self, folder: &Path, from: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)>;
+}
+
+/// Why a machine stands still: the host did not take a write to one of its disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stall {
+    /// The host's disk is full.
+    NoRoom,
+    /// The host's disk fails.
+    Failed,
+}
+
+/// Machines that stand still because the host does not take what their guests write.
+#[async_trait]
+pub trait Stalls: Send + Sync {
+    /// Why the VM's machine stands still; none while it goes on. Closed where no machine runs.
+    fn watch(&self, vm: &VmId) -> watch::Receiver<Option<Stall>>;
+    /// Has the machine go on. It tries again what it could not write, and may stand still again at once.
+    async fn go_on(&self, vm: &VmId) -> PortResult<()>;
 }
 
 /// Networks of VMs.
@@ -317,6 +336,8 @@ pub struct Ports {
     pub processes: Arc<dyn Processes>,
     /// Monitors.
     pub machines: Arc<dyn Machines>,
+    /// Machines that stand still.
+    pub stalls: Arc<dyn Stalls>,
     /// Networks.
     pub networks: Arc<dyn Networks>,
     /// Disks.

@@ -1,32 +1,32 @@
 //! The service's face: verbs on VMs, by name, id or prefix.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::command::{Answer, Begin, Command, Doomed, Interrupt};
+use super::command::{Answer, Command, Doomed, Interrupt};
 use super::create::CreateDefaults;
 use super::events::{self, Events, View};
 use super::idle::Usage;
 use super::lease::Leases;
 use super::operation::{Operations, ended};
 use super::owner::{Owner, QUEUE, Shared};
-use super::ports::{Guest, Ports};
-use super::record::VmRecord;
+use super::ports::{ByteStream, Guest, Ports};
+use super::record::{Unreadable, VmRecord};
 use super::resolve::resolve;
 use super::roster::Roster;
-use super::shown::{Seen, ShownPage};
+use super::shown::{Seen, Shown, ShownPage};
+use super::stall::Stillness;
 use super::start::StartDeadlines;
-use super::state::State;
 use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::task::Tasks;
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
-    ClientContext, Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmState,
+    Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmState,
 };
 
 /// What the service is told at its making.
@@ -56,6 +56,8 @@ pub struct VmService {
     pub(super) leases: Arc<Leases>,
     pub(super) tasks: Tasks,
     pub(super) vms: Arc<Mutex<Roster<Arc<Handle>>>>,
+    /// Rows that could not be read when the daemon began.
+    pub(super) unreadable: Arc<OnceLock<Vec<Unreadable>>>,
 }
 
 /// How the service reaches one VM's owner.
@@ -68,12 +70,21 @@ pub(super) struct Handle {
 
 /// A program that is to be run in a guest.
 pub struct ExecTarget {
-    /// The guest.
-    pub guest: Arc<dyn Guest>,
-    /// The program.
-    pub exec: Exec,
+    guest: Arc<dyn Guest>,
+    exec: Exec,
     /// To say how long it is being used.
     pub usage: Usage,
+    stillness: Stillness,
+}
+
+impl ExecTarget {
+    /// Starts it, and returns its stream of frames.
+    ///
+    /// # Errors
+    /// When the guest does not answer, or stands still.
+    pub async fn start(&self) -> Result<Box<dyn ByteStream>, Report> {
+        self.stillness.unless(self.guest.exec(&self.exec)).await
+    }
 }
 
 /// Most VMs on one page.
@@ -90,6 +101,7 @@ impl VmService {
             ports,
             start: settings.start,
             stop: settings.stop,
+            vms: settings.vms.clone(),
             consoles: settings.consoles.clone(),
             host_memory_mib: settings.host_memory_mib,
         };
@@ -101,6 +113,7 @@ impl VmService {
             leases: Arc::default(),
             tasks,
             vms: Arc::default(),
+            unreadable: Arc::default(),
         }
     }
 
@@ -140,6 +153,7 @@ impl VmService {
             folder: self.folder(&id),
             record,
             view,
+            told_stall: None,
             commands: queue,
             interrupts: interrupted,
             uses: used,
@@ -156,35 +170,15 @@ impl VmService {
     }
 
     pub(super) fn handle(&self, wanted: &str) -> Result<Arc<Handle>, Report> {
-        resolve(&self.vms.lock().expect("no panic under the lock"), wanted)
+        let found = resolve(&self.vms.lock().expect("no panic under the lock"), wanted);
+        found.map_err(|error| {
+            let mut unreadable = self.unreadable.get().into_iter().flatten();
+            unreadable.find(|row| row.is(wanted)).map_or(error, Unreadable::report)
+        })
     }
 
     fn handle_with_id(&self, vm: &VmId) -> Option<Arc<Handle>> {
         self.vms.lock().expect("no panic under the lock").with_id(vm.as_str()).cloned()
-    }
-
-    /// Starts a VM; returns the operation.
-    ///
-    /// # Errors
-    /// When there is no such VM, or it is not at rest.
-    pub async fn start(
-        &self,
-        wanted: &str,
-        client: ClientContext,
-        wait: bool,
-    ) -> Result<Operation, Report> {
-        let handle = self.handle(wanted)?;
-        handle.view.borrow().record.check(State::check_start)?;
-        let begin = self.begin("start", &handle, client);
-        let id = begin.operation.id.clone();
-        handle.send(Command::Start { begin }, wanted).await?;
-        self.report(&id, wait).await
-    }
-
-    pub(super) fn begin(&self, action: &str, handle: &Handle, client: ClientContext) -> Begin {
-        let record = &handle.view.borrow().record;
-        let operation = self.operations.begin(action, &record.id, &record.name, super::now());
-        Begin { operation, client, checkout: None }
     }
 
     /// The operation now, or at its end.
@@ -254,7 +248,7 @@ impl VmService {
     /// # Errors
     /// When there is no such VM.
     pub fn show(&self, wanted: &str) -> Result<Vm, Report> {
-        Ok(self.handle(wanted)?.view.borrow().record.view())
+        Ok(self.shared.shown(&self.handle(wanted)?.view.borrow().record))
     }
 
     /// A page of VMs, oldest first.
@@ -270,8 +264,16 @@ impl VmService {
         let vms = self.vms.lock().expect("no panic under the lock");
         let (page, next) = vms.page(page.cursor.as_deref(), limit as usize);
         drop(vms);
-        let vms = page.iter().map(|vm| vm.view.borrow().shown.clone()).collect();
+        let vms = page.iter().map(|vm| self.shown(&vm.view.borrow())).collect();
         Ok(ShownPage { vms, next })
+    }
+
+    /// A VM in a list. Whether it stands still is not known when its record changes, but now.
+    fn shown(&self, seen: &Seen) -> Shown {
+        match self.shared.stall(&seen.record) {
+            Some(_) => Shown::of(&self.shared.shown(&seen.record)),
+            None => seen.shown.clone(),
+        }
     }
 
     /// How many VMs there are.
@@ -294,9 +296,8 @@ impl VmService {
     /// The guest of a running VM.
     ///
     /// # Errors
-    /// When there is no such VM, or it does not run.
-    pub fn guest(&self, wanted: &str) -> Result<Arc<dyn Guest>, Report> {
-        let record = self.handle(wanted)?.view.borrow().record.clone();
+    /// When it does not run.
+    pub(super) fn guest(&self, record: &VmRecord) -> Result<Arc<dyn Guest>, Report> {
         let folder = self.folder(&record.id);
         let boot = record.state.boot().filter(|_| record.state.view() == VmState::Running);
         let guest = boot.and_then(|boot| self.shared.ports.guest_of(&folder, boot));
@@ -310,11 +311,15 @@ impl VmService {
     /// A program to be run in a guest: in the workspace or the home, with the VM's environment.
     ///
     /// # Errors
-    /// When there is no such VM, or it does not run.
+    /// When there is no such VM, it does not run, or it stands still.
     pub async fn exec(&self, wanted: ExecVm) -> Result<ExecTarget, Report> {
-        let guest = self.guest(&wanted.vm)?;
         let handle = self.handle(&wanted.vm)?;
         let record = handle.view.borrow().record.clone();
+        let guest = self.guest(&record)?;
+        let stillness = self.shared.stillness(&record);
+        if let Some(stall) = stillness.now() {
+            return Err(stillness.report(Kind::Conflict, stall));
+        }
         handle.send(Command::Touch { answer: None }, &wanted.vm).await?;
         let mut env = record.spec.env;
         env.extend(wanted.env);
@@ -322,7 +327,7 @@ impl VmService {
         let env = env.into_iter().collect();
         let exec = Exec { argv: wanted.argv, env, cwd, tty: wanted.tty };
         let usage = Usage { uses: handle.uses.clone(), commands: handle.commands.clone() };
-        Ok(ExecTarget { guest, exec, usage })
+        Ok(ExecTarget { guest, exec, usage, stillness })
     }
 }
 

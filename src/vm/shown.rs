@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::record::VmRecord;
+use crate::wire::rpc::Vm;
 
 /// One VM as everybody but its owner sees it.
 #[derive(Debug)]
@@ -29,8 +30,14 @@ pub struct ShownPage {
 
 impl Seen {
     pub(super) fn of(record: VmRecord) -> Self {
-        let shown = to_raw_value(&record.view()).expect("a VM has string keys only");
-        Self { record, shown: Shown(shown.into()) }
+        let shown = Shown::of(&record.view());
+        Self { record, shown }
+    }
+}
+
+impl Shown {
+    pub(super) fn of(vm: &Vm) -> Self {
+        Self(to_raw_value(vm).expect("a VM has string keys only").into())
     }
 }
 

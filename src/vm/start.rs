@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::operation::Running;
+use super::owner::Whose;
 use super::ports::{
     Attachment, BootFiles, Checkout, Guest, HookResult, MachineSpec, Needs, PackedCheckout, Ports,
 };
 use super::record::{VmRecord, VmSpec};
 use super::release::{Extent, release};
+use super::stall::Stillness;
 use super::state::{Accel, Boot, MachineSize};
 use crate::id::BootId;
 use crate::report::{Kind, Report};
@@ -54,6 +56,7 @@ impl From<Report> for StartFailure {
 pub(super) struct Start<'a> {
     pub(super) ports: &'a Ports,
     pub(super) record: &'a VmRecord,
+    pub(super) whose: Whose,
     pub(super) folder: PathBuf,
     pub(super) deadlines: StartDeadlines,
     pub(super) operation: &'a Running,
@@ -64,7 +67,11 @@ pub(super) struct Start<'a> {
 impl Start<'_> {
     /// Runs it. Not cancel-safe by itself: dropping it leaves what the ledger names.
     pub(super) async fn run(self) -> Result<Boot, StartFailure> {
-        self.preflight().await?;
+        match self.whose {
+            // Its request was not taken before the host had been looked at.
+            Whose::Makers => {}
+            Whose::Anybodys => self.preflight().await?,
+        }
         let (booted, hooks, packed) = tokio::try_join!(self.boot(), self.hooks(), self.pack())?;
         let (boot, guest) = booted;
         {
@@ -160,6 +167,7 @@ impl Start<'_> {
         let _stage = self.operation.stage("boot");
         let guest = self.ports.guests.guest(&self.folder, &machine.vsock, key.clone(), &boot_id);
         let printed = self.ports.machines.console_position(&self.record.id);
+        let stillness = self.stillness();
         // All arms are cancel-safe: an unfinished connection is dropped, nothing else is consumed.
         tokio::select! {
             answered = guest.wait_answering(self.deadlines.boot) => match answered {
@@ -185,6 +193,7 @@ impl Start<'_> {
                 let what = "ended before it was reachable".to_owned();
                 Err(self.guest_failure(Kind::Failed, what))
             }
+            stall = stillness.begins() => Err(stillness.report(Kind::Failed, stall).into()),
             () = self.no_life(printed) => Ok(Attempt::NoLife),
         }
     }
@@ -252,22 +261,27 @@ impl Start<'_> {
         }
     }
 
-    /// Work with the guest, ended by the monitor's end: without this a dead guest would be waited for
-    /// until a deadline.
+    /// Work with the guest, ended by the monitor's end and by the machine's standing still: without this
+    /// a guest that cannot answer would be waited for until a deadline.
     async fn or_monitor_end(
         &self,
         boot: &Boot,
         work: impl Future<Output = Result<(), Report>>,
     ) -> Result<(), StartFailure> {
-        // Both arms may be dropped: the start fails then.
+        let stillness = self.stillness();
+        // All arms may be dropped: the start fails then.
         tokio::select! {
-            done = work => Ok(done?),
+            done = stillness.unless(work) => Ok(done?),
             ended = self.ports.processes.ended(boot.monitor) => {
                 ended?;
                 let what = "ended while it was being set up".to_owned();
                 Err(self.guest_failure(Kind::Failed, what))
             }
         }
+    }
+
+    fn stillness(&self) -> Stillness {
+        Stillness::of(self.ports.stalls.clone(), self.record, self.folder.clone())
     }
 
     fn guest_failure(&self, kind: Kind, what: String) -> StartFailure {

@@ -43,6 +43,8 @@ fn words(what: &Happening) -> String {
         Happening::OperationEnded { action, failure, .. } => {
             format!("{action} ended {:?}", failure.as_ref().map(|report| report.kind))
         }
+        Happening::VmStalled { vm_name, reason, .. } => format!("{vm_name} stalled: {reason}"),
+        Happening::VmWentOn { vm_name, .. } => format!("{vm_name} goes on"),
         Happening::Lagged { missed } => format!("missed {missed}"),
     }
 }

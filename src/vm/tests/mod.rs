@@ -5,6 +5,8 @@
 //! - `walk`: every scenario again for every call and every fault, then recovery
 //! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
 //! - `looking`: what is told of VMs
+//! - `unreadable`: rows that cannot be read
+//! - `stalls`: machines that stand still because the host's disk is full
 //! - `model`: random commands against a model
 
 mod disks;
@@ -20,6 +22,8 @@ mod looking;
 mod model;
 mod queue;
 mod settings;
+mod stalls;
+mod unreadable;
 mod walk;
 
 use std::sync::Arc;

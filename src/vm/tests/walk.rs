@@ -29,10 +29,11 @@ enum Scenario {
     Signals,
     Set,
     Idle,
+    Stalled,
 }
 
 impl Scenario {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::WholeLife,
         Self::CreateOnly,
         Self::FailingHook,
@@ -47,6 +48,7 @@ impl Scenario {
         Self::Signals,
         Self::Set,
         Self::Idle,
+        Self::Stalled,
     ];
 
     fn behaviour(self) -> Behaviour {
@@ -66,7 +68,8 @@ impl Scenario {
             | Self::Restart
             | Self::Signals
             | Self::Set
-            | Self::Idle => usual,
+            | Self::Idle
+            | Self::Stalled => usual,
         }
     }
 
@@ -137,6 +140,7 @@ impl Scenario {
             Self::Signals => signal(vms).await,
             Self::Set => set(vms).await,
             Self::Idle => idle(vms).await,
+            Self::Stalled => stalled(vms, world).await,
             Self::Recovery => {
                 vms.recover().await.ok();
                 vms.stop("kept").await.ok();
@@ -176,6 +180,25 @@ async fn idle(vms: &VmService) {
     let vm = "web".to_owned();
     vms.set(SetVm { vm, auto_stop_after_s, ..SetVm::default() }).await.ok();
     tokio::time::sleep(Duration::from_secs(300)).await;
+}
+
+/// The host's disk is full, has room again, is full again.
+async fn stalled(vms: &VmService, world: &World) {
+    let client = ClientContext::default;
+    vms.create(wish("web"), None).await.ok();
+    world.fill();
+    vms.start("web", client(), true).await.ok();
+    vms.stats("web").await.ok();
+    vms.set(larger("web", 2)).await.ok();
+    world.make_room();
+    vms.start("web", client(), true).await.ok();
+    world.fill();
+    vms.restart("web", client(), true).await.ok();
+    world.make_room();
+    vms.restart("web", client(), true).await.ok();
+    world.fill();
+    world.make_room();
+    vms.stop("web").await.ok();
 }
 
 /// A VM that runs, one whose monitor dies behind the daemon's back, one at rest, one never started.
@@ -321,4 +344,5 @@ walks! {
     signals: Signals;
     settings: Set;
     a_vm_that_nobody_uses: Idle;
+    a_vm_that_stands_still: Stalled;
 }

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;
-use crate::vm::record::VmRecord;
+use crate::vm::ports::Stall;
+use crate::vm::record::{Unreadable, VmRecord};
 use crate::vm::state::State;
 
 /// The folder of the VMs' folders.
@@ -29,6 +30,8 @@ pub(crate) struct Behaviour {
     pub(crate) ignores_power_off: bool,
     /// Monitors do not end by signals that ask them to.
     pub(crate) ignores_signals: bool,
+    /// The host's disk is full: machines that go on stand still again.
+    pub(crate) full_disk: bool,
 }
 
 /// A process of the host.
@@ -51,6 +54,7 @@ pub(crate) struct SimDisk {
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     pub(crate) rows: Vec<VmRecord>,
+    pub(crate) unreadable: Vec<Unreadable>,
     pub(crate) resources: BTreeMap<(VmId, ResourceKind), Option<ProcessId>>,
     pub(crate) processes: Vec<SimProcess>,
     pub(crate) folders: BTreeSet<PathBuf>,
@@ -60,6 +64,8 @@ pub(crate) struct Host {
     pub(crate) behaviour: Behaviour,
     pub(crate) printed: u64,
     pub(crate) signals: Vec<(ProcessId, Signal)>,
+    /// Whether machines stand still, by VM, as long as their monitors live.
+    stalls: BTreeMap<VmId, watch::Sender<Option<Stall>>>,
     next_pid: i32,
 }
 
@@ -84,6 +90,9 @@ impl World {
         host.next_pid += 1;
         let id = ProcessId { pid: host.next_pid, start_ticks: 7 };
         host.processes.push(SimProcess { id, vm: vm.clone(), kind });
+        if kind == ResourceKind::Monitor {
+            host.stalls.insert(vm.clone(), watch::Sender::new(None));
+        }
         id
     }
 
@@ -101,7 +110,13 @@ impl World {
 
     /// A process ends, however it comes to it.
     pub(crate) fn end(&self, process: ProcessId) {
-        self.host().processes.retain(|one| one.id != process);
+        let mut host = self.host();
+        let ended = host.processes.iter().find(|one| one.id == process).cloned();
+        host.processes.retain(|one| one.id != process);
+        if let Some(SimProcess { vm, kind: ResourceKind::Monitor, .. }) = ended {
+            host.stalls.remove(&vm);
+        }
+        drop(host);
         self.ended.send_modify(|count| *count += 1);
     }
 
@@ -129,6 +144,41 @@ impl World {
         let host = self.host();
         let monitors = host.processes.iter().filter(|one| one.kind == ResourceKind::Monitor);
         monitors.map(|one| one.id).collect()
+    }
+
+    /// The monitors of one VM that live.
+    pub(crate) fn monitors_of(&self, vm: &VmId) -> Vec<ProcessId> {
+        let host = self.host();
+        let of_vm = |one: &&SimProcess| one.vm == *vm && one.kind == ResourceKind::Monitor;
+        host.processes.iter().filter(of_vm).map(|one| one.id).collect()
+    }
+
+    /// The host's disk is full, and every guest has written something.
+    pub(crate) fn fill(&self) {
+        let mut host = self.host();
+        host.behaviour.full_disk = true;
+        for stall in host.stalls.values() {
+            stall.send_replace(Some(Stall::NoRoom));
+        }
+    }
+
+    /// There is room again.
+    pub(crate) fn make_room(&self) {
+        self.host().behaviour.full_disk = false;
+    }
+
+    /// A machine goes on; on a full disk until its next write, which is at once.
+    pub(crate) fn go_on(&self, vm: &VmId) {
+        let host = self.host();
+        let now = host.behaviour.full_disk.then_some(Stall::NoRoom);
+        if let Some(stall) = host.stalls.get(vm) {
+            stall.send_replace(now);
+        }
+    }
+
+    pub(crate) fn watch_stall(&self, vm: &VmId) -> watch::Receiver<Option<Stall>> {
+        let host = self.host();
+        host.stalls.get(vm).map_or_else(|| watch::channel(None).1, watch::Sender::subscribe)
     }
 
     /// What is wrong between rows and host when nothing is under way.
