@@ -2,8 +2,10 @@
 //!
 //! One thread owns the one connection and takes jobs from a bounded queue, so there is one writer and
 //! no lock is held across an await. SQLite runs in WAL mode with foreign keys and a busy timeout.
-//! Migrations are forward-only files; before one runs, the database is copied aside.
+//! Migrations are forward-only files; before one runs, the database is copied aside. One that is damaged is
+//! kept, and nothing is done with it.
 
+mod damage;
 mod migrate;
 mod rows;
 
@@ -33,6 +35,16 @@ pub enum StoreError {
         /// Why.
         #[source]
         source: rusqlite::Error,
+    },
+    /// It is damaged.
+    #[error("the database `{}` is damaged: {problem}{}", path.display(), kept(copy.as_deref()))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// A copy of it, unless there could be none.
+        copy: Option<PathBuf>,
+        /// What SQLite says.
+        problem: String,
     },
     /// It was written by a newer cove.
     #[error(
@@ -95,12 +107,17 @@ pub enum StoreError {
     Closed,
 }
 
+fn kept(copy: Option<&Path>) -> String {
+    copy.map(|copy| format!("; a copy is kept at `{}`", copy.display())).unwrap_or_default()
+}
+
 impl Explain for StoreError {
     fn kind(&self) -> Kind {
         match self {
             Self::NameTaken { .. } => Kind::Conflict,
             Self::FromTheFuture { .. } => Kind::Refused,
             Self::Open { .. }
+            | Self::Damaged { .. }
             | Self::Backup { .. }
             | Self::Migrate { .. }
             | Self::Statement { .. }
@@ -123,7 +140,7 @@ impl Explain for StoreError {
                 Some("install the newer cove again, or set COVE_HOME to another folder".to_owned())
             }
             Self::NameTaken { .. } => Some("choose another `--name`, or delete that VM".to_owned()),
-            Self::Open { path, .. } | Self::Migrate { path, .. } => Some(format!(
+            Self::Open { path, .. } | Self::Damaged { path, .. } | Self::Migrate { path, .. } => Some(format!(
                 "nothing was changed; to begin anew, move `{}` away: the disks of its VMs are then set \
                  aside, not deleted",
                 path.display()
@@ -167,6 +184,7 @@ impl Store {
     /// When it cannot be opened or migrated, or is from a newer cove.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut connection = connect(path)?;
+        damage::check(&connection, path)?;
         migrate::migrate(&mut connection, path)?;
         let (jobs, queue) = sync_channel::<Job>(QUEUE);
         let thread = std::thread::Builder::new().name("cove-store".to_owned());
@@ -207,7 +225,7 @@ impl Store {
 
 /// A connection with cove's settings, which hold for this connection and so are set on every one.
 fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let open = |source| StoreError::Open { path: path.to_owned(), source };
+    let open = |source| damage::explain(path, source);
     let connection = Connection::open(path).map_err(open)?;
     connection.busy_timeout(BUSY).map_err(open)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(open)?;

@@ -21,6 +21,8 @@ mod internet;
 mod kill_walk;
 mod lifecycle;
 mod network;
+mod parallel;
+mod recovery;
 mod run;
 mod still;
 mod streams;
