@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::harness::{QUICK, Who, World, as_everybody};
+use crate::harness::{BOOT, QUICK, Who, World, as_everybody, tool};
 use crate::watch;
 
 as_everybody!(item_08_many_deletes_in_parallel);
@@ -104,7 +104,7 @@ fn item_30_stop_delete_and_list_stay_fast_while_an_import_runs(who: Who) {
 
     let import = world.command(["run", "-d", "--name", "busy", repository.arg()]).spawn();
     let vm = watch::state(&world, "busy", "starting");
-    let operation = watch::until("the import runs", QUICK, || {
+    let operation = watch::until("the import runs", BOOT, || {
         let operations = world.json(["op", "list", "--json"]);
         let mut operations = operations.as_array().expect("a list").clone().into_iter();
         let busy = operations.find(|one| one["vm"] == vm["id"])?;
@@ -113,7 +113,7 @@ fn item_30_stop_delete_and_list_stay_fast_while_an_import_runs(who: Who) {
     });
     // From here on it cannot end: nothing that waited for it would.
     let monitor = watch::monitor(&world, &vm).to_string();
-    crate::harness::tool("kill", &["-STOP", &monitor], &[]).success();
+    tool("kill", &["-STOP", &monitor], &[]).success();
     let quick = |arguments: &[&str]| world.command(arguments).deadline(QUICK).run().success();
     quick(&["list", "--json"]);
     quick(&["show", "busy", "--json"]);
