@@ -15,12 +15,23 @@ fn item_02_stop_of_a_guest_that_ignores_shutdown_ends_within_its_deadline(who: W
     let world = World::new(who);
     world.configure("[monitor]\nstop_seconds = 3\n");
     let vm = world.start("deaf", &[]);
-    // Its processors stand still: it hears nothing any more.
+    let init = "rm -f /sbin/init; printf '#!/bin/sh\\nwhile :; do sleep 1; done\\n' > /sbin/init; \
+                chmod 755 /sbin/init; sync";
+    world.guest("deaf", init);
+    let stop = || {
+        world.command(["stop", "deaf"]).deadline(QUICK).run().success().prints("deaf\n");
+        assert_eq!(world.json(["show", "deaf", "--json"])["state"], "stopped");
+        watch::nothing_runs(&world, &vm);
+    };
+    // Its processors stand still: it does not even hear.
     world.cove(["kill", "deaf", "--signal", "STOP"]).success();
-    world.command(["stop", "deaf"]).deadline(QUICK).run().success().prints("deaf\n");
-    assert!(world.log().contains("did not power off in time"), "it was asked first");
-    assert_eq!(world.json(["show", "deaf", "--json"])["state"], "stopped");
-    watch::nothing_runs(&world, &vm);
+    stop();
+    assert!(world.log().contains("did not take a connection"), "it was asked first");
+    // Its init is taken for one that can be asked to power off, and does nothing of the kind.
+    world.cove(["start", "deaf"]).success();
+    world.guest("deaf", "mkdir -p /run/systemd/system");
+    stop();
+    assert!(world.log().contains("did not power off in time"), "it was waited for");
     world.finish();
 }
 
