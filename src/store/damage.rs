@@ -21,7 +21,8 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreErr
     let found = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
     match found {
         Ok(found) if found == "ok" => Ok(()),
-        Ok(found) => Err(damaged(path, found)),
+        // Before what is wrong comes a line that says in which of several databases.
+        Ok(found) => Err(damaged(path, found.lines().last().unwrap_or_default().to_owned())),
         Err(source) => Err(explain(path, source)),
     }
 }
