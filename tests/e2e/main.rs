@@ -24,6 +24,8 @@ mod internet;
 mod kill_walk;
 mod lifecycle;
 mod network;
+mod parallel;
+mod recovery;
 mod run;
 mod stalled;
 mod still;
