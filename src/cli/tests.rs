@@ -258,7 +258,7 @@ fn references_are_resolved_against_one_list() {
     );
     assert_eq!(
         names(&["ab", "nobody", "a", "", "web"]),
-        [longer, Err(Kind::NotFound), Err(Kind::Invalid), Err(Kind::NotFound), web]
+        [longer, Err(Kind::NotFound), Err(Kind::Conflict), Err(Kind::NotFound), web]
     );
 }
 

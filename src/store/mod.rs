@@ -2,7 +2,8 @@
 //!
 //! One thread owns the one connection and takes jobs from a bounded queue, so there is one writer and
 //! no lock is held across an await. SQLite runs in WAL mode with foreign keys and a busy timeout.
-//! Migrations are forward-only files; before one runs, the database is copied aside.
+//! Migrations are forward-only files; before one runs, the database is copied aside. One that is damaged is
+//! left as it is, and nothing is begun on it.
 
 mod migrate;
 mod reserve;
@@ -264,7 +265,8 @@ fn connect_whole(path: &Path) -> Result<Connection, StoreError> {
         let check = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
         let found = connection.query_row("PRAGMA quick_check(1)", [], check).map_err(open)?;
         if found != "ok" {
-            return Err(damaged(found));
+            // Before what is wrong comes a line that says in which of several databases.
+            return Err(damaged(found.lines().last().unwrap_or_default().to_owned()));
         }
         let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         connection.set_db_config(keep, false).map_err(open)?;

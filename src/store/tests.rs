@@ -1,5 +1,7 @@
 //! Tests of the database against real files.
 
+mod creates;
+
 use super::*;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;
@@ -120,7 +122,7 @@ fn a_database_from_the_future_is_refused_and_kept() {
 }
 
 #[test]
-fn settings_hold_on_every_connection() {
+fn item_25_settings_hold_on_every_connection() {
     let folder = tempfile::tempdir().expect("tempdir");
     let path = folder.path().join("cove.db");
     for _ in 0..2 {

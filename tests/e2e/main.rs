@@ -8,6 +8,7 @@
 //! each, and a test that is there once says why.
 
 mod bad_input;
+mod bench;
 mod client;
 mod commands;
 mod crowd;
@@ -23,6 +24,8 @@ mod internet;
 mod kill_walk;
 mod lifecycle;
 mod network;
+mod parallel;
+mod recovery;
 mod run;
 mod stalled;
 mod still;
