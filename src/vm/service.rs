@@ -25,9 +25,7 @@ use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::task::Tasks;
 use crate::wire::guest::Exec;
-use crate::wire::rpc::{
-    Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmState,
-};
+use crate::wire::rpc::{Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmState};
 
 /// What the service is told at its making.
 #[derive(Debug, Clone)]
