@@ -47,6 +47,12 @@ struct Checked {
     checkout: Option<Arc<dyn Checkout>>,
 }
 
+/// The host can start it.
+struct Passed {
+    warnings: Vec<String>,
+    took: Duration,
+}
+
 impl VmService {
     /// Makes a VM and, unless told otherwise, starts it.
     ///
@@ -124,7 +130,7 @@ impl VmService {
         let name: Option<VmName> =
             wanted.name.as_deref().map(str::parse).transpose().map_err(invalid)?;
         if let Some(name) = &name
-            && self.records().iter().any(|record| record.name == *name)
+            && self.vms.lock().expect("no panic under the lock").named(name.as_str()).is_some()
         {
             return Err(Report::new(
                 Kind::Conflict,

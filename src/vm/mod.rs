@@ -34,8 +34,10 @@ mod preflight;
 mod recover;
 mod release;
 mod resolve;
+mod roster;
 mod service;
 mod set;
+mod shown;
 mod stall;
 mod start;
 mod stats;
@@ -48,6 +50,7 @@ pub use create::CreateDefaults;
 pub use idle::{InUse, Usage};
 pub use lease::ConnectionId;
 pub use service::{ExecTarget, VmService, VmSettings};
+pub use shown::{Shown, ShownPage};
 pub use start::StartDeadlines;
 
 /// The present time as clients see it.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::ledger::{Ledger, ResourceKind};
 use super::plan::WorkDiskPlan;
-use super::record::VmRecord;
+use super::record::{Stored, VmRecord};
 use super::state::{Accel, Boot, VsockAddress};
 use crate::id::{BootId, Digest, ImageName, VmId};
 use crate::process::{ProcessId, Usage};
@@ -37,8 +37,8 @@ pub trait Rows: Send + Sync {
     async fn update(&self, vm: &VmRecord) -> PortResult<()>;
     /// Removes a VM whose resources are all gone.
     async fn remove(&self, vm: &VmId) -> PortResult<()>;
-    /// All VMs, oldest first.
-    async fn all(&self) -> PortResult<Vec<VmRecord>>;
+    /// All VMs, and the rows that cannot be read.
+    async fn all(&self) -> PortResult<Stored>;
     /// The ledger of one VM.
     fn ledger(&self, vm: &VmId) -> Arc<dyn Ledger>;
     /// The resources a VM has or may have.

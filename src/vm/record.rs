@@ -65,6 +65,44 @@ pub struct VmSpec {
     pub ssh_host_key: SshHostKey,
 }
 
+/// What the rows of VMs say.
+#[derive(Debug, Clone, Default)]
+pub struct Stored {
+    /// The VMs, oldest first.
+    pub vms: Vec<VmRecord>,
+    /// The rows that cannot be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A VM's row that cannot be read. Nothing of that VM is touched before somebody has looked at it: its
+/// folder, its processes and its name stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The row's number.
+    pub row: i64,
+    /// The VM's id, when at least that can be read: then it is known which folder is its.
+    pub id: Option<VmId>,
+    /// Its name, as far as it can be read.
+    pub name: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl Unreadable {
+    /// Whether it is the VM that somebody names so.
+    pub(super) fn is(&self, wanted: &str) -> bool {
+        self.name == wanted || self.id.as_ref().is_some_and(|id| id.as_str() == wanted)
+    }
+
+    /// What somebody hears who asks for it.
+    pub(super) fn report(&self) -> Report {
+        let message = format!("the row of the VM `{}` cannot be read", self.name);
+        Report::new(Kind::Failed, message)
+            .with_cause(&std::io::Error::other(self.problem.clone()))
+            .with_hint("its disks are as they were; `cove doctor` says what to do")
+    }
+}
+
 impl VmRecord {
     /// Refuses what does not fit the VM's state, naming the VM.
     ///

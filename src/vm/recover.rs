@@ -12,9 +12,13 @@
 //!
 //! A folder has a row before it is made and until it is gone, so one without a row means that the database
 //! is not the one that knew it: an older copy, or a new one after the old was lost. Such a folder is set
-//! aside, never removed: its disks may hold the only copy of somebody's work. One VM that cannot be recovered does not keep the others from it,
-//! and is shown all the same, so that it can be deleted.
+//! aside, never removed: its disks may hold the only copy of somebody's work. One VM that cannot be
+//! recovered does not keep the others from it, and is shown all the same, so that it can be deleted.
+//!
+//! A row that cannot be read is left alone with all that belongs to its VM; `doctor` names it. When not even
+//! its id can be read nothing is set aside, since any folder might be that VM's.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
@@ -22,7 +26,7 @@ use futures_util::future::join_all;
 use super::hooks::cleanup;
 use super::ledger::ResourceKind;
 use super::ports::PortResult;
-use super::record::VmRecord;
+use super::record::{Stored, Unreadable, VmRecord};
 use super::release::{Extent, release};
 use super::service::VmService;
 use super::state::{Boot, Event, Rest, State};
@@ -35,14 +39,23 @@ impl VmService {
     /// # Errors
     /// When the rows cannot be read. Failures with single VMs are logged.
     pub async fn recover(&self) -> PortResult<()> {
-        let records = self.shared.ports.rows.all().await?;
+        let stored = self.shared.ports.rows.all().await?;
+        for row in &stored.unreadable {
+            let Unreadable { id, name, problem, .. } = row;
+            tracing::error!(?id, name, problem, "a VM's row cannot be read: it is left alone");
+        }
         let mut going = Vec::new();
-        for record in &records {
+        for record in &stored.vms {
             going.extend(self.recover_one(record.clone()).await);
         }
         // All together: hooks of each may take their time.
         join_all(going.into_iter().map(|record| self.let_go(record))).await;
-        self.set_orphans_aside(&records).await
+        let owners = owners(&stored);
+        self.unreadable.set(stored.unreadable).ok();
+        match owners {
+            Some(owners) => self.set_orphans_aside(&owners).await,
+            None => Ok(()),
+        }
     }
 
     /// Puts one VM in order. Returns it when it is to be removed and nothing is left of it but its row.
@@ -144,14 +157,14 @@ impl VmService {
         released.and(updated)
     }
 
-    async fn set_orphans_aside(&self, records: &[VmRecord]) -> PortResult<()> {
+    async fn set_orphans_aside(&self, owners: &HashSet<VmId>) -> PortResult<()> {
         for folder in self.shared.ports.disks.folders(&self.settings.vms)? {
             let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // Only what looks like ours: anything else in there is the user's.
             let Ok(id) = name.parse::<VmId>() else {
                 continue;
             };
-            if records.iter().any(|record| record.id == id) {
+            if owners.contains(&id) {
                 continue;
             }
             let folder = folder.as_path();
@@ -176,4 +189,10 @@ impl VmService {
         }
         ports.disks.set_aside(folder).await
     }
+}
+
+/// The VMs that folders may belong to; nothing when that cannot be told.
+fn owners(stored: &Stored) -> Option<HashSet<VmId>> {
+    let known = stored.vms.iter().map(|record| Some(record.id.clone()));
+    known.chain(stored.unreadable.iter().map(|row| row.id.clone())).collect()
 }

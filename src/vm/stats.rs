@@ -13,7 +13,7 @@ impl VmService {
     /// # Errors
     /// When there is no such VM, or the host cannot tell.
     pub async fn stats(&self, wanted: &str) -> Result<VmStats, Report> {
-        let record = self.handle(wanted)?.view.borrow().clone();
+        let record = self.handle(wanted)?.view.borrow().record.clone();
         let host = self.host_stats(&record).await?;
         let (guest, guest_error) = match record.state.view() {
             VmState::Running => match self.guest_stats(&record).await {
@@ -42,7 +42,7 @@ impl VmService {
     /// # Errors
     /// When there is no such VM, it does not run, or its guest does not answer.
     pub async fn health(&self, wanted: &str) -> Result<Health, Report> {
-        let record = self.handle(wanted)?.view.borrow().clone();
+        let record = self.handle(wanted)?.view.borrow().record.clone();
         let guest = self.guest(&record)?;
         self.shared.stillness(&record).unless(guest.health()).await
     }
@@ -96,7 +96,7 @@ impl VmService {
     /// # Errors
     /// When there is no such VM, it does not run, or its guest does not answer.
     pub async fn listening(&self, wanted: &str) -> Result<Listening, Report> {
-        let record = self.handle(wanted)?.view.borrow().clone();
+        let record = self.handle(wanted)?.view.borrow().record.clone();
         let guest = self.guest(&record)?;
         self.shared.stillness(&record).unless(guest.listening()).await
     }

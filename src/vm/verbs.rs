@@ -42,7 +42,7 @@ impl VmService {
         wait: bool,
     ) -> Result<Operation, Report> {
         let handle = self.handle(wanted)?;
-        let record = handle.view.borrow().clone();
+        let record = handle.view.borrow().record.clone();
         match how {
             Launch::Start if self.shared.stall(&record).is_some() => {}
             Launch::Start => record.check(State::check_start)?,

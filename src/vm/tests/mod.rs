@@ -6,6 +6,7 @@
 //! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
 //! - `hooks`: when plugins are asked and told, and what they cannot keep from happening
 //! - `looking`: what is told of VMs
+//! - `unreadable`: rows that cannot be read
 //! - `stalls`: machines that stand still because the host's disk is full
 //! - `model`: random commands against a model
 
@@ -25,6 +26,7 @@ mod model;
 mod queue;
 mod settings;
 mod stalls;
+mod unreadable;
 mod walk;
 
 use std::sync::Arc;
@@ -34,10 +36,13 @@ use fault::{Fault, Faults};
 use ports::Sim;
 use world::World;
 
+use super::ports::Ports;
 use super::{CreateDefaults, StartDeadlines, VmService, VmSettings};
 use crate::size::Size;
 use crate::task::Tasks;
-use crate::wire::rpc::{CreateVm, NetMode, Operation, OperationEnd, SetVm, VmState};
+use crate::wire::rpc::{
+    CreateVm, NetMode, Operation, OperationEnd, Page, SetVm, Vm, VmPage, VmState,
+};
 
 /// One daemon over a world.
 pub(crate) struct Daemon {
@@ -48,6 +53,15 @@ pub(crate) struct Daemon {
 
 /// A daemon over this world, before it recovers.
 pub(crate) fn daemon(world: &World, planned: Option<(usize, Fault)>) -> Daemon {
+    daemon_with(world, planned, |ports| ports)
+}
+
+/// The same with some ports replaced.
+pub(crate) fn daemon_with(
+    world: &World,
+    planned: Option<(usize, Fault)>,
+    replace: impl FnOnce(Ports) -> Ports,
+) -> Daemon {
     let faults = Faults::new(planned);
     let sim = Sim { world: world.clone(), faults: faults.clone() };
     let tasks = Tasks::default();
@@ -67,7 +81,7 @@ pub(crate) fn daemon(world: &World, planned: Option<(usize, Fault)>) -> Daemon {
             net: NetMode::User,
         },
     };
-    let vms = VmService::new(sim.ports(), settings, tasks.clone());
+    let vms = VmService::new(replace(sim.ports()), settings, tasks.clone());
     Daemon { vms, tasks, faults }
 }
 
@@ -85,6 +99,13 @@ pub(crate) fn larger(vm: &str, times: u32) -> SetVm {
         disk_bytes: Some(u64::from(times) << 30),
         ..SetVm::default()
     }
+}
+
+/// The VMs of the first page, as a client reads them.
+fn listed(vms: &VmService) -> Vec<Vm> {
+    let page = vms.list(&Page::default()).expect("a page");
+    let text = serde_json::to_string(&page).expect("string keys only");
+    serde_json::from_str::<VmPage>(&text).expect("a page of VMs").vms
 }
 
 /// How an operation ended: the VM's state, or what failed.

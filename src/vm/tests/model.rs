@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::fault::{Fate, Fault};
 use super::world::World;
-use super::{Daemon, daemon, run, wish};
-use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, Page, SetVm, VmState};
+use super::{Daemon, daemon, listed, run, wish};
+use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, SetVm, VmState};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -161,7 +161,7 @@ impl Model {
 
 /// The VMs as they are shown.
 fn shown(daemon: &Daemon) -> (BTreeMap<String, VmState>, BTreeSet<String>) {
-    let vms = daemon.vms.list(&Page::default()).expect("a page").vms;
+    let vms = listed(&daemon.vms);
     let stalled = vms.iter().filter(|vm| vm.stalled.is_some()).map(|vm| vm.name.to_string());
     let stalled = stalled.collect();
     (vms.into_iter().map(|vm| (vm.name.to_string(), vm.state)).collect(), stalled)

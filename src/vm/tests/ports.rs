@@ -18,7 +18,7 @@ use crate::vm::ports::{
     Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, MachineSpec, Machines,
     Needs, Networks, PortResult, Ports, Preflight, Processes, Rows, Stall, Stalls, StartedMachine,
 };
-use crate::vm::record::VmRecord;
+use crate::vm::record::{Stored, VmRecord};
 use crate::vm::state::{Accel, VsockAddress};
 use crate::wire::guest::Network;
 use crate::wire::proof::BootKey;
@@ -118,8 +118,12 @@ impl Rows for Sim {
         self.call("rows.remove", remove).await
     }
 
-    async fn all(&self) -> PortResult<Vec<VmRecord>> {
-        self.call("rows.all", async { Ok(self.world.host().rows.clone()) }).await
+    async fn all(&self) -> PortResult<Stored> {
+        let all = async {
+            let host = self.world.host();
+            Ok(Stored { vms: host.rows.clone(), unreadable: host.unreadable.clone() })
+        };
+        self.call("rows.all", all).await
     }
 
     fn ledger(&self, vm: &VmId) -> Arc<dyn Ledger> {

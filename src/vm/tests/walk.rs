@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use super::fault::{Fate, Fault};
 use super::world::{Behaviour, Plugins, World, folder};
-use super::{Daemon, daemon, larger, run, wish};
+use super::{Daemon, daemon, larger, listed, run, wish};
 use crate::id::VmId;
 use crate::vm::state::State;
 use crate::vm::{ConnectionId, VmService};
-use crate::wire::rpc::{
-    ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal, Page, SetVm,
-};
+use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal, SetVm};
 
 /// Longer than everything that a scenario may wait for.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -300,7 +298,7 @@ fn recover(world: &World, told: &str) {
         let daemon = daemon(world, None);
         daemon.vms.recover().await.expect("recovers");
         assert_eq!(world.complaints(), Vec::<String>::new(), "{told}");
-        let shown = daemon.vms.list(&Page::default()).expect("a page").vms;
+        let shown = listed(&daemon.vms);
         let mut rows = world.host().rows.clone();
         // As the service lists them: VMs made in one millisecond go by their ids.
         rows.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));

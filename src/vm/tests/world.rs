@@ -12,7 +12,7 @@ use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;
 use crate::vm::ports::Stall;
-use crate::vm::record::VmRecord;
+use crate::vm::record::{Unreadable, VmRecord};
 use crate::vm::state::State;
 use crate::wire::guest::Exec;
 use crate::wire::rpc::HookPoint;
@@ -75,6 +75,7 @@ pub(crate) struct SimDisk {
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     pub(crate) rows: Vec<VmRecord>,
+    pub(crate) unreadable: Vec<Unreadable>,
     pub(crate) resources: BTreeMap<(VmId, ResourceKind), Option<ProcessId>>,
     pub(crate) processes: Vec<SimProcess>,
     pub(crate) folders: BTreeSet<PathBuf>,
@@ -190,7 +191,9 @@ impl World {
     pub(crate) fn fill(&self) {
         let mut host = self.host();
         host.behaviour.full_disk = true;
-        host.stalls.values().for_each(|stall| drop(stall.send_replace(Some(Stall::NoRoom))));
+        for stall in host.stalls.values() {
+            stall.send_replace(Some(Stall::NoRoom));
+        }
     }
 
     /// There is room again.
@@ -202,7 +205,9 @@ impl World {
     pub(crate) fn go_on(&self, vm: &VmId) {
         let host = self.host();
         let now = host.behaviour.full_disk.then_some(Stall::NoRoom);
-        host.stalls.get(vm).map(|stall| stall.send_replace(now));
+        if let Some(stall) = host.stalls.get(vm) {
+            stall.send_replace(now);
+        }
     }
 
     pub(crate) fn watch_stall(&self, vm: &VmId) -> watch::Receiver<Option<Stall>> {
