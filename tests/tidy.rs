@@ -2,7 +2,8 @@
 //!
 //! `tidy/source.rs` reads files as tokens, so that comments and strings are never mistaken for code;
 //! `tidy/code.rs` and `tidy/imports.rs` are the rules, pure functions from a file to complaints, each
-//! tested on small bad inputs as well; here they meet the tree.
+//! tested on small bad inputs as well; here they meet the tree. `tidy/listed.rs` and `tidy/papers.rs` are
+//! about lists, and what is not Rust.
 
 #[path = "tidy/code.rs"]
 mod code;
@@ -10,6 +11,8 @@ mod code;
 mod contract;
 #[path = "tidy/imports.rs"]
 mod imports;
+#[path = "tidy/listed.rs"]
+mod listed;
 #[path = "tidy/papers.rs"]
 mod papers;
 #[path = "tidy/source.rs"]

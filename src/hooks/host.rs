@@ -120,6 +120,15 @@ impl HookHost {
         self.catalog.check().await
     }
 
+    /// Whether any plugin has to do with a hook point: where none has, its inputs need not be gathered.
+    ///
+    /// # Errors
+    /// When a folder of plugins cannot be read.
+    pub async fn has(&self, point: HookPoint) -> Result<bool, HookError> {
+        let plugins = self.catalog.refresh().await?;
+        Ok(plugins.iter().any(|plugin| plugin.concerns(point)))
+    }
+
     /// Asks all plugins whether a machine may start. They run at the same time.
     ///
     /// # Errors
@@ -237,9 +246,16 @@ impl HookHost {
         let mut away = Vec::new();
         let mut turns = Vec::new();
         for plugin in plugins.iter().filter(|plugin| plugin.concerns(point)) {
-            let Some(error) = self.catalog.cannot_run(plugin) else {
-                turns.push(self.turn(plugin, point, inputs, guest.clone())?);
-                continue;
+            let turn = match self.catalog.cannot_run(plugin) {
+                Some(error) => Err(error),
+                None => self.turn(plugin, point, inputs, guest.clone()),
+            };
+            let error = match turn {
+                Ok(turn) => {
+                    turns.push(turn);
+                    continue;
+                }
+                Err(error) => error,
             };
             away.push(turned_away(self.about(plugin, point, inputs)));
             if weight(plugin, point) == Weight::Required {
@@ -417,7 +433,9 @@ impl HookHost {
             sources.extend(grant.host_files.clone());
         }
         let before = match rights.may_remember() {
-            true => self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?,
+            true => {
+                self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?
+            }
             false => Remembered::new(),
         };
         let vm = inputs.machine.as_ref().map(|machine| machine.id.as_str());
