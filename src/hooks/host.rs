@@ -30,7 +30,7 @@ use crate::wire::rpc::{Hook, HookChain, HookEntry, HookPoint, HookRunPage, HookR
 /// Runs hooks. One per daemon.
 pub struct HookHost {
     catalog: Catalog,
-    audit: Arc<Audit>,
+    pub(super) audit: Arc<Audit>,
     memory: Memory,
     turns: Semaphore,
     turns_in_guests: Semaphore,

@@ -54,6 +54,8 @@ mod source;
 mod staging;
 mod state;
 #[cfg(test)]
+mod tests_audit;
+#[cfg(test)]
 mod tests_host;
 #[cfg(test)]
 mod tests_points;

@@ -20,6 +20,7 @@ mod foreign;
 mod full_disk;
 mod harness;
 mod hook_points;
+mod hook_runs;
 mod hooks;
 mod hostile;
 mod hostile_plugins;

@@ -103,6 +103,12 @@ impl Audit {
         done.map_err(|source| HookError::Record { file: self.file(), source })
     }
 
+    /// Another file in place of the one that is written to.
+    #[cfg(test)]
+    pub(super) fn replace_file(&self, file: std::fs::File) {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).replace_file(file);
+    }
+
     /// The file that is written to.
     pub(super) fn file(&self) -> PathBuf {
         chain::path(&self.folder, 0)
