@@ -55,6 +55,9 @@ fn runs_of_hooks_are_written_down_without_a_secret(who: Who) {
          [[file_sync]]\nhost = \"~/synced\"\nguest = \"~/synced\"\n"
     );
     world.configure(&config);
+    let mut daemon = world.command(["daemon", "start"]).into_command();
+    let started = daemon.env("COVE_LOG", "cove=debug").status().expect("it starts");
+    assert!(started.success(), "{started}");
     let plan = world.cove(["hook", "plan", world.repo().arg()]).success().told();
     for expected in ["plugin file-sync", "copied from ~/synced", "set-env TOKEN", "+ ssh-", "plan "] {
         assert!(plan.contains(expected), "{expected}: {plan}");
