@@ -122,7 +122,10 @@ fn a_break_of_the_contract_is_found() {
         (frozen.replace(log, ""), false),
         (frozen.replace("retryable: bool,", "retryable: bool,\n        extra: u32,"), false),
         (frozen.replace("doctor-plugin", "doctor-plug"), false),
-        (frozen.replace(log, &format!("{log}\n    @since(version = 0.2.0)\n    flush: func();")), true),
+        (
+            frozen.replace(log, &format!("{log}\n    @since(version = 0.2.0)\n    flush: func();")),
+            true,
+        ),
     ] {
         let broken = contract::broken(&frozen, &change);
         assert_eq!(broken.is_empty(), sound, "{broken:?}");

@@ -15,7 +15,8 @@ use crate::vm::plan::{Content, PlannedStep};
 use crate::vm::ports::{HookedVm, Intent};
 use crate::wire::guest::PlanStep;
 use crate::wire::rpc::{
-    HookChain, HookPlanQuery, HookPlans, HookPoint, HookRunPage, HookRunQuery, PlannedWrite, PluginPlan,
+    HookChain, HookPlanQuery, HookPlans, HookPoint, HookRunPage, HookRunQuery, PlannedWrite,
+    PluginPlan,
 };
 
 /// Bytes of text that one step shows.
@@ -43,8 +44,14 @@ impl HookRuns for Runs {
         let client = &wanted.client;
         let inputs = async |point| self.hooks.inputs(point, Some(&vm), client, Intent::Look).await;
         let host = &self.hooks.host;
-        let (_, configured) = host.configure_machine(&inputs(HookPoint::ConfigureMachine).await?).await.map_err(report)?;
-        let prepared = host.prepare_work_disk(&inputs(HookPoint::PrepareWorkDisk).await?).await.map_err(report)?;
+        let (_, configured) = host
+            .configure_machine(&inputs(HookPoint::ConfigureMachine).await?)
+            .await
+            .map_err(report)?;
+        let prepared = host
+            .prepare_work_disk(&inputs(HookPoint::PrepareWorkDisk).await?)
+            .await
+            .map_err(report)?;
         let shown = move || shown(prepared.hooks, prepared.plan.steps, configured);
         let shown = tokio::task::spawn_blocking(shown).await;
         let plugins = shown.map_err(|error| {

@@ -276,10 +276,9 @@ impl Problem {
 impl Explain for HookError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Engine(_)
-            | Self::Folder { .. }
-            | Self::Memory { .. }
-            | Self::Record { .. } => Kind::Failed,
+            Self::Engine(_) | Self::Folder { .. } | Self::Memory { .. } | Self::Record { .. } => {
+                Kind::Failed
+            }
             Self::Broken { problem: Problem::Cache { .. }, .. } => Kind::Failed,
             Self::Broken { .. } | Self::Circle { .. } | Self::Settings { .. } => Kind::Invalid,
             Self::NotGranted { .. } | Self::GrantVoid { .. } => Kind::Refused,

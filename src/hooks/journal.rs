@@ -45,7 +45,12 @@ pub struct Import {
 }
 
 impl Read {
-    pub(super) fn of((name, label): (&str, &str), private: bool, offset: u64, bytes: &[u8]) -> Self {
+    pub(super) fn of(
+        (name, label): (&str, &str),
+        private: bool,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Self {
         Self {
             name: name.to_owned(),
             label: label.to_owned(),

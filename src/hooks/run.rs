@@ -97,9 +97,18 @@ impl Ended {
 /// Ends the run when its caller goes away: the flag while its own code runs, the token while it waits in a host
 /// function.
 #[derive(Clone, Default)]
-struct Cancel(Arc<AtomicBool>, CancellationToken);
+pub(super) struct Cancel(Arc<AtomicBool>, CancellationToken);
 
-struct CancelOnDrop(Cancel);
+/// Cancels when it is dropped.
+#[derive(Default)]
+pub(super) struct CancelOnDrop(Cancel);
+
+impl CancelOnDrop {
+    /// What it cancels.
+    pub(super) fn cancel(&self) -> Cancel {
+        self.0.clone()
+    }
+}
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -121,8 +130,8 @@ impl Run {
     pub(super) async fn go(self) -> Ended {
         let began = Instant::now();
         let wall = self.wall;
-        let cancelled = CancelOnDrop(Cancel::default());
-        let cancel = cancelled.0.clone();
+        let cancelled = CancelOnDrop::default();
+        let cancel = cancelled.cancel();
         let runtime = tokio::runtime::Handle::current();
         let work = tokio::task::spawn_blocking(move || runtime.block_on(self.call(cancel)));
         let ended = tokio::time::timeout(wall + limits::WALL_GRACE, work).await;
@@ -138,12 +147,8 @@ impl Run {
         ended
     }
 
-    /// Runs the hook on this very thread, which must be one that may block.
-    pub(super) async fn here(self) -> Ended {
-        self.call(Cancel::default()).await
-    }
-
-    async fn call(self, Cancel(flag, token): Cancel) -> Ended {
+    /// Runs the hook on this very thread, which must be one that may block, until it is cancelled.
+    pub(super) async fn call(self, Cancel(flag, token): Cancel) -> Ended {
         let Self { loaded, point, limits, wall, rights, view, guest, chance } = self;
         let _ticking = loaded.clock.run();
         let mut store = store(loaded.pre.engine(), &limits, &chance, flag);

@@ -9,7 +9,9 @@ use super::tests_support::User;
 use super::*;
 use crate::id::{Digest, PluginId};
 use crate::report::Explain as _;
-use crate::wire::rpc::{HookEntry, HookPoint, HookRecord, HookRunEntry, HookRunQuery, ImportedDigest};
+use crate::wire::rpc::{
+    HookEntry, HookPoint, HookRecord, HookRunEntry, HookRunQuery, ImportedDigest,
+};
 
 /// What must never be written down.
 const MARKER: &str = "m4rker-of-a-secret";
@@ -31,7 +33,10 @@ fn steps(user: &mut User, point: HookPoint, steps: &[&str]) {
 }
 
 async fn records(host: &HookHost) -> Vec<HookRecord> {
-    host.runs(HookRunQuery { limit: Some(1000), ..HookRunQuery::default() }).await.expect("read").records
+    host.runs(HookRunQuery { limit: Some(1000), ..HookRunQuery::default() })
+        .await
+        .expect("read")
+        .records
 }
 
 /// The runs among records, with their numbers.
@@ -67,7 +72,8 @@ async fn a_record_says_who_did_what_with_which_rights() {
     let mut user = User::with_standard_plugins();
     synced(&mut user, &[("note", "hello"), ("empty", "")]);
     fs::create_dir(user.home.join(".ssh")).expect("made");
-    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me\n";
+    let key =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me\n";
     fs::write(user.home.join(".ssh/id.pub"), key).expect("written");
     user.map("ssh-public-keys", &["~/.ssh/*.pub"]);
     let host = user.host().await;
@@ -87,7 +93,8 @@ async fn a_record_says_who_did_what_with_which_rights() {
         assert_eq!(record.writes.len(), outcome.steps.len());
     }
     let sync = written.iter().find(|(_, run)| run.plugin.as_str() == "file-sync").expect("it ran");
-    let names: Vec<_> = sync.1.imports.iter().map(|import| (&*import.file, &*import.path)).collect();
+    let names: Vec<_> =
+        sync.1.imports.iter().map(|import| (&*import.file, &*import.path)).collect();
     assert_eq!(names, [("~/note", "note"), ("~/empty", "empty")]);
     assert_eq!((sync.1.used.imported_bytes, sync.1.reads.len()), (5, 0));
     let digests = imported(&host, sync.0).await;
@@ -230,7 +237,8 @@ async fn no_secret_is_written_down() {
     host.pre_stop(&user.inputs).await.expect("it is told");
     host.cleanup(&user.inputs).await.expect("it is told");
     let all = records(&host).await;
-    let points: std::collections::BTreeSet<_> = runs(&all).iter().map(|(_, run)| run.point).collect();
+    let points: std::collections::BTreeSet<_> =
+        runs(&all).iter().map(|(_, run)| run.point).collect();
     assert_eq!(points.len(), 6, "{all:?}");
     let sync = runs(&all).into_iter().find(|(_, run)| run.plugin.as_str() == "file-sync");
     imported(&host, sync.expect("it ran").0).await;

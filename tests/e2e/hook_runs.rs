@@ -18,7 +18,8 @@ fn leaks(folder: &Path) -> Vec<String> {
         let Ok(kind) = entry.file_type() else {
             continue;
         };
-        let exempt = name.ends_with(".ext4") || name.starts_with("cove.db") || name == "plugin-state";
+        let exempt =
+            name.ends_with(".ext4") || name.starts_with("cove.db") || name == "plugin-state";
         if exempt || name == "config.toml" {
             continue;
         }
@@ -46,7 +47,8 @@ fn runs_of_hooks_are_written_down_without_a_secret(who: Who) {
     let world = World::new(who);
     fs::write(world.user_home.join("synced"), MARKER).expect("written");
     fs::write(world.user_home.join("guest.env"), format!("TOKEN={MARKER}\n")).expect("written");
-    let mut config = install(&world, "env-file", &["host-files.read:env-file", "machine.env:@variables"]);
+    let mut config =
+        install(&world, "env-file", &["host-files.read:env-file", "machine.env:@variables"]);
     config += "host_files = { env-file = [\"~/guest.env\"] }\n";
     config += &install(&world, "every-hook", &["work-disk:every-hook/**", "state"]);
     config += &format!(
@@ -59,7 +61,8 @@ fn runs_of_hooks_are_written_down_without_a_secret(who: Who) {
     let started = daemon.env("COVE_LOG", "cove=debug").status().expect("it starts");
     assert!(started.success(), "{started}");
     let plan = world.cove(["hook", "plan", world.repo().arg()]).success().told();
-    for expected in ["plugin file-sync", "copied from ~/synced", "set-env TOKEN", "+ ssh-", "plan "] {
+    for expected in ["plugin file-sync", "copied from ~/synced", "set-env TOKEN", "+ ssh-", "plan "]
+    {
         assert!(plan.contains(expected), "{expected}: {plan}");
     }
     world.start("web", &[]);

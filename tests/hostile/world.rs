@@ -36,6 +36,7 @@ impl World {
             // Shared by all tests: what was compiled once need not be compiled again.
             cache_folder: target().join("test-plugin-cache"),
             state_folder: folder.path().join("state"),
+            log_folder: folder.path().join("log"),
             compiler: env!("CARGO_BIN_EXE_coved").into(),
             grants: Vec::new(),
             disabled: BTreeSet::new(),

@@ -64,7 +64,8 @@ pub(in super::super) fn render(plans: &HookPlans) -> String {
 }
 
 fn of_plugin(plan: &PluginPlan) -> String {
-    let mut text = format!("plugin {} {}, plan {}\n", plan.plugin, plan.version, &plan.plan.as_str()[..12]);
+    let mut text =
+        format!("plugin {} {}, plan {}\n", plan.plugin, plan.version, &plan.plan.as_str()[..12]);
     let mut line = |content: String| writeln!(text, "{content}").expect("a String takes it");
     for wish in &plan.wishes {
         let value = wish.value.as_ref().map(|value| format!("={value}")).unwrap_or_default();
@@ -77,7 +78,9 @@ fn of_plugin(plan: &PluginPlan) -> String {
         match step.withheld.as_deref() {
             None => {}
             Some("long") => line("  … and more".to_owned()),
-            Some("private") => line("  (not shown: the plugin read a file that only you may read)".to_owned()),
+            Some("private") => {
+                line("  (not shown: the plugin read a file that only you may read)".to_owned())
+            }
             Some(other) => line(format!("  (not shown: {})", one_line(other))),
         }
     }

@@ -86,7 +86,8 @@ impl Arguments {
         let chain = client.call::<HookVerify>(Nothing {}).await?;
         match &chain.broken {
             Some(broken) if !self.format.json => {
-                let message = format!("the records of hooks are damaged: {}", one_line(&broken.reason));
+                let message =
+                    format!("the records of hooks are damaged: {}", one_line(&broken.reason));
                 let hint = "what follows that line cannot be relied on; keep the files and look at who wrote them";
                 Err(Report::new(Kind::Failed, message).with_hint(hint).into())
             }
@@ -132,7 +133,9 @@ fn cells(record: &HookRecord) -> [String; 10] {
             let runs = runs.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
             blank(format!("what these wanted was dropped: {runs}"))
         }
-        HookEntry::Cut { bytes, .. } => blank(format!("a cut-off line of {bytes} bytes was removed")),
+        HookEntry::Cut { bytes, .. } => {
+            blank(format!("a cut-off line of {bytes} bytes was removed"))
+        }
         HookEntry::Anew => blank("the record before this cannot be read".to_owned()),
     }
 }

@@ -43,7 +43,10 @@ impl Digesting {
     pub(super) fn start(writer: Arc<Mutex<Writer>>) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(WAITING);
         let work = move || digest_all(&receiver, &writer);
-        std::thread::Builder::new().name("hook digests".into()).stack_size(256 << 10).spawn(work)?;
+        std::thread::Builder::new()
+            .name("hook digests".into())
+            .stack_size(256 << 10)
+            .spawn(work)?;
         Ok(Self(sender))
     }
 

@@ -123,11 +123,7 @@ fn read(read: &crate::hooks::journal::Read) -> HookRead {
 }
 
 fn import(import: &crate::hooks::journal::Import) -> HookImport {
-    HookImport {
-        name: import.name.clone(),
-        file: short(&import.label),
-        path: short(&import.path),
-    }
+    HookImport { name: import.name.clone(), file: short(&import.label), path: short(&import.path) }
 }
 
 /// The code of a returned error, if it is one: text of a plugin is not written down.

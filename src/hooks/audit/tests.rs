@@ -72,7 +72,9 @@ fn lines_are_neither_removed_nor_swapped_nor_doubled_unseen() {
     let file = path(folder.path(), 0);
     let good = fs::read_to_string(&file).expect("there");
     let lines: Vec<&str> = good.lines().collect();
-    for order in [vec![0, 2, 3], vec![0, 2, 1, 3], vec![0, 0, 1, 2, 3], vec![0, 1, 2, 2], vec![3, 0]] {
+    for order in
+        [vec![0, 2, 3], vec![0, 2, 1, 3], vec![0, 0, 1, 2, 3], vec![0, 1, 2, 2], vec![3, 0]]
+    {
         let text: String = order.iter().map(|line: &usize| format!("{}\n", lines[*line])).collect();
         fs::write(&file, text).expect("written");
         assert!(checked(folder.path()).broken.is_some(), "{order:?}");
@@ -133,7 +135,7 @@ fn the_chain_goes_on_from_file_to_file_and_the_oldest_go() {
         assert!(fs::metadata(path(folder.path(), age)).expect("there").len() <= 2000);
     }
     // A new file that nothing was written to yet goes on where the older one ends.
-    drop(writer.append(vec![entry(7)]).expect("appended"));
+    assert_eq!(writer.append(vec![entry(7)]).expect("appended"), 201);
     for age in (0..OLD_FILES).rev() {
         fs::rename(path(folder.path(), age), path(folder.path(), age + 1)).expect("renamed");
     }

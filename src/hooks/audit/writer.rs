@@ -5,8 +5,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::chain::{End, path, seal, unseal};
 use super::OLD_FILES;
+use super::chain::{End, path, seal, unseal};
 use crate::id::Digest;
 use crate::wire::rpc::HookEntry;
 
@@ -124,9 +124,9 @@ fn tail(file: &mut File) -> io::Result<Tail> {
     let length = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
     let cut = bytes.split_off(length);
     let line = bytes.split_inclusive(|byte| *byte == b'\n').next_back();
-    let end = line.and_then(|line| unseal(line).ok()).and_then(|record| {
-        Some(End { number: record.number, digest: record.sha256? })
-    });
+    let end = line
+        .and_then(|line| unseal(line).ok())
+        .and_then(|record| Some(End { number: record.number, digest: record.sha256? }));
     Ok(Tail { length: length as u64, cut, end })
 }
 

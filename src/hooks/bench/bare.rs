@@ -1,7 +1,9 @@
 //! The floor: a bare loop of wasmtime that runs the same component on the same engine, with host functions
 //! that do nothing, and with no limit, no record and no plan.
 
-use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker, Resource, ResourceTable};
+use wasmtime::component::{
+    Component, HasSelf, Instance, InstancePre, Linker, Resource, ResourceTable,
+};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -186,7 +188,12 @@ impl host_files::HostHostFile for Nobody {
 }
 
 impl work_disk::HostWorkDisk for Nobody {
-    fn make_directory(&mut self, _: Resource<work_disk::WorkDisk>, _: String, _: u32) -> Answer<()> {
+    fn make_directory(
+        &mut self,
+        _: Resource<work_disk::WorkDisk>,
+        _: String,
+        _: u32,
+    ) -> Answer<()> {
         Ok(())
     }
     fn write_file(

@@ -25,7 +25,7 @@ use super::inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose};
 use super::manifest::Manifest;
 use super::needs::{Granted, Rights};
 use super::plugin::{Loaded, Loader};
-use super::run::{Run, View};
+use super::run::{Cancel, Run, View};
 use super::source::{HostFilesSource, HostPath};
 use super::state::{Chance, store};
 use crate::id::{Digest, PluginId};
@@ -104,7 +104,8 @@ impl HookBench {
         });
         let bare = bare.map_err(engine_failed)?;
         let seven = folder.join("seven");
-        copies(&path, &seven).map_err(|source| HookError::Folder { folder: seven.clone(), source })?;
+        copies(&path, &seven)
+            .map_err(|source| HookError::Folder { folder: seven.clone(), source })?;
         let settings = |plugins: PathBuf, name: &str| HookSettings {
             standard_folder: plugins,
             user_folder: folder.join("none"),
@@ -174,7 +175,7 @@ impl HookBench {
     async fn call_with(&self, keys: u32) -> Result<Measured, HookError> {
         let run = self.run(keys);
         let began = Instant::now();
-        let ended = run.here().await;
+        let ended = run.call(Cancel::default()).await;
         let cove = began.elapsed();
         ended.result.map_err(|failure| HookError::Failed {
             plugin: self.manifest.id.clone(),
@@ -203,7 +204,8 @@ impl HookBench {
         let began = Instant::now();
         let loaded = loader.load(file, &self.manifest, &self.digest).await;
         let cove = began.elapsed();
-        loaded.map_err(|problem: Problem| HookError::Broken { plugin: PLUGIN.to_owned(), problem })?;
+        loaded
+            .map_err(|problem: Problem| HookError::Broken { plugin: PLUGIN.to_owned(), problem })?;
         let began = Instant::now();
         bare::load(self.loaded.pre.engine(), &self.code).map_err(engine_failed)?;
         Ok(Measured { cove, floor: began.elapsed() })

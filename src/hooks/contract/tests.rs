@@ -154,8 +154,8 @@ fn component(path: &str) -> Vec<u8> {
     let encoding = wit_component::StringEncoding::UTF8;
     wit_component::embed_component_metadata(&mut module, &resolve, world, encoding)
         .expect("it fits the world");
-    let mut encoder =
-        wit_component::ComponentEncoder::default().validate(true).module(&module).expect("a module");
+    let mut encoder = wit_component::ComponentEncoder::default();
+    let encoder = encoder.module(&module).expect("a module");
     encoder.encode().expect("a component")
 }
 

@@ -133,7 +133,8 @@ impl State {
     ) -> Result<Vec<u8>, CallError> {
         let file = self.reach(file)?;
         let bytes = file.read(offset, length)?;
-        let read = Read::of((&file.name, &file.entry.label), file.entry.is_private(), offset, &bytes);
+        let read =
+            Read::of((&file.name, &file.entry.label), file.entry.is_private(), offset, &bytes);
         self.journal.read(read);
         Ok(bytes)
     }

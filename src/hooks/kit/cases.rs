@@ -191,7 +191,9 @@ fn verdict_of(ended: &Ended) -> KitVerdict {
 fn verdict_when_disturbed(ended: &Ended) -> KitVerdict {
     match &ended.result {
         Ok(_) => KitVerdict::Passed(Some("goes on".to_owned())),
-        Err(Failure::Returned { code, .. }) => KitVerdict::Passed(Some(format!("returns `{code}`"))),
+        Err(Failure::Returned { code, .. }) => {
+            KitVerdict::Passed(Some(format!("returns `{code}`")))
+        }
         Err(
             failure @ (Failure::Panicked(_)
             | Failure::Trapped(_)

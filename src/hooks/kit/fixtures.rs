@@ -110,7 +110,9 @@ impl Fixtures {
         let mut fixtures = Self {
             machine: machine(raw.machine),
             sources: BTreeMap::new(),
-            git: GitValues(raw.git.iter().map(|(key, value)| (git_key(key), value.clone())).collect()),
+            git: GitValues(
+                raw.git.iter().map(|(key, value)| (git_key(key), value.clone())).collect(),
+            ),
             settings: raw.settings,
             remembered: raw.remembered.into_iter().map(|(key, text)| (key, text.into())).collect(),
             programs: raw.program,

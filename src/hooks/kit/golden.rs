@@ -119,7 +119,9 @@ fn difference(expected: &str, found: &str) -> Option<String> {
             (None, None) => return None,
             (expected, found) if expected == found => {}
             (expected, found) => {
-                let shown = |line: Option<&str>| line.map_or("nothing".into(), |line| format!("`{}`", line.trim()));
+                let shown = |line: Option<&str>| {
+                    line.map_or("nothing".into(), |line| format!("`{}`", line.trim()))
+                };
                 let (expected, found) = (shown(expected), shown(found));
                 return Some(format!("line {number} was {expected} and is {found}"));
             }

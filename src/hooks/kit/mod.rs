@@ -226,4 +226,3 @@ fn scratch() -> Result<tempfile::TempDir, KitError> {
         .tempdir_in(&path)
         .map_err(|source| KitError::File { path, source })
 }
-

@@ -56,7 +56,10 @@ async fn our_own_plugins_pass() {
         assert_eq!(report.plugin, name);
         assert!(case(&report, "runs").point.is_some() && report.cases.len() > 6, "{report:?}");
         let calls = &case(&report, "every call of the host fails once").verdict;
-        assert!(!matches!(calls, KitVerdict::Passed(Some(calls)) if calls == "0 calls"), "{calls:?}");
+        assert!(
+            !matches!(calls, KitVerdict::Passed(Some(calls)) if calls == "0 calls"),
+            "{calls:?}"
+        );
     }
 }
 
@@ -87,7 +90,10 @@ async fn bad_plugins_are_found_out() {
         let test = format!("[settings]\nmisbehaviour = '{misbehaviour}'\n");
         let folder = copy("hostile", &test);
         let found = failures(&tested(folder.path(), None, false).await);
-        assert!(found.iter().any(|failure| failure.starts_with(expected)), "{misbehaviour}: {found:?}");
+        assert!(
+            found.iter().any(|failure| failure.starts_with(expected)),
+            "{misbehaviour}: {found:?}"
+        );
     }
 }
 
