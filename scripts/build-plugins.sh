@@ -51,6 +51,8 @@ put_into() {
         cp "$wasm" "$folder/$plugin/.plugin.wasm.new"
         mv "$folder/$plugin/.plugin.toml.new" "$folder/$plugin/plugin.toml"
         mv "$folder/$plugin/.plugin.wasm.new" "$folder/$plugin/plugin.wasm"
+        # What `cove hook test` makes up for it.
+        [ ! -f "$source/test.toml" ] || cp "$source/test.toml" "$folder/$plugin/test.toml"
     done
 }
 # shellcheck disable=SC2086 # one word per plugin

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use quick_xml::Writer;
+use quick_xml::events::{BytesDecl, Event};
 use serde::Serialize;
 
 use crate::hooks::kit::{KitCase, KitOptions, KitReport, KitVerdict, test};
@@ -120,6 +121,7 @@ pub(in super::super) fn junit(report: &KitReport) -> std::io::Result<Vec<u8>> {
     let suite =
         [("name", name.as_str()), ("tests", tests.as_str()), ("failures", failures.as_str())];
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
+    writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let suites = writer.create_element("testsuites");
     suites.write_inner_content(|writer| {
         let suite = writer.create_element("testsuite").with_attributes(suite);

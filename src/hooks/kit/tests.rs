@@ -43,7 +43,9 @@ const VARIABLES: &str = "[settings]\nvariables = ['TOKEN']\n[[file]]\nname = 'en
 
 #[tokio::test]
 async fn our_own_plugins_pass() {
+    let dotfiles = fs::read_to_string("plugins/dotfiles/test.toml").expect("there");
     for (name, test) in [
+        ("dotfiles", dotfiles.as_str()),
         ("ssh-key", KEY),
         ("ssh-key", ""),
         ("git-identity", ""),
