@@ -117,7 +117,7 @@ enum Command {
     Op(op::Command),
     /// Check whether this host can run VMs
     Doctor(doctor::Arguments),
-    /// Look at hooks: plugins that decide what enters a guest
+    /// Look at hooks, install and grant them: plugins that decide what enters a guest
     #[command(subcommand)]
     Hook(hook::Command),
     /// Look at images

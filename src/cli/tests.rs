@@ -285,6 +285,7 @@ fn hooks_are_listed_with_what_they_ask_for() {
     let hook = Hook {
         plugin: "ssh-key".parse().expect("an id"),
         version: "0.1.0".to_owned(),
+        state: crate::wire::rpc::HookState::Broken,
         hooks: vec![crate::wire::rpc::HookPoint::PrepareWorkDisk],
         digest: Digest::of(b"component"),
         standard: true,
@@ -293,10 +294,13 @@ fn hooks_are_listed_with_what_they_ask_for() {
             what: vec!["~/.ssh/*.pub".to_owned()],
             reason: "your \u{1b}[8mkeys".to_owned(),
             granted: true,
+            missing: Vec::new(),
+            above_ceiling: Vec::new(),
         }],
+        pending: None,
         problem: Some("not a component".to_owned()),
     };
-    insta::assert_snapshot!(hook::render(&[hook]), @r#"
+    insta::assert_snapshot!(hook::list::render(&[hook]), @r#"
     PLUGIN   VERSION  HOOK               FROM  DIGEST
     ssh-key  0.1.0    prepare-work-disk  cove  6985ca1f4daa
       needs host-files.import: ~/.ssh/*.pub (granted): your \u{1b}[8mkeys

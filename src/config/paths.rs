@@ -19,8 +19,6 @@ pub struct Paths {
     pub config: PathBuf,
     /// Default kernel and image, tools, verdicts.
     pub cache: PathBuf,
-    /// The user's plugins.
-    pub plugins: PathBuf,
     /// The daemon's log.
     pub log: PathBuf,
     /// The database.
@@ -53,21 +51,19 @@ impl Paths {
         let programs = programs.as_deref().and_then(|path| path.parent()).map(PathBuf::from);
         let programs = programs.unwrap_or_else(|| PathBuf::from("/usr/bin"));
         let user_home_or_root = user_home.clone().unwrap_or_else(|| PathBuf::from("/"));
-        let base = |home: PathBuf, socket, config, plugins| Self {
+        let base = |home: PathBuf, socket, config| Self {
             database: home.join("cove.db"),
             log: home.join("coved.log"),
             home,
             socket,
             config,
             cache,
-            plugins,
             user_home: user_home_or_root,
             programs,
         };
         if let Some(home) = absolute("COVE_HOME")? {
             let (socket, config) = (home.join("run/coved.sock"), home.join("config.toml"));
-            let plugins = home.join("plugins");
-            return Ok(base(home, socket, config, plugins));
+            return Ok(base(home, socket, config));
         }
         let home = xdg("XDG_STATE_HOME", ".local/state")?;
         let socket = match absolute("XDG_RUNTIME_DIR")? {
@@ -75,14 +71,19 @@ impl Paths {
             None => home.join("run/coved.sock"),
         };
         let config = xdg("XDG_CONFIG_HOME", ".config")?.join("config.toml");
-        let plugins = xdg("XDG_DATA_HOME", ".local/share")?.join("plugins");
-        Ok(base(home, socket, config, plugins))
+        Ok(base(home, socket, config))
     }
 
     /// The token that programs show on the port of the loopback.
     #[must_use]
     pub fn token(&self) -> PathBuf {
         self.home.join("rpc-token")
+    }
+
+    /// The folder of installed plugins, one below it for each.
+    #[must_use]
+    pub fn plugins(&self) -> PathBuf {
+        self.home.join("plugins")
     }
 
     /// The folder of the VMs, one below it for each.

@@ -10,6 +10,7 @@ mod hooks;
 pub mod images;
 pub mod log;
 mod networks;
+mod plugins;
 mod processes;
 
 use std::ffi::OsString;
@@ -150,7 +151,7 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     let tasks = Tasks::default();
     let coved = paths.programs.join("coved");
     let store = Store::open(&paths.database).map_err(StartError::Store)?;
-    let hook_settings = hooks::settings(&paths, &config, &coved);
+    let hook_settings = hooks::settings(&paths, &config, &coved).map_err(StartError::Hooks)?;
     let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
     let hook_host = Arc::new(hook_host);
     let workspaces = Workspaces::new(WorkspaceSettings {
@@ -179,11 +180,12 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
         disks: Arc::new(parts.disks),
         boot_source,
         guests: Arc::new(guests::Agents),
-        hooks: Arc::new(hooks::Hooks::new(hook_host, &paths, &config)),
+        hooks: Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config)),
         checkouts: Arc::new(checkouts::Repositories(workspaces)),
         preflight: checks.clone(),
     };
     let vms = VmService::new(ports, vm_settings(&paths, &config), tasks.clone());
+    hook_host.tell_to(vms.events().clone());
     vms.recover().await.map_err(StartError::Recover)?;
     let socket = Socket::listen(&paths.socket).map_err(StartError::Socket)?;
     let loopback = match config.rpc.listen {
@@ -192,7 +194,8 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     };
     let loopback = loopback.transpose().map_err(StartError::Socket)?;
     let face = face::Face::new(paths, config, checks, &vms, &tasks);
-    let services = Services { vms, daemon: Arc::new(face) };
+    let plugins = Arc::new(plugins::Registered(hook_host));
+    let services = Services { vms, daemon: Arc::new(face), plugins };
     Ok(Daemon { socket, loopback, services, tasks, lock })
 }
 

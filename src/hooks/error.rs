@@ -31,25 +31,61 @@ pub enum HookError {
         /// What is wrong, with the file.
         problem: Problem,
     },
-    /// A plugin in the user's folder that nobody has granted anything.
-    #[error("plugin `{plugin}` is not granted: it runs only when you have allowed it")]
+    /// An installed plugin that nobody has granted anything.
+    #[error("plugin `{plugin}` is not granted: it does not take part before you allow it")]
     NotGranted {
         /// The plugin.
         plugin: PluginId,
-        /// The digest of its component.
+    },
+    /// A plugin whose grant is for other files.
+    #[error("plugin `{plugin}` is not the one that was granted: its files were replaced")]
+    GrantVoid {
+        /// The plugin.
+        plugin: PluginId,
+    },
+    /// A plugin that the configuration grants in another version.
+    #[error("plugin `{plugin}` is not the one that the configuration grants")]
+    GrantOfAnother {
+        /// The plugin.
+        plugin: PluginId,
+        /// The digest of the component that is installed.
         component: Digest,
         /// What it asks for, as a grant names it.
         needs: Vec<String>,
     },
-    /// The component is not the one that was granted.
-    #[error("plugin `{plugin}` is not the one that was granted: its component is now {component}")]
-    GrantVoid {
+    /// The plugin is switched off by the configuration.
+    #[error("plugin `{plugin}` is switched off: `hooks.disabled` names it")]
+    Disabled {
         /// The plugin.
         plugin: PluginId,
-        /// The digest of its component.
-        component: Digest,
-        /// What it asks for, as a grant names it.
-        needs: Vec<String>,
+    },
+    /// The plugin failed too often.
+    #[error(
+        "plugin `{plugin}` was switched off, because it failed again and again in hook `{point}`; the last time: {failure}"
+    )]
+    SwitchedOff {
+        /// The plugin.
+        plugin: PluginId,
+        /// Where.
+        point: HookPoint,
+        /// How, the last time.
+        failure: String,
+    },
+    /// The ceiling in the configuration has a word that is none.
+    #[error("`hooks.ceiling` has `{}`: {reason}", word.escape_debug())]
+    Ceiling {
+        /// The word.
+        word: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A signer in the configuration has no key.
+    #[error("the key of `{}` in `hooks.signers` is no public key of minisign: {reason}", name.escape_debug())]
+    Signer {
+        /// The signer.
+        name: String,
+        /// What is wrong.
+        reason: String,
     },
     /// The order of plugins is a circle.
     #[error("the plugins {} each want to run before the other", list(plugins))]
@@ -85,6 +121,8 @@ pub enum HookError {
         failure: Failure,
         /// The last lines it logged.
         log: Vec<String>,
+        /// How it could have what it was refused, where it was refused anything.
+        advice: Option<Box<str>>,
     },
     /// Two plugins want different things of one path, variable or label.
     #[error("plugins `{first}` and `{second}` both want to {what}")]
@@ -147,7 +185,13 @@ pub enum Failure {
 /// What is wrong with a plugin's files.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Problem {
-    /// A file is missing or cannot be read.
+    /// A file is missing.
+    #[error("`{}` is not there", file.display())]
+    Missing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A file cannot be read.
     #[error("`{}` cannot be read: {reason}", file.display())]
     Unreadable {
         /// The file.
@@ -203,6 +247,42 @@ pub enum Problem {
         /// What does not fit.
         reason: String,
     },
+    /// The component cannot be instantiated.
+    #[error("`{}` cannot be started: {failure}", file.display())]
+    Instantiate {
+        /// The file.
+        file: PathBuf,
+        /// How it failed.
+        failure: String,
+    },
+    /// The signature is not one of these files.
+    #[error("`{}` {reason}", file.display())]
+    Signature {
+        /// The signature.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There must be a signature, and there is none.
+    #[error("`{}` is not signed, and the configuration has `hooks.require_signature`", file.display())]
+    Unsigned {
+        /// The component.
+        file: PathBuf,
+    },
+    /// There must be a signature, and it is of a key that nobody knows.
+    #[error("`{}` is signed by a key that is not in `hooks.signers`, and the configuration has `hooks.require_signature`", file.display())]
+    UnknownSigner {
+        /// The component.
+        file: PathBuf,
+    },
+    /// The registry's record of the plugin cannot be read.
+    #[error("the record `{}` cannot be read: {reason}", file.display())]
+    Record {
+        /// The record.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The cache of compiled components cannot be used.
     #[error("the folder of compiled plugins `{}` cannot be used: {reason}", folder.display())]
     Cache {
@@ -211,7 +291,7 @@ pub enum Problem {
         /// Why.
         reason: String,
     },
-    /// The folder's name is no plugin id, or a component lies loose in the folder of plugins.
+    /// The path is no plugin's folder, or one that was put into a folder of plugins by hand.
     #[error("`{}` {reason}", path.display())]
     Name {
         /// The path.
@@ -222,23 +302,54 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// What sort of failure it is to want this plugin.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Missing { .. } => Kind::NotFound,
+            Self::Cache { .. } | Self::Record { .. } => Kind::Failed,
+            Self::Signature { .. } | Self::Unsigned { .. } | Self::UnknownSigner { .. } => {
+                Kind::Refused
+            }
+            Self::Unreadable { .. }
+            | Self::TooLarge { .. }
+            | Self::Manifest { .. }
+            | Self::NotAComponent { .. }
+            | Self::Compile { .. }
+            | Self::Imports { .. }
+            | Self::Contract { .. }
+            | Self::Instantiate { .. }
+            | Self::Name { .. } => Kind::Invalid,
+        }
+    }
+
     pub(super) fn hint(&self) -> &'static str {
         match self {
-            Self::Unreadable { .. } => {
-                "put the plugin in again with both files, `plugin.toml` and its component, or remove its folder"
+            Self::Missing { .. } | Self::Unreadable { .. } => {
+                "a plugin is a folder with `plugin.toml` and its component, both plain files that you can read; `cove hook remove` removes one that is installed"
             }
-            Self::TooLarge { .. } => "build it in release mode, or remove its folder",
-            Self::Manifest { .. } => "correct the manifest, or remove the plugin's folder",
+            Self::TooLarge { .. } => "build it in release mode",
+            Self::Manifest { .. } => "correct the manifest, and install the plugin again",
             Self::NotAComponent { .. } | Self::Compile { .. } => {
-                "build it as a component (for Rust: target `wasm32-wasip2`, crate type `cdylib`), or remove its folder"
+                "build it as a component (for Rust: target `wasm32-wasip2`, crate type `cdylib`)"
             }
             Self::Imports { .. } => {
                 "build it for WASI preview 2 and `cove:hooks@0.2.0`, without other imports"
             }
             Self::Contract { .. } => "build it against `wit/0.2.0` of this cove",
+            Self::Instantiate { .. } => "its start function must do little, and return",
+            Self::Signature { .. } => {
+                "get all files of the plugin anew from their author; who signs: minisign -Sm COMPONENT -t \"manifest:SHA256-OF-plugin.toml\""
+            }
+            Self::Unsigned { .. } => "ask its author for a signature, `COMPONENT.minisig`",
+            Self::UnknownSigner { .. } => {
+                "if you know whose key it is, put it into `hooks.signers` of the configuration"
+            }
+            Self::Record { .. } => {
+                "`cove hook remove` removes the plugin, which can then be installed anew"
+            }
             Self::Cache { .. } => "make it a folder of your own with mode 0700, or delete it",
             Self::Name { .. } => {
-                "a plugin is a folder named by its id with `plugin.toml` and its component in it"
+                "`cove hook install` takes a folder with `plugin.toml` and its component in it"
             }
         }
     }
@@ -248,9 +359,18 @@ impl Explain for HookError {
     fn kind(&self) -> Kind {
         match self {
             Self::Engine(_) | Self::Folder { .. } | Self::Memory { .. } => Kind::Failed,
-            Self::Broken { problem: Problem::Cache { .. }, .. } => Kind::Failed,
-            Self::Broken { .. } | Self::Circle { .. } | Self::Settings { .. } => Kind::Invalid,
-            Self::NotGranted { .. } | Self::GrantVoid { .. } => Kind::Refused,
+            // That one of its files is missing does not mean that the VM is.
+            Self::Broken { problem: Problem::Missing { .. }, .. } => Kind::Invalid,
+            Self::Broken { problem, .. } => problem.kind(),
+            Self::Circle { .. }
+            | Self::Settings { .. }
+            | Self::Ceiling { .. }
+            | Self::Signer { .. } => Kind::Invalid,
+            Self::NotGranted { .. }
+            | Self::GrantVoid { .. }
+            | Self::GrantOfAnother { .. }
+            | Self::Disabled { .. }
+            | Self::SwitchedOff { .. } => Kind::Refused,
             Self::Failed { failure: Failure::Wall(_) | Failure::Phase(_), .. } => Kind::TimedOut,
             Self::Failed { failure: Failure::Cancelled, .. } => Kind::Cancelled,
             Self::Failed { .. } | Self::Conflict { .. } => Kind::Failed,
@@ -266,8 +386,27 @@ impl Explain for HookError {
                 format!("make `{}` a folder that you can read", folder.display())
             }
             Self::Broken { problem, .. } => problem.hint().into(),
-            Self::NotGranted { plugin, component, needs }
-            | Self::GrantVoid { plugin, component, needs } => grant_hint(plugin, component, needs),
+            Self::NotGranted { plugin } => format!(
+                "`cove hook inspect {plugin}` shows what it asks for; if you trust it: `cove hook grant {plugin}`"
+            ),
+            Self::GrantVoid { plugin } => format!(
+                "if you trust the files that are there now, `cove hook grant {plugin}`; if not, install the plugin again or remove it with `cove hook remove {plugin}`"
+            ),
+            Self::GrantOfAnother { plugin, component, needs } => {
+                grant_hint(plugin, component, needs)
+            }
+            Self::Disabled { plugin } => {
+                format!("take `{plugin}` out of `hooks.disabled` in the configuration")
+            }
+            Self::SwitchedOff { plugin, .. } => format!(
+                "`cove hook grant {plugin}` switches it on again, as does another version of it"
+            ),
+            Self::Ceiling { .. } => {
+                "write kinds of needs, such as \"work-disk\", or with a pattern, such as \"work-disk:.config/**\"".into()
+            }
+            Self::Signer { .. } => {
+                "write `key = \"RW…\"`: the second line of their `minisign.pub`".into()
+            }
             Self::Memory { plugin, .. } => format!(
                 "make room, or remove `{plugin}.json` in the folder `plugin-state`: it then begins anew"
             ),
@@ -275,7 +414,8 @@ impl Explain for HookError {
             Self::Settings { plugin, .. } => {
                 format!("correct `[{}]` in the configuration", table("settings", plugin))
             }
-            Self::Failed { plugin, log, .. } => match log.last() {
+            Self::Failed { advice: Some(advice), .. } => advice.as_ref().into(),
+            Self::Failed { plugin, log, advice: None, .. } => match log.last() {
                 Some(line) => format!("the last line that `{plugin}` logged: {line}"),
                 None => format!("`{plugin}` logged nothing; without it the VM would start"),
             },
@@ -290,7 +430,7 @@ impl Explain for HookError {
 fn grant_hint(plugin: &PluginId, component: &Digest, needs: &[String]) -> String {
     let needs: Vec<_> = needs.iter().map(|need| format!("{need:?}")).collect();
     format!(
-        "if you trust it, write into the configuration: `[{}]` with `component = \"{component}\"` and `needs = [{}]`; if not, remove its folder",
+        "if you trust it, write into the configuration: `[{}]` with `component = \"{component}\"` and `needs = [{}]`; if not, `cove hook remove {plugin}`",
         table("grants", plugin),
         needs.join(", ")
     )

@@ -1,6 +1,6 @@
 //! The host as the rest of the daemon sees it: hook points in, outcomes out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
@@ -20,16 +20,23 @@ use super::needs::Rights;
 use super::order::Order;
 use super::outcome::{HookOutcome, HookRun, Wanted, Weight, judge, left_out};
 use super::plugin::{Plugin, Readiness};
+use super::registry::Registry;
 use super::run::{Ended, Run, View};
+use super::signature::check_signers;
 use super::state::Chance;
 use super::wishes::Asked;
 use crate::id::PluginId;
+use crate::vm::events::Events;
 use crate::wire::rpc::{Hook, HookPoint};
 
 /// Runs hooks. One per daemon.
 pub struct HookHost {
-    catalog: Catalog,
-    memory: Memory,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) memory: Arc<Memory>,
+    /// Plugins are installed one after the other.
+    pub(super) installing: Semaphore,
+    /// Who hears of what happens to plugins.
+    pub(super) events: OnceLock<Events>,
     turns: Semaphore,
     turns_in_guests: Semaphore,
 }
@@ -45,6 +52,7 @@ impl std::fmt::Debug for HookHost {
 struct Turn {
     plugin: Arc<Plugin>,
     weight: Weight,
+    purpose: Purpose,
     before: Remembered,
     run: Run,
 }
@@ -80,12 +88,20 @@ impl HookHost {
     ) -> Result<Self, HookError> {
         let machine = tokio::task::spawn_blocking(move || Machine::new(contracts)).await;
         let machine = machine.map_err(|error| HookError::Engine(Box::new(error)))??;
-        let memory = Memory::new(settings.state_folder.clone());
-        let catalog = Catalog::new(machine, settings);
+        check_signers(&settings.signatures.signers)?;
+        let memory = Arc::new(Memory::new(settings.state_folder.clone()));
+        let folder = settings.registry_folder.clone();
+        let opened = tokio::task::spawn_blocking(move || Registry::open(&folder)).await;
+        let registry = opened.unwrap_or_else(|error| Err(error.into())).map_err(|source| {
+            HookError::Folder { folder: settings.registry_folder.clone(), source }
+        })?;
+        let catalog = Arc::new(Catalog::new(machine, settings, registry));
         catalog.refresh().await?;
         Ok(Self {
             catalog,
             memory,
+            installing: Semaphore::new(1),
+            events: OnceLock::new(),
             turns: Semaphore::new(limits::CONCURRENT as usize),
             turns_in_guests: Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize),
         })
@@ -255,7 +271,7 @@ impl HookHost {
         turn: Turn,
         deadline: Instant,
     ) -> Result<(PluginId, Remembered, HookOutcome, Wanted), HookError> {
-        let Turn { plugin, weight, before, mut run } = turn;
+        let Turn { plugin, weight, purpose, before, mut run } = turn;
         let turns = match point {
             HookPoint::PostStart => &self.turns_in_guests,
             HookPoint::Preflight
@@ -276,7 +292,11 @@ impl HookHost {
             }
             Ok(_) | Err(_) => Ended::without_a_word(Failure::Phase(limits::phase(point))),
         };
-        let (outcome, wanted) = judge(&plugin, (point, weight), ended)?;
+        if purpose == Purpose::Act {
+            self.note(&plugin, point, weight, &ended).await;
+        }
+        let advice = self.catalog.advice(&plugin, &ended.journal.wanted);
+        let (outcome, wanted) = judge(&plugin, (point, weight), ended, advice)?;
         Ok((plugin.found.id(), before, outcome, wanted))
     }
 
@@ -294,17 +314,18 @@ impl HookHost {
             unreachable!("only plugins that can run get here");
         };
         let table = inputs.settings.get(&manifest.id).cloned().unwrap_or_default();
-        let rights = Rights::new(&manifest.needs, self.catalog.granted(plugin), &table);
+        let rights =
+            Rights::new(&manifest.needs, plugin.granted(), &self.catalog.settings.ceiling, &table);
         let value = |key: &String| (key.clone(), inputs.git.0.get(key).cloned());
         let git = rights.git_keys().iter().map(value).collect();
         let settings = Settings::new(manifest.settings.clone(), table)
             .map_err(|reason| HookError::Settings { plugin: manifest.id.clone(), reason })?;
         let mut sources = inputs.host_files.clone();
-        if let Some(grant) = self.catalog.grant(&manifest.id, digest) {
-            sources.extend(grant.host_files.clone());
-        }
+        sources.extend(plugin.standing.host_files());
         let before = match rights.may_remember() {
-            true => self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?,
+            true => {
+                self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?
+            }
             false => Remembered::new(),
         };
         let vm = inputs.machine.as_ref().map(|machine| machine.id.as_str());
@@ -325,7 +346,8 @@ impl HookHost {
             guest,
             chance: Chance::of(vm.unwrap_or_default(), digest),
         };
-        Ok(Turn { plugin: Arc::clone(plugin), weight: weight(plugin, point), before, run })
+        let (weight, purpose) = (weight(plugin, point), inputs.purpose);
+        Ok(Turn { plugin: Arc::clone(plugin), weight, purpose, before, run })
     }
 
     /// Keeps what plugins want to remember.

@@ -11,6 +11,8 @@ use super::refusal::Refusal;
 pub(super) struct Journal {
     pub(super) reads: Vec<Read>,
     pub(super) refusals: Vec<String>,
+    /// What these refusals were of.
+    pub(super) wanted: Vec<String>,
     /// How much did not fit.
     pub(super) left_out: u64,
 }
@@ -58,6 +60,7 @@ impl Journal {
         }
         if self.refusals.len() < limits::JOURNAL_ENTRIES {
             self.refusals.push(refusal.message.clone());
+            self.wanted.extend(refusal.wanted.clone());
         } else {
             self.left_out += 1;
         }

@@ -122,9 +122,11 @@ pub(super) fn judge(
     plugin: &Plugin,
     (point, weight): (HookPoint, Weight),
     ended: Ended,
+    advice: Option<String>,
 ) -> Result<(HookOutcome, Wanted), HookError> {
     let Ended { result, log, dropped, used, journal } = ended;
     let failed = |failure: Failure, log: &[LogLine]| HookError::Failed {
+        advice: advice.as_deref().map(Box::from),
         plugin: plugin.found.id(),
         point,
         failure,
@@ -139,7 +141,12 @@ pub(super) fn judge(
             (Wanted { steps, asked, remembered: Some(remembered) }, answer, None)
         }
         Err(failure) if weight == Weight::Optional => {
-            (Wanted::default(), Answer::Nothing, Some(failed(failure, &log).to_string()))
+            let failed = failed(failure, &log).to_string();
+            let failed = match &advice {
+                Some(advice) => format!("{failed}: {advice}"),
+                None => failed,
+            };
+            (Wanted::default(), Answer::Nothing, Some(failed))
         }
         Err(failure) => return Err(failed(failure, &log)),
     };

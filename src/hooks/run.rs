@@ -187,7 +187,9 @@ impl Handed<'_> {
             budget: Arc::new(AtomicU64::new(read)),
         };
         match point {
-            HookPoint::Preflight => Ok(Call::Preflight(machine?, self.sources(files, git, settings)?)),
+            HookPoint::Preflight => {
+                Ok(Call::Preflight(machine?, self.sources(files, git, settings)?))
+            }
             HookPoint::ConfigureMachine => {
                 let request = self.lend(MachineRequest(Arc::clone(&self.staged.wishes)))?;
                 let sources = self.sources(files, git, settings)?;
@@ -255,7 +257,7 @@ fn finish(store: Store<State>, staged: &Staged, result: Result<Answer, Failure>)
 }
 
 /// Why a call ended without returning.
-fn explain(error: &wasmtime::Error, state: &mut State) -> Failure {
+pub(super) fn explain(error: &wasmtime::Error, state: &mut State) -> Failure {
     if let Some(exceeded) = state.exceeded() {
         return exceeded;
     }

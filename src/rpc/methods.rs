@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use jsonrpsee::server::{Extensions, RpcModule};
 use jsonrpsee::types::{ErrorObjectOwned, Params};
@@ -13,6 +14,7 @@ use super::discover::Document;
 use super::front::LastingConnection;
 use super::streams::Tickets;
 use super::subscriptions;
+use crate::id::PluginId;
 use crate::report::{Kind, Report};
 use crate::vm::VmService;
 use crate::vm::operation::ended;
@@ -25,6 +27,8 @@ pub struct Services {
     pub vms: VmService,
     /// The other operations.
     pub daemon: Arc<dyn Daemon>,
+    /// The plugins.
+    pub plugins: Arc<dyn Plugins>,
 }
 
 /// What the daemon can tell and do besides VMs.
@@ -33,8 +37,6 @@ pub trait Daemon: Send + Sync {
     fn images(&self) -> Result<Vec<rpc::Image>, Report>;
     /// All kernels.
     fn kernels(&self) -> Result<Vec<rpc::Kernel>, Report>;
-    /// All hooks.
-    fn hooks(&self) -> BoxFuture<'_, Result<Vec<rpc::Hook>, Report>>;
     /// Checks of the host.
     fn doctor(&self) -> BoxFuture<'_, Vec<rpc::Check>>;
     /// The configuration in force.
@@ -43,6 +45,23 @@ pub trait Daemon: Send + Sync {
     fn status(&self) -> rpc::DaemonStatusReply;
     /// Ends the daemon.
     fn shut_down(&self);
+}
+
+/// What the daemon knows of plugins, and does with them.
+#[async_trait]
+pub trait Plugins: Send + Sync {
+    /// All of them.
+    async fn list(&self) -> Result<Vec<rpc::Hook>, Report>;
+    /// All that is known of one.
+    async fn inspect(&self, wanted: rpc::InspectHook) -> Result<rpc::HookDetails, Report>;
+    /// Installs the one in the folder at this absolute path.
+    async fn install(&self, path: &str) -> Result<rpc::HookInstalled, Report>;
+    /// Grants what one asks for.
+    async fn grant(&self, wanted: rpc::GrantHook) -> Result<rpc::HookChanged, Report>;
+    /// Takes back what one was granted.
+    async fn revoke(&self, wanted: rpc::RevokeHook) -> Result<rpc::HookChanged, Report>;
+    /// Removes one.
+    async fn remove(&self, plugin: &PluginId) -> Result<(), Report>;
 }
 
 /// What every method works on.
@@ -66,6 +85,7 @@ pub(super) fn module(services: Services, tickets: Arc<Tickets>) -> RpcModule<()>
     let mut catalog = Catalog { module: RpcModule::new(context), document: Document::default() };
     vms(&mut catalog);
     operations(&mut catalog);
+    plugins(&mut catalog);
     daemon(&mut catalog);
     subscriptions::add_all(&mut catalog);
     discovered.set(catalog.document.finish()).expect("it is set once");
@@ -150,6 +170,27 @@ fn operations(module: &mut Catalog) {
     });
 }
 
+fn plugins(module: &mut Catalog) {
+    add::<rpc::HookList, _, _>(module, |context, _, _| async move {
+        context.services.plugins.list().await
+    });
+    add::<rpc::HookInspect, _, _>(module, |context, wanted, _| async move {
+        context.services.plugins.inspect(wanted).await
+    });
+    add::<rpc::HookInstall, _, _>(module, |context, wanted, _| async move {
+        context.services.plugins.install(&wanted.path).await
+    });
+    add::<rpc::HookGrant, _, _>(module, |context, wanted, _| async move {
+        context.services.plugins.grant(wanted).await
+    });
+    add::<rpc::HookRevoke, _, _>(module, |context, wanted, _| async move {
+        context.services.plugins.revoke(wanted).await
+    });
+    add::<rpc::HookRemove, _, _>(module, |context, wanted, _| async move {
+        context.services.plugins.remove(&wanted.plugin).await.map(|()| Nothing {})
+    });
+}
+
 fn daemon(module: &mut Catalog) {
     add::<rpc::ImageList, _, _>(
         module,
@@ -157,9 +198,6 @@ fn daemon(module: &mut Catalog) {
     );
     add::<rpc::KernelList, _, _>(module, |context, _, _| async move {
         context.services.daemon.kernels()
-    });
-    add::<rpc::HookList, _, _>(module, |context, _, _| async move {
-        context.services.daemon.hooks().await
     });
     add::<rpc::DoctorRun, _, _>(module, |context, _, _| async move {
         Ok(context.services.daemon.doctor().await)

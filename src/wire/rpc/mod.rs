@@ -10,6 +10,7 @@ mod event;
 mod hook;
 mod host;
 mod operation;
+mod plugin;
 mod set;
 mod signal;
 mod stats;
@@ -21,13 +22,16 @@ use serde::{Deserialize, Serialize};
 use crate::id::OperationId;
 use crate::wire::guest::Listening;
 
-pub use create::{
-    CreatePlan, CreateVm, CreateWorkspace, MachinePlan, WorkspacePlan,
-};
+pub use create::{CreatePlan, CreateVm, CreateWorkspace, MachinePlan, WorkspacePlan};
 pub use event::{Event, EventPage, EventQuery, Happening};
-pub use hook::{Hook, HookNeed, HookPlan, HookPoint, HookStep, HookWish};
+pub use hook::{HookPlan, HookPoint, HookStep, HookWish};
 pub use host::{Check, DaemonStatusReply, Image, Kernel, Pong, Verdict};
 pub use operation::{Operation, OperationEnd, Stage};
+pub use plugin::{
+    GrantHook, Hook, HookChanged, HookDetails, HookGrantShown, HookInstalled, HookLimits, HookNeed,
+    HookRef, HookRelease, HookSigner, HookState, InspectHook, InstallHook, InstallOutcome,
+    RevokeHook,
+};
 pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
 pub use signal::{InvalidSignal, KillSignal};
 pub use stats::{HostStats, ProcessStats, VmStats, WatchStats};
@@ -131,6 +135,16 @@ methods! {
     KernelList = "kernel.list"(Nothing) -> Vec<Kernel>;
     /// All hooks, in the order in which they run.
     HookList = "hook.list"(Nothing) -> Vec<Hook>;
+    /// All that is known of a plugin, installed or not.
+    HookInspect = "hook.inspect"(InspectHook) -> HookDetails;
+    /// Installs a plugin, or another version of it. It takes part once it is granted.
+    HookInstall = "hook.install"(InstallHook) -> HookInstalled;
+    /// Grants a plugin what it asks for, or parts of that, and switches it on.
+    HookGrant = "hook.grant"(GrantHook) -> HookChanged;
+    /// Takes back what a plugin was granted, or parts of that.
+    HookRevoke = "hook.revoke"(RevokeHook) -> HookChanged;
+    /// Removes an installed plugin with its grant and what it remembers.
+    HookRemove = "hook.remove"(HookRef) -> Nothing;
     /// Checks the host.
     DoctorRun = "doctor.run"(Nothing) -> Vec<Check>;
     /// The configuration in force.

@@ -21,7 +21,7 @@ type Look<T> = wasmtime::Result<T>;
 
 impl types::Host for State {
     fn convert_error(&mut self, error: CallError) -> Look<types::Error> {
-        let Refusal { code, message } = self.refuse(error)?;
+        let Refusal { code, message, wanted: _ } = self.refuse(error)?;
         Ok(types::Error { code: code.to_owned(), message, retryable: false })
     }
 }
@@ -125,7 +125,11 @@ impl machine_request::HostMachineRequest for State {
 impl host_files::Host for State {}
 
 impl host_files::HostHostFiles for State {
-    fn entries(&mut self, files: Resource<HostFiles>, name: String) -> Call<Vec<Resource<HostFile>>> {
+    fn entries(
+        &mut self,
+        files: Resource<HostFiles>,
+        name: String,
+    ) -> Call<Vec<Resource<HostFile>>> {
         self.host_entries(&files, name)
     }
 
