@@ -1,4 +1,4 @@
-//! `cove events`: what has happened to VMs and operations, and what happens.
+//! `cove events`: what has happened to VMs, operations and hooks, and what happens.
 
 use crate::report::Report;
 use crate::rpc::client::Client;

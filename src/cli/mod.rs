@@ -108,7 +108,7 @@ enum Command {
     Exec(exec::Arguments),
     /// Show the console of a VM
     Logs(logs::Arguments),
-    /// Show what has happened to VMs and operations
+    /// Show what has happened to VMs, operations and hooks
     Events(events::Arguments),
     /// Show the console of a VM as it is written, until the VM stops
     Console(console::Arguments),

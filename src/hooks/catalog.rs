@@ -127,11 +127,11 @@ impl Catalog {
             }
             (Ok(_), ..) => unreachable!("a component comes with its manifest and its digest"),
         };
-        Plugin { found, standing, manifest, digest, state }
+        Plugin { found, standing, manifest, digest, manifest_digest, state }
     }
 
     /// Reads a plugin's files; with the digest of its manifest, where that matters.
-    async fn read(&self, found: &Found) -> (Files, Option<Digest>) {
+    pub(super) async fn read(&self, found: &Found) -> (Files, Option<Digest>) {
         let (reading, rules) = (found.clone(), self.settings.signatures.clone());
         let read = tokio::task::spawn_blocking(move || match reading.home {
             Home::Standard => (reading.read(), None),

@@ -3,6 +3,8 @@
 //! A list of words as in a grant. A kind alone (`git-config`) lets everything of that kind through, a kind
 //! with a pattern (`host-files.read:ssh-*`) what matches it; a kind that is not in the list is not to be had.
 
+use std::sync::Arc;
+
 use glob::{MatchOptions, Pattern};
 
 use super::error::HookError;
@@ -10,7 +12,7 @@ use super::needs::NeedKind;
 
 /// The ceiling. The default lets everything through.
 #[derive(Debug, Clone, Default)]
-pub struct Ceiling(Option<Vec<(NeedKind, Option<Pattern>)>>);
+pub struct Ceiling(Option<Arc<[(NeedKind, Option<Pattern>)]>>);
 
 impl Ceiling {
     /// A ceiling of these words.
@@ -32,7 +34,7 @@ impl Ceiling {
             let pattern = pattern.map(Pattern::new).transpose();
             Ok((kind, pattern.map_err(|error| bad(word, error.msg))?))
         });
-        Ok(Self(Some(parsed.collect::<Result<_, _>>()?)))
+        Ok(Self(Some(parsed.collect::<Result<Vec<_>, _>>()?.into())))
     }
 
     /// Whether all of every kind may be had.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::id::{Digest, PluginId};
-use crate::report::{Explain, Kind};
+use crate::report::{Explain, FULL_DISK, Kind};
 use crate::wire::rpc::HookPoint;
 
 /// Why hooks did not run.
@@ -291,6 +291,12 @@ pub enum Problem {
         /// Why.
         reason: String,
     },
+    /// There is no room for the compiled component.
+    #[error("there is no room in `{}` for the compiled component", folder.display())]
+    NoRoom {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The path is no plugin's folder, or one that was put into a folder of plugins by hand.
     #[error("`{}` {reason}", path.display())]
     Name {
@@ -306,7 +312,7 @@ impl Problem {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Missing { .. } => Kind::NotFound,
-            Self::Cache { .. } | Self::Record { .. } => Kind::Failed,
+            Self::Cache { .. } | Self::NoRoom { .. } | Self::Record { .. } => Kind::Failed,
             Self::Signature { .. } | Self::Unsigned { .. } | Self::UnknownSigner { .. } => {
                 Kind::Refused
             }
@@ -348,6 +354,7 @@ impl Problem {
                 "`cove hook remove` removes the plugin, which can then be installed anew"
             }
             Self::Cache { .. } => "make it a folder of your own with mode 0700, or delete it",
+            Self::NoRoom { .. } => FULL_DISK,
             Self::Name { .. } => {
                 "`cove hook install` takes a folder with `plugin.toml` and its component in it"
             }

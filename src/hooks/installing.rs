@@ -124,13 +124,17 @@ impl HookHost {
     pub async fn grant(&self, wanted: GrantHook) -> Result<HookChanged, GrantError> {
         let GrantHook { plugin: id, needs, host_files, release } = wanted;
         let plugin = self.plugin(&id).await?;
-        if self.catalog.configured(&id).is_some() {
-            return Err(GrantError::Configured { plugin: id });
-        }
         let words: BTreeSet<String> = needs.into_iter().collect();
         let record = self.catalog.record(&id);
         let was_off = record.failures.as_ref().is_some_and(|failures| failures.off.is_some());
-        let (after, version) = if plugin.found.home == Home::Standard {
+        let (after, version) = if self.catalog.configured(&id).is_some() {
+            if !was_off {
+                return Err(GrantError::Configured { plugin: id });
+            }
+            let forgiven = |record: Record| (Record { failures: None, ..record }, ());
+            let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
+            (self.change(&id, Missing::IsAnError, forgiven).await?.0, version.to_owned())
+        } else if plugin.found.home == Home::Standard {
             let asks = plugin.manifest.as_ref().map(|manifest| all_words(&manifest.needs));
             let asks = asks.unwrap_or_default();
             let words = chosen(&id, words, &asks)?;
@@ -139,10 +143,7 @@ impl HookHost {
             let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
             (self.change(&id, Missing::IsEmpty, granted).await?.0, version.to_owned())
         } else {
-            let target = self.target(&id, &record).await?;
-            if release.is_some_and(|seen| seen != target.key) {
-                return Err(GrantError::Changed { plugin: id });
-            }
+            let target = self.target(&id, &record, release.as_ref()).await?;
             let words = chosen(&id, words, &target.asks)?;
             let asked = |name: &str| {
                 ["read", "import"]
@@ -325,23 +326,32 @@ impl HookHost {
 
     /// The release that a grant is for. Where its files were replaced, those that are there now are installed
     /// in their place first.
-    async fn target(&self, id: &PluginId, record: &Record) -> Result<Release, GrantError> {
+    async fn target(
+        &self,
+        id: &PluginId,
+        record: &Record,
+        seen: Option<&Digest>,
+    ) -> Result<Release, GrantError> {
         let gone = || GrantError::NotThere { plugin: id.clone() };
         let release = record.candidate().ok_or_else(gone)?.clone();
         let place = self.catalog.registry.place(id, &release.key);
-        let replaced = |source| {
+        let unusable = |source| {
             let (plugin, source) = (id.clone(), Box::new(source));
-            GrantError::Replaced { plugin, source }
+            GrantError::Unusable { plugin, source }
         };
-        let tried = self.try_out(&place).await.map_err(replaced)?;
+        let tried = self.try_out(&place).await.map_err(unusable)?;
         if tried.package.manifest.id != *id {
             let reason = "has a plugin of another id in it now";
-            return Err(replaced(InstallError::Unusable(Problem::Name { path: place, reason })));
+            return Err(unusable(InstallError::Unusable(Problem::Name { path: place, reason })));
         }
-        if tried.package.key() == release.key {
+        let key = tried.package.key();
+        if seen.is_some_and(|seen| *seen != key) {
+            return Err(GrantError::Changed { plugin: id.clone() });
+        }
+        if key == release.key {
             return Ok(release);
         }
-        let (record, _) = self.keep(tried.package).await.map_err(replaced)?;
+        let (record, _) = self.keep(tried.package).await.map_err(unusable)?;
         record.candidate().cloned().ok_or_else(gone)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::catalog::{Catalog, order};
 use super::error::HookError;
-use super::files::{Component, Found, Home};
+use super::files::{Found, Home};
 use super::manifest::Manifest;
 use super::needs::{Granted, all_words, digest_of_words, shown};
 use super::order::Order;
@@ -54,6 +54,7 @@ impl Catalog {
             standing: Standing::of_stranger(),
             manifest: None,
             digest: None,
+            manifest_digest: None,
             state: Readiness::Broken(problem),
         };
         self.shown(&plugin, None)
@@ -115,10 +116,9 @@ impl Catalog {
         let hook = self.shown(plugin, None);
         let details = known(hook, plugin.manifest.as_ref(), loaded.as_deref());
         let release = plugin.standing.release.as_ref();
-        let empty = || Digest::of(&[]);
         Ok(Some(HookDetails {
-            manifest: release.map_or_else(empty, |release| release.manifest.clone()),
-            release: release.map_or_else(empty, |release| release.key.clone()),
+            manifest: plugin.manifest_digest.clone(),
+            release: plugin.release_key(),
             signer: release.and_then(|release| release.signer.clone()),
             grant: grant(&plugin.standing),
             releases: releases(&record, release),
@@ -129,14 +129,9 @@ impl Catalog {
     }
 
     async fn load_to_look(&self, plugin: &Plugin) -> Option<Arc<Loaded>> {
-        let (manifest, digest) = (plugin.manifest.as_ref()?, plugin.digest.as_ref()?);
-        let path = plugin.found.path.join(&manifest.component);
-        let reading = path.clone();
-        let bytes = tokio::task::spawn_blocking(move || std::fs::read(reading)).await.ok()?.ok()?;
-        if Digest::of(&bytes) != *digest {
-            return None;
-        }
-        self.compile(Component { path, bytes }, manifest, digest).await.ok().map(Arc::new)
+        let (files, _) = self.read(&plugin.found).await;
+        let (manifest, digest) = (files.manifest?, files.digest?);
+        self.compile(files.component.ok()?, &manifest, &digest).await.ok().map(Arc::new)
     }
 
     /// All that is known of files that need not be installed.
@@ -154,8 +149,8 @@ impl Catalog {
             pending: None,
         };
         HookDetails {
-            manifest: package.manifest_digest(),
-            release: package.key(),
+            manifest: Some(package.manifest_digest()),
+            release: Some(package.key()),
             signer: package.signed.signer().cloned(),
             ..known(hook, Some(manifest), Some(loaded))
         }
@@ -180,9 +175,9 @@ fn known(hook: Hook, manifest: Option<&Manifest>, loaded: Option<&Loaded>) -> Ho
         },
         imports: loaded.map(|loaded| loaded.imports.clone()).unwrap_or_default(),
         exports: loaded.map(|loaded| loaded.hooks.clone()).unwrap_or_default(),
-        manifest: Digest::of(&[]),
+        manifest: None,
         needs_digest: digest_of_words(&asks),
-        release: Digest::of(&[]),
+        release: None,
         signer: None,
         grant: None,
         releases: Vec::new(),

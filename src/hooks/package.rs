@@ -100,7 +100,7 @@ impl Package {
 
     /// What stands for manifest and component.
     pub(super) fn key(&self) -> Digest {
-        Digest::of(format!("{} {}", self.manifest_digest(), self.digest).as_bytes())
+        release_key(&self.manifest_digest(), &self.digest)
     }
 
     /// How the registry writes it down.
@@ -126,6 +126,11 @@ impl Package {
             .into_iter()
             .chain(signature)
     }
+}
+
+/// What stands for a manifest and a component.
+pub(super) fn release_key(manifest: &Digest, component: &Digest) -> Digest {
+    Digest::of(format!("{manifest} {component}").as_bytes())
 }
 
 /// Reads the manifest in a folder.

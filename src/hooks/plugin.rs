@@ -22,6 +22,7 @@ use super::engine::{Clock, Engine, Machine};
 use super::error::Problem;
 use super::files::{self, Found};
 use super::manifest::Manifest;
+use super::package::release_key;
 use super::needs::Granted;
 use super::registry::Off;
 use super::standing::Standing;
@@ -35,6 +36,8 @@ pub(super) struct Plugin {
     pub(super) standing: Standing,
     pub(super) manifest: Option<Manifest>,
     pub(super) digest: Option<Digest>,
+    /// The digest of its manifest's file, where it was installed.
+    pub(super) manifest_digest: Option<Digest>,
     pub(super) state: Readiness,
 }
 
@@ -73,6 +76,11 @@ impl Plugin {
             Readiness::Broken(_) => self.standing.is_granted(),
             Readiness::Disabled | Readiness::Off(_) | Readiness::Waiting => false,
         }
+    }
+
+    /// What stands for the files there are, where it was installed.
+    pub(super) fn release_key(&self) -> Option<Digest> {
+        Some(release_key(self.manifest_digest.as_ref()?, self.digest.as_ref()?))
     }
 
     /// What it has of what it asks for.
@@ -129,7 +137,12 @@ impl Loader<'_> {
         let code = compiler::run(self.compiler, class, bytes).await;
         let code = code.map_err(|reason| Problem::Compile { file: path.clone(), reason })?;
         let stored = cache.store(digest, &engine.compatibility, &code);
-        stored.map_err(|error| self.bad_cache(error.to_string()))?;
+        stored.map_err(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull => {
+                Problem::NoRoom { folder: self.cache_folder.to_owned() }
+            }
+            _ => self.bad_cache(error.to_string()),
+        })?;
         let component = deserialize(engine, &code).map_err(|error| Problem::Compile {
             file: path.clone(),
             reason: format!("the compiler is of another version: {}", error.root_cause()),

@@ -170,6 +170,7 @@ async fn a_replaced_file_voids_the_grant_until_it_is_granted_anew() {
         let (user, package) = user(if optional_one { optional } else { same });
         let host = user.host().await;
         let release = host.install(&package).await.expect("installed").plugin.release;
+        let release = release.expect("it is installed");
         host.grant(all()).await.expect("granted");
         let place = user.settings.registry_folder.join(ID).join("releases").join(release.as_str());
         let manifest = place.join("plugin.toml");
@@ -200,7 +201,7 @@ async fn a_replaced_file_voids_the_grant_until_it_is_granted_anew() {
             (changed.plugin.hook.version.as_str(), changed.plugin.hook.state),
             ("6.6.6", HookState::Active)
         );
-        assert_ne!(changed.plugin.release, release, "it is another release");
+        assert_ne!(changed.plugin.release, Some(release), "it is another release");
         assert_eq!(written(&user, &host).await, [FILE]);
         assert!(!place.exists(), "the old one is gone");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::id::PluginId;
 use crate::wire::rpc::{
-    GrantHook, HookChanged, HookDetails, HookGrant, HookInspect, HookState, InspectHook,
+    GrantHook, HookChanged, HookDetails, HookGrant, HookInspect, InspectHook,
 };
 
 use super::super::completion::plugin_ids;
@@ -52,14 +52,10 @@ impl Arguments {
         for (name, path) in self.maps {
             host_files.entry(name).or_default().push(path);
         }
-        // Files that were replaced behind cove's back have no release yet.
-        let seen = match (details.hook.state, details.hook.standard) {
-            (HookState::Void, _) | (_, true) => None,
-            (_, false) => {
-                let waits = details.releases.iter().find(|release| release.pending);
-                Some(waits.map_or(details.release, |release| release.release.clone()))
-            }
-        };
+        // What waits beside the active version is what a grant is for.
+        let waits = details.releases.iter().find(|release| release.pending);
+        let waits = waits.filter(|_| details.hook.pending.is_some());
+        let seen = waits.map(|release| release.release.clone()).or(details.release);
         let (plugin, needs) = (self.plugin, self.needs);
         let wanted = GrantHook { plugin, needs, host_files, release: seen };
         let changed = client.call::<HookGrant>(wanted).await?;

@@ -47,7 +47,7 @@ pub(super) fn wanted(text: &str) -> Result<InspectHook, Report> {
 }
 
 /// Names and values, then lists.
-pub(super) fn render(details: &HookDetails) -> String {
+pub(crate) fn render(details: &HookDetails) -> String {
     let hook = &details.hook;
     let limits = &details.limits;
     let mut rows = vec![
@@ -61,7 +61,7 @@ pub(super) fn render(details: &HookDetails) -> String {
         ("needs digest", details.needs_digest.to_string()),
     ];
     if !hook.standard {
-        rows.push(("manifest", details.manifest.to_string()));
+        rows.extend(details.manifest.as_ref().map(|digest| ("manifest", digest.to_string())));
         let signer = details.signer.as_ref();
         let signer = signer.map(|signer| format!("{} ({})", signer.name, signer.key));
         rows.push(("signed by", signer.unwrap_or_else(|| "nobody known".to_owned())));
@@ -87,7 +87,7 @@ pub(super) fn render(details: &HookDetails) -> String {
     let mut text = pairs(&rows);
     let mut section = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
-            text.push_str(&format!("\n{title}:\n  {}", lines.join("\n  ")));
+            text += &format!("\n{title}:\n  {}", lines.join("\n  "));
         }
     };
     section("needs", needs(&hook.needs));

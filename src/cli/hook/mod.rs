@@ -1,7 +1,7 @@
 //! `cove hook`: the plugins that decide what enters a guest. One file per command.
 
 mod grant;
-mod inspect;
+pub(super) mod inspect;
 mod install;
 pub(super) mod list;
 mod remove;

@@ -133,8 +133,8 @@ pub enum GrantError {
     #[error(transparent)]
     Files(Box<InstallError>),
     /// The files that are there now cannot be used.
-    #[error("the files of plugin `{plugin}` were replaced, and cannot be granted anything")]
-    Replaced {
+    #[error("plugin `{plugin}` cannot be granted anything: its files are not good")]
+    Unusable {
         /// The plugin.
         plugin: PluginId,
         /// Why.
@@ -188,7 +188,7 @@ impl Explain for GrantError {
             Self::NotSaid | Self::NotAsked { .. } | Self::Mapping { .. } => Kind::Invalid,
             Self::Changed { .. } | Self::Configured { .. } => Kind::Conflict,
             Self::Standard { .. } => Kind::Refused,
-            Self::Files(source) | Self::Replaced { source, .. } => source.kind(),
+            Self::Files(source) | Self::Unusable { source, .. } => source.kind(),
             Self::Keep { .. } => Kind::Failed,
             Self::Damaged { problem, .. } => problem.kind(),
             Self::Look(error) => error.kind(),
@@ -206,7 +206,9 @@ impl Explain for GrantError {
             }
             Self::NotAsked { asks, .. } => format!("it asks for `{}`", asks.join("`, `")),
             Self::Mapping { .. } => "write `--map NAME=PATH`".to_owned(),
-            Self::Changed { plugin } => format!("look at it again: `cove hook inspect {plugin}`"),
+            Self::Changed { plugin } => format!(
+                "look at it again with `cove hook inspect {plugin}`, or install it again"
+            ),
             Self::Configured { plugin } => {
                 let table = crate::hooks::error::table("grants", plugin);
                 format!("change `[{table}]` there, or take it out and use `cove hook grant`")
@@ -214,7 +216,7 @@ impl Explain for GrantError {
             Self::Standard { plugin } => {
                 format!("`cove hook revoke {plugin}` keeps it from taking part")
             }
-            Self::Files(source) | Self::Replaced { source, .. } => return source.hint(),
+            Self::Files(source) | Self::Unusable { source, .. } => return source.hint(),
             Self::Keep { folder, .. } => {
                 format!("make `{}` a folder that you can write to", folder.display())
             }

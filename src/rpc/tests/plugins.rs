@@ -43,9 +43,9 @@ fn details() -> HookDetails {
         limits: HookLimits { memory_bytes: 1, cpu_ms: 1, output_bytes: 1, output_steps: 1 },
         imports: vec!["cove:hooks/log@0.2.0".to_owned()],
         exports: vec!["cove:hooks/prepare-work-disk@0.2.0".to_owned()],
-        manifest: Digest::of(b"manifest"),
+        manifest: Some(Digest::of(b"manifest")),
         needs_digest: Digest::of(b"needs"),
-        release: Digest::of(b"release"),
+        release: Some(Digest::of(b"release")),
         signer: signer(),
         grant: Some(HookGrantShown {
             needs: Vec::new(),

@@ -1,4 +1,4 @@
-//! What happens to VMs and operations, as clients hear of it.
+//! What happens to VMs, operations and hooks, as clients hear of it.
 
 use serde::{Deserialize, Serialize};
 

@@ -127,7 +127,7 @@ methods! {
     OpCancel = "op.cancel"(OperationRef) -> Operation;
     /// All operations that are kept, oldest first.
     OpList = "op.list"(Nothing) -> Vec<Operation>;
-    /// What has happened to VMs and operations, as far as it is remembered.
+    /// What has happened to VMs, operations and hooks, as far as it is remembered.
     EventsList = "events.list"(EventQuery) -> EventPage;
     /// All images.
     ImageList = "image.list"(Nothing) -> Vec<Image>;
@@ -180,7 +180,7 @@ macro_rules! subscriptions {
 subscriptions! {
     /// Progress of one operation; the last event has an `end`, and the daemon ends the subscription.
     OpSubscription = "op"(OperationRef) -> Operation;
-    /// What happens to VMs and operations.
+    /// What happens to VMs, operations and hooks.
     EventSubscription = "events"(EventQuery) -> Event;
     /// The console of a VM: what is in the ring, then what the guest writes. The daemon ends the
     /// subscription when the VM runs no more.

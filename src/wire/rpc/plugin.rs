@@ -104,12 +104,14 @@ pub struct HookDetails {
     pub imports: Vec<String>,
     /// The hook interfaces that its component really exports.
     pub exports: Vec<String>,
-    /// The digest of its manifest.
-    pub manifest: Digest,
+    /// The digest of its manifest; none of what came with cove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
     /// The digest of what it asks for.
     pub needs_digest: Digest,
-    /// What stands for this very manifest and component.
-    pub release: Digest,
+    /// What stands for this very manifest and component; none of what came with cove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Digest>,
     /// Whose signature it bears, where that was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<HookSigner>,
