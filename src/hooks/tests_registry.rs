@@ -274,6 +274,11 @@ async fn a_signed_upgrade_that_asks_for_nothing_new_is_active_at_once() {
         ("1.9", "", &author, InstallOutcome::Active),
     ] {
         let package = user.package("hostile", ID, version(number, more));
+        let component = package.join("plugin.wasm");
+        // Another component: it has a section that means nothing, of one byte's name.
+        let section = [0, 2, 1, number.as_bytes()[0]];
+        let bytes = [fs::read(&component).expect("read"), section.to_vec()].concat();
+        fs::write(component, bytes).expect("written");
         sign(by, &package);
         let installed = host.install(&package).await.expect("installed");
         assert_eq!(installed.outcome, outcome, "{number}");

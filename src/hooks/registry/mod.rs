@@ -106,6 +106,7 @@ impl Registry {
             match record::read(&item.path()) {
                 Ok(Some(record)) => {
                     forget_others(&item.path(), &record)?;
+                    record::sweep(&item.path())?;
                     entries.insert(id, Entry::Known(Box::new(record)));
                 }
                 // An installation that was cut off before its record was written, or a file of somebody else's.

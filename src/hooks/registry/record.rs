@@ -13,6 +13,8 @@ use crate::wire::rpc::{HookPoint, HookSigner};
 
 /// The name of the file.
 pub(super) const FILE: &str = "record.json";
+/// How the names of records begin that are being written.
+const HALF: &str = ".record-";
 /// The version of its format.
 const FORMAT: u32 = 1;
 /// Bytes of a record, at most: a few releases with a few hundred words.
@@ -173,9 +175,20 @@ pub(super) fn read(folder: &Path) -> io::Result<Option<Record>> {
     Ok(Some(written.record))
 }
 
+/// Removes records that were never renamed to their place.
+pub(super) fn sweep(folder: &Path) -> io::Result<()> {
+    for item in fs::read_dir(folder)? {
+        let item = item?;
+        if item.file_name().to_string_lossy().starts_with(HALF) {
+            fs::remove_file(item.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes the record into a plugin's folder, which is there.
 pub(super) fn write(folder: &Path, record: &Record) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(".record-").tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().prefix(HALF).tempfile_in(folder)?;
     let written = Written { format: FORMAT, record: record.clone() };
     file.write_all(&serde_json::to_vec_pretty(&written)?)?;
     file.as_file().sync_all()?;
