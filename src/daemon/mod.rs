@@ -12,6 +12,7 @@ pub mod log;
 mod networks;
 mod plugins;
 mod processes;
+mod programs;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -136,22 +137,32 @@ pub struct Daemon {
     loopback: Option<Loopback>,
     services: Services,
     tasks: Tasks,
-    /// Held as long as the daemon lives: one daemon per folder.
-    lock: Flock<File>,
+    /// Held as long as the daemon lives.
+    home: Home,
 }
 
-/// Makes the daemon: reads the configuration, opens the database, takes up living VMs, and listens.
-/// `search_path` is the `PATH` for the programs it starts.
+/// A folder that this daemon has for itself: nothing is written into it before.
+#[derive(Debug)]
+pub struct Home {
+    _lock: Flock<File>,
+}
+
+/// Makes the daemon in a home that was taken: reads the configuration, opens the database, takes up living
+/// VMs, and listens. `search_path` is the `PATH` for the programs it starts.
 ///
 /// # Errors
 /// When one of these cannot be done.
-pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartError> {
-    let lock = take_home(&paths.home)?;
+pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Daemon, StartError> {
     let config = Config::load(&paths.config).map_err(StartError::Config)?;
     let tasks = Tasks::default();
     let coved = paths.programs.join("coved");
+<<<<<<< HEAD
     let store = Store::open(&paths.database).map_err(StartError::Store)?;
     let hook_settings = hooks::settings(&paths, &config, &coved).map_err(StartError::Hooks)?;
+=======
+    let store = Arc::new(Store::open(&paths.database).map_err(StartError::Store)?);
+    let hook_settings = hooks::settings(&paths, &config, &coved);
+>>>>>>> 97929b9
     let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
     let hook_host = Arc::new(hook_host);
     let workspaces = Workspaces::new(WorkspaceSettings {
@@ -162,25 +173,35 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
     let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
     let networks = Arc::new(crate::net::Networks::new(coved, &search_path, tasks.clone()));
+    let hooks = Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config));
     let checks = Arc::new(checks::Checks {
         qemu: qemu.clone(),
         networks: networks.clone(),
         images: boot_source.clone(),
-        hooks: hook_host.clone(),
+        hooks: hook_host,
+        plugins: hooks.clone(),
         home: paths.home.clone(),
         lost: lost(&paths),
+        vms: paths.vms(),
+        database: paths.database.clone(),
+        rows: store.clone(),
         image: config.vm.image.clone(),
         keep_free: config.vm.keep_free,
     });
     let ports = Ports {
-        rows: Arc::new(store),
+        rows: store,
         processes: Arc::new(processes::HostProcesses),
-        machines: qemu,
+        machines: qemu.clone(),
+        stalls: qemu,
         networks: Arc::new(networks::VmNetworks(networks)),
         disks: Arc::new(parts.disks),
         boot_source,
         guests: Arc::new(guests::Agents),
+<<<<<<< HEAD
         hooks: Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config)),
+=======
+        hooks,
+>>>>>>> 97929b9
         checkouts: Arc::new(checkouts::Repositories(workspaces)),
         preflight: checks.clone(),
     };
@@ -194,9 +215,14 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     };
     let loopback = loopback.transpose().map_err(StartError::Socket)?;
     let face = face::Face::new(paths, config, checks, &vms, &tasks);
+<<<<<<< HEAD
     let plugins = Arc::new(plugins::Registered(hook_host));
     let services = Services { vms, daemon: Arc::new(face), plugins };
     Ok(Daemon { socket, loopback, services, tasks, lock })
+=======
+    let services = Services { vms, daemon: Arc::new(face) };
+    Ok(Daemon { socket, loopback, services, tasks, home })
+>>>>>>> 97929b9
 }
 
 /// What machines are made with, in the daemon and by hand in `cove bench`.
@@ -249,7 +275,7 @@ impl Daemon {
         if left > 0 {
             tracing::warn!(left, "tasks did not end in time");
         }
-        drop(self.lock);
+        drop(self.home);
     }
 
     /// The daemon's tasks, to end them by a signal.
@@ -260,7 +286,10 @@ impl Daemon {
 }
 
 /// Makes the daemon's folder, private, and locks it.
-fn take_home(home: &Path) -> Result<Flock<File>, StartError> {
+///
+/// # Errors
+/// When it cannot be made, is somebody else's, or another daemon has it.
+pub fn take_home(home: &Path) -> Result<Home, StartError> {
     use std::os::unix::fs::MetadataExt;
     let failed = |source| StartError::Folder { path: home.to_owned(), source };
     let mut builder = std::fs::DirBuilder::new();
@@ -287,7 +316,7 @@ fn take_home(home: &Path) -> Result<Flock<File>, StartError> {
     let pid = format!("{}\n", std::process::id());
     lock.set_len(0).map_err(failed)?;
     io::Write::write_all(&mut *lock, pid.as_bytes()).map_err(failed)?;
-    Ok(lock)
+    Ok(Home { _lock: lock })
 }
 
 fn vm_settings(paths: &Paths, config: &Config) -> VmSettings {

@@ -67,6 +67,8 @@ mod tests_host;
 #[cfg(test)]
 mod tests_limits;
 #[cfg(test)]
+mod tests_points;
+#[cfg(test)]
 mod tests_registry;
 #[cfg(test)]
 mod tests_standard;

@@ -277,7 +277,8 @@ fn the_compiling_engines_make_code_for_the_running_ones() {
         let compiling = compiling_engine(class).expect("it starts");
         let running = machine.engine(class).expect("it starts");
         assert_eq!(running.compatibility, compatibility(&compiling));
-        let code = compiling.precompile_component(b"\0asm\x0d\0\x01\0").expect("an empty component");
+        let code =
+            compiling.precompile_component(b"\0asm\x0d\0\x01\0").expect("an empty component");
         assert!(!code.is_empty());
     }
 }
