@@ -51,33 +51,13 @@ impl Paths {
         let programs = programs.as_deref().and_then(|path| path.parent()).map(PathBuf::from);
         let programs = programs.unwrap_or_else(|| PathBuf::from("/usr/bin"));
         let user_home_or_root = user_home.clone().unwrap_or_else(|| PathBuf::from("/"));
-<<<<<<< HEAD
-        let base = |home: PathBuf, socket, config| Self {
-            database: home.join("cove.db"),
-            log: home.join("coved.log"),
-            home,
-            socket,
-            config,
-            cache,
-            user_home: user_home_or_root,
-            programs,
-        };
-        if let Some(home) = absolute("COVE_HOME")? {
-            let (socket, config) = (home.join("run/coved.sock"), home.join("config.toml"));
-            return Ok(base(home, socket, config));
-=======
         let one_folder = |home| Self::one_folder(home, cache, user_home_or_root, programs);
         if let Some(home) = absolute("COVE_HOME")? {
             return Ok(one_folder(home));
->>>>>>> 97929b9
         }
         let home = xdg("XDG_STATE_HOME", ".local/state")?;
         let config = xdg("XDG_CONFIG_HOME", ".config")?.join("config.toml");
-<<<<<<< HEAD
-        Ok(base(home, socket, config))
-=======
-        let plugins = xdg("XDG_DATA_HOME", ".local/share")?.join("plugins");
-        let paths = Self { config, plugins, ..one_folder(home) };
+        let paths = Self { config, ..one_folder(home) };
         Ok(match absolute("XDG_RUNTIME_DIR")? {
             Some(runtime) => Self { socket: runtime.join("cove/coved.sock"), ..paths },
             None => paths,
@@ -94,7 +74,6 @@ impl Paths {
         Self {
             socket: home.join("run/coved.sock"),
             config: home.join("config.toml"),
-            plugins: home.join("plugins"),
             log: home.join("coved.log"),
             database: home.join("cove.db"),
             home,
@@ -102,7 +81,6 @@ impl Paths {
             user_home,
             programs,
         }
->>>>>>> 97929b9
     }
 
     /// The token that programs show on the port of the loopback.

@@ -95,7 +95,7 @@ impl Checks {
             return Vec::new();
         };
         let row = |hook: Hook| {
-            let name = format!("hook: {}", hook.plugin);
+            let name = format!("plugin {}", hook.plugin);
             let hint = match hook.state {
                 HookState::PendingGrant | HookState::Off => {
                     format!(

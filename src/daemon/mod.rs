@@ -156,13 +156,8 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let config = Config::load(&paths.config).map_err(StartError::Config)?;
     let tasks = Tasks::default();
     let coved = paths.programs.join("coved");
-<<<<<<< HEAD
-    let store = Store::open(&paths.database).map_err(StartError::Store)?;
-    let hook_settings = hooks::settings(&paths, &config, &coved).map_err(StartError::Hooks)?;
-=======
     let store = Arc::new(Store::open(&paths.database).map_err(StartError::Store)?);
-    let hook_settings = hooks::settings(&paths, &config, &coved);
->>>>>>> 97929b9
+    let hook_settings = hooks::settings(&paths, &config, &coved).map_err(StartError::Hooks)?;
     let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
     let hook_host = Arc::new(hook_host);
     let workspaces = Workspaces::new(WorkspaceSettings {
@@ -178,7 +173,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         qemu: qemu.clone(),
         networks: networks.clone(),
         images: boot_source.clone(),
-        hooks: hook_host,
+        hooks: hook_host.clone(),
         plugins: hooks.clone(),
         home: paths.home.clone(),
         lost: lost(&paths),
@@ -197,11 +192,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         disks: Arc::new(parts.disks),
         boot_source,
         guests: Arc::new(guests::Agents),
-<<<<<<< HEAD
-        hooks: Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config)),
-=======
         hooks,
->>>>>>> 97929b9
         checkouts: Arc::new(checkouts::Repositories(workspaces)),
         preflight: checks.clone(),
     };
@@ -215,14 +206,9 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     };
     let loopback = loopback.transpose().map_err(StartError::Socket)?;
     let face = face::Face::new(paths, config, checks, &vms, &tasks);
-<<<<<<< HEAD
     let plugins = Arc::new(plugins::Registered(hook_host));
     let services = Services { vms, daemon: Arc::new(face), plugins };
-    Ok(Daemon { socket, loopback, services, tasks, lock })
-=======
-    let services = Services { vms, daemon: Arc::new(face) };
     Ok(Daemon { socket, loopback, services, tasks, home })
->>>>>>> 97929b9
 }
 
 /// What machines are made with, in the daemon and by hand in `cove bench`.

@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use super::memory::Memory;
 use super::tests_support::User;
 use super::*;
-use crate::id::{Digest, PluginId};
+use crate::id::PluginId;
 use crate::report::{Explain, Kind};
-use crate::wire::rpc::{HookPoint, Verdict};
+use crate::wire::rpc::{GrantHook, HookPoint, Verdict};
 
 const ID: &str = "every-hook";
 
@@ -267,14 +267,14 @@ async fn a_plugin_runs_what_it_may_in_the_guest() {
 #[tokio::test]
 async fn nothing_runs_in_a_guest_without_a_grant() {
     let mut user = User::new();
-    let folder = user.install(&user.settings.user_folder, ID, ID, |manifest| manifest);
-    let component = Digest::of(&fs::read(folder.join("plugin.wasm")).expect("there"));
-    let needs = vec!["state".to_owned()];
-    let plugin = ID.parse().expect("an id");
-    user.settings.grants = vec![Grant { plugin, component, needs, host_files: BTreeMap::new() }];
+    let package = user.package(ID, ID, |manifest| manifest);
     steps(&mut user, ID, HookPoint::PostStart, &["count calls", "shell true"]);
     let guest = std::sync::Arc::new(Guest::default());
     let host = user.host().await;
+    host.install(&package).await.expect("installed");
+    let (plugin, needs) = (ID.parse().expect("an id"), vec!["state".to_owned()]);
+    let grant = GrantHook { plugin, needs, host_files: BTreeMap::new(), release: None };
+    host.grant(grant).await.expect("granted");
     let failed = host.post_start(&user.inputs, guest.clone()).await.expect_err("not granted");
     assert!(failed.to_string().contains("`guest.run:sh` is not granted"), "{failed}");
     assert!(guest.ran.lock().expect("ended").is_empty() && remembered(&user, ID).is_empty());

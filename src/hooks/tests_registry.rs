@@ -157,6 +157,9 @@ fn kind(what: &Happening) -> &'static str {
         Happening::HookSwitchedOn { .. } => "on",
         Happening::VmCreated { .. }
         | Happening::VmState { .. }
+        | Happening::VmStalled { .. }
+        | Happening::VmWentOn { .. }
+        | Happening::HookFailed { .. }
         | Happening::VmDeleted { .. }
         | Happening::OperationBegan { .. }
         | Happening::OperationEnded { .. }

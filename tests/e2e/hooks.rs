@@ -151,7 +151,7 @@ fn a_plugin_is_looked_at_installed_granted_and_removed(who: Who) {
     let planned = || world.cove(["run", "--dry-run"]).success().stdout;
     assert!(!planned().contains("allowed/file"), "it does not take part");
     let doctor = world.json(["doctor", "--json"]);
-    let row = doctor.as_array().expect("rows").iter().find(|row| row["name"] == "hook: hostile");
+    let row = doctor.as_array().expect("rows").iter().find(|row| row["name"] == "plugin hostile");
     assert_eq!(row.expect("it is told")["verdict"], "warn", "{doctor}");
 
     let ran = world.cove(["hook", "grant", "hostile"]).success().says("hostile 0.1.0 asks for:");

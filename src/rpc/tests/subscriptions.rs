@@ -43,20 +43,17 @@ fn words(what: &Happening) -> String {
         Happening::OperationEnded { action, failure, .. } => {
             format!("{action} ended {:?}", failure.as_ref().map(|report| report.kind))
         }
-<<<<<<< HEAD
         Happening::HookInstalled { plugin, .. }
         | Happening::HookGranted { plugin, .. }
         | Happening::HookRevoked { plugin, .. }
         | Happening::HookRemoved { plugin }
         | Happening::HookSwitchedOff { plugin, .. }
         | Happening::HookSwitchedOn { plugin, .. } => format!("something with {plugin}"),
-=======
         Happening::HookFailed { vm_name, plugin, hook, .. } => {
             format!("{vm_name}: {plugin} failed in {hook}")
         }
         Happening::VmStalled { vm_name, reason, .. } => format!("{vm_name} stalled: {reason}"),
         Happening::VmWentOn { vm_name, .. } => format!("{vm_name} goes on"),
->>>>>>> 97929b9
         Happening::Lagged { missed } => format!("missed {missed}"),
     }
 }
