@@ -305,7 +305,7 @@ fn hooks_are_listed_with_what_they_ask_for() {
         problem: Some("not a component".to_owned()),
     };
     insta::assert_snapshot!(hook::render(&[hook]), @r#"
-    PLUGIN   VERSION  HOOK               FROM  DIGEST
+    PLUGIN   VERSION  HOOKS              FROM  DIGEST
     ssh-key  0.1.0    prepare-work-disk  cove  6985ca1f4daa
       needs host-files.import: ~/.ssh/*.pub (granted): your \u{1b}[8mkeys
       problem: not a component
