@@ -83,7 +83,11 @@ impl GuestPrograms for Guest {
             self.now.fetch_sub(1, Ordering::SeqCst);
             match script.as_str() {
                 "lost" => Err("the guest is gone".to_owned()),
-                _ => Ok(GuestOutput { status: 3, stdout: b"out\n".to_vec(), ..GuestOutput::default() }),
+                _ => Ok(GuestOutput {
+                    status: 3,
+                    stdout: b"out\n".to_vec(),
+                    ..GuestOutput::default()
+                }),
             }
         }
         .boxed()
@@ -238,7 +242,9 @@ async fn what_plugins_remember_is_kept_when_all_went_well_and_only_then() {
     host.post_start(&user.inputs, guest()).await.expect_err("it fails");
     for outcomes in [host.pre_stop(&user.inputs).await, host.cleanup(&user.inputs).await] {
         let outcomes = outcomes.expect("nothing keeps a VM from going");
-        assert!(outcomes[0].failure.as_ref().is_some_and(|failure| failure.contains("no (asked-for)")));
+        assert!(
+            outcomes[0].failure.as_ref().is_some_and(|failure| failure.contains("no (asked-for)"))
+        );
     }
     assert_eq!(remembered(&user, ID), pairs(&[("calls", "5"), ("vm", "web")]));
 }
@@ -253,7 +259,8 @@ async fn a_plugin_runs_what_it_may_in_the_guest() {
     let said = ["3: out", "not-granted: `guest.run:rm` is not granted", "io: the guest is gone"];
     assert_eq!(outcomes[0].for_user(), said);
     assert_eq!(outcomes[0].refusals.len(), 1);
-    let ran: Vec<_> = guest.ran.lock().expect("ended").iter().map(|ran| ran.program.clone()).collect();
+    let ran: Vec<_> =
+        guest.ran.lock().expect("ended").iter().map(|ran| ran.program.clone()).collect();
     assert_eq!(ran, ["sh", "sh"]);
 
     let flood = format!("flood {}", limits::GUEST_PROGRAMS + 1);
@@ -302,7 +309,7 @@ async fn all_hooks_of_a_point_have_a_time_together() {
     let mut user = user(&["one", "three", "two"]);
     for id in ["one", "three", "two"] {
         steps(&mut user, id, HookPoint::PostStart, &["shell true"]);
-        edit(&user, id, with(HookPoint::PostStart, "failure = 'optional'\ntimeout = '15m'"));
+        edit(&user, id, with(HookPoint::PostStart, "failure = 'optional'\ntimeout = '900s'"));
     }
     let host = user.host().await;
     host.check().await.expect("all can run");
