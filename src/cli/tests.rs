@@ -344,7 +344,12 @@ fn all_about_a_plugin_is_shown_and_cannot_lie() {
         },
         api: "0.2".to_owned(),
         class: "small".to_owned(),
-        limits: HookLimits { memory_bytes: 64 << 20, cpu_ms: 1000, output_bytes: 16 << 20, output_steps: 2048 },
+        limits: HookLimits {
+            memory_bytes: 64 << 20,
+            cpu_ms: 1000,
+            output_bytes: 16 << 20,
+            output_steps: 2048,
+        },
         imports: vec!["cove:hooks/log@0.2.0".to_owned()],
         exports: vec!["cove:hooks/prepare-work-disk@0.2.0".to_owned()],
         manifest: Some(digest("manifest")),

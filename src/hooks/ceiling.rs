@@ -12,7 +12,15 @@ use super::needs::NeedKind;
 
 /// The ceiling. The default lets everything through.
 #[derive(Debug, Clone, Default)]
-pub struct Ceiling(Option<Arc<[(NeedKind, Option<Pattern>)]>>);
+pub struct Ceiling(Option<Arc<[Word]>>);
+
+/// A kind of needs, or a part of it.
+#[derive(Debug)]
+struct Word {
+    kind: NeedKind,
+    /// What names match; all where there is none.
+    pattern: Option<Pattern>,
+}
 
 impl Ceiling {
     /// A ceiling of these words.
@@ -32,7 +40,7 @@ impl Ceiling {
             let kind = NeedKind::ALL.into_iter().find(|known| known.as_str() == kind);
             let kind = kind.ok_or_else(|| bad(word, "there is no such kind of needs"))?;
             let pattern = pattern.map(Pattern::new).transpose();
-            Ok((kind, pattern.map_err(|error| bad(word, error.msg))?))
+            Ok(Word { kind, pattern: pattern.map_err(|error| bad(word, error.msg))? })
         });
         Ok(Self(Some(parsed.collect::<Result<Vec<_>, _>>()?.into())))
     }
@@ -40,10 +48,11 @@ impl Ceiling {
     /// Whether all of every kind may be had.
     #[must_use]
     pub fn has_all_kinds(&self) -> bool {
-        let whole = |kind: NeedKind, words: &[(NeedKind, Option<Pattern>)]| {
-            words.iter().any(|(allowed, pattern)| *allowed == kind && pattern.is_none())
-        };
-        self.0.as_ref().is_none_or(|words| NeedKind::ALL.into_iter().all(|kind| whole(kind, words)))
+        self.0.as_ref().is_none_or(|words| {
+            NeedKind::ALL
+                .into_iter()
+                .all(|kind| words.iter().any(|word| word.kind == kind && word.pattern.is_none()))
+        })
     }
 
     /// Whether anything of this kind and name may be had.
@@ -52,11 +61,11 @@ impl Ceiling {
             require_literal_separator: kind == NeedKind::WorkDisk,
             ..MatchOptions::new()
         };
-        self.0.as_ref().is_none_or(|words| {
-            words.iter().filter(|(allowed, _)| *allowed == kind).any(|(_, pattern)| {
-                pattern.as_ref().is_none_or(|pattern| pattern.matches_with(name, options))
-            })
-        })
+        let lets_through = |word: &Word| {
+            let pattern = word.pattern.as_ref();
+            word.kind == kind && pattern.is_none_or(|pattern| pattern.matches_with(name, options))
+        };
+        self.0.as_ref().is_none_or(|words| words.iter().any(lets_through))
     }
 }
 

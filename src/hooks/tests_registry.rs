@@ -516,73 +516,68 @@ async fn the_configuration_can_grant_and_then_decides_alone() {
     assert!(written(&user, &host).await.is_empty());
 }
 
-type Spoil<'a> = Box<dyn Fn() + 'a>;
+/// Something that is wrong with a file of a plugin.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Link,
+    Pipe,
+    Huge,
+    Gone,
+    Text(&'static [u8]),
+}
+
+fn spoil(path: &Path, fault: Fault) {
+    fs::remove_file(path).expect("removed");
+    match fault {
+        Fault::Link => symlink("/etc/passwd", path).expect("linked"),
+        Fault::Pipe => nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("made"),
+        Fault::Huge => {
+            let file = fs::File::create(path).expect("made");
+            file.set_len(1 << 40).expect("a sparse file");
+        }
+        Fault::Gone => {}
+        Fault::Text(bytes) => fs::write(path, bytes).expect("written"),
+    }
+}
 
 #[tokio::test]
 async fn only_plain_files_of_a_plugin_are_installed_and_nothing_is_left_of_others() {
     let (user, package) = user(same);
     let host = user.host().await;
-    let (toml, wasm) = (package.join("plugin.toml"), package.join("plugin.wasm"));
-    let (good_toml, good_wasm) = (fs::read(&toml).expect("read"), fs::read(&wasm).expect("read"));
-    let elsewhere = user.folder.path().join("elsewhere");
-    fs::write(&elsewhere, &good_wasm).expect("written");
-    let huge = |path: &Path, bytes: u64| {
-        fs::File::create(path).and_then(|file| file.set_len(bytes)).expect("a sparse file");
-    };
-    let fifo = |path: &Path| {
-        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-    };
-    let core = wat::parse_str("(module)").expect("assembled");
-    let cases: [(&str, Kind, Spoil<'_>); 9] = [
-        (
-            "plugin.wasm` cannot be read: it is a symbolic link",
-            Kind::Invalid,
-            Box::new(|| symlink(&elsewhere, &wasm).expect("linked")),
-        ),
-        (
-            "plugin.toml` cannot be read: it is a symbolic link",
-            Kind::Invalid,
-            Box::new(|| symlink("/etc/passwd", &toml).expect("linked")),
-        ),
-        (
-            "plugin.wasm` cannot be read: it is no regular file",
-            Kind::Invalid,
-            Box::new(|| fifo(&wasm)),
-        ),
-        (
-            "plugin.toml` cannot be read: it is no regular file",
-            Kind::Invalid,
-            Box::new(|| fifo(&toml)),
-        ),
-        ("plugin.wasm` is larger than", Kind::Invalid, Box::new(|| huge(&wasm, 1 << 40))),
-        ("plugin.toml` is larger than", Kind::Invalid, Box::new(|| huge(&toml, 1 << 40))),
-        ("plugin.wasm` is not there", Kind::NotFound, Box::new(|| ())),
-        (
-            "plugin.wasm` is not a WebAssembly component: it is a core module",
-            Kind::Invalid,
-            Box::new(|| fs::write(&wasm, &core).expect("written")),
-        ),
-        (
-            "plugin.toml`: line 1",
-            Kind::Invalid,
-            Box::new(|| fs::write(&toml, "[plugin").expect("written")),
-        ),
-    ];
-    for (expected, kind, spoil) in cases {
-        let spoiled = if expected.contains("toml") { &toml } else { &wasm };
-        fs::remove_file(spoiled).expect("removed");
-        spoil();
+    for (file, fault, expected, kind) in [
+        ("plugin.wasm", Fault::Link, "cannot be read: it is a symbolic link", Kind::Invalid),
+        ("plugin.toml", Fault::Link, "cannot be read: it is a symbolic link", Kind::Invalid),
+        ("plugin.wasm", Fault::Pipe, "cannot be read: it is no regular file", Kind::Invalid),
+        ("plugin.toml", Fault::Pipe, "cannot be read: it is no regular file", Kind::Invalid),
+        ("plugin.wasm", Fault::Huge, "is larger than", Kind::Invalid),
+        ("plugin.toml", Fault::Huge, "is larger than", Kind::Invalid),
+        ("plugin.wasm", Fault::Gone, "is not there", Kind::NotFound),
+        ("plugin.toml", Fault::Gone, "is not there", Kind::NotFound),
+        ("plugin.wasm", Fault::Text(b"\0asm\x01\0\0\0"), "it is a core module", Kind::Invalid),
+        ("plugin.wasm", Fault::Text(b"\x7fELF"), "it is machine code", Kind::Invalid),
+        ("plugin.toml", Fault::Text(b"[plugin"), "line 1", Kind::Invalid),
+    ] {
+        let path = package.join(file);
+        let good = fs::read(&path).expect("read");
+        spoil(&path, fault);
         let error = host.install(&package).await.expect_err(expected);
-        assert!(error.to_string().contains(expected), "{error}");
-        assert_eq!(error.kind(), kind, "{error}");
-        assert!(error.hint().is_some() && !error.to_string().contains('\n'));
-        assert!(files(&user.settings.registry_folder).is_empty(), "{expected}");
-        fs::remove_file(spoiled).ok();
-        fs::write(&toml, &good_toml).expect("written");
-        fs::write(&wasm, &good_wasm).expect("written");
+        let text = error.to_string();
+        assert!(text.contains(&format!("{file}`")) && text.contains(expected), "{fault:?}: {text}");
+        assert_eq!(error.kind(), kind, "{text}");
+        assert!(error.hint().is_some() && !text.contains('\n'));
+        assert!(files(&user.settings.registry_folder).is_empty(), "{fault:?}");
+        fs::remove_file(&path).ok();
+        fs::write(&path, good).expect("written");
     }
+    host.install(&package).await.expect("all is well again");
+}
+
+#[tokio::test]
+async fn a_plugin_is_its_folder_or_its_manifest_and_can_be_looked_at_before() {
+    let (user, package) = user(same);
+    let host = user.host().await;
     for (path, expected) in [
-        (wasm.clone(), "is neither a plugin's folder nor its `plugin.toml`"),
+        (package.join("plugin.wasm"), "is neither a plugin's folder nor its `plugin.toml`"),
         (user.folder.path().join("no/such"), "no/such` is not there"),
         (PathBuf::from("/dev/null"), "is neither a file nor a folder"),
         (user.home.clone(), "plugin.toml` is not there"),
@@ -590,16 +585,13 @@ async fn only_plain_files_of_a_plugin_are_installed_and_nothing_is_left_of_other
         let error = host.install(&path).await.expect_err(expected);
         assert!(error.to_string().contains(expected), "{error}");
     }
-    assert!(host.list().await.expect("listed").is_empty());
-    host.install(&toml).await.expect("the manifest's path will do");
-    let details = InspectHook { plugin: None, path: Some(package.display().to_string()) };
-    let details = host.inspect(details).await.expect("not installed or installed");
-    assert!(details.exports.iter().any(|name| name == "cove:hooks/prepare-work-disk@0.2.0"));
-    assert!(
-        details.imports.iter().any(|name| name.starts_with("cove:hooks/")),
-        "{:?}",
-        details.imports
-    );
+    let path = Some(package.display().to_string());
+    let looked = host.inspect(InspectHook { plugin: None, path }).await.expect("it is a plugin");
+    assert!(looked.exports.iter().any(|name| name == "cove:hooks/prepare-work-disk@0.2.0"));
+    let hooks = |name: &String| name.starts_with("cove:hooks/");
+    assert!(looked.imports.iter().any(hooks), "{:?}", looked.imports);
+    assert!(host.list().await.expect("listed").is_empty(), "it was only looked at");
+    host.install(&package.join("plugin.toml")).await.expect("the manifest's path will do");
 }
 
 #[tokio::test]

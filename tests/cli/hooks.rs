@@ -46,7 +46,8 @@ fn daemon(pending: bool) -> Fake {
     let mut answers = Answers::new();
     answers.insert("hook.list", Box::new(|_| Ok(json!([hook("pending_grant")]))));
     answers.insert("hook.inspect", Box::new(move |_| Ok(details(pending))));
-    let changed = move |_: &Value| Ok(json!({"plugin": details(false), "notes": ["look\u{1b}[2J"]}));
+    let changed =
+        move |_: &Value| Ok(json!({"plugin": details(false), "notes": ["look\u{1b}[2J"]}));
     answers.insert("hook.grant", Box::new(changed));
     answers.insert("hook.revoke", Box::new(changed));
     answers.insert("hook.remove", Box::new(|_| Ok(json!({}))));
@@ -67,7 +68,10 @@ async fn paths_are_absolute_and_ids_are_not_paths() {
     assert_eq!(status(&output), 0, "{}", stderr(&output));
     let printed = stdout(&output);
     assert!(printed.starts_with("io.example.notes 1: installed, pending-grant\n"), "{printed}");
-    assert!(printed.contains("host-files.read: notes (not granted): your \\u{1b}[8mnotes"), "{printed}");
+    assert!(
+        printed.contains("host-files.read: notes (not granted): your \\u{1b}[8mnotes"),
+        "{printed}"
+    );
     assert!(stderr(&output).contains("note: it does not take part before you grant it"));
     let path = fake.calls("hook.install")[0]["path"].as_str().expect("a path").to_owned();
     assert!(path.starts_with('/') && path.ends_with("/some/../plugin"), "{path}");
@@ -77,7 +81,12 @@ async fn paths_are_absolute_and_ids_are_not_paths() {
     let calls = fake.calls("hook.inspect");
     assert_eq!(calls[0], json!({"plugin": "io.example.notes"}));
     assert!(calls[1]["path"].as_str().expect("a path").ends_with("/io.example.notes"), "{calls:?}");
-    for wrong in [&["inspect", "No Id"][..], &["grant", "No Id"], &["install"], &["grant", "a", "--map", "x"]] {
+    for wrong in [
+        &["inspect", "No Id"][..],
+        &["grant", "No Id"],
+        &["install"],
+        &["grant", "a", "--map", "x"],
+    ] {
         let arguments = [&["hook"], wrong].concat();
         assert_eq!(status(&run(&fake, &arguments).await), 2, "{wrong:?}");
     }
@@ -87,10 +96,15 @@ async fn paths_are_absolute_and_ids_are_not_paths() {
 async fn a_grant_is_for_what_was_shown_and_for_no_other_files() {
     for (pending, release) in [(false, "1"), (true, "2")] {
         let fake = daemon(pending);
-        let arguments = ["hook", "grant", "io.example.notes", "--map", "notes=~/a", "--map", "notes=/b"];
+        let arguments =
+            ["hook", "grant", "io.example.notes", "--map", "notes=~/a", "--map", "notes=/b"];
         let output = run(&fake, &arguments).await;
         assert_eq!(status(&output), 0, "{}", stderr(&output));
-        let asked = if pending { "2 asks for this besides:\n  state" } else { "1 asks for:\n  host-files.read" };
+        let asked = if pending {
+            "2 asks for this besides:\n  state"
+        } else {
+            "1 asks for:\n  host-files.read"
+        };
         assert!(stderr(&output).contains(asked), "{}", stderr(&output));
         assert!(stderr(&output).contains("note: look\\u{1b}[2J"));
         let wanted = json!({

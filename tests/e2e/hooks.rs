@@ -117,7 +117,12 @@ fn plugins_that_cannot_run_stop_a_start_and_leave_nothing(who: Who) {
     assert_eq!(hooks.len(), 4);
     let (own, standard): (Vec<_>, Vec<_>) =
         hooks.iter().partition(|hook| hook["plugin"] == "hostile");
-    assert_eq!((&own[0]["state"], &own[0]["standard"]), (&"void".into(), &false.into()), "{}", own[0]);
+    assert_eq!(
+        (&own[0]["state"], &own[0]["standard"]),
+        (&"void".into(), &false.into()),
+        "{}",
+        own[0]
+    );
     assert!(own[0]["problem"].as_str().expect("why").contains("cove hook grant hostile"));
     for (hook, name) in standard.iter().zip(["file-sync", "git-identity", "ssh-key"]) {
         assert_eq!((&hook["plugin"], &hook["standard"]), (&name.into(), &true.into()), "{hook}");

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::PluginId;
-use crate::wire::rpc::{
-    GrantHook, HookChanged, HookDetails, HookGrant, HookInspect, InspectHook,
-};
+use crate::wire::rpc::{GrantHook, HookChanged, HookDetails, HookGrant, HookInspect, InspectHook};
 
 use super::super::completion::plugin_ids;
 use super::super::connect::connect;
