@@ -119,7 +119,7 @@ fn a_break_of_the_contract_is_found() {
     for (change, sound) in [
         (frozen.replace(log, "    log: func(level: level, message: list<u8>);"), false),
         (frozen.replace(log, "    log: func(level: level, message: string, more: bool);"), false),
-        (frozen.replace(log, ""), false),
+        (frozen.replace("    log: func(level", "    logged: func(level"), false),
         (frozen.replace("retryable: bool,", "retryable: bool,\n        extra: u32,"), false),
         (frozen.replace("doctor-plugin", "doctor-plug"), false),
         (

@@ -9,6 +9,9 @@ use std::time::Duration;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 
+use crate::rpc::client::Client;
+use crate::wire::rpc::{HookList, Nothing};
+
 use super::batch::all;
 use super::connect::connect_if_running;
 use super::failure::Failure;
@@ -86,18 +89,35 @@ pub(super) fn answer(
 
 /// The names of the VMs there are, for an argument that names one.
 pub(super) fn vm_names() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| {
+    names(|client| async move {
+        let vms = all(&client).await.ok()?;
+        Some(vms.iter().map(|vm| vm.name.to_string()).collect())
+    })
+}
+
+/// The ids of the plugins there are, for an argument that names one.
+pub(super) fn plugin_ids() -> ArgValueCandidates {
+    names(|client| async move {
+        let hooks = client.call::<HookList>(Nothing {}).await.ok()?;
+        Some(hooks.iter().map(|hook| hook.plugin.to_string()).collect())
+    })
+}
+
+/// Names that a daemon tells. A user at the Tab key is told nothing of failures, and starts no daemon.
+fn names<Asked>(ask: impl Fn(Client) -> Asked + Send + Sync + 'static) -> ArgValueCandidates
+where
+    Asked: Future<Output = Option<Vec<String>>>,
+{
+    ArgValueCandidates::new(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let Ok(runtime) = runtime else {
             return Vec::new();
         };
         runtime.block_on(async {
-            // A user at the Tab key is told nothing of failures, and starts no daemon.
-            let names = async { all(&connect_if_running().await.ok()??).await.ok() };
-            let vms = tokio::time::timeout(NAMES_DEADLINE, names).await;
-            let vms = vms.ok().flatten().unwrap_or_default();
-            let names = vms.iter().map(|vm| vm.name.as_str());
-            names.map(CompletionCandidate::new).collect()
+            let names = async { ask(connect_if_running().await.ok()??).await };
+            let names = tokio::time::timeout(NAMES_DEADLINE, names).await;
+            let names = names.ok().flatten().unwrap_or_default();
+            names.into_iter().map(CompletionCandidate::new).collect()
         })
     })
 }

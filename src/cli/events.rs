@@ -1,4 +1,4 @@
-//! `cove events`: what has happened to VMs and operations, and what happens.
+//! `cove events`: what has happened to VMs, operations and hooks, and what happens.
 
 use crate::report::Report;
 use crate::rpc::client::Client;
@@ -88,9 +88,43 @@ fn line(event: &Event) -> String {
             let end = failure.as_ref().map_or_else(|| "done".to_owned(), Report::one_line);
             format!("operation {operation} ended: {action} {vm_name}: {end}")
         }
+        Happening::HookInstalled { plugin, version, pending, before } => {
+            let before = before.as_ref();
+            match (pending, before) {
+                (true, None) => format!("hook {plugin} {version} installed: it waits for a grant"),
+                (true, Some(before)) => {
+                    format!(
+                        "hook {plugin} {version} installed: it waits for a grant, {before} goes on"
+                    )
+                }
+                (false, None) => format!("hook {plugin} {version} installed"),
+                (false, Some(before)) => {
+                    format!("hook {plugin} {version} installed in place of {before}")
+                }
+            }
+        }
+        Happening::HookGranted { plugin, version, needs } => {
+            format!("hook {plugin} {version} granted: {}", listed(needs))
+        }
+        Happening::HookRevoked { plugin, needs } => {
+            format!("hook {plugin} revoked; it has left: {}", listed(needs))
+        }
+        Happening::HookRemoved { plugin } => format!("hook {plugin} removed"),
+        Happening::HookSwitchedOff { plugin, version, point, failure } => {
+            format!(
+                "hook {plugin} {version} switched off: it failed again and again in {point}: {failure}"
+            )
+        }
+        Happening::HookSwitchedOn { plugin, version } => {
+            format!("hook {plugin} {version} switched on again")
+        }
         Happening::Lagged { missed } => format!("{missed} events missed"),
     };
     format!("{}  {}", event.at, one_line(&text))
+}
+
+fn listed(needs: &[String]) -> String {
+    if needs.is_empty() { "nothing".to_owned() } else { needs.join(", ") }
 }
 
 #[cfg(test)]

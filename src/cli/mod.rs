@@ -108,7 +108,7 @@ enum Command {
     Exec(exec::Arguments),
     /// Show the console of a VM
     Logs(logs::Arguments),
-    /// Show what has happened to VMs and operations
+    /// Show what has happened to VMs, operations and hooks
     Events(events::Arguments),
     /// Show the console of a VM as it is written, until the VM stops
     Console(console::Arguments),
@@ -117,7 +117,7 @@ enum Command {
     Op(op::Command),
     /// Check whether this host can run VMs
     Doctor(doctor::Arguments),
-    /// Look at hooks: plugins that decide what enters a guest
+    /// Look at hooks, install and grant them: plugins that decide what enters a guest
     #[command(subcommand)]
     Hook(hook::Command),
     /// Look at images

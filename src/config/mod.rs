@@ -5,21 +5,22 @@
 
 mod environment;
 mod file_sync;
+mod hooks;
 mod paths;
 mod rpc;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Digest, ImageName, PluginId};
+use crate::id::ImageName;
 use crate::report::{Explain, Kind};
 use crate::size::Size;
 use crate::wire::rpc::NetMode;
 
 pub use environment::{ClientEnvironment, daemon_environment, log_filter, passed_on, search_path};
 pub use file_sync::FileSync;
+pub use hooks::{GrantConfig, HooksConfig, SignerConfig};
 pub use paths::Paths;
 pub use rpc::{LoopbackAddress, NotLoopback, RpcConfig};
 
@@ -159,33 +160,6 @@ impl Default for SshKeyConfig {
 pub struct GitIdentityConfig {
     /// Keys of the user's git configuration that go in, besides `user.name` and `user.email`.
     pub keys: Vec<String>,
-}
-
-/// `[hooks]`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HooksConfig {
-    /// Plugins that are switched off, standard ones included.
-    pub disabled: Vec<PluginId>,
-    /// What plugins that did not come with cove may do, by plugin id.
-    pub grants: BTreeMap<PluginId, GrantConfig>,
-    /// The settings of plugins, by plugin id.
-    pub settings: BTreeMap<PluginId, toml::Table>,
-}
-
-/// `[hooks.grants."ID"]`: what one plugin may do. Bound to the component's digest: another file under
-/// the same id has no grant.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GrantConfig {
-    /// The sha256 of the component.
-    pub component: Digest,
-    /// The needs that are granted, as `KIND:PATH` or `KIND:NAME`.
-    #[serde(default)]
-    pub needs: Vec<String>,
-    /// Host files by their logical name: paths, where `*` and `?` match.
-    #[serde(default)]
-    pub host_files: BTreeMap<String, Vec<String>>,
 }
 
 /// A configuration that cannot be used.

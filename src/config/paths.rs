@@ -19,8 +19,6 @@ pub struct Paths {
     pub config: PathBuf,
     /// Default kernel and image, tools, verdicts.
     pub cache: PathBuf,
-    /// The user's plugins.
-    pub plugins: PathBuf,
     /// The daemon's log.
     pub log: PathBuf,
     /// The database.
@@ -59,8 +57,7 @@ impl Paths {
         }
         let home = xdg("XDG_STATE_HOME", ".local/state")?;
         let config = xdg("XDG_CONFIG_HOME", ".config")?.join("config.toml");
-        let plugins = xdg("XDG_DATA_HOME", ".local/share")?.join("plugins");
-        let paths = Self { config, plugins, ..one_folder(home) };
+        let paths = Self { config, ..one_folder(home) };
         Ok(match absolute("XDG_RUNTIME_DIR")? {
             Some(runtime) => Self { socket: runtime.join("cove/coved.sock"), ..paths },
             None => paths,
@@ -77,7 +74,6 @@ impl Paths {
         Self {
             socket: home.join("run/coved.sock"),
             config: home.join("config.toml"),
-            plugins: home.join("plugins"),
             log: home.join("coved.log"),
             database: home.join("cove.db"),
             home,
@@ -91,6 +87,12 @@ impl Paths {
     #[must_use]
     pub fn token(&self) -> PathBuf {
         self.home.join("rpc-token")
+    }
+
+    /// The folder of installed plugins, one below it for each.
+    #[must_use]
+    pub fn plugins(&self) -> PathBuf {
+        self.home.join("plugins")
     }
 
     /// The folder of the VMs, one below it for each.

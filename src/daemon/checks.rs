@@ -17,7 +17,7 @@ use crate::vm::ports::{Needs, PortResult, Preflight, Rows};
 use crate::vm::record::Unreadable;
 use crate::vm::state::Accel;
 use crate::vmm::qemu::Qemu;
-use crate::wire::rpc::{Check, NetMode, Verdict};
+use crate::wire::rpc::{Check, Hook, HookState, NetMode, Verdict};
 
 /// The parts of a daemon that can be checked.
 pub(super) struct Checks {
@@ -63,9 +63,10 @@ impl Checks {
             Err(error) => failed("image", &error),
         });
         rows.push(match hooks {
-            Ok(()) => pass("hooks", "all can run"),
+            Ok(()) => pass("hooks", "all that take part can run"),
             Err(error) => failed("hooks", &error),
         });
+        rows.extend(self.bystanders().await);
         // Where they cannot be asked at all, the row before says why.
         rows.extend(plugins.into_iter().flatten());
         let network = network.into_iter().map(|check| {
@@ -85,6 +86,44 @@ impl Checks {
         rows.extend(doctor::lost(&self.lost));
         rows.extend(self.database().await);
         rows
+    }
+
+    /// Plugins that are there and do not take part, or not in the version that was installed last.
+    async fn bystanders(&self) -> Vec<Check> {
+        let Ok(hooks) = self.hooks.list().await else {
+            // The row before says why.
+            return Vec::new();
+        };
+        let row = |hook: Hook| {
+            let name = format!("plugin {}", hook.plugin);
+            let hint = match hook.state {
+                HookState::PendingGrant | HookState::Off => {
+                    format!(
+                        "`cove hook inspect {0}`, then `cove hook grant {0}`, or remove it",
+                        hook.plugin
+                    )
+                }
+                HookState::Broken => "install it again, or remove it".to_owned(),
+                HookState::Active => format!(
+                    "`cove hook inspect {0}` shows what it asks for anew, `cove hook grant {0}` lets it take part",
+                    hook.plugin
+                ),
+                // The first is meant, and the second is in the way of starts, which the row before says.
+                HookState::Disabled | HookState::Void => return None,
+            };
+            let found = match (hook.state, hook.pending, hook.problem) {
+                (HookState::Active, Some(version), _) => {
+                    format!("{version} is pending-grant, {} goes on", hook.version)
+                }
+                (HookState::Active, None, _) => return None,
+                (state, _, Some(problem)) => format!("{}: {problem}", state.as_str()),
+                (state, _, None) => state.as_str().to_owned(),
+            };
+            // What is revoked of cove's own was meant.
+            let meant = hook.standard && hook.state == HookState::PendingGrant;
+            (!meant).then(|| problem(Verdict::Warn, &name, escape_control(&found), &hint))
+        };
+        hooks.into_iter().filter_map(row).collect()
     }
 
     /// What cannot be read in the database.

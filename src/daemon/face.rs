@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::rpc::server::Daemon;
 use crate::task::Tasks;
 use crate::vm::VmService;
-use crate::wire::rpc::{Check, DaemonStatusReply, Hook, Image, Kernel};
+use crate::wire::rpc::{Check, DaemonStatusReply, Image, Kernel};
 
 /// The face of one daemon.
 pub(super) struct Face {
@@ -48,10 +48,6 @@ impl Daemon for Face {
 
     fn kernels(&self) -> Result<Vec<Kernel>, Report> {
         self.checks.images.images.list_kernels().map_err(|error| Report::of(&error))
-    }
-
-    fn hooks(&self) -> BoxFuture<'_, Result<Vec<Hook>, Report>> {
-        async { self.checks.hooks.list().await.map_err(|error| Report::of(&error)) }.boxed()
     }
 
     fn doctor(&self) -> BoxFuture<'_, Vec<Check>> {

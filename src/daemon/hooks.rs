@@ -8,11 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::programs::Programs;
-use crate::config::{Config, FileSync, GrantConfig, Paths};
+use crate::config::{Config, FileSync, GrantConfig, Paths, SignerConfig};
 use crate::doctor::{pass, problem};
 use crate::hooks::{
-    Asked, Finding, GitValues, Grant, HookError, HookHost, HookInputs, HookOutcome, HookSettings,
-    HostFilesSource, HostPath, MachineView, Purpose, VirtualFile,
+    Asked, Ceiling, Finding, GitValues, Grant, HookError, HookHost, HookInputs, HookOutcome,
+    HookSettings, HostFilesSource, HostPath, MachineView, Purpose, SignatureRules, VirtualFile,
 };
 use crate::id::PluginId;
 use crate::process::Tool;
@@ -20,32 +20,42 @@ use crate::report::Report;
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{HookRan, Hooked, HookedGuest, HookedVm, Intent, PortResult, VmHooks};
 use crate::vm::state::Extras;
-use crate::wire::rpc::{Check, ClientContext, HookPlan, HookPoint, Verdict};
+use crate::wire::rpc::{Check, ClientContext, HookPlan, HookPoint, HookSigner, Verdict};
 
 /// git and ssh-add answer at once or not at all.
 const TOOL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Where plugins are and what they may do.
-pub(super) fn settings(paths: &Paths, config: &Config, coved: &Path) -> HookSettings {
-    HookSettings {
+pub(super) fn settings(
+    paths: &Paths,
+    config: &Config,
+    coved: &Path,
+) -> Result<HookSettings, HookError> {
+    let signer =
+        |signer: &SignerConfig| HookSigner { name: signer.name.clone(), key: signer.key.clone() };
+    Ok(HookSettings {
         standard_folder: paths.programs.join("plugins"),
-        user_folder: paths.plugins.clone(),
+        registry_folder: paths.plugins(),
         cache_folder: paths.home.join("compiled"),
         state_folder: paths.home.join("plugin-state"),
         log_folder: paths.home.clone(),
         compiler: coved.to_owned(),
         grants: config.hooks.grants.iter().map(|(id, grant)| granted(id, grant)).collect(),
+        ceiling: Ceiling::new(&config.hooks.ceiling)?,
+        signatures: SignatureRules {
+            required: config.hooks.require_signature,
+            signers: config.hooks.signers.iter().map(signer).collect(),
+        },
         disabled: config.hooks.disabled.iter().cloned().collect(),
-    }
+    })
 }
 
 fn granted(id: &PluginId, grant: &GrantConfig) -> Grant {
-    let files = grant.host_files.iter().map(|(name, paths)| (name.clone(), plain(paths)));
     Grant {
         plugin: id.clone(),
         component: grant.component.clone(),
         needs: grant.needs.clone(),
-        host_files: files.collect(),
+        host_files: grant.host_files.clone(),
     }
 }
 
@@ -277,5 +287,17 @@ impl VmHooks for Hooks {
     async fn cleanup(&self, vm: &HookedVm) -> PortResult<Vec<HookRan>> {
         let inputs = self.own_inputs(HookPoint::Cleanup, vm).await?;
         Ok(ran(vm, self.host.cleanup(&inputs).await.map_err(report)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_ceiling_lets_everything_through_that_can_be_asked_for() {
+        let config = Config::default();
+        let ceiling = Ceiling::new(&config.hooks.ceiling).expect("known kinds");
+        assert!(ceiling.has_all_kinds(), "{:?}", config.hooks.ceiling);
     }
 }

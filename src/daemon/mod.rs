@@ -11,6 +11,7 @@ mod hooks;
 pub mod images;
 pub mod log;
 mod networks;
+mod plugins;
 mod processes;
 mod programs;
 
@@ -157,7 +158,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let tasks = Tasks::default();
     let coved = paths.programs.join("coved");
     let store = Arc::new(Store::open(&paths.database).map_err(StartError::Store)?);
-    let hook_settings = hooks::settings(&paths, &config, &coved);
+    let hook_settings = hooks::settings(&paths, &config, &coved).map_err(StartError::Hooks)?;
     let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
     let hook_host = Arc::new(hook_host);
     let workspaces = Workspaces::new(WorkspaceSettings {
@@ -173,7 +174,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         qemu: qemu.clone(),
         networks: networks.clone(),
         images: boot_source.clone(),
-        hooks: hook_host,
+        hooks: hook_host.clone(),
         plugins: hooks.clone(),
         home: paths.home.clone(),
         lost: lost(&paths),
@@ -197,6 +198,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         preflight: checks.clone(),
     };
     let vms = VmService::new(ports, vm_settings(&paths, &config), tasks.clone());
+    hook_host.tell_to(vms.events().clone());
     vms.recover().await.map_err(StartError::Recover)?;
     let socket = Socket::listen(&paths.socket).map_err(StartError::Socket)?;
     let loopback = match config.rpc.listen {
@@ -206,7 +208,8 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let loopback = loopback.transpose().map_err(StartError::Socket)?;
     let face = face::Face::new(paths, config, checks, &vms, &tasks);
     let hook_runs = Arc::new(hook_runs::Runs { hooks, vms: vms.clone() });
-    let services = Services { vms, daemon: Arc::new(face), hook_runs };
+    let plugins = Arc::new(plugins::Registered(hook_host));
+    let services = Services { vms, daemon: Arc::new(face), plugins, hook_runs };
     Ok(Daemon { socket, loopback, services, tasks, home })
 }
 

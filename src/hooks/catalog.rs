@@ -1,4 +1,4 @@
-//! The plugins there are: what is in the folders, what is granted, and what keeps a plugin from running.
+//! The plugins there are: what came with cove, what is installed, and what keeps a plugin from running.
 
 use std::sync::Arc;
 
@@ -9,40 +9,39 @@ use super::error::{HookError, Problem};
 use super::files::{Component, Files, Found, Home, scan};
 use super::inputs::HookSettings;
 use super::manifest::{Manifest, OnFailure};
-use super::needs::{Grant, Granted, shown};
+use super::needs::{Grant, all_words};
 use super::order::{Order, Wishes};
 use super::outcome::Weight;
-use super::plugin::{Loader, Plugin, Readiness};
+use super::package::{Package, read_manifest};
+use super::plugin::{Loaded, Loader, Plugin, Readiness};
+use super::registry::{Entry, Record, Registry};
+use super::standing::{Disabled, Holds, Standing};
 use crate::id::{Digest, PluginId};
-use crate::wire::rpc::{Hook, HookPoint};
+use crate::wire::rpc::HookPoint;
 
 /// All plugins of one daemon.
 pub(super) struct Catalog {
     pub(super) machine: Machine,
     pub(super) settings: HookSettings,
+    pub(super) registry: Registry,
     plugins: Mutex<Vec<Arc<Plugin>>>,
 }
 
 impl Catalog {
-    pub(super) fn new(machine: Machine, settings: HookSettings) -> Self {
-        Self { machine, settings, plugins: Mutex::default() }
+    pub(super) fn new(machine: Machine, settings: HookSettings, registry: Registry) -> Self {
+        Self { machine, settings, registry, plugins: Mutex::default() }
     }
 
-    /// Looks into the folders again and loads what is new or has changed.
-    pub(super) async fn refresh(&self) -> Result<Vec<Arc<Plugin>>, HookError> {
+    /// All plugins as they are now. What is new, has changed, or was decided anew is loaded.
+    pub(super) async fn all(&self) -> Result<Vec<Arc<Plugin>>, HookError> {
         let mut known = self.plugins.lock().await;
-        let standard = scan(Home::Standard, &self.settings.standard_folder)?;
-        let user = scan(Home::User, &self.settings.user_folder)?;
         let mut plugins: Vec<Arc<Plugin>> = Vec::new();
-        for found in standard.into_iter().chain(user) {
-            if found.name.parse().is_ok_and(|id: PluginId| self.settings.disabled.contains(&id)) {
-                continue;
-            }
+        for (found, standing) in self.found()? {
             let twin = plugins.iter().any(|other| other.found.name == found.name);
-            let old = known.iter().find(|old| old.found == found);
+            let old = known.iter().find(|old| old.found == found && old.standing == standing);
             let plugin = match old {
                 Some(old) => Arc::clone(old),
-                None => Arc::new(self.load(found, twin).await),
+                None => Arc::new(self.load(found, standing, twin).await),
             };
             plugins.push(plugin);
         }
@@ -50,32 +49,112 @@ impl Catalog {
         Ok(plugins)
     }
 
-    async fn load(&self, found: Found, twin: bool) -> Plugin {
-        let reading = found.clone();
-        let read = tokio::task::spawn_blocking(move || reading.read()).await;
-        let Files { manifest, digest, component } = read.unwrap_or_else(|error| Files {
-            manifest: None,
-            digest: None,
-            component: Err(Problem::Unreadable {
-                file: found.path.clone(),
-                reason: error.to_string(),
-            }),
-        });
+    /// Those that take part.
+    pub(super) async fn refresh(&self) -> Result<Vec<Arc<Plugin>>, HookError> {
+        let mut plugins = self.all().await?;
+        plugins.retain(|plugin| plugin.takes_part());
+        Ok(plugins)
+    }
+
+    /// Where plugins lie, and what was decided about them.
+    fn found(&self) -> Result<Vec<(Found, Standing)>, HookError> {
+        let entries = self.registry.entries();
+        let mut all = Vec::new();
+        for found in scan(&self.settings.standard_folder)? {
+            let id = found.name.parse::<PluginId>().ok();
+            let record = match id.as_ref().and_then(|id| entries.get(id)) {
+                Some(Entry::Known(record)) => Some(&**record),
+                // What it says is listed with the registry's plugins.
+                Some(Entry::Damaged(_)) | None => None,
+            };
+            let disabled = self.disabled(id.as_ref());
+            all.push((found, Standing::of_standard(record, disabled)));
+        }
+        for (id, entry) in entries.iter() {
+            let standing = match entry {
+                Entry::Known(record) => {
+                    Standing::of_installed(record, self.configured(id), self.disabled(Some(id)))
+                }
+                // It may have been granted: whoever damages a record does not get rid of a plugin.
+                Entry::Damaged(_) => Some(Standing::of_standard(None, self.disabled(Some(id)))),
+            };
+            let Some(standing) = standing else {
+                continue;
+            };
+            let place = match &standing.release {
+                Some(release) => self.registry.place(id, &release.key),
+                None => self.settings.registry_folder.join(id.as_str()),
+            };
+            all.push((Found::in_registry(place, id), standing));
+        }
+        Ok(all)
+    }
+
+    fn disabled(&self, id: Option<&PluginId>) -> Disabled {
+        match id.is_some_and(|id| self.settings.disabled.contains(id)) {
+            true => Disabled::Yes,
+            false => Disabled::No,
+        }
+    }
+
+    async fn load(&self, found: Found, standing: Standing, twin: bool) -> Plugin {
+        let (read, manifest_digest) = self.read(&found).await;
+        let Files { manifest, digest, component } = read;
+        let damaged = match self.registry.entries().get(&found.id()) {
+            Some(Entry::Damaged(problem)) if found.home == Home::Registry => Some(problem.clone()),
+            Some(Entry::Damaged(_) | Entry::Known(_)) | None => None,
+        };
+        let is_for = match (&manifest, &digest, &manifest_digest) {
+            (Some(manifest), Some(digest), Some(file)) => {
+                standing.is_for(file, digest, &all_words(&manifest.needs))
+            }
+            _ => true,
+        };
+        let off = digest.as_ref().and_then(|digest| standing.off(digest));
         let state = match (component, &manifest, &digest) {
+            _ if standing.disabled == Disabled::Yes => Readiness::Disabled,
+            _ if damaged.is_some() => Readiness::Broken(damaged.expect("there is one")),
             (Err(problem), ..) => Readiness::Broken(problem),
             (Ok(_), ..) if twin => {
-                let reason = "has the id of a standard plugin";
+                let reason = "has the id of a plugin that came with cove";
                 Readiness::Broken(Problem::Name { path: found.path.clone(), reason })
             }
-            (Ok(component), Some(manifest), Some(digest))
-                if found.home == Home::Standard || self.grant(&manifest.id, digest).is_some() =>
-            {
+            (Ok(_), ..) if !standing.is_granted() => Readiness::Waiting,
+            (Ok(_), ..) if !is_for => Readiness::Void,
+            (Ok(_), ..) if off.is_some() => Readiness::Off(off.expect("there is one").clone()),
+            (Ok(component), Some(manifest), Some(digest)) => {
                 self.make_ready(component, manifest, digest).await
             }
-            // What is not granted is not compiled either.
-            (Ok(_), ..) => Readiness::Ungranted,
+            (Ok(_), ..) => unreachable!("a component comes with its manifest and its digest"),
         };
-        Plugin { found, manifest, digest, state }
+        Plugin { found, standing, manifest, digest, manifest_digest, state }
+    }
+
+    /// Reads a plugin's files; with the digest of its manifest, where that matters.
+    pub(super) async fn read(&self, found: &Found) -> (Files, Option<Digest>) {
+        let (reading, rules) = (found.clone(), self.settings.signatures.clone());
+        let read = tokio::task::spawn_blocking(move || match reading.home {
+            Home::Standard => (reading.read(), None),
+            Home::Registry | Home::Stranger => match Package::read_folder(&reading.path, &rules) {
+                Ok(package) => {
+                    let manifest_digest = package.manifest_digest();
+                    let component =
+                        Component { path: package.component_path(), bytes: package.component };
+                    let (manifest, digest) = (Some(package.manifest), Some(package.digest));
+                    (Files { manifest, digest, component: Ok(component) }, Some(manifest_digest))
+                }
+                Err(problem) => {
+                    // What it is for says what it is in the way of.
+                    let manifest = read_manifest(&reading.path).ok().map(|(_, manifest)| manifest);
+                    (Files { manifest, digest: None, component: Err(problem) }, None)
+                }
+            },
+        });
+        read.await.unwrap_or_else(|error| {
+            let (file, reason) = (found.path.clone(), error.to_string());
+            let component = Err(Problem::Unreadable { file, reason });
+            (Files { manifest: None, digest: None, component }, None)
+        })
     }
 
     async fn make_ready(
@@ -84,106 +163,110 @@ impl Catalog {
         manifest: &Manifest,
         digest: &Digest,
     ) -> Readiness {
-        let loader = Loader {
-            machine: &self.machine,
-            cache_folder: &self.settings.cache_folder,
-            compiler: &self.settings.compiler,
-        };
-        match loader.load(component, manifest, digest).await {
+        match self.compile(component, manifest, digest).await {
             Ok(loaded) => Readiness::Ready(Arc::new(loaded)),
             Err(problem) => Readiness::Broken(problem),
         }
     }
 
-    /// The grant of exactly this component.
-    pub(super) fn grant(&self, plugin: &PluginId, component: &Digest) -> Option<&Grant> {
-        let mut grants = self.settings.grants.iter();
-        grants.find(|grant| grant.plugin == *plugin && grant.component == *component)
+    /// Compiles, loads and checks a component.
+    pub(super) async fn compile(
+        &self,
+        component: Component,
+        manifest: &Manifest,
+        digest: &Digest,
+    ) -> Result<Loaded, Problem> {
+        let loader = Loader {
+            machine: &self.machine,
+            cache_folder: &self.settings.cache_folder,
+            compiler: &self.settings.compiler,
+        };
+        loader.load(component, manifest, digest).await
     }
 
-    /// How much of its needs a plugin has.
-    pub(super) fn granted(&self, plugin: &Plugin) -> Granted<'_> {
-        match (plugin.found.home, &plugin.manifest, &plugin.digest) {
-            (Home::Standard, ..) => Granted::All,
-            (Home::User, Some(manifest), Some(digest)) => self
-                .grant(&manifest.id, digest)
-                .map_or(Granted::Nothing, |grant| Granted::Words(&grant.needs)),
-            (Home::User, ..) => Granted::Nothing,
+    /// What the configuration grants to a plugin, whichever component it means.
+    pub(super) fn configured(&self, plugin: &PluginId) -> Option<&Grant> {
+        self.settings.grants.iter().find(|grant| grant.plugin == *plugin)
+    }
+
+    /// What is written down of a plugin.
+    pub(super) fn record(&self, plugin: &PluginId) -> Record {
+        match self.registry.entries().get(plugin) {
+            Some(Entry::Known(record)) => Record::clone(record),
+            Some(Entry::Damaged(_)) | None => Record::default(),
         }
     }
 
-    /// What its rights come from, as the log of hook runs has it.
-    pub(super) fn grant_name(&self, plugin: &Plugin) -> String {
-        match (plugin.found.home, &plugin.manifest, &plugin.digest) {
-            (Home::Standard, ..) => "standard".to_owned(),
-            (Home::User, Some(manifest), Some(digest)) => self
-                .grant(&manifest.id, digest)
-                .map_or_else(|| "none".to_owned(), |grant| grant.digest().to_string()),
-            (Home::User, ..) => "none".to_owned(),
-        }
-    }
-
-    /// Why a plugin cannot run.
+    /// Why a plugin does not run.
     pub(super) fn cannot_run(&self, plugin: &Plugin) -> Option<HookError> {
-        match (&plugin.state, &plugin.manifest, &plugin.digest) {
-            (Readiness::Ready(_), ..) => None,
-            (Readiness::Broken(problem), ..) => Some(HookError::Broken {
+        let id = plugin.found.id();
+        Some(match &plugin.state {
+            Readiness::Ready(_) => return None,
+            Readiness::Broken(problem) => HookError::Broken {
                 plugin: super::log::shortened(&plugin.found.name, 128),
                 problem: problem.clone(),
-            }),
-            (Readiness::Ungranted, manifest, digest) => {
-                let needs = manifest.iter().flat_map(|manifest| &manifest.needs);
-                let needs = needs.flat_map(|need| need.words()).collect();
-                let (plugin, component) = (plugin.found.id(), digest.clone()?);
-                let mut grants = self.settings.grants.iter();
-                Some(if grants.any(|grant| grant.plugin == plugin) {
-                    HookError::GrantVoid { plugin, component, needs }
-                } else {
-                    HookError::NotGranted { plugin, component, needs }
-                })
+            },
+            Readiness::Disabled => HookError::Disabled { plugin: id },
+            Readiness::Off(off) => HookError::SwitchedOff {
+                plugin: id,
+                point: off.point,
+                failure: off.failure.clone(),
+            },
+            Readiness::Waiting => HookError::NotGranted { plugin: id },
+            Readiness::Void => match (&plugin.standing.holds, &plugin.digest) {
+                (Holds::Configured(grant), Some(digest)) if grant.component != *digest => {
+                    let needs =
+                        plugin.manifest.iter().flat_map(|manifest| all_words(&manifest.needs));
+                    let (component, needs) = (digest.clone(), needs.collect());
+                    HookError::GrantOfAnother { plugin: id, component, needs }
+                }
+                (
+                    Holds::Configured(_) | Holds::AllBut(_) | Holds::Granted(_) | Holds::Nothing,
+                    Some(_) | None,
+                ) => HookError::GrantVoid { plugin: id },
+            },
+        })
+    }
+
+    /// How a plugin could have had what it was refused.
+    pub(super) fn advice(&self, plugin: &Plugin, refused: &[String]) -> Option<String> {
+        let manifest = plugin.manifest.as_ref()?;
+        let first = refused.first()?;
+        let id = &manifest.id;
+        let mut asked: Vec<String> = Vec::new();
+        for what in refused {
+            asked.extend(manifest.needs.iter().flat_map(|need| need.words_for(what)));
+        }
+        asked.sort();
+        asked.dedup();
+        let granted = plugin.granted();
+        let missing: Vec<_> = asked.iter().filter(|word| !granted.has(word)).cloned().collect();
+        Some(if !missing.is_empty() {
+            match plugin.standing.holds {
+                Holds::Configured(_) => format!(
+                    "not granted; grant it with `{}` in the `needs` of `[{}]` in the configuration",
+                    missing.join("`, `"),
+                    super::error::table("grants", id)
+                ),
+                Holds::AllBut(_) | Holds::Granted(_) | Holds::Nothing => {
+                    let words: Vec<_> = missing.iter().map(|word| quoted(word)).collect();
+                    format!("not granted; grant it with `cove hook grant {id} {}`", words.join(" "))
+                }
             }
-        }
+        } else if asked.is_empty() {
+            let what = super::log::shortened(first, 200);
+            format!(
+                "the manifest of `{id}` does not ask for `{what}`: only its author can change that"
+            )
+        } else {
+            format!(
+                "`hooks.ceiling` in the configuration keeps all plugins from `{}`",
+                asked.join("`, `")
+            )
+        })
     }
 
-    /// All plugins by id; one that cannot run says why.
-    pub(super) async fn list(&self) -> Result<Vec<Hook>, HookError> {
-        let plugins = self.refresh().await?;
-        let circle = HookPoint::ALL.into_iter().find_map(|point| order(&plugins, point).err());
-        let place = |plugin: &Plugin| {
-            let order = order(&plugins, HookPoint::PrepareWorkDisk).ok();
-            let place = |order: Order| order.place(&plugin.found.id());
-            order.and_then(place).unwrap_or(usize::MAX)
-        };
-        let mut sorted: Vec<_> = plugins.iter().collect();
-        sorted.sort_by_key(|plugin| (place(plugin), plugin.found.id()));
-        Ok(sorted.into_iter().map(|plugin| self.shown(plugin, circle.as_ref())).collect())
-    }
-
-    /// The plugin as clients see it.
-    fn shown(&self, plugin: &Plugin, circle: Option<&HookError>) -> Hook {
-        use crate::report::Explain;
-        let manifest = plugin.manifest.as_ref();
-        let needs = manifest.map_or(&[][..], |manifest| &manifest.needs);
-        let problem = self.cannot_run(plugin);
-        let problem = problem.as_ref().or(circle).map(|error| match error.hint() {
-            Some(hint) => format!("{error}; {hint}"),
-            None => error.to_string(),
-        });
-        Hook {
-            plugin: plugin.found.id(),
-            version: manifest.map_or("?".into(), |manifest| manifest.version.clone()),
-            hooks: manifest
-                .into_iter()
-                .flat_map(|manifest| manifest.hooks.keys().copied())
-                .collect(),
-            digest: plugin.digest.clone().unwrap_or_else(|| Digest::of(&[])),
-            standard: plugin.found.home == Home::Standard,
-            needs: shown(needs, self.granted(plugin)),
-            problem,
-        }
-    }
-
-    /// Whether all plugins can run.
+    /// Whether all plugins that take part can run.
     pub(super) async fn check(&self) -> Result<(), HookError> {
         let plugins = self.refresh().await?;
         for point in HookPoint::ALL {
@@ -196,8 +279,17 @@ impl Catalog {
     }
 }
 
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/@+".contains(&byte);
+    match word.bytes().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 /// Whether a plugin that cannot run is in the way of a start.
-fn is_required(plugin: &Plugin) -> bool {
+pub(super) fn is_required(plugin: &Plugin) -> bool {
     HookPoint::ALL
         .into_iter()
         .any(|point| plugin.concerns(point) && weight(plugin, point) == Weight::Required)

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
+pub use super::failure::Failure;
+pub use super::problem::Problem;
 use crate::id::{Digest, PluginId};
 use crate::report::{Explain, Kind};
 use crate::wire::rpc::HookPoint;
@@ -31,25 +32,61 @@ pub enum HookError {
         /// What is wrong, with the file.
         problem: Problem,
     },
-    /// A plugin in the user's folder that nobody has granted anything.
-    #[error("plugin `{plugin}` is not granted: it runs only when you have allowed it")]
+    /// An installed plugin that nobody has granted anything.
+    #[error("plugin `{plugin}` is not granted: it does not take part before you allow it")]
     NotGranted {
         /// The plugin.
         plugin: PluginId,
-        /// The digest of its component.
+    },
+    /// A plugin whose grant is for other files.
+    #[error("plugin `{plugin}` is not the one that was granted: its files were replaced")]
+    GrantVoid {
+        /// The plugin.
+        plugin: PluginId,
+    },
+    /// A plugin that the configuration grants in another version.
+    #[error("plugin `{plugin}` is not the one that the configuration grants")]
+    GrantOfAnother {
+        /// The plugin.
+        plugin: PluginId,
+        /// The digest of the component that is installed.
         component: Digest,
         /// What it asks for, as a grant names it.
         needs: Vec<String>,
     },
-    /// The component is not the one that was granted.
-    #[error("plugin `{plugin}` is not the one that was granted: its component is now {component}")]
-    GrantVoid {
+    /// The plugin is switched off by the configuration.
+    #[error("plugin `{plugin}` is switched off: `hooks.disabled` names it")]
+    Disabled {
         /// The plugin.
         plugin: PluginId,
-        /// The digest of its component.
-        component: Digest,
-        /// What it asks for, as a grant names it.
-        needs: Vec<String>,
+    },
+    /// The plugin failed too often.
+    #[error(
+        "plugin `{plugin}` was switched off, because it failed again and again in hook `{point}`; the last time: {failure}"
+    )]
+    SwitchedOff {
+        /// The plugin.
+        plugin: PluginId,
+        /// Where.
+        point: HookPoint,
+        /// How, the last time.
+        failure: String,
+    },
+    /// The ceiling in the configuration has a word that is none.
+    #[error("`hooks.ceiling` has `{}`: {reason}", word.escape_debug())]
+    Ceiling {
+        /// The word.
+        word: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A signer in the configuration has no key.
+    #[error("the key of `{}` in `hooks.signers` is no public key of minisign: {reason}", name.escape_debug())]
+    Signer {
+        /// The signer.
+        name: String,
+        /// What is wrong.
+        reason: String,
     },
     /// The order of plugins is a circle.
     #[error("the plugins {} each want to run before the other", list(plugins))]
@@ -94,6 +131,8 @@ pub enum HookError {
         failure: Failure,
         /// The last lines it logged.
         log: Vec<String>,
+        /// How it could have what it was refused, where it was refused anything.
+        advice: Option<Box<str>>,
     },
     /// Two plugins want different things of one path, variable or label.
     #[error("plugins `{first}` and `{second}` both want to {what}")]
@@ -110,178 +149,24 @@ pub enum HookError {
 /// An error of the engine or of the system.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How a run failed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Failure {
-    /// It returned an error.
-    #[error("{message} ({code})")]
-    Returned {
-        /// Its code.
-        code: String,
-        /// Its message.
-        message: String,
-    },
-    /// It panicked or aborted, and said something.
-    #[error("it panicked: {0}")]
-    Panicked(String),
-    /// It trapped.
-    #[error("it crashed: {0}")]
-    Trapped(String),
-    /// It left with `exit`.
-    #[error("it exited with status {0} instead of returning")]
-    Exited(i32),
-    /// It used up its processor time.
-    #[error("it used more than {} ms of processor time", .0.as_millis())]
-    Cpu(Duration),
-    /// It used up its wall time.
-    #[error("it took longer than {} ms", .0.as_millis())]
-    Wall(Duration),
-    /// It wanted too much memory.
-    #[error("it wanted more than {} of memory", mebibytes(*.0))]
-    Memory(usize),
-    /// It went over another limit.
-    #[error("it went over its limit of {0}")]
-    Limit(&'static str),
-    /// The hooks before it have used up the time of all hooks of its point.
-    #[error("nothing was left of the {} s that all hooks of one point have together", .0.as_secs())]
-    Phase(Duration),
-    /// Its caller gave up.
-    #[error("it was cancelled")]
-    Cancelled,
-    /// It cannot be instantiated.
-    #[error("it cannot be started: {0}")]
-    Instantiate(String),
-}
-
-impl Failure {
-    /// Its class, as the log of hook runs has it.
-    #[must_use]
-    pub fn class(&self) -> &'static str {
-        match self {
-            Self::Returned { .. } => "returned",
-            Self::Panicked(_) => "panicked",
-            Self::Trapped(_) => "trapped",
-            Self::Exited(_) => "exited",
-            Self::Cpu(_) => "cpu",
-            Self::Wall(_) => "wall",
-            Self::Memory(_) => "memory",
-            Self::Limit(_) => "limit",
-            Self::Phase(_) => "phase",
-            Self::Cancelled => "cancelled",
-            Self::Instantiate(_) => "instantiate",
-        }
-    }
-}
-
-/// What is wrong with a plugin's files.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Problem {
-    /// A file is missing or cannot be read.
-    #[error("`{}` cannot be read: {reason}", file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// A file is too large.
-    #[error("`{}` is larger than {limit} bytes", file.display())]
-    TooLarge {
-        /// The file.
-        file: PathBuf,
-        /// The limit.
-        limit: u64,
-    },
-    /// The manifest is wrong.
-    #[error("`{}`: {reason}", file.display())]
-    Manifest {
-        /// The manifest.
-        file: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The file is something else than a component.
-    #[error("`{}` is not a WebAssembly component: it is {what}", file.display())]
-    NotAComponent {
-        /// The file.
-        file: PathBuf,
-        /// What it is.
-        what: &'static str,
-    },
-    /// The component does not compile.
-    #[error("`{}` cannot be compiled: {reason}", file.display())]
-    Compile {
-        /// The file.
-        file: PathBuf,
-        /// The compiler's words.
-        reason: String,
-    },
-    /// The component wants imports that cove does not have.
-    #[error("`{}` imports {}, which cove does not offer", file.display(), list(imports))]
-    Imports {
-        /// The file.
-        file: PathBuf,
-        /// The imports.
-        imports: Vec<String>,
-    },
-    /// The component does not fit the contract.
-    #[error("`{}` does not fit the contract: {reason}", file.display())]
-    Contract {
-        /// The file.
-        file: PathBuf,
-        /// What does not fit.
-        reason: String,
-    },
-    /// The cache of compiled components cannot be used.
-    #[error("the folder of compiled plugins `{}` cannot be used: {reason}", folder.display())]
-    Cache {
-        /// The folder.
-        folder: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The folder's name is no plugin id, or a component lies loose in the folder of plugins.
-    #[error("`{}` {reason}", path.display())]
-    Name {
-        /// The path.
-        path: PathBuf,
-        /// What is wrong.
-        reason: &'static str,
-    },
-}
-
-impl Problem {
-    pub(super) fn hint(&self) -> &'static str {
-        match self {
-            Self::Unreadable { .. } => {
-                "put the plugin in again with both files, `plugin.toml` and its component, or remove its folder"
-            }
-            Self::TooLarge { .. } => "build it in release mode, or remove its folder",
-            Self::Manifest { .. } => "correct the manifest, or remove the plugin's folder",
-            Self::NotAComponent { .. } | Self::Compile { .. } => {
-                "build it as a component (for Rust: target `wasm32-wasip2`, crate type `cdylib`), or remove its folder"
-            }
-            Self::Imports { .. } => {
-                "build it for WASI preview 2 and `cove:hooks@0.2.0`, without other imports"
-            }
-            Self::Contract { .. } => "build it against `wit/0.2.0` of this cove",
-            Self::Cache { .. } => "make it a folder of your own with mode 0700, or delete it",
-            Self::Name { .. } => {
-                "a plugin is a folder named by its id with `plugin.toml` and its component in it"
-            }
-        }
-    }
-}
-
 impl Explain for HookError {
     fn kind(&self) -> Kind {
         match self {
             Self::Engine(_) | Self::Folder { .. } | Self::Memory { .. } | Self::Record { .. } => {
                 Kind::Failed
             }
-            Self::Broken { problem: Problem::Cache { .. }, .. } => Kind::Failed,
-            Self::Broken { .. } | Self::Circle { .. } | Self::Settings { .. } => Kind::Invalid,
-            Self::NotGranted { .. } | Self::GrantVoid { .. } => Kind::Refused,
+            // That one of its files is missing does not mean that the VM is.
+            Self::Broken { problem: Problem::Missing { .. }, .. } => Kind::Invalid,
+            Self::Broken { problem, .. } => problem.kind(),
+            Self::Circle { .. }
+            | Self::Settings { .. }
+            | Self::Ceiling { .. }
+            | Self::Signer { .. } => Kind::Invalid,
+            Self::NotGranted { .. }
+            | Self::GrantVoid { .. }
+            | Self::GrantOfAnother { .. }
+            | Self::Disabled { .. }
+            | Self::SwitchedOff { .. } => Kind::Refused,
             Self::Failed { failure: Failure::Wall(_) | Failure::Phase(_), .. } => Kind::TimedOut,
             Self::Failed { failure: Failure::Cancelled, .. } => Kind::Cancelled,
             Self::Failed { .. } | Self::Conflict { .. } => Kind::Failed,
@@ -297,8 +182,27 @@ impl Explain for HookError {
                 format!("make `{}` a folder that you can read", folder.display())
             }
             Self::Broken { problem, .. } => problem.hint().into(),
-            Self::NotGranted { plugin, component, needs }
-            | Self::GrantVoid { plugin, component, needs } => grant_hint(plugin, component, needs),
+            Self::NotGranted { plugin } => format!(
+                "`cove hook inspect {plugin}` shows what it asks for; if you trust it: `cove hook grant {plugin}`"
+            ),
+            Self::GrantVoid { plugin } => format!(
+                "if you trust the files that are there now, `cove hook grant {plugin}`; if not, install the plugin again or remove it with `cove hook remove {plugin}`"
+            ),
+            Self::GrantOfAnother { plugin, component, needs } => {
+                grant_hint(plugin, component, needs)
+            }
+            Self::Disabled { plugin } => {
+                format!("take `{plugin}` out of `hooks.disabled` in the configuration")
+            }
+            Self::SwitchedOff { plugin, .. } => format!(
+                "`cove hook grant {plugin}` switches it on again, as does another version of it"
+            ),
+            Self::Ceiling { .. } => {
+                "write kinds of needs, such as \"work-disk\", or with a pattern, such as \"work-disk:.config/**\"".into()
+            }
+            Self::Signer { .. } => {
+                "write `key = \"RW…\"`: the second line of their `minisign.pub`".into()
+            }
             Self::Memory { plugin, .. } => format!(
                 "make room, or remove `{plugin}.json` in the folder `plugin-state`: it then begins anew"
             ),
@@ -310,7 +214,8 @@ impl Explain for HookError {
             Self::Settings { plugin, .. } => {
                 format!("correct `[{}]` in the configuration", table("settings", plugin))
             }
-            Self::Failed { plugin, log, .. } => match log.last() {
+            Self::Failed { advice: Some(advice), .. } => advice.as_ref().into(),
+            Self::Failed { plugin, log, advice: None, .. } => match log.last() {
                 Some(line) => format!("the last line that `{plugin}` logged: {line}"),
                 None => format!("`{plugin}` logged nothing; without it the VM would start"),
             },
@@ -325,7 +230,7 @@ impl Explain for HookError {
 fn grant_hint(plugin: &PluginId, component: &Digest, needs: &[String]) -> String {
     let needs: Vec<_> = needs.iter().map(|need| format!("{need:?}")).collect();
     format!(
-        "if you trust it, write into the configuration: `[{}]` with `component = \"{component}\"` and `needs = [{}]`; if not, remove its folder",
+        "if you trust it, write into the configuration: `[{}]` with `component = \"{component}\"` and `needs = [{}]`; if not, `cove hook remove {plugin}`",
         table("grants", plugin),
         needs.join(", ")
     )
@@ -340,7 +245,7 @@ pub(super) fn table(kind: &str, plugin: &PluginId) -> String {
     }
 }
 
-fn list(words: &[impl std::fmt::Display]) -> String {
+pub(super) fn list(words: &[impl std::fmt::Display]) -> String {
     let mut text = String::new();
     for (index, word) in words.iter().enumerate() {
         let separator = match index {
@@ -351,8 +256,4 @@ fn list(words: &[impl std::fmt::Display]) -> String {
         write!(text, "{separator}`{word}`").expect("writing to a String cannot fail");
     }
     text
-}
-
-fn mebibytes(bytes: usize) -> String {
-    format!("{} MiB", bytes >> 20)
 }

@@ -16,13 +16,15 @@ pub(super) const COMPONENT_HEADER: &[u8] = b"\0asm\x0d\0\x01\0";
 /// How a core module begins: magic, version 1.
 const MODULE_HEADER: &[u8] = b"\0asm\x01\0\0\0";
 
-/// Which folder a plugin is in.
+/// Where a plugin lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Home {
-    /// Beside the programs.
+    /// Beside the programs: it came with cove.
     Standard,
-    /// The user's.
-    User,
+    /// In the registry.
+    Registry,
+    /// In the registry's folder, where somebody put it by hand.
+    Stranger,
 }
 
 /// A plugin's folder as it is now. When it is equal to an earlier one, nothing in it has changed.
@@ -45,8 +47,9 @@ struct Trace {
     changed: (i64, i64),
 }
 
-/// The plugins in a folder, sorted by name. A folder that is not there has none.
-pub(super) fn scan(home: Home, folder: &Path) -> Result<Vec<Found>, HookError> {
+/// The plugins in the folder of those that came with cove, sorted by name. A folder that is not there has
+/// none.
+pub(super) fn scan(folder: &Path) -> Result<Vec<Found>, HookError> {
     let failed = |source| HookError::Folder { folder: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -68,7 +71,7 @@ pub(super) fn scan(home: Home, folder: &Path) -> Result<Vec<Found>, HookError> {
             return Err(failed(io::Error::other("there are too many plugins in it")));
         }
         let files = if is_folder { traces(&path).map_err(failed)? } else { Vec::new() };
-        found.push(Found { home, path, name, files });
+        found.push(Found { home: Home::Standard, path, name, files });
     }
     found.sort_by(|one, two| one.name.cmp(&two.name));
     Ok(found)
@@ -119,6 +122,18 @@ pub(super) struct Component {
 }
 
 impl Found {
+    /// A plugin in the registry. A folder that is gone has no files.
+    pub(super) fn in_registry(path: PathBuf, id: &PluginId) -> Self {
+        let files = traces(&path).unwrap_or_default();
+        Self { home: Home::Registry, path, name: id.as_str().to_owned(), files }
+    }
+
+    /// What somebody put into the registry's folder.
+    pub(super) fn stranger(path: PathBuf) -> Self {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        Self { home: Home::Stranger, path, name: name.unwrap_or_default(), files: Vec::new() }
+    }
+
     /// The plugin's id: the name of its folder, as far as it is one.
     pub(super) fn id(&self) -> PluginId {
         let letter = |c: char| {
@@ -187,7 +202,7 @@ fn read_file(file: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
 }
 
 /// What a file is that is not a component, judged by its first bytes.
-fn other_than_component(bytes: &[u8]) -> Option<&'static str> {
+pub(super) fn other_than_component(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         bytes if bytes.starts_with(COMPONENT_HEADER) => None,
         bytes if bytes.starts_with(MODULE_HEADER) => Some("a core module"),

@@ -1,6 +1,6 @@
 //! The host as the rest of the daemon sees it: hook points in, outcomes out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 
@@ -16,15 +16,22 @@ use super::memory::Memory;
 use super::merge::{merge, merge_wishes};
 use super::outcome::{HookOutcome, HookRun};
 use super::phase::Part;
+use super::registry::Registry;
+use super::signature::check_signers;
 use super::wishes::Asked;
 use crate::id::PluginId;
+use crate::vm::events::Events;
 use crate::wire::rpc::{Hook, HookChain, HookPoint, HookRunPage, HookRunQuery};
 
 /// Runs hooks. One per daemon.
 pub struct HookHost {
-    pub(super) catalog: Catalog,
+    pub(super) catalog: Arc<Catalog>,
     pub(super) audit: Arc<Audit>,
-    pub(super) memory: Memory,
+    pub(super) memory: Arc<Memory>,
+    /// Plugins are installed one after the other.
+    pub(super) installing: Semaphore,
+    /// Who hears of what happens to plugins.
+    pub(super) events: OnceLock<Events>,
     pub(super) turns: Semaphore,
     pub(super) turns_in_guests: Semaphore,
 }
@@ -53,14 +60,22 @@ impl HookHost {
     ) -> Result<Self, HookError> {
         let machine = tokio::task::spawn_blocking(move || Machine::new(contracts)).await;
         let machine = machine.map_err(|error| HookError::Engine(Box::new(error)))??;
-        let memory = Memory::new(settings.state_folder.clone());
+        check_signers(&settings.signatures.signers)?;
+        let memory = Arc::new(Memory::new(settings.state_folder.clone()));
         let audit = Audit::open_in(&settings.log_folder).await?;
-        let catalog = Catalog::new(machine, settings);
+        let folder = settings.registry_folder.clone();
+        let opened = tokio::task::spawn_blocking(move || Registry::open(&folder)).await;
+        let registry = opened.unwrap_or_else(|error| Err(error.into())).map_err(|source| {
+            HookError::Folder { folder: settings.registry_folder.clone(), source }
+        })?;
+        let catalog = Arc::new(Catalog::new(machine, settings, registry));
         catalog.refresh().await?;
         Ok(Self {
             catalog,
             audit,
             memory,
+            installing: Semaphore::new(1),
+            events: OnceLock::new(),
             turns: Semaphore::new(limits::CONCURRENT as usize),
             turns_in_guests: Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize),
         })

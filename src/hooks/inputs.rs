@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::ceiling::Ceiling;
 use super::needs::{Grant, git_key};
 use super::source::HostFilesSource;
 use crate::id::{PluginId, VmId, VmName};
-use crate::wire::rpc::MachinePlan;
+use crate::wire::rpc::{HookSigner, MachinePlan};
 
 /// Where plugins are and what the operator allows.
 #[derive(Debug, Clone)]
 pub struct HookSettings {
     /// The folder of the standard plugins, `ID/plugin.toml` and the component in it.
     pub standard_folder: PathBuf,
-    /// The user's folder, of the same shape. It need not be there.
-    pub user_folder: PathBuf,
+    /// The folder of installed plugins, which the registry keeps. Made with mode 0700 when it is not there.
+    pub registry_folder: PathBuf,
     /// Where compiled components are kept. Made with mode 0700 when it is not there.
     pub cache_folder: PathBuf,
     /// Where plugins' own small stores are kept. Made with mode 0700 when it is not there.
@@ -23,10 +24,23 @@ pub struct HookSettings {
     pub log_folder: PathBuf,
     /// The program that compiles when it is called with [`super::compiler::ARGUMENT`]: `coved`.
     pub compiler: PathBuf,
-    /// What the plugins of the user's folder may do.
+    /// What the configuration lets installed plugins do.
     pub grants: Vec<Grant>,
+    /// What no plugin may have more than.
+    pub ceiling: Ceiling,
+    /// Whose signatures are known, and whether installed plugins need one.
+    pub signatures: SignatureRules,
     /// Plugins that are switched off, standard ones included.
     pub disabled: BTreeSet<PluginId>,
+}
+
+/// Whose signatures are known, and whether installed plugins need one.
+#[derive(Debug, Clone, Default)]
+pub struct SignatureRules {
+    /// Whether a plugin without a signature of one of these is refused.
+    pub required: bool,
+    /// Those whose signatures are known.
+    pub signers: Vec<HookSigner>,
 }
 
 /// A machine as hooks see it.

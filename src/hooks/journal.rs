@@ -12,6 +12,8 @@ pub(super) struct Journal {
     pub(super) reads: Vec<Read>,
     pub(super) imports: Vec<Import>,
     pub(super) refusals: Vec<String>,
+    /// What these refusals were of.
+    pub(super) wanted: Vec<String>,
     /// How much did not fit.
     pub(super) left_out: u64,
 }
@@ -86,6 +88,7 @@ impl Journal {
         }
         if self.refusals.len() < limits::JOURNAL_ENTRIES {
             self.refusals.push(refusal.message.clone());
+            self.wanted.extend(refusal.wanted.clone());
         } else {
             self.left_out += 1;
         }

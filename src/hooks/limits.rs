@@ -85,6 +85,8 @@ impl Class {
 
 /// Bytes of a manifest: a page of text.
 pub const MANIFEST_BYTES: u64 = 64 << 10;
+/// Bytes of a signature: two comments and two keys' worth of base64.
+pub const SIGNATURE_BYTES: u64 = 4 << 10;
 /// Plugins in one folder: all of them run at every start.
 pub const PLUGINS: usize = 64;
 

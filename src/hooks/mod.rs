@@ -4,9 +4,11 @@
 //! it is handed folders, grants and inputs, and hands back a plan that nobody has carried out yet.
 //!
 //! ```text
-//! plugin folders ─▶ files ─▶ manifest, needs ─▶ plugin (compiler, cache) ─▶ order
-//!                                                                            │
-//! inputs ─▶ run: state (limits) + handles (rights, sources, staging)  ◀──────┘
+//! path ─▶ package ─▶ registry ─▶ standing (what was decided)
+//!                                   │
+//! standard folder ─▶ files ─▶ manifest, needs ─▶ plugin (compiler, cache) ─▶ order
+//!                                                                             │
+//! inputs ─▶ run: state (limits) + handles (rights, sources, staging)  ◀───────┘
 //!                     │ through the adapter of its contract's version (contract);
 //!                     │ plan and wishes of each plugin are dropped on any failure
 //!                     ▼
@@ -14,11 +16,13 @@
 //! ```
 //!
 //! Rules that hold here:
-//! - A plugin in the standard folder has what its manifest asks for. A plugin in the user's folder has
-//!   what the configuration grants to exactly its component. Without a grant it does not run, is not
-//!   even compiled, and, unless its manifest says `failure = "optional"`, no VM starts: leaving out in
-//!   silence what somebody put in would be worse. The same holds for a broken plugin. Either is switched
-//!   off by name (`disabled`) or by removing its folder.
+//! - A plugin that came with cove has what its manifest asks for, but what was revoked. Others are installed
+//!   ([`registry`](self::InstallError)) and have what was granted to exactly their files. Nobody gets more
+//!   than the daemon's ceiling.
+//! - What was never granted does not take part, and is listed. What was granted and is now broken or replaced
+//!   is in the way of starts, unless its manifest says `failure = "optional"`: leaving out in silence what
+//!   somebody relies on would be worse.
+//! - An optional plugin that fails three times in a row at one point is switched off, and somebody hears of it.
 //! - Everything a plugin may use up is in [`limits`].
 //! - Authority is in the Rust values behind the handles, below every version of the contract.
 
@@ -26,18 +30,23 @@ mod audit;
 pub mod bench;
 mod cache;
 mod catalog;
+mod ceiling;
 pub mod compiler;
 mod contract;
 mod engine;
 mod error;
+mod failure;
+mod failures;
 mod files;
 mod guest;
 mod handles;
 mod host;
 mod inputs;
+mod installing;
 mod journal;
 pub mod kit;
 pub mod limits;
+mod listing;
 mod log;
 mod manifest;
 mod memory;
@@ -46,14 +55,19 @@ mod needs;
 mod occupied;
 mod order;
 mod outcome;
+mod package;
 mod paths;
 mod phase;
 mod plugin;
+mod problem;
 mod refusal;
+mod registry;
 mod run;
 mod series;
+mod signature;
 mod source;
 mod staging;
+mod standing;
 mod state;
 #[cfg(test)]
 mod tests_audit;
@@ -62,20 +76,24 @@ mod tests_host;
 #[cfg(test)]
 mod tests_points;
 #[cfg(test)]
+mod tests_registry;
+#[cfg(test)]
 mod tests_standard;
 #[cfg(test)]
 mod tests_support;
 mod wishes;
 
+pub use ceiling::Ceiling;
 pub use contract::Finding;
 pub use error::{BoxError, Failure, HookError, Problem};
 pub use guest::{GuestOutput, GuestProgram, GuestPrograms};
 pub use host::HookHost;
-pub use inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose};
+pub use inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose, SignatureRules};
 pub use journal::{Import, Read};
 pub use log::{LogLevel, LogLine};
 pub use needs::Grant;
 pub use outcome::{HookOutcome, HookRun};
+pub use registry::{GrantError, InstallError};
 pub use source::{HostFilesSource, HostPath, VirtualFile};
 pub use state::Used;
 pub use wishes::Asked;

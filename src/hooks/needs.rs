@@ -1,48 +1,36 @@
 //! What a plugin asks for, and what it gets: `effective = need ∩ grant ∩ ceiling`.
 //!
 //! A grant names needs in words (`work-disk:.ssh/**`, `host-files.import:dotfiles`), so that a manifest
-//! that asks for more later gets no more. The standard plugins are granted what their manifests ask for;
-//! a plugin of the user's gets what the configuration grants to exactly this component.
+//! that asks for more later gets no more. The standard plugins are granted what their manifests ask for,
+//! but what was revoked; an installed plugin has what was granted to exactly its files (`registry`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use glob::{MatchOptions, Pattern};
 use serde::Deserialize;
 
+use super::ceiling::Ceiling;
 use super::paths;
-use super::source::HostFilesSource;
 use crate::id::{Digest, PluginId};
 use crate::report::escape_control;
 use crate::wire::rpc::HookNeed;
 
-/// What the operator allows to one plugin of the user's folder.
-#[derive(Debug, Clone)]
+/// What the configuration allows to one plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// The plugin.
     pub plugin: PluginId,
     /// The sha256 of its component. Another component needs another grant.
     pub component: Digest,
     /// The needs that are granted, as `KIND:PATH` or `KIND:NAME`.
-    pub needs: Vec<String>,
-    /// What stands behind the logical names of its host files. A name that is not here is looked up in
-    /// the inputs of the run.
-    pub host_files: BTreeMap<String, HostFilesSource>,
-}
-
-impl Grant {
-    /// The digest of all that it says.
-    pub(super) fn digest(&self) -> Digest {
-        let mut needs = self.needs.clone();
-        needs.sort();
-        let files = self.host_files.iter().map(|(name, source)| format!("{name}={source:?}"));
-        let text = [self.plugin.to_string(), self.component.to_string()];
-        let text = text.into_iter().chain(needs).chain(files).collect::<Vec<_>>();
-        Digest::of(text.join("\n").as_bytes())
-    }
+    pub needs: BTreeSet<String>,
+    /// What stands behind the logical names of its host files: paths, where `*` and `?` match. A name that
+    /// is not here is looked up in the inputs of the run.
+    pub host_files: BTreeMap<String, Vec<String>>,
 }
 
 /// The kinds of needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub(super) enum NeedKind {
     #[serde(rename = "work-disk")]
     WorkDisk,
@@ -67,7 +55,21 @@ pub(super) enum NeedKind {
 }
 
 impl NeedKind {
-    fn as_str(self) -> &'static str {
+    /// All of them.
+    pub(super) const ALL: [Self; 10] = [
+        Self::WorkDisk,
+        Self::ReadHostFiles,
+        Self::ImportHostFiles,
+        Self::GitConfig,
+        Self::Env,
+        Self::Label,
+        Self::Forward,
+        Self::Egress,
+        Self::Run,
+        Self::State,
+    ];
+
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::WorkDisk => "work-disk",
             Self::ReadHostFiles => "host-files.read",
@@ -134,6 +136,36 @@ impl Need {
         self.what.iter().map(|what| (self.kind, what.as_str()))
     }
 
+    /// The words of it that would have covered what a plugin was refused, as the refusal names it: a path of
+    /// the home, or a kind with a name.
+    pub(super) fn words_for(&self, refused: &str) -> Vec<String> {
+        let kind = self.kind.as_str();
+        let named = refused.strip_prefix(kind).and_then(|rest| rest.strip_prefix(':'));
+        let (name, path) = match self.kind {
+            NeedKind::State => return if refused == kind { self.words() } else { Vec::new() },
+            NeedKind::WorkDisk => (None, Some(refused)),
+            // A list of files is refused where neither reading nor importing is granted.
+            NeedKind::ReadHostFiles | NeedKind::ImportHostFiles => {
+                (named.or(refused.strip_prefix("host-files:")), None)
+            }
+            NeedKind::GitConfig
+            | NeedKind::Env
+            | NeedKind::Label
+            | NeedKind::Forward
+            | NeedKind::Egress
+            | NeedKind::Run => (named, None),
+        };
+        let covers = |what: &str| match (name, path) {
+            (Some(name), _) if self.kind == NeedKind::GitConfig => git_key(what) == git_key(name),
+            // What stands for a setting may have meant it.
+            (Some(name), _) => what.starts_with('@') || matches(what, name, MatchOptions::new()),
+            (None, Some(path)) => matches(what, path, literal_separators()),
+            (None, None) => false,
+        };
+        let words = self.what.iter().zip(self.words());
+        words.filter(|(what, _)| covers(what)).map(|(_, word)| word).collect()
+    }
+
     /// The words for it in a grant, one for each path or name.
     pub(super) fn words(&self) -> Vec<String> {
         let kind = self.kind.as_str();
@@ -178,36 +210,74 @@ impl NeedKind {
 pub(super) enum Granted<'a> {
     /// Everything: it came with cove.
     All,
+    /// Everything but these: it came with cove.
+    AllBut(&'a BTreeSet<String>),
     /// What these words say.
-    Words(&'a [String]),
+    Words(&'a BTreeSet<String>),
     /// Nothing.
     Nothing,
 }
 
 impl Granted<'_> {
-    fn has(self, word: &str) -> bool {
+    pub(super) fn has(self, word: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Words(words) => words.iter().any(|granted| granted == word),
+            Self::AllBut(revoked) => !revoked.contains(word),
+            Self::Words(words) => words.contains(word),
             Self::Nothing => false,
         }
     }
 }
 
 /// The needs as clients see them.
-pub(super) fn shown(needs: &[Need], granted: Granted<'_>) -> Vec<HookNeed> {
-    let shown = needs.iter().map(|need| HookNeed {
-        kind: need.kind.as_str().to_owned(),
-        what: need.what.clone(),
-        reason: need.reason.clone(),
-        granted: need.words().iter().all(|word| granted.has(word)),
+pub(super) fn shown(needs: &[Need], granted: Granted<'_>, ceiling: &Ceiling) -> Vec<HookNeed> {
+    let shown = needs.iter().map(|need| {
+        let words = need.words();
+        let missing: Vec<_> = words.iter().filter(|word| !granted.has(word)).cloned().collect();
+        let above = |word: &String| {
+            let name = word.split_once(':').map_or("", |(_, name)| name);
+            !name.starts_with('@') && !ceiling.allows(need.kind, name)
+        };
+        HookNeed {
+            kind: need.kind.as_str().to_owned(),
+            what: need.what.clone(),
+            reason: need.reason.clone(),
+            granted: missing.is_empty(),
+            missing,
+            above_ceiling: words.into_iter().filter(above).collect(),
+        }
     });
     shown.collect()
+}
+
+/// All words for these needs, sorted, each once.
+pub(super) fn all_words(needs: &[Need]) -> BTreeSet<String> {
+    needs.iter().flat_map(Need::words).collect()
+}
+
+/// What stands for these wishes: other wishes, another digest. Their reasons do not count.
+pub(super) fn digest_of_words(words: &BTreeSet<String>) -> Digest {
+    let mut text = String::new();
+    for word in words {
+        text.push_str(word);
+        // No word has it: neither names nor paths do.
+        text.push('\0');
+    }
+    Digest::of(text.as_bytes())
+}
+
+fn matches(pattern: &str, name: &str, options: MatchOptions) -> bool {
+    Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_with(name, options))
+}
+
+fn literal_separators() -> MatchOptions {
+    MatchOptions { require_literal_separator: true, ..MatchOptions::new() }
 }
 
 /// What a plugin may do: the part that handles ask.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rights {
+    ceiling: Ceiling,
     paths: Vec<Pattern>,
     read: BTreeSet<String>,
     import: BTreeSet<String>,
@@ -221,9 +291,15 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    /// The granted part of the needs. Names that stand for a setting are looked up in these.
-    pub(super) fn new(needs: &[Need], granted: Granted<'_>, settings: &toml::Table) -> Self {
-        let mut rights = Self::default();
+    /// The granted part of the needs, as far as the ceiling goes. Names that stand for a setting are looked
+    /// up in these.
+    pub(super) fn new(
+        needs: &[Need],
+        granted: Granted<'_>,
+        ceiling: &Ceiling,
+        settings: &toml::Table,
+    ) -> Self {
+        let mut rights = Self { ceiling: ceiling.clone(), ..Self::default() };
         for need in needs {
             if need.kind == NeedKind::State {
                 rights.state |= granted.has(need.kind.as_str());
@@ -248,7 +324,10 @@ impl Rights {
             NeedKind::WorkDisk => self.paths.extend(Pattern::new(pattern)),
             NeedKind::ReadHostFiles => drop(self.read.insert(named())),
             NeedKind::ImportHostFiles => drop(self.import.insert(named())),
-            NeedKind::GitConfig => drop(self.git.insert(git_key(name))),
+            NeedKind::GitConfig if self.below_ceiling(kind, name) => {
+                self.git.insert(git_key(name));
+            }
+            NeedKind::GitConfig => {}
             NeedKind::Env => self.env.extend(Pattern::new(pattern)),
             NeedKind::Label => self.labels.extend(Pattern::new(pattern)),
             NeedKind::Forward => drop(self.forwards.insert(named())),
@@ -258,20 +337,25 @@ impl Rights {
         }
     }
 
+    fn below_ceiling(&self, kind: NeedKind, name: &str) -> bool {
+        self.ceiling.allows(kind, name)
+    }
+
     /// May it write this path of the home?
     pub(super) fn may_write(&self, path: &str) -> bool {
-        let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
-        self.paths.iter().any(|pattern| pattern.matches_with(path, options))
+        let mut paths = self.paths.iter();
+        paths.any(|pattern| pattern.matches_with(path, literal_separators()))
+            && self.below_ceiling(NeedKind::WorkDisk, path)
     }
 
     /// May it read the files of this logical name?
     pub(super) fn may_read(&self, name: &str) -> bool {
-        self.read.contains(name)
+        self.read.contains(name) && self.below_ceiling(NeedKind::ReadHostFiles, name)
     }
 
     /// May it import the files of this logical name?
     pub(super) fn may_import(&self, name: &str) -> bool {
-        self.import.contains(name)
+        self.import.contains(name) && self.below_ceiling(NeedKind::ImportHostFiles, name)
     }
 
     /// The granted keys of the git configuration.
@@ -282,31 +366,36 @@ impl Rights {
     /// May it set this variable?
     pub(super) fn may_set_env(&self, name: &str) -> bool {
         self.env.iter().any(|pattern| pattern.matches(name))
+            && self.below_ceiling(NeedKind::Env, name)
     }
 
     /// May it set this label?
     pub(super) fn may_set_label(&self, name: &str) -> bool {
         self.labels.iter().any(|pattern| pattern.matches(name))
+            && self.below_ceiling(NeedKind::Label, name)
     }
 
     /// May it have this port of the guest forwarded?
     pub(super) fn may_forward(&self, guest_port: u16) -> bool {
-        self.forwards.contains("*") || self.forwards.contains(&guest_port.to_string())
+        let port = guest_port.to_string();
+        (self.forwards.contains("*") || self.forwards.contains(&port))
+            && self.below_ceiling(NeedKind::Forward, &port)
     }
 
     /// May it have this name be reachable?
     pub(super) fn may_reach(&self, name: &str) -> bool {
         self.egress.iter().any(|pattern| pattern.matches(name))
+            && self.below_ceiling(NeedKind::Egress, name)
     }
 
     /// May it run this program of the guest?
     pub(super) fn may_run(&self, program: &str) -> bool {
-        self.programs.contains(program)
+        self.programs.contains(program) && self.below_ceiling(NeedKind::Run, program)
     }
 
     /// May it remember anything?
     pub(super) fn may_remember(&self) -> bool {
-        self.state
+        self.state && self.below_ceiling(NeedKind::State, "")
     }
 }
 
@@ -346,7 +435,7 @@ mod tests {
     #[test]
     fn rights_are_what_is_needed_and_granted() {
         let needs = [disk(&[".ssh", ".ssh/**", ".config/*"])];
-        let all = Rights::new(&needs, Granted::All, &toml::Table::new());
+        let all = Rights::new(&needs, Granted::All, &Ceiling::default(), &toml::Table::new());
         for (path, expected) in [
             (".ssh", true),
             (".ssh/a/b", true),
@@ -358,12 +447,14 @@ mod tests {
         ] {
             assert_eq!(all.may_write(path), expected, "{path}");
         }
-        let words = ["work-disk:.config/*".to_owned(), "work-disk:**".to_owned()];
-        let some = Rights::new(&needs, Granted::Words(&words), &toml::Table::new());
+        let words = ["work-disk:.config/*".to_owned(), "work-disk:**".to_owned()].into();
+        let some =
+            Rights::new(&needs, Granted::Words(&words), &Ceiling::default(), &toml::Table::new());
         assert!(some.may_write(".config/a"), "asked for and granted");
         assert!(!some.may_write(".ssh"), "asked for, not granted");
         assert!(!some.may_write("other"), "granted, not asked for");
-        assert!(!Rights::new(&needs, Granted::Nothing, &toml::Table::new()).may_write(".ssh"));
+        let none = Rights::new(&needs, Granted::Nothing, &Ceiling::default(), &toml::Table::new());
+        assert!(!none.may_write(".ssh"));
     }
 
     #[test]
@@ -371,9 +462,40 @@ mod tests {
         let name = Some("@variables".to_owned());
         let need = Need::new(NeedKind::Env, name, None, "why".into()).expect("good");
         let settings = "variables = ['TOKEN', 'A*']".parse().expect("TOML");
-        let rights = Rights::new(&[need], Granted::All, &settings);
+        let rights = Rights::new(&[need], Granted::All, &Ceiling::default(), &settings);
         assert!(rights.may_set_env("TOKEN"));
         assert!(!rights.may_set_env("AB") && !rights.may_set_env("@variables"));
+    }
+
+    #[test]
+    fn what_was_refused_is_found_among_the_wishes() {
+        let named = |kind, name: &str| {
+            Need::new(kind, Some(name.to_owned()), None, "why".into()).expect("good")
+        };
+        let needs = [
+            disk(&[".config", ".config/*"]),
+            named(NeedKind::ReadHostFiles, "notes"),
+            named(NeedKind::ImportHostFiles, "notes"),
+            named(NeedKind::GitConfig, "User.Name"),
+            named(NeedKind::Env, "@variables"),
+            named(NeedKind::Label, "team/*"),
+            Need::new(NeedKind::State, None, None, "why".into()).expect("good"),
+        ];
+        for (refused, expected) in [
+            (".config/a", vec!["work-disk:.config/*"]),
+            (".config/a/b", vec![]),
+            ("host-files.read:notes", vec!["host-files.read:notes"]),
+            ("host-files:notes", vec!["host-files.read:notes", "host-files.import:notes"]),
+            ("host-files:other", vec![]),
+            ("git-config:user.name", vec!["git-config:User.Name"]),
+            ("machine.env:TOKEN", vec!["machine.env:@variables"]),
+            ("machine.label:team/a", vec!["machine.label:team/*"]),
+            ("machine.egress:example.org", vec![]),
+            ("state", vec!["state"]),
+        ] {
+            let words: Vec<_> = needs.iter().flat_map(|need| need.words_for(refused)).collect();
+            assert_eq!(words, expected, "{refused}");
+        }
     }
 
     #[test]

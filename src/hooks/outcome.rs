@@ -125,9 +125,11 @@ pub(super) fn judge(
     plugin: &Plugin,
     (point, weight): (HookPoint, Weight),
     ended: Ended,
+    advice: Option<String>,
 ) -> Result<(HookOutcome, Wanted), HookError> {
     let Ended { result, log, dropped, used, journal } = ended;
     let failed = |failure: Failure, log: &[LogLine]| HookError::Failed {
+        advice: advice.as_deref().map(Box::from),
         plugin: plugin.found.id(),
         point,
         failure,
@@ -142,9 +144,13 @@ pub(super) fn judge(
             (Wanted { steps, asked, remembered: Some(remembered) }, answer, digests, None)
         }
         Err(failure) if weight == Weight::Optional => {
-            let failure = failed(failure, &log).to_string();
+            let failed = failed(failure, &log).to_string();
+            let failed = match &advice {
+                Some(advice) => format!("{failed}: {advice}"),
+                None => failed,
+            };
             let digests = Digests::of(&[], &Asked::default());
-            (Wanted::default(), Answer::Nothing, digests, Some(failure))
+            (Wanted::default(), Answer::Nothing, digests, Some(failed))
         }
         Err(failure) => return Err(failed(failure, &log)),
     };

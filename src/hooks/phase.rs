@@ -208,8 +208,11 @@ impl HookHost {
                 (0..count).map(|_| Ended::without_a_word(failure())).collect()
             }
         };
-        let taken = places.into_iter().zip(ended);
-        taken.map(|(place, ended)| self.taken(point, inputs, place, ended)).collect()
+        let mut taken = Vec::new();
+        for (place, ended) in places.into_iter().zip(ended) {
+            taken.push(self.taken(point, inputs, place, ended).await);
+        }
+        taken
     }
 
     async fn take_turn(
@@ -240,28 +243,32 @@ impl HookHost {
             }
             Ok(_) | Err(_) => Ended::without_a_word(Failure::Phase(limits::phase(point))),
         };
-        self.taken(point, inputs, (plugin, weight, before), ended)
+        self.taken(point, inputs, (plugin, weight, before), ended).await
     }
 
     /// What a run comes to.
-    fn taken(
+    async fn taken(
         &self,
         point: HookPoint,
         inputs: &HookInputs,
         (plugin, weight, before): (Arc<Plugin>, Weight, Remembered),
         ended: Ended,
     ) -> Taken {
+        if inputs.purpose == Purpose::Act {
+            self.note(&plugin, point, weight, &ended).await;
+        }
+        let advice = self.catalog.advice(&plugin, &ended.journal.wanted);
         let entry = recorded(self.about(&plugin, point, inputs), &ended);
         let imports = ended.result.as_ref().map(|effects| Imports::of(&effects.steps));
         let imports = imports.unwrap_or_default();
-        let result = judge(&plugin, (point, weight), ended)
+        let result = judge(&plugin, (point, weight), ended, advice)
             .map(|(outcome, wanted)| (Part { plugin: plugin.found.id(), before, wanted }, outcome));
         Taken { entry, imports, result }
     }
 
     /// What a record about a plugin begins with.
     fn about<'a>(&self, plugin: &'a Plugin, point: HookPoint, inputs: &'a HookInputs) -> About<'a> {
-        About { point, plugin, grant: self.catalog.grant_name(plugin), inputs }
+        About { point, plugin, grant: plugin.standing.name(), inputs }
     }
 
     /// Puts together what a run needs.
@@ -278,15 +285,14 @@ impl HookHost {
             unreachable!("only plugins that can run get here");
         };
         let table = inputs.settings.get(&manifest.id).cloned().unwrap_or_default();
-        let rights = Rights::new(&manifest.needs, self.catalog.granted(plugin), &table);
+        let ceiling = &self.catalog.settings.ceiling;
+        let rights = Rights::new(&manifest.needs, plugin.granted(), ceiling, &table);
         let value = |key: &String| (key.clone(), inputs.git.0.get(key).cloned());
         let git = rights.git_keys().iter().map(value).collect();
         let settings = Settings::new(manifest.settings.clone(), table)
             .map_err(|reason| HookError::Settings { plugin: manifest.id.clone(), reason })?;
         let mut sources = inputs.host_files.clone();
-        if let Some(grant) = self.catalog.grant(&manifest.id, digest) {
-            sources.extend(grant.host_files.clone());
-        }
+        sources.extend(plugin.standing.host_files());
         let before = match rights.may_remember() {
             true => {
                 self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?

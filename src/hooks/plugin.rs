@@ -1,7 +1,7 @@
 //! A plugin that is ready to run, and how it gets there.
 //!
 //! ```text
-//! found ──▶ files read ──▶ granted? ──no──▶ listed with the reason, never compiled
+//! found ──▶ files read ──▶ granted? ──no──▶ listed with the reason
 //!                             │yes
 //!                             ▼
 //!        sealed code in the cache ──no──▶ compiled in a process of its own ──▶ cache
@@ -22,6 +22,10 @@ use super::engine::{Clock, Engine, Machine};
 use super::error::Problem;
 use super::files::{self, Found};
 use super::manifest::Manifest;
+use super::needs::Granted;
+use super::package::release_key;
+use super::registry::Off;
+use super::standing::Standing;
 use super::state::State;
 use crate::id::Digest;
 use crate::wire::rpc::HookPoint;
@@ -29,8 +33,11 @@ use crate::wire::rpc::HookPoint;
 /// A plugin as far as it got.
 pub(super) struct Plugin {
     pub(super) found: Found,
+    pub(super) standing: Standing,
     pub(super) manifest: Option<Manifest>,
     pub(super) digest: Option<Digest>,
+    /// The digest of its manifest's file, where it was installed.
+    pub(super) manifest_digest: Option<Digest>,
     pub(super) state: Readiness,
 }
 
@@ -38,20 +45,55 @@ pub(super) struct Plugin {
 pub(super) enum Readiness {
     /// It can run.
     Ready(Arc<Loaded>),
-    /// It has no grant, or one for another component.
-    Ungranted,
+    /// The configuration switches it off.
+    Disabled,
+    /// It was switched off, because it failed too often.
+    Off(Off),
+    /// It is granted nothing.
+    Waiting,
+    /// It was granted something, in other files.
+    Void,
     /// It is broken.
     Broken(Problem),
 }
 
 /// A component whose imports are there and whose exports are the hooks of its manifest.
 pub(super) struct Loaded {
+    /// The names of what it imports.
+    pub(super) imports: Vec<String>,
+    /// The names of the hook interfaces that it exports.
+    pub(super) hooks: Vec<String>,
     pub(super) pre: InstancePre<State>,
     pub(super) exports: Box<dyn Exports>,
     pub(super) clock: Arc<Clock>,
 }
 
 impl Plugin {
+    /// Whether it takes part in the lives of VMs, even if only by being in the way of a start.
+    pub(super) fn takes_part(&self) -> bool {
+        match &self.state {
+            Readiness::Ready(_) | Readiness::Void => true,
+            Readiness::Broken(_) => self.standing.is_granted(),
+            Readiness::Disabled | Readiness::Off(_) | Readiness::Waiting => false,
+        }
+    }
+
+    /// What stands for the files there are, where it was installed.
+    pub(super) fn release_key(&self) -> Option<Digest> {
+        Some(release_key(self.manifest_digest.as_ref()?, self.digest.as_ref()?))
+    }
+
+    /// What it has of what it asks for.
+    pub(super) fn granted(&self) -> Granted<'_> {
+        match &self.state {
+            Readiness::Waiting | Readiness::Void => Granted::Nothing,
+            Readiness::Ready(_)
+            | Readiness::Broken(_)
+            | Readiness::Disabled
+            | Readiness::Off(_) => self.standing.granted(),
+        }
+    }
+
     /// Whether a hook point has to do with it. What a plugin without a readable manifest is for cannot be
     /// told: it is then in the way of every start.
     pub(super) fn concerns(&self, point: HookPoint) -> bool {
@@ -107,7 +149,12 @@ impl Loader<'_> {
         let code = compiler::run(self.compiler, class, bytes).await;
         let code = code.map_err(|reason| Problem::Compile { file: path.clone(), reason })?;
         let stored = cache.store(digest, &engine.compatibility, &code);
-        stored.map_err(|error| self.bad_cache(error.to_string()))?;
+        stored.map_err(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull => {
+                Problem::NoRoom { folder: self.cache_folder.to_owned() }
+            }
+            _ => self.bad_cache(error.to_string()),
+        })?;
         let component = deserialize(engine, &code).map_err(|error| Problem::Compile {
             file: path.clone(),
             reason: format!("what it compiles to cannot be loaded: {}", error.root_cause()),
@@ -168,12 +215,17 @@ fn check(
     if !unknown.is_empty() {
         return Err(Wrong::Imports(unknown));
     }
+    let imports = kind.imports(&engine.engine);
+    let imports = imports.map(|(name, _)| super::log::shortened(name, 200)).collect();
     let exported: Vec<&str> = kind.exports(&engine.engine).map(|(name, _)| name).collect();
-    let mut points = Vec::new();
+    let (mut points, mut hooks) = (Vec::new(), Vec::new());
     for point in HookPoint::ALL {
         let name = format!("cove:hooks/{point}@{}", contract.version());
         match (exported.contains(&name.as_str()), manifest.hooks.contains_key(&point)) {
-            (true, true) => points.push(point),
+            (true, true) => {
+                points.push(point);
+                hooks.push(name);
+            }
             (false, true) => return Err(Wrong::Contract(format!("it does not export `{name}`"))),
             (true, false) => {
                 let reason =
@@ -189,7 +241,7 @@ fn check(
     };
     let pre = engine.linker.instantiate_pre(component).map_err(wrong)?;
     let exports = contract.exports(&pre, &points).map_err(wrong)?;
-    Ok(Loaded { pre, exports, clock: Arc::clone(&engine.clock) })
+    Ok(Loaded { imports, hooks, pre, exports, clock: Arc::clone(&engine.clock) })
 }
 
 /// Loads compiled code.

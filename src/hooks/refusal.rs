@@ -11,6 +11,8 @@ use super::paths::BadPath;
 pub(super) struct Refusal {
     pub(super) code: &'static str,
     pub(super) message: String,
+    /// What was wanted, where it is not granted.
+    pub(super) wanted: Option<String>,
 }
 
 impl Refusal {
@@ -18,13 +20,14 @@ impl Refusal {
     pub(super) const NOT_GRANTED: &'static str = "not-granted";
 
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), wanted: None }
     }
 
     /// The plugin has no grant for it.
     pub(super) fn not_granted(what: &str) -> Self {
-        let what: String = what.chars().take(200).flat_map(char::escape_debug).collect();
-        Self::new(Self::NOT_GRANTED, format!("`{what}` is not granted"))
+        let shown: String = what.chars().take(200).flat_map(char::escape_debug).collect();
+        let refusal = Self::new(Self::NOT_GRANTED, format!("`{shown}` is not granted"));
+        Self { wanted: Some(what.to_owned()), ..refusal }
     }
 
     /// A file of the host cannot be read.

@@ -283,7 +283,7 @@ fn finish(store: Store<State>, staged: &Staged, result: Result<Answer, Failure>)
 }
 
 /// Why a call ended without returning.
-fn explain(error: &wasmtime::Error, state: &mut State) -> Failure {
+pub(super) fn explain(error: &wasmtime::Error, state: &mut State) -> Failure {
     if let Some(exceeded) = state.exceeded() {
         return exceeded;
     }

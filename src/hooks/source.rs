@@ -361,7 +361,7 @@ fn open_root(path: &Path) -> io::Result<Option<(OwnedFd, Stat)>> {
 }
 
 /// Opens a name below a folder without following any link.
-fn open_below(folder: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+pub(super) fn open_below(folder: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let path = std::ffi::OsStr::from_bytes(path.as_bytes());

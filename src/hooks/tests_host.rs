@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::tests_support::{User, lines};
+use super::tests_support::User;
 use super::*;
-use crate::id::Digest;
 use crate::report::{Explain, Kind};
 
 const MANIFEST: &str = "[plugin]\nid = 'broken'\nversion = '1'\napi = 'cove:hooks@0.2'\ncomponent = 'plugin.wasm'\n[hooks.prepare-work-disk]\n";
@@ -116,89 +115,6 @@ async fn broken_folders_are_named_too() {
         fs::create_dir(standard.join(format!("p{number}"))).expect("made");
     }
     assert!(matches!(host.check().await, Err(HookError::Folder { .. })));
-}
-
-/// Installs the hostile plugin, behaving, as a plugin of the user's.
-fn guest(user: &mut User, edit: impl Fn(String) -> String) -> Digest {
-    let folder = user.settings.user_folder.clone();
-    let folder = user.install(&folder, "hostile", "io.example.guest", edit);
-    user.set("io.example.guest", "misbehaviour", "write");
-    Digest::of(&fs::read(folder.join("plugin.wasm")).expect("there"))
-}
-
-#[tokio::test]
-async fn a_plugin_of_the_users_runs_only_as_granted() {
-    let mut user = User::new();
-    let digest = guest(&mut user, |manifest| manifest);
-    let error = user.run().await.expect_err("not granted");
-    assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.to_string().contains("`io.example.guest` is not granted"), "{error}");
-    let hint = error.hint().expect("what to do");
-    for part in [
-        "[hooks.grants.\"io.example.guest\"]",
-        &format!("component = \"{digest}\""),
-        "\"work-disk:allowed/**\"",
-    ] {
-        assert!(hint.contains(part), "{hint}");
-    }
-    let listed = user.host().await.list().await.expect("listed");
-    assert!(listed[0].problem.is_some() && !listed[0].needs[0].granted && !listed[0].standard);
-
-    let plugin: crate::id::PluginId = "io.example.guest".parse().expect("an id");
-    let mut grant = Grant {
-        plugin: plugin.clone(),
-        component: digest,
-        needs: vec!["work-disk:allowed/**".into()],
-        host_files: std::collections::BTreeMap::new(),
-    };
-    user.settings.grants = vec![grant.clone()];
-    let run = user.run().await.expect("granted");
-    assert_eq!(lines(&run.plan.steps), ["write_file allowed/file 644 \"x\""]);
-
-    user.settings.grants[0].needs = vec!["work-disk:**".into()];
-    let text = user.failure().await;
-    assert!(text.contains("is not granted"), "a grant of what was not asked for: {text}");
-
-    grant.component = Digest::of(b"another component");
-    user.settings.grants = vec![grant];
-    let error = user.run().await.expect_err("void");
-    assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.to_string().contains("is not the one that was granted"), "{error}");
-
-    user.settings.grants.clear();
-    user.settings.disabled.insert(plugin);
-    assert!(user.run().await.expect("switched off").hooks.is_empty());
-}
-
-#[tokio::test]
-async fn an_optional_plugin_without_a_grant_is_left_out_visibly() {
-    let mut user = User::new();
-    guest(&mut user, |manifest| {
-        manifest
-            .replace("[hooks.prepare-work-disk]", "[hooks.prepare-work-disk]\nfailure = 'optional'")
-    });
-    user.host().await.check().await.expect("the VM may start");
-    let run = user.run().await.expect("the VM may start");
-    assert!(run.plan.steps.is_empty());
-    assert!(run.hooks[0].for_user()[0].contains("is not granted"), "{:?}", run.hooks);
-}
-
-#[tokio::test]
-async fn nothing_is_compiled_before_it_is_granted() {
-    let mut user = User::new();
-    user.settings.compiler = "/no/such/compiler".into();
-    user.settings.cache_folder = user.folder.path().join("cache");
-    guest(&mut user, |manifest| manifest);
-    assert_eq!(user.run().await.expect_err("not granted").kind(), Kind::Refused);
-    assert!(!user.settings.cache_folder.exists());
-}
-
-#[tokio::test]
-async fn a_plugin_of_the_users_cannot_pose_as_a_standard_one() {
-    let user = User::with_standard_plugins();
-    user.install(&user.settings.user_folder, "hostile", "ssh-key", |manifest| manifest);
-    let text = user.failure().await;
-    assert!(text.contains("ssh-key") && text.contains("has the id of a standard plugin"), "{text}");
 }
 
 #[tokio::test]

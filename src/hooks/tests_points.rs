@@ -2,7 +2,6 @@
 //! it does at each.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,9 +12,9 @@ use tokio::sync::mpsc;
 use super::memory::Memory;
 use super::tests_support::User;
 use super::*;
-use crate::id::{Digest, PluginId};
+use crate::id::PluginId;
 use crate::report::{Explain, Kind};
-use crate::wire::rpc::{HookPoint, Verdict};
+use crate::wire::rpc::{GrantHook, HookPoint, Verdict};
 
 const ID: &str = "every-hook";
 
@@ -83,7 +82,11 @@ impl GuestPrograms for Guest {
             self.now.fetch_sub(1, Ordering::SeqCst);
             match script.as_str() {
                 "lost" => Err("the guest is gone".to_owned()),
-                _ => Ok(GuestOutput { status: 3, stdout: b"out\n".to_vec(), ..GuestOutput::default() }),
+                _ => Ok(GuestOutput {
+                    status: 3,
+                    stdout: b"out\n".to_vec(),
+                    ..GuestOutput::default()
+                }),
             }
         }
         .boxed()
@@ -238,7 +241,9 @@ async fn what_plugins_remember_is_kept_when_all_went_well_and_only_then() {
     host.post_start(&user.inputs, guest()).await.expect_err("it fails");
     for outcomes in [host.pre_stop(&user.inputs).await, host.cleanup(&user.inputs).await] {
         let outcomes = outcomes.expect("nothing keeps a VM from going");
-        assert!(outcomes[0].failure.as_ref().is_some_and(|failure| failure.contains("no (asked-for)")));
+        assert!(
+            outcomes[0].failure.as_ref().is_some_and(|failure| failure.contains("no (asked-for)"))
+        );
     }
     assert_eq!(remembered(&user, ID), pairs(&[("calls", "5"), ("vm", "web")]));
 }
@@ -253,7 +258,8 @@ async fn a_plugin_runs_what_it_may_in_the_guest() {
     let said = ["3: out", "not-granted: `guest.run:rm` is not granted", "io: the guest is gone"];
     assert_eq!(outcomes[0].for_user(), said);
     assert_eq!(outcomes[0].refusals.len(), 1);
-    let ran: Vec<_> = guest.ran.lock().expect("ended").iter().map(|ran| ran.program.clone()).collect();
+    let ran: Vec<_> =
+        guest.ran.lock().expect("ended").iter().map(|ran| ran.program.clone()).collect();
     assert_eq!(ran, ["sh", "sh"]);
 
     let flood = format!("flood {}", limits::GUEST_PROGRAMS + 1);
@@ -267,14 +273,14 @@ async fn a_plugin_runs_what_it_may_in_the_guest() {
 #[tokio::test]
 async fn nothing_runs_in_a_guest_without_a_grant() {
     let mut user = User::new();
-    let folder = user.install(&user.settings.user_folder, ID, ID, |manifest| manifest);
-    let component = Digest::of(&fs::read(folder.join("plugin.wasm")).expect("there"));
-    let needs = vec!["state".to_owned()];
-    let plugin = ID.parse().expect("an id");
-    user.settings.grants = vec![Grant { plugin, component, needs, host_files: BTreeMap::new() }];
+    let package = user.package(ID, ID, |manifest| manifest);
     steps(&mut user, ID, HookPoint::PostStart, &["count calls", "shell true"]);
     let guest = std::sync::Arc::new(Guest::default());
     let host = user.host().await;
+    host.install(&package).await.expect("installed");
+    let (plugin, needs) = (ID.parse().expect("an id"), vec!["state".to_owned()]);
+    let grant = GrantHook { plugin, needs, host_files: BTreeMap::new(), release: None };
+    host.grant(grant).await.expect("granted");
     let failed = host.post_start(&user.inputs, guest.clone()).await.expect_err("not granted");
     assert!(failed.to_string().contains("`guest.run:sh` is not granted"), "{failed}");
     assert!(guest.ran.lock().expect("ended").is_empty() && remembered(&user, ID).is_empty());
@@ -302,7 +308,7 @@ async fn all_hooks_of_a_point_have_a_time_together() {
     let mut user = user(&["one", "three", "two"]);
     for id in ["one", "three", "two"] {
         steps(&mut user, id, HookPoint::PostStart, &["shell true"]);
-        edit(&user, id, with(HookPoint::PostStart, "failure = 'optional'\ntimeout = '15m'"));
+        edit(&user, id, with(HookPoint::PostStart, "failure = 'optional'\ntimeout = '900s'"));
     }
     let host = user.host().await;
     host.check().await.expect("all can run");

@@ -60,17 +60,18 @@ impl User {
         fs::create_dir(&home).expect("made");
         let settings = HookSettings {
             standard_folder: folder.path().join("standard"),
-            user_folder: folder.path().join("user"),
+            registry_folder: folder.path().join("plugins"),
             // Shared by all tests: a debug build of the compiler takes seconds.
             cache_folder: target().join("test-plugin-cache"),
             state_folder: folder.path().join("state"),
             log_folder: folder.path().join("log"),
             compiler: compiler::tests::program(folder.path()),
             grants: Vec::new(),
+            ceiling: Ceiling::default(),
+            signatures: SignatureRules::default(),
             disabled: BTreeSet::new(),
         };
         fs::create_dir(&settings.standard_folder).expect("made");
-        fs::create_dir(&settings.user_folder).expect("made");
         let inputs = HookInputs {
             purpose: Purpose::Act,
             machine: Some(machine()),
@@ -115,6 +116,11 @@ impl User {
         fs::write(to.join("plugin.toml"), edit(manifest)).expect("written");
         fs::copy(from.join("plugin.wasm"), to.join("plugin.wasm")).expect("copied");
         to
+    }
+
+    /// Makes a folder with a built plugin that somebody may install, its manifest edited.
+    pub(super) fn package(&self, name: &str, id: &str, edit: impl Fn(String) -> String) -> PathBuf {
+        self.install(&self.folder.path().join("packages"), name, id, edit)
     }
 
     /// The machine is another one.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use jsonrpsee::server::{Extensions, RpcModule};
 use jsonrpsee::types::{ErrorObjectOwned, Params};
@@ -15,6 +16,7 @@ use super::front::LastingConnection;
 use super::hook_runs::HookRuns;
 use super::streams::Tickets;
 use super::subscriptions;
+use crate::id::PluginId;
 use crate::report::{Kind, Report};
 use crate::vm::operation::ended;
 use crate::vm::{ShownPage, VmService};
@@ -27,6 +29,8 @@ pub struct Services {
     pub vms: VmService,
     /// The other operations.
     pub daemon: Arc<dyn Daemon>,
+    /// The plugins.
+    pub plugins: Arc<dyn Plugins>,
     /// What hooks have done and would do.
     pub hook_runs: Arc<dyn HookRuns>,
 }
@@ -37,8 +41,6 @@ pub trait Daemon: Send + Sync {
     fn images(&self) -> Result<Vec<rpc::Image>, Report>;
     /// All kernels.
     fn kernels(&self) -> Result<Vec<rpc::Kernel>, Report>;
-    /// All hooks.
-    fn hooks(&self) -> BoxFuture<'_, Result<Vec<rpc::Hook>, Report>>;
     /// Checks of the host.
     fn doctor(&self) -> BoxFuture<'_, Vec<rpc::Check>>;
     /// The configuration in force.
@@ -47,6 +49,23 @@ pub trait Daemon: Send + Sync {
     fn status(&self) -> rpc::DaemonStatusReply;
     /// Ends the daemon.
     fn shut_down(&self);
+}
+
+/// What the daemon knows of plugins, and does with them.
+#[async_trait]
+pub trait Plugins: Send + Sync {
+    /// All of them.
+    async fn list(&self) -> Result<Vec<rpc::Hook>, Report>;
+    /// All that is known of one.
+    async fn inspect(&self, wanted: rpc::InspectHook) -> Result<rpc::HookDetails, Report>;
+    /// Installs the one in the folder at this absolute path.
+    async fn install(&self, path: &str) -> Result<rpc::HookInstalled, Report>;
+    /// Grants what one asks for.
+    async fn grant(&self, wanted: rpc::GrantHook) -> Result<rpc::HookChanged, Report>;
+    /// Takes back what one was granted.
+    async fn revoke(&self, wanted: rpc::RevokeHook) -> Result<rpc::HookChanged, Report>;
+    /// Removes one.
+    async fn remove(&self, plugin: &PluginId) -> Result<(), Report>;
 }
 
 /// What every method works on.
@@ -70,6 +89,7 @@ pub(super) fn module(services: Services, tickets: Arc<Tickets>) -> RpcModule<()>
     let mut catalog = Catalog { module: RpcModule::new(context), document: Document::default() };
     vms(&mut catalog);
     operations(&mut catalog);
+    plugins(&mut catalog);
     daemon(&mut catalog);
     super::hook_runs::add_all(&mut catalog);
     subscriptions::add_all(&mut catalog);
@@ -155,6 +175,27 @@ fn operations(module: &mut Catalog) {
     });
 }
 
+fn plugins(module: &mut Catalog) {
+    add::<rpc::HookList, _, _>(module, |context, _, _| async move {
+        context.services.plugins.list().await
+    });
+    add::<rpc::HookInspect, _, _>(module, |context, wanted, _| async move {
+        context.services.plugins.inspect(wanted).await
+    });
+    add::<rpc::HookInstall, _, _>(module, |context, wanted, _| async move {
+        context.services.plugins.install(&wanted.path).await
+    });
+    add::<rpc::HookGrant, _, _>(module, |context, wanted, _| async move {
+        context.services.plugins.grant(wanted).await
+    });
+    add::<rpc::HookRevoke, _, _>(module, |context, wanted, _| async move {
+        context.services.plugins.revoke(wanted).await
+    });
+    add::<rpc::HookRemove, _, _>(module, |context, wanted, _| async move {
+        context.services.plugins.remove(&wanted.plugin).await.map(|()| Nothing {})
+    });
+}
+
 fn daemon(module: &mut Catalog) {
     add::<rpc::ImageList, _, _>(
         module,
@@ -162,9 +203,6 @@ fn daemon(module: &mut Catalog) {
     );
     add::<rpc::KernelList, _, _>(module, |context, _, _| async move {
         context.services.daemon.kernels()
-    });
-    add::<rpc::HookList, _, _>(module, |context, _, _| async move {
-        context.services.daemon.hooks().await
     });
     add::<rpc::DoctorRun, _, _>(module, |context, _, _| async move {
         Ok(context.services.daemon.doctor().await)

@@ -13,10 +13,10 @@ use jsonrpsee::server::stop_channel;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::front::Front;
+pub use super::hook_runs::HookRuns;
 pub use super::limits::Limits;
 pub use super::loopback::Loopback;
-pub use super::hook_runs::HookRuns;
-pub use super::methods::{Daemon, Services};
+pub use super::methods::{Daemon, Plugins, Services};
 use crate::process::ShortFolder;
 use crate::report::{Explain, Kind};
 use crate::task::Tasks;

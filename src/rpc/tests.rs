@@ -5,12 +5,14 @@
 //! - `bounds`: how much clients may ask for
 //! - `socket`: who may connect; `loopback`: the same on a port
 //! - `streams`, `subscriptions`: what goes on after the answer
+//! - `plugins`: a registry of one plugin
 //! - `discover`: the document that describes all of it
 
 mod bounds;
 mod discover;
 mod listing;
 mod loopback;
+mod plugins;
 mod requests;
 mod socket;
 mod streams;
@@ -45,9 +47,6 @@ impl Daemon for Face {
     }
     fn kernels(&self) -> Result<Vec<rpc::Kernel>, Report> {
         Ok(Vec::new())
-    }
-    fn hooks(&self) -> BoxFuture<'_, Result<Vec<rpc::Hook>, Report>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
     }
     fn doctor(&self) -> BoxFuture<'_, Vec<rpc::Check>> {
         Box::pin(std::future::ready(Vec::new()))
@@ -105,8 +104,12 @@ impl Served {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("run/coved.sock");
         let listening = Socket::listen(&socket).expect("listens");
-        let services =
-            Services { vms: daemon.vms, daemon: Arc::new(Face), hook_runs: Arc::new(NoRuns) };
+        let services = Services {
+            vms: daemon.vms,
+            daemon: Arc::new(Face),
+            plugins: Arc::new(plugins::Fake),
+            hook_runs: Arc::new(NoRuns),
+        };
         let tasks = daemon.tasks;
         let served = serve(listening, loopback, services.clone(), limits, tasks.clone());
         tasks.spawn("server", served);

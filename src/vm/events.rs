@@ -31,7 +31,7 @@ struct Shared {
 
 impl Events {
     /// Tells everybody of something.
-    pub(super) fn publish(&self, what: Happening) {
+    pub fn publish(&self, what: Happening) {
         let at = super::now();
         let mut ring = self.shared.ring.lock().expect("no panic under the lock");
         let number = *self.shared.latest.borrow() + 1;

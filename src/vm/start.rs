@@ -163,7 +163,7 @@ impl Start<'_> {
             machines.choose_accel(&files.kernel, &files.initramfs, &files.kernel_digest).await?
         };
         match self.boot_once(&files, accel, extras).await? {
-            Attempt::Answered(booted) => Ok(booted),
+            Attempt::Answered(booted) => Ok(*booted),
             Attempt::NoLife => {
                 self.operation.note(format!(
                     "the guest showed no sign of life for {} s and is started once more",
@@ -171,7 +171,7 @@ impl Start<'_> {
                 ));
                 release(self.ports, &self.record.id, &self.folder, Extent::Boot).await?;
                 match self.boot_once(&files, accel, extras).await? {
-                    Attempt::Answered(booted) => Ok(booted),
+                    Attempt::Answered(booted) => Ok(*booted),
                     Attempt::NoLife => Err(self.guest_failure(
                         Kind::TimedOut,
                         "showed no sign of life in two boots".to_owned(),
@@ -214,7 +214,7 @@ impl Start<'_> {
                         network: guest_network,
                         extras: extras.clone(),
                     };
-                    Ok(Attempt::Answered((boot, guest)))
+                    Ok(Attempt::Answered(Box::new((boot, guest))))
                 }
                 Err(error) => {
                     let what = format!("did not become reachable: {}", error.one_line());
@@ -329,6 +329,6 @@ impl Start<'_> {
 
 /// How one boot went.
 enum Attempt {
-    Answered((Boot, Arc<dyn Guest>)),
+    Answered(Box<(Boot, Arc<dyn Guest>)>),
     NoLife,
 }

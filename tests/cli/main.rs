@@ -3,6 +3,7 @@
 
 mod daemon;
 mod fake;
+mod hooks;
 mod prune;
 mod terminal;
 

@@ -8,8 +8,13 @@ use crate::harness::{Who, World, as_everybody};
 use crate::kill_walk::killed;
 use crate::plugins::install;
 
-const NEEDS: [&str; 5] =
-    ["machine.env:EVERY_*", "machine.label:every/*", "work-disk:every-hook/**", "guest.run:sh", "state"];
+const NEEDS: [&str; 5] = [
+    "machine.env:EVERY_*",
+    "machine.label:every/*",
+    "work-disk:every-hook/**",
+    "guest.run:sh",
+    "state",
+];
 
 /// The steps of a plugin that does something everywhere.
 const STEPS: &str = r#"
@@ -45,7 +50,9 @@ fn a_plugin_takes_part_in_the_whole_life_of_a_machine(who: Who) {
     let world = World::new(who);
     configure(&world, STEPS);
     let plan = world.cove(["run", "--dry-run", "--name", "web"]).success().told();
-    for expected in ["web may start", "set-env EVERY_MARK", "set-label every/hook=yes", "`machine.env:PATH`"] {
+    for expected in
+        ["web may start", "set-env EVERY_MARK", "set-label every/hook=yes", "`machine.env:PATH`"]
+    {
         assert!(plan.contains(expected), "{expected}: {plan}");
     }
     assert_eq!(remembered(&world, "starts"), None, "nothing has happened");
@@ -59,7 +66,10 @@ fn a_plugin_takes_part_in_the_whole_life_of_a_machine(who: Who) {
     assert_eq!(world.guest("web", script), said, "another daemon knows it, too");
     assert_eq!(remembered(&world, "starts").as_deref(), Some("1"));
     let doctor = world.cove(["doctor"]).told();
-    assert!(doctor.contains("plugin every-hook") && doctor.contains("the moon is full"), "{doctor}");
+    assert!(
+        doctor.contains("plugin every-hook") && doctor.contains("the moon is full"),
+        "{doctor}"
+    );
 
     assert_eq!(remembered(&world, "stopped"), None);
     world.cove(["restart", "web"]).success();

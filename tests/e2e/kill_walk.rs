@@ -17,16 +17,8 @@ use crate::watch;
 
 /// The stages of every start. Some come and go between two events, and are met on the way.
 /// `tests/tidy.rs` looks that no stage is missing in this file that an operation can have.
-const START: [&str; 8] = [
-    "preflight",
-    "configure",
-    "hooks",
-    "accelerator",
-    "monitor",
-    "boot",
-    "setup",
-    "post-start",
-];
+const START: [&str; 8] =
+    ["preflight", "configure", "hooks", "accelerator", "monitor", "boot", "setup", "post-start"];
 
 /// Those of a create besides: what is made, and the repository's way in.
 const CREATE: [&str; 3] = ["disks", "pack", "workspace"];

@@ -16,13 +16,16 @@ fn built(id: &str) -> PathBuf {
     target.join("test-plugins").join(id)
 }
 
-/// Puts a plugin into the user's folder. Returns the lines that grant it these needs.
+/// Installs a plugin. Returns the lines of the configuration that grant it these needs.
 pub(crate) fn install(world: &World, id: &str, needs: &[&str]) -> String {
-    let folder = world.home.join("plugins").join(id);
+    let folder = world.home.join("incoming").join(id);
     fs::create_dir_all(&folder).expect("made");
     for file in ["plugin.toml", "plugin.wasm"] {
         fs::copy(built(id).join(file), folder.join(file)).expect("copied");
     }
+    world.cove(["hook", "install", folder.to_str().expect("UTF-8")]).success();
+    // The daemon reads its configuration when it starts.
+    world.cove(["daemon", "stop"]).success();
     let component = Sha256::digest(fs::read(folder.join("plugin.wasm")).expect("readable"));
     let component: String = component.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("[hooks.grants.{id}]\ncomponent = \"{component}\"\nneeds = {needs:?}\n")

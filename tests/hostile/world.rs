@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cove::hooks::{
-    GitValues, HookError, HookHost, HookInputs, HookOutcome, HookRun, HookSettings,
-    HostFilesSource, HostPath, MachineView, Purpose,
+    Ceiling, GitValues, HookError, HookHost, HookInputs, HookOutcome, HookRun, HookSettings,
+    HostFilesSource, HostPath, MachineView, Purpose, SignatureRules,
 };
 use cove::wire::rpc::{HookPoint, MachinePlan, NetMode};
 
@@ -32,16 +32,18 @@ impl World {
         let home = folder.path().join("home");
         let settings = HookSettings {
             standard_folder: folder.path().join("standard"),
-            user_folder: folder.path().join("user"),
+            registry_folder: folder.path().join("plugins"),
             // Shared by all tests: what was compiled once need not be compiled again.
             cache_folder: target().join("test-plugin-cache"),
             state_folder: folder.path().join("state"),
             log_folder: folder.path().join("log"),
             compiler: env!("CARGO_BIN_EXE_coved").into(),
             grants: Vec::new(),
+            ceiling: Ceiling::default(),
+            signatures: SignatureRules::default(),
             disabled: BTreeSet::new(),
         };
-        for made in [&home, &settings.standard_folder, &settings.user_folder] {
+        for made in [&home, &settings.standard_folder] {
             fs::create_dir(made).expect("made");
         }
         let inputs = HookInputs {

@@ -1,27 +1,39 @@
-//! `cove hook`: the plugins that decide what enters a guest.
+//! `cove hook`: the plugins that decide what enters a guest. One file per command.
 
+mod grant;
+pub(super) mod inspect;
+mod install;
+pub(super) mod list;
 mod plan;
-pub(super) mod runs;
+mod remove;
+mod revoke;
+mod runs;
 mod test;
 
-use crate::report::escape_control;
-use crate::wire::rpc::{Hook, HookList, Nothing};
+use crate::report::{Kind, Report, escape_control};
+use crate::wire::rpc::{HookNeed, HookState};
 
-use super::connect::connect;
 use super::failure::Failure;
-use super::output::{Format, table};
+use super::output::{one_line, say};
 
 /// The commands of `cove hook`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// List hooks in the order in which they run, with what they ask for and why
-    List {
-        #[command(flatten)]
-        format: Format,
-    },
-    /// Show what hooks would do to a VM, or to one made of a repository, and do nothing
+    /// List plugins in the order in which they run, with what they ask for and why
+    List(list::Arguments),
+    /// Show all about a plugin, installed or not
+    Inspect(inspect::Arguments),
+    /// Install a plugin, or another version of it; it takes part once it is granted what it asks for
+    Install(install::Arguments),
+    /// Grant a plugin what it asks for, or parts of that; switches on one that failed too often
+    Grant(grant::Arguments),
+    /// Take back what a plugin was granted, or parts of that
+    Revoke(revoke::Arguments),
+    /// Remove an installed plugin with its grant and what it remembers
+    Remove(remove::Arguments),
+    /// Show what plugins would do to a VM, or to one made of a repository, and do nothing
     Plan(plan::Arguments),
-    /// Show what has been written down of runs of hooks
+    /// Show what has been written down of runs of plugins
     Runs(runs::Arguments),
     /// Test a plugin: with made-up inputs, with each need withheld, with each call of the host failing
     Test(test::Arguments),
@@ -30,11 +42,12 @@ pub(super) enum Command {
 impl Command {
     pub(super) async fn run(self) -> Result<u8, Failure> {
         match self {
-            Self::List { format } => {
-                let hooks = connect().await?.call::<HookList>(Nothing {}).await?;
-                format.print(&hooks, |hooks| render(hooks))?;
-                Ok(0)
-            }
+            Self::List(arguments) => arguments.run().await,
+            Self::Inspect(arguments) => arguments.run().await,
+            Self::Install(arguments) => arguments.run().await,
+            Self::Grant(arguments) => arguments.run().await,
+            Self::Revoke(arguments) => arguments.run().await,
+            Self::Remove(arguments) => arguments.run().await,
             Self::Plan(arguments) => arguments.run().await,
             Self::Runs(arguments) => arguments.run().await,
             Self::Test(arguments) => arguments.run().await,
@@ -42,32 +55,49 @@ impl Command {
     }
 }
 
-/// A row for each hook, and below it what it asks for. The author's words are escaped.
-pub(super) fn render(hooks: &[Hook]) -> String {
-    let row = |hook: &Hook| {
-        [
-            hook.plugin.to_string(),
-            hook.version.clone(),
-            hook.hooks.iter().map(|point| point.as_str()).collect::<Vec<_>>().join(", "),
-            if hook.standard { "cove" } else { "user" }.to_owned(),
-            hook.digest.as_str()[..12].to_owned(),
-        ]
+/// A path as the daemon can use it, whose working folder is another.
+fn absolute(path: &std::path::Path) -> Result<String, Report> {
+    let absolute = std::path::absolute(path).map_err(|error| {
+        let message = format!("`{}` is no path", path.display());
+        Report::new(Kind::Invalid, message).with_cause(&error)
+    })?;
+    absolute.into_os_string().into_string().map_err(|path| {
+        let message = format!("the path `{}` is not UTF-8", path.display());
+        Report::new(Kind::Invalid, message).with_hint("give its folder another name")
+    })
+}
+
+/// What a plugin asks for, a line for each, in the author's words, escaped.
+fn needs(needs: &[HookNeed]) -> Vec<String> {
+    let line = |need: &HookNeed| {
+        let granted = match (need.missing.len(), need.what.len()) {
+            (0, _) => "granted".to_owned(),
+            (missing, all) if missing >= all => "not granted".to_owned(),
+            _ => format!("not granted: {}", need.missing.join(", ")),
+        };
+        let ceiling = match need.above_ceiling.is_empty() {
+            true => "",
+            false => "; cut by hooks.ceiling",
+        };
+        let what = need.what.join(", ");
+        let between = if what.is_empty() { "" } else { ": " };
+        let need = format!("{}{between}{what} ({granted}{ceiling}): {}", need.kind, need.reason);
+        escape_control(&need).replace('\n', "\\n")
     };
-    let rows = table(["PLUGIN", "VERSION", "HOOKS", "FROM", "DIGEST"], hooks.iter().map(row));
-    let mut lines = rows.lines();
-    let mut text: Vec<String> = lines.next().map(str::to_owned).into_iter().collect();
-    for (line, hook) in lines.zip(hooks) {
-        text.push(line.to_owned());
-        for need in &hook.needs {
-            let granted = if need.granted { "granted" } else { "not granted" };
-            let what = need.what.join(", ");
-            let between = if what.is_empty() { "" } else { ": " };
-            let need = format!("{}{between}{what} ({granted}): {}", need.kind, need.reason);
-            text.push(format!("  needs {}", escape_control(&need).replace('\n', "\\n")));
-        }
-        if let Some(problem) = &hook.problem {
-            text.push(format!("  problem: {}", escape_control(problem).replace('\n', "\\n")));
-        }
+    needs.iter().map(line).collect()
+}
+
+/// The state of a plugin, with a version that waits.
+fn state(state: HookState, pending: Option<&str>) -> String {
+    match pending {
+        None => state.as_str().to_owned(),
+        Some(version) => format!("{}, {version} is pending-grant", state.as_str()),
     }
-    text.join("\n")
+}
+
+/// What the user should know, on stderr.
+fn tell(notes: &[String]) {
+    for note in notes {
+        say(&format!("note: {}", one_line(note)));
+    }
 }

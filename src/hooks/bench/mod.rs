@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use self::bare::Bare;
+use super::ceiling::Ceiling;
 use super::contract::KNOWN;
 use super::engine::Machine;
 use super::error::{HookError, Problem};
@@ -21,7 +22,7 @@ use super::files::{Found, Home};
 use super::guest::{GuestOutput, GuestProgram, GuestPrograms};
 use super::handles::{Remembered, Settings};
 use super::host::HookHost;
-use super::inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose};
+use super::inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose, SignatureRules};
 use super::manifest::Manifest;
 use super::needs::{Granted, Rights};
 use super::plugin::{Loaded, Loader};
@@ -108,12 +109,14 @@ impl HookBench {
             .map_err(|source| HookError::Folder { folder: seven.clone(), source })?;
         let settings = |plugins: PathBuf, name: &str| HookSettings {
             standard_folder: plugins,
-            user_folder: folder.join("none"),
+            registry_folder: folder.join("none"),
             cache_folder: cache.clone(),
             state_folder: folder.join("state"),
             log_folder: folder.join(name),
             compiler: compiler.to_owned(),
             grants: Vec::new(),
+            ceiling: Ceiling::default(),
+            signatures: SignatureRules::default(),
             disabled: BTreeSet::new(),
         };
         let syncing = settings(standard.to_owned(), "syncing-log");
@@ -182,6 +185,7 @@ impl HookBench {
             point: HookPoint::PrepareWorkDisk,
             failure,
             log: Vec::new(),
+            advice: None,
         })?;
         let began = Instant::now();
         self.bare.call(keys).await.map_err(engine_failed)?;
@@ -266,7 +270,12 @@ impl HookBench {
     }
 
     fn run(&self, keys: u32) -> Run {
-        let rights = Rights::new(&self.manifest.needs, Granted::All, &toml::Table::new());
+        let rights = Rights::new(
+            &self.manifest.needs,
+            Granted::All,
+            &Ceiling::default(),
+            &toml::Table::new(),
+        );
         let settings = Settings::new(self.manifest.settings.clone(), toml::Table::new());
         Run {
             loaded: Arc::clone(&self.loaded),

@@ -90,7 +90,7 @@ impl Exports for Hook {
 
 impl types::Host for State {
     fn convert_error(&mut self, error: CallError) -> wasmtime::Result<types::Error> {
-        let Refusal { code, message } = self.refuse(error)?;
+        let Refusal { code, message, .. } = self.refuse(error)?;
         Ok(types::Error { code: code.to_owned(), message, retryable: false })
     }
 }

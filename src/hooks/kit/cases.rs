@@ -1,16 +1,18 @@
 //! What is tried with each hook of a plugin.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fixtures::{Fixtures, MadeUpGuest};
 use super::golden::{self, Seen};
 use super::{KitCase, KitError, KitOptions, KitVerdict};
+use crate::hooks::ceiling::Ceiling;
 use crate::hooks::error::Failure;
 use crate::hooks::guest::GuestPrograms;
 use crate::hooks::handles::{Remembered, Settings};
 use crate::hooks::manifest::Manifest;
-use crate::hooks::needs::{Granted, Rights};
+use crate::hooks::needs::{Granted, Rights, all_words};
 use crate::hooks::plugin::Loaded;
 use crate::hooks::run::{Ended, Run, View};
 use crate::hooks::state::Chance;
@@ -56,15 +58,15 @@ impl Bench {
     }
 
     /// All that the manifest asks for, in the words of a grant.
-    fn words(&self) -> Vec<String> {
-        let words = self.manifest.needs.iter().flat_map(|need| need.words());
-        words.collect()
+    fn words(&self) -> BTreeSet<String> {
+        all_words(&self.manifest.needs)
     }
 
     /// One run with these needs granted.
-    async fn run(&self, point: HookPoint, granted: &[String], chance: Chance) -> Ended {
+    async fn run(&self, point: HookPoint, granted: &BTreeSet<String>, chance: Chance) -> Ended {
         let fixtures = &self.fixtures;
-        let rights = Rights::new(&self.manifest.needs, Granted::Words(granted), &fixtures.settings);
+        let (needs, granted) = (&self.manifest.needs, Granted::Words(granted));
+        let rights = Rights::new(needs, granted, &Ceiling::default(), &fixtures.settings);
         let settings = Settings::new(self.manifest.settings.clone(), fixtures.settings.clone());
         let settings = match settings {
             Ok(settings) => settings,
@@ -147,7 +149,7 @@ impl Bench {
     /// Without one of its needs a plugin goes on or returns an error. It does not crash.
     async fn withheld(&self, point: HookPoint, word: &str) -> KitCase {
         let began = Instant::now();
-        let others: Vec<_> = self.words().into_iter().filter(|other| other != word).collect();
+        let others: BTreeSet<_> = self.words().into_iter().filter(|other| other != word).collect();
         let ended = self.run(point, &others, Chance::default()).await;
         case(&format!("`{word}` withheld"), point, began, verdict_when_disturbed(&ended))
     }

@@ -151,7 +151,7 @@ pub(super) async fn test_for(
 ) -> Result<KitReport, KitError> {
     let folder = folder(&options.plugin)?;
     let name = name(&folder);
-    let found = Found::at(Home::User, folder.clone(), name.clone());
+    let found = Found::at(Home::Stranger, folder.clone(), name.clone());
     let files = found.read();
     let began = Instant::now();
     let id = files.manifest.as_ref().map(|manifest| manifest.id.to_string());

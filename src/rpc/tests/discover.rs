@@ -103,6 +103,8 @@ fn parameters(method: &Value, operation: &str) -> Value {
         "vm" => json!("web"),
         "operation" => json!(operation),
         "subscription" => json!(0),
+        "plugin" => json!("notes"),
+        "path" => json!("/plugin"),
         other => panic!("`{}` requires `{other}`: say here what to send", name(method)),
     };
     if method["paramStructure"] == "by-position" {

@@ -43,6 +43,12 @@ fn words(what: &Happening) -> String {
         Happening::OperationEnded { action, failure, .. } => {
             format!("{action} ended {:?}", failure.as_ref().map(|report| report.kind))
         }
+        Happening::HookInstalled { plugin, .. }
+        | Happening::HookGranted { plugin, .. }
+        | Happening::HookRevoked { plugin, .. }
+        | Happening::HookRemoved { plugin }
+        | Happening::HookSwitchedOff { plugin, .. }
+        | Happening::HookSwitchedOn { plugin, .. } => format!("something with {plugin}"),
         Happening::HookFailed { vm_name, plugin, hook, .. } => {
             format!("{vm_name}: {plugin} failed in {hook}")
         }

@@ -52,6 +52,12 @@ fn failures(daemon: &Daemon) -> Vec<HookPoint> {
         | Happening::VmDeleted { .. }
         | Happening::OperationBegan { .. }
         | Happening::OperationEnded { .. }
+        | Happening::HookInstalled { .. }
+        | Happening::HookGranted { .. }
+        | Happening::HookRevoked { .. }
+        | Happening::HookRemoved { .. }
+        | Happening::HookSwitchedOff { .. }
+        | Happening::HookSwitchedOn { .. }
         | Happening::Lagged { .. } => None,
     });
     failed.collect()

@@ -99,7 +99,7 @@ impl VmHooks for Sim {
         };
         let named = ("hooks.configure_machine", HookPoint::ConfigureMachine);
         let mut ran = self.hook(named, configure).await?;
-        ran[0].shown.wishes = wanted.env.keys().map(wish).collect();
+        ran[0].shown.wishes = wanted.env.keys().map(|name| wish(name)).collect();
         Ok(Hooked { wanted, ran })
     }
 
@@ -135,6 +135,6 @@ impl VmHooks for Sim {
     }
 }
 
-fn wish(name: &String) -> HookWish {
-    HookWish { action: "set-env".to_owned(), name: name.clone(), value: None }
+fn wish(name: &str) -> HookWish {
+    HookWish { action: "set-env".to_owned(), name: name.to_owned(), value: None }
 }

@@ -1,4 +1,4 @@
-//! What happens to VMs and operations, as clients hear of it.
+//! What happens to VMs, operations and hooks, as clients hear of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,57 @@ pub enum Happening {
         /// Why it failed, if it did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Report>,
+    },
+    /// A version of a plugin was installed.
+    HookInstalled {
+        /// The plugin.
+        plugin: PluginId,
+        /// The version.
+        version: String,
+        /// Whether it waits for a grant.
+        pending: bool,
+        /// The version that runs until then, or that it has replaced.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<String>,
+    },
+    /// A plugin was granted something.
+    HookGranted {
+        /// The plugin.
+        plugin: PluginId,
+        /// The version.
+        version: String,
+        /// All that it has now.
+        needs: Vec<String>,
+    },
+    /// Something was taken back from a plugin.
+    HookRevoked {
+        /// The plugin.
+        plugin: PluginId,
+        /// What it has left.
+        needs: Vec<String>,
+    },
+    /// A plugin was removed.
+    HookRemoved {
+        /// The plugin.
+        plugin: PluginId,
+    },
+    /// An optional plugin failed too often in a row, and was switched off.
+    HookSwitchedOff {
+        /// The plugin.
+        plugin: PluginId,
+        /// The version.
+        version: String,
+        /// Where it failed.
+        point: HookPoint,
+        /// How it failed last.
+        failure: String,
+    },
+    /// A plugin was switched on again.
+    HookSwitchedOn {
+        /// The plugin.
+        plugin: PluginId,
+        /// The version.
+        version: String,
     },
     /// Said to one subscriber only, who was too slow: events before this number were not sent to it.
     Lagged {

@@ -1,8 +1,8 @@
-//! Hooks: points, plugins, what they ask for, and what they plan.
+//! Hooks: points, and what plugins plan there.
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Digest, PluginId};
+use crate::id::PluginId;
 
 /// A place in a VM's life where plugins are called. Serialized as its name in the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,41 +56,6 @@ impl std::fmt::Display for HookPoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// A plugin.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
-pub struct Hook {
-    /// The plugin.
-    pub plugin: PluginId,
-    /// Its version.
-    pub version: String,
-    /// The hook points it is for.
-    pub hooks: Vec<HookPoint>,
-    /// The digest of its component.
-    pub digest: Digest,
-    /// Whether it came with cove.
-    pub standard: bool,
-    /// What it asks for, with its reasons.
-    pub needs: Vec<HookNeed>,
-    /// Why it cannot run, if it cannot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-/// One thing a plugin asks for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
-pub struct HookNeed {
-    /// The kind: `work-disk`, `host-files.import`, …
-    pub kind: String,
-    /// Paths or names.
-    pub what: Vec<String>,
-    /// Why, in the author's words.
-    pub reason: String,
-    /// Whether it is granted.
-    pub granted: bool,
 }
 
 /// What one hook would do.

@@ -12,6 +12,7 @@ mod hook_plan;
 mod hook_run;
 mod host;
 mod operation;
+mod plugin;
 mod set;
 mod signal;
 mod stats;
@@ -25,7 +26,7 @@ use crate::wire::guest::Listening;
 
 pub use create::{CreatePlan, CreateVm, CreateWorkspace, MachinePlan, WorkspacePlan};
 pub use event::{Event, EventPage, EventQuery, Happening};
-pub use hook::{Hook, HookNeed, HookPlan, HookPoint, HookStep, HookWish};
+pub use hook::{HookPlan, HookPoint, HookStep, HookWish};
 pub use hook_plan::{HookPlanQuery, HookPlans, PlannedWrite, PluginPlan};
 pub use hook_run::{
     ChainBreak, HookChain, HookEntry, HookImport, HookRead, HookRecord, HookRunEntry, HookRunPage,
@@ -33,6 +34,11 @@ pub use hook_run::{
 };
 pub use host::{Check, DaemonStatusReply, Image, Kernel, Pong, Verdict};
 pub use operation::{Operation, OperationEnd, Stage};
+pub use plugin::{
+    GrantHook, Hook, HookChanged, HookDetails, HookGrantShown, HookInstalled, HookLimits, HookNeed,
+    HookRef, HookRelease, HookSigner, HookState, InspectHook, InstallHook, InstallOutcome,
+    RevokeHook,
+};
 pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
 pub use signal::{InvalidSignal, KillSignal};
 pub use stats::{HostStats, ProcessStats, VmStats, WatchStats};
@@ -128,7 +134,7 @@ methods! {
     OpCancel = "op.cancel"(OperationRef) -> Operation;
     /// All operations that are kept, oldest first.
     OpList = "op.list"(Nothing) -> Vec<Operation>;
-    /// What has happened to VMs and operations, as far as it is remembered.
+    /// What has happened to VMs, operations and hooks, as far as it is remembered.
     EventsList = "events.list"(EventQuery) -> EventPage;
     /// All images.
     ImageList = "image.list"(Nothing) -> Vec<Image>;
@@ -136,6 +142,16 @@ methods! {
     KernelList = "kernel.list"(Nothing) -> Vec<Kernel>;
     /// All hooks, in the order in which they run.
     HookList = "hook.list"(Nothing) -> Vec<Hook>;
+    /// All that is known of a plugin, installed or not.
+    HookInspect = "hook.inspect"(InspectHook) -> HookDetails;
+    /// Installs a plugin, or another version of it. It takes part once it is granted.
+    HookInstall = "hook.install"(InstallHook) -> HookInstalled;
+    /// Grants a plugin what it asks for, or parts of that, and switches it on.
+    HookGrant = "hook.grant"(GrantHook) -> HookChanged;
+    /// Takes back what a plugin was granted, or parts of that.
+    HookRevoke = "hook.revoke"(RevokeHook) -> HookChanged;
+    /// Removes an installed plugin with its grant and what it remembers.
+    HookRemove = "hook.remove"(HookRef) -> Nothing;
     /// What hooks would do to a machine, with what they would write; does nothing.
     HookPlanShow = "hook.plan"(HookPlanQuery) -> HookPlans;
     /// What has been written down of runs of hooks.
@@ -177,7 +193,7 @@ macro_rules! subscriptions {
 subscriptions! {
     /// Progress of one operation; the last event has an `end`, and the daemon ends the subscription.
     OpSubscription = "op"(OperationRef) -> Operation;
-    /// What happens to VMs and operations.
+    /// What happens to VMs, operations and hooks.
     EventSubscription = "events"(EventQuery) -> Event;
     /// The console of a VM: what is in the ring, then what the guest writes. The daemon ends the
     /// subscription when the VM runs no more.

@@ -17,8 +17,8 @@
 
 use cove_plugin_sdk::{
     Cleanup, Command, ConfigureMachine, Context, Doctor, Error, Finding, Guest, Machine,
-    MachineRequest, PostStart, PreStop, Preflight, PrepareWorkDisk, Result, Settings, State, Verdict,
-    WorkDisk, plugin, warning,
+    MachineRequest, PostStart, PreStop, Preflight, PrepareWorkDisk, Result, Settings, State,
+    Verdict, WorkDisk, plugin, warning,
 };
 
 plugin! {
@@ -79,14 +79,12 @@ fn post_start(call: &PostStart) -> Result<()> {
 }
 
 fn pre_stop(call: &PreStop) -> Result<()> {
-    let hands =
-        Hands { machine: Some(call.machine), state: Some(call.state), ..Hands::default() };
+    let hands = Hands { machine: Some(call.machine), state: Some(call.state), ..Hands::default() };
     hands.take_steps("pre-stop", call.settings).map(drop)
 }
 
 fn cleanup(call: &Cleanup) -> Result<()> {
-    let hands =
-        Hands { machine: Some(call.machine), state: Some(call.state), ..Hands::default() };
+    let hands = Hands { machine: Some(call.machine), state: Some(call.state), ..Hands::default() };
     hands.take_steps("cleanup", call.settings).map(drop)
 }
 

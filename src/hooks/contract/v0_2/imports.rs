@@ -21,7 +21,7 @@ type Look<T> = wasmtime::Result<T>;
 
 impl types::Host for State {
     fn convert_error(&mut self, error: CallError) -> Look<types::Error> {
-        let Refusal { code, message } = self.refuse(error)?;
+        let Refusal { code, message, wanted: _ } = self.refuse(error)?;
         Ok(types::Error { code: code.to_owned(), message, retryable: false })
     }
 }

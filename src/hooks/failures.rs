@@ -1,0 +1,81 @@
+//! What is told and kept of how plugins do: events, and the failures of optional ones.
+
+use std::sync::Arc;
+
+use super::catalog::is_required;
+use super::error::Failure;
+use super::files::Home;
+use super::host::HookHost;
+use super::outcome::Weight;
+use super::plugin::Plugin;
+use super::registry::{Came, Missing, Record};
+use super::run::Ended;
+use crate::vm::events::Events;
+use crate::wire::rpc::{Happening, HookPoint};
+
+impl HookHost {
+    /// From now on, what happens to plugins is told there.
+    pub fn tell_to(&self, events: Events) {
+        self.events.get_or_init(|| events);
+    }
+
+    pub(super) fn tell(&self, what: Happening) {
+        if let Some(events) = self.events.get() {
+            events.publish(what);
+        }
+    }
+
+    /// Counts the failures of an optional plugin, and switches it off after too many in a row.
+    pub(super) async fn note(
+        &self,
+        plugin: &Arc<Plugin>,
+        point: HookPoint,
+        weight: Weight,
+        ended: &Ended,
+    ) {
+        let came = match &ended.result {
+            // Neither is the plugin's doing.
+            Err(Failure::Cancelled | Failure::Phase(_)) => return,
+            Err(failure) => Came::Badly(failure.to_string()),
+            Ok(_) => Came::Well,
+        };
+        let id = plugin.found.id();
+        let known = self.catalog.record(&id).failures.is_some();
+        let (Some(digest), false) = (plugin.digest.clone(), is_required(plugin)) else {
+            return;
+        };
+        if weight == Weight::Required || (matches!(came, Came::Well) && !known) {
+            return;
+        }
+        let catalog = Arc::clone(&self.catalog);
+        let (of, now) = (id.clone(), crate::vm::now());
+        let missing = match plugin.found.home {
+            Home::Standard => Missing::IsEmpty,
+            // It may have been removed while it ran.
+            Home::Registry | Home::Stranger => Missing::IsAnError,
+        };
+        let noted = tokio::task::spawn_blocking(move || {
+            let note = |record: Record| record.note(&digest, point, &came, now);
+            catalog.registry.change(&of, missing, note)
+        });
+        match noted.await {
+            Ok(Ok((_, Some(off)))) => {
+                let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
+                tracing::warn!(plugin = %id, %point, failure = off.failure, "switched a plugin off");
+                self.tell(Happening::HookSwitchedOff {
+                    plugin: id,
+                    version: version.to_owned(),
+                    point,
+                    failure: off.failure,
+                });
+            }
+            Ok(Ok((_, None))) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(plugin = %id, ?error, "cannot write down how a plugin does");
+            }
+            Err(error) => {
+                tracing::error!(plugin = %id, %error, "cannot write down how a plugin does")
+            }
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! What users do with plugins: look, install, grant, revoke, remove.
+//!
+//! ```text
+//!  path ─▶ files read once, signature ─▶ compiled, imports and exports checked ─▶ started once
+//!                                                                                     │
+//!                      record written ◀─ renamed to its place ◀─ copied beside ◀──────┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::error::{Failure, Problem};
+use super::files::{Component, Home};
+use super::host::HookHost;
+use super::limits;
+use super::needs::all_words;
+use super::package::Package;
+use super::plugin::{Loaded, Readiness};
+use super::registry::{
+    ChangeError, GrantError, Granting, InstallError, Missing, Placed, Record, Release,
+};
+use super::run::explain;
+use super::signature::Signed;
+use super::state::{Chance, store};
+use crate::id::{Digest, PluginId};
+use crate::wire::rpc::{
+    GrantHook, Happening, HookChanged, HookDetails, HookInstalled, InspectHook, InstallOutcome,
+    RevokeHook,
+};
+
+/// How long an installation waits for others: as long as the compiler may take.
+const PATIENCE: Duration = Duration::from_secs(480);
+/// How long a component may take to be started once.
+const START: Duration = Duration::from_secs(10);
+
+/// A plugin's files, compiled and started once.
+struct Tried {
+    package: Package,
+    loaded: Loaded,
+}
+
+impl HookHost {
+    /// All that is known of a plugin, or of files that need not be installed.
+    ///
+    /// # Errors
+    /// When there is none, or the files are no plugin's.
+    pub async fn inspect(&self, wanted: InspectHook) -> Result<HookDetails, GrantError> {
+        match wanted {
+            InspectHook { plugin: Some(plugin), path: None } => self.details(&plugin).await,
+            InspectHook { plugin: None, path: Some(path) } => {
+                let tried = self.try_out(Path::new(&path)).await;
+                let tried = tried.map_err(|error| GrantError::Files(Box::new(error)))?;
+                Ok(self.catalog.details_of_files(&tried.package, &tried.loaded))
+            }
+            InspectHook { .. } => Err(GrantError::NotSaid),
+        }
+    }
+
+    /// Installs a plugin, or another version of it.
+    ///
+    /// # Errors
+    /// When the files are not a plugin that can be used, or cannot be kept. Nothing of them is left.
+    pub async fn install(&self, path: &Path) -> Result<HookInstalled, InstallError> {
+        let Tried { package, loaded: _ } = self.try_out(path).await?;
+        let (id, version) = (package.manifest.id.clone(), package.manifest.version.clone());
+        let before = self.catalog.record(&id);
+        let active = |record: &Record| {
+            let active = record.active.as_ref();
+            active.map(|active| active.release.version.clone())
+        };
+        let unverified = package.signed == Signed::ByUnknown;
+        let was_off = before.failures.as_ref().is_some_and(|failures| failures.off.is_some());
+        let (record, placed) = self.keep(package).await?;
+        if placed != Placed::Unchanged {
+            self.tell(Happening::HookInstalled {
+                plugin: id.clone(),
+                version: version.clone(),
+                pending: placed == Placed::Pending,
+                before: active(&before),
+            });
+        }
+        let plugin = self.details(&id).await.map_err(|error| match error {
+            GrantError::Look(error) => InstallError::Look(error),
+            other => InstallError::Gone(other.to_string()),
+        })?;
+        let mut notes = Vec::new();
+        if unverified {
+            notes.push(
+                "its signature is of a key that is not in `hooks.signers`, and says nothing"
+                    .to_owned(),
+            );
+        }
+        if was_off && placed == Placed::Active {
+            notes.push(format!("`{id}` was switched off; this version is on"));
+            self.tell(Happening::HookSwitchedOn { plugin: id.clone(), version: version.clone() });
+        }
+        let waits = record.pending.as_ref().is_some_and(|pending| pending.version == version);
+        match (placed, active(&record)) {
+            (Placed::Active, _) => {}
+            (Placed::Pending | Placed::Unchanged, Some(runs)) if waits => notes.push(format!(
+                "{version} does not take part before you grant it; {runs} goes on until then: `cove hook grant {id}`"
+            )),
+            (Placed::Pending | Placed::Unchanged, None) => notes.push(format!(
+                "it does not take part before you grant it what it asks for: `cove hook grant {id}`"
+            )),
+            (Placed::Pending | Placed::Unchanged, Some(_)) => {}
+        }
+        let outcome = match placed {
+            Placed::Active => InstallOutcome::Active,
+            Placed::Pending => InstallOutcome::PendingGrant,
+            Placed::Unchanged => InstallOutcome::Unchanged,
+        };
+        Ok(HookInstalled { plugin, version, outcome, notes })
+    }
+
+    /// Grants a plugin what it asks for, or parts of that.
+    ///
+    /// # Errors
+    /// When there is no such plugin, it does not ask for that, or the files are no more those that the user
+    /// has seen.
+    pub async fn grant(&self, wanted: GrantHook) -> Result<HookChanged, GrantError> {
+        let GrantHook { plugin: id, needs, host_files, release } = wanted;
+        let plugin = self.plugin(&id).await?;
+        let words: BTreeSet<String> = needs.into_iter().collect();
+        let record = self.catalog.record(&id);
+        let was_off = record.failures.as_ref().is_some_and(|failures| failures.off.is_some());
+        let (after, version) = if self.catalog.configured(&id).is_some() {
+            if !was_off {
+                return Err(GrantError::Configured { plugin: id });
+            }
+            let forgiven = |record: Record| (Record { failures: None, ..record }, ());
+            let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
+            (self.change(&id, Missing::IsAnError, forgiven).await?.0, version.to_owned())
+        } else if plugin.found.home == Home::Standard {
+            let asks = plugin.manifest.as_ref().map(|manifest| all_words(&manifest.needs));
+            let asks = asks.unwrap_or_default();
+            let words = chosen(&id, words, &asks)?;
+            check_mapping(&id, &host_files, &|_| false)?;
+            let granted = move |record: Record| (record.grant_standard(&words, &asks), ());
+            let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
+            (self.change(&id, Missing::IsEmpty, granted).await?.0, version.to_owned())
+        } else {
+            let target = self.target(&id, &record, release.as_ref()).await?;
+            let words = chosen(&id, words, &target.asks)?;
+            let asked = |name: &str| {
+                ["read", "import"]
+                    .iter()
+                    .any(|verb| target.asks.contains(&format!("host-files.{verb}:{name}")))
+            };
+            check_mapping(&id, &host_files, &asked)?;
+            let granting = Granting {
+                words,
+                host_files,
+                uid: nix::unistd::geteuid().as_raw(),
+                at: crate::vm::now(),
+            };
+            let key = target.key.clone();
+            let granted = move |record: Record| match record.candidate() {
+                Some(candidate) if candidate.key == key => (record.grant(granting), true),
+                Some(_) | None => (record, false),
+            };
+            let (after, same) = self.change(&id, Missing::IsAnError, granted).await?;
+            if !same {
+                return Err(GrantError::Changed { plugin: id });
+            }
+            (after, target.version)
+        };
+        self.granted(&id, version, was_off, &after).await
+    }
+
+    /// Tells of a grant, and what the user should know of it.
+    async fn granted(
+        &self,
+        id: &PluginId,
+        version: String,
+        was_off: bool,
+        after: &Record,
+    ) -> Result<HookChanged, GrantError> {
+        let plugin = self.details(id).await?;
+        let mut notes = Vec::new();
+        if was_off {
+            notes.push(format!("`{id}` was switched off, and is on again"));
+            self.tell(Happening::HookSwitchedOn { plugin: id.clone(), version: version.clone() });
+        }
+        let needs = granted_words(&plugin);
+        self.tell(Happening::HookGranted { plugin: id.clone(), version, needs });
+        let active = after.active.as_ref().and_then(|active| active.grant.as_ref());
+        for need in plugin.hook.needs.iter().filter(|need| need.kind.starts_with("host-files.")) {
+            for name in need.what.iter().filter(|_| need.granted && !plugin.hook.standard) {
+                if active.is_some_and(|grant| !grant.host_files.contains_key(name)) {
+                    let note = format!(
+                        "nothing stands behind its files `{name}` unless cove has some of that name: `cove hook grant {id} --map {name}=PATH`"
+                    );
+                    if !notes.contains(&note) {
+                        notes.push(note);
+                    }
+                }
+            }
+        }
+        let above = plugin.hook.needs.iter().flat_map(|need| &need.above_ceiling);
+        let above: Vec<_> = above.cloned().collect();
+        if !above.is_empty() {
+            notes.push(format!("`hooks.ceiling` cuts `{}`", above.join("`, `")));
+        }
+        Ok(HookChanged { plugin, notes })
+    }
+
+    /// Takes back what a plugin was granted, or parts of that.
+    ///
+    /// # Errors
+    /// When there is no such plugin, it does not ask for that, or the configuration grants it.
+    pub async fn revoke(&self, wanted: RevokeHook) -> Result<HookChanged, GrantError> {
+        let RevokeHook { plugin: id, needs } = wanted;
+        let plugin = self.plugin(&id).await?;
+        if self.catalog.configured(&id).is_some() {
+            return Err(GrantError::Configured { plugin: id });
+        }
+        let words: BTreeSet<String> = needs.into_iter().collect();
+        let record = self.catalog.record(&id);
+        let asks = match (&plugin.manifest, record.active) {
+            (_, Some(active)) => active.release.asks,
+            (Some(manifest), None) => all_words(&manifest.needs),
+            (None, None) => BTreeSet::new(),
+        };
+        if !words.is_empty() {
+            chosen(&id, words.clone(), &asks)?;
+        }
+        let standard = plugin.found.home == Home::Standard;
+        let missing = if standard { Missing::IsEmpty } else { Missing::IsAnError };
+        let revoked = move |record: Record| match standard {
+            true => (record.revoke_standard(&words, &asks), ()),
+            false => (record.revoke(&words), ()),
+        };
+        self.change(&id, missing, revoked).await?;
+        let plugin = self.details(&id).await?;
+        let needs = granted_words(&plugin);
+        let mut notes = Vec::new();
+        match plugin.hook.state {
+            crate::wire::rpc::HookState::PendingGrant => {
+                notes.push(format!(
+                    "`{id}` does not take part any more; `cove hook grant {id}` brings it back"
+                ));
+            }
+            crate::wire::rpc::HookState::Active
+            | crate::wire::rpc::HookState::Void
+            | crate::wire::rpc::HookState::Off
+            | crate::wire::rpc::HookState::Disabled
+            | crate::wire::rpc::HookState::Broken => {}
+        }
+        self.tell(Happening::HookRevoked { plugin: id, needs });
+        Ok(HookChanged { plugin, notes })
+    }
+
+    /// Removes an installed plugin with its grant and what it remembers.
+    ///
+    /// # Errors
+    /// When there is no such plugin, it came with cove, or its files cannot be removed.
+    pub async fn remove(&self, id: &PluginId) -> Result<(), GrantError> {
+        if self.is_standard(id).await.map_err(GrantError::Look)? {
+            return Err(GrantError::Standard { plugin: id.clone() });
+        }
+        if !self.catalog.registry.entries().contains_key(id) {
+            return Err(GrantError::NotThere { plugin: id.clone() });
+        }
+        let (catalog, memory, gone) =
+            (Arc::clone(&self.catalog), Arc::clone(&self.memory), id.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            // In this order: what is left halfway is still an installed plugin.
+            memory.forget(&gone).map_err(ChangeError::Disk)?;
+            catalog.registry.remove(&gone)
+        });
+        let removed = removed.await.unwrap_or_else(|error| Err(ChangeError::Disk(error.into())));
+        removed.map_err(|error| GrantError::of(id, self.registry_folder(), error))?;
+        self.tell(Happening::HookRemoved { plugin: id.clone() });
+        Ok(())
+    }
+
+    /// Reads, compiles and starts a plugin's files once.
+    async fn try_out(&self, path: &Path) -> Result<Tried, InstallError> {
+        let turn = tokio::time::timeout(PATIENCE, self.installing.acquire()).await;
+        let _turn = turn.map_err(|_| InstallError::Busy(PATIENCE))?;
+        let (path, rules) = (path.to_owned(), self.catalog.settings.signatures.clone());
+        let read = tokio::task::spawn_blocking(move || Package::read(&path, &rules)).await;
+        let package = read.unwrap_or_else(|error| {
+            let (file, reason) = (PathBuf::new(), error.to_string());
+            Err(Problem::Unreadable { file, reason })
+        });
+        let package = package.map_err(InstallError::Unusable)?;
+        let path = package.component_path();
+        let component = Component { path: path.clone(), bytes: package.component.clone() };
+        let loaded = self.catalog.compile(component, &package.manifest, &package.digest).await;
+        let loaded = loaded.map_err(InstallError::Unusable)?;
+        if let Err(failure) = start(&loaded, &package).await {
+            let failure = failure.to_string();
+            return Err(InstallError::Unusable(Problem::Instantiate { file: path, failure }));
+        }
+        Ok(Tried { package, loaded })
+    }
+
+    /// Puts a package into the registry.
+    async fn keep(&self, package: Package) -> Result<(Record, Placed), InstallError> {
+        let id = package.manifest.id.clone();
+        if self.is_standard(&id).await.map_err(InstallError::Look)? {
+            return Err(InstallError::Standard { plugin: id });
+        }
+        let catalog = Arc::clone(&self.catalog);
+        let kept = tokio::task::spawn_blocking(move || {
+            let configured = catalog.configured(&package.manifest.id);
+            catalog.registry.install(&package, &package.release(), configured)
+        });
+        let kept = kept.await.unwrap_or_else(|error| Err(ChangeError::Disk(error.into())));
+        let folder = self.registry_folder();
+        kept.map_err(|error| match error {
+            ChangeError::Damaged(problem) => InstallError::Unusable(problem),
+            ChangeError::TooMany => InstallError::TooMany { limit: limits::PLUGINS },
+            ChangeError::Disk(source) => InstallError::Keep { plugin: id, folder, source },
+            ChangeError::NoRecord => {
+                let source = std::io::ErrorKind::NotFound.into();
+                InstallError::Keep { plugin: id, folder, source }
+            }
+        })
+    }
+
+    /// The release that a grant is for. Where its files were replaced, those that are there now are installed
+    /// in their place first.
+    async fn target(
+        &self,
+        id: &PluginId,
+        record: &Record,
+        seen: Option<&Digest>,
+    ) -> Result<Release, GrantError> {
+        let gone = || GrantError::NotThere { plugin: id.clone() };
+        let release = record.candidate().ok_or_else(gone)?.clone();
+        let place = self.catalog.registry.place(id, &release.key);
+        let unusable = |source| {
+            let (plugin, source) = (id.clone(), Box::new(source));
+            GrantError::Unusable { plugin, source }
+        };
+        let tried = self.try_out(&place).await.map_err(unusable)?;
+        if tried.package.manifest.id != *id {
+            let reason = "has a plugin of another id in it now";
+            return Err(unusable(InstallError::Unusable(Problem::Name { path: place, reason })));
+        }
+        let key = tried.package.key();
+        if seen.is_some_and(|seen| *seen != key) {
+            return Err(GrantError::Changed { plugin: id.clone() });
+        }
+        if key == release.key {
+            return Ok(release);
+        }
+        let (record, _) = self.keep(tried.package).await.map_err(unusable)?;
+        record.candidate().cloned().ok_or_else(gone)
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        id: &PluginId,
+        missing: Missing,
+        change: impl FnOnce(Record) -> (Record, T) + Send + 'static,
+    ) -> Result<(Record, T), GrantError> {
+        let (catalog, of) = (Arc::clone(&self.catalog), id.clone());
+        let changed =
+            tokio::task::spawn_blocking(move || catalog.registry.change(&of, missing, change))
+                .await;
+        let changed = changed.unwrap_or_else(|error| Err(ChangeError::Disk(error.into())));
+        changed.map_err(|error| GrantError::of(id, self.registry_folder(), error))
+    }
+
+    async fn details(&self, id: &PluginId) -> Result<HookDetails, GrantError> {
+        let details = self.catalog.details(id).await.map_err(GrantError::Look)?;
+        details.ok_or_else(|| GrantError::NotThere { plugin: id.clone() })
+    }
+
+    async fn plugin(&self, id: &PluginId) -> Result<Arc<super::plugin::Plugin>, GrantError> {
+        let plugins = self.catalog.all().await.map_err(GrantError::Look)?;
+        let found = plugins.into_iter().find(|plugin| plugin.found.id() == *id);
+        let plugin = found.ok_or_else(|| GrantError::NotThere { plugin: id.clone() })?;
+        match &plugin.state {
+            Readiness::Broken(problem @ Problem::Record { .. }) => {
+                let (plugin, problem) = (id.clone(), problem.clone());
+                Err(GrantError::Damaged { plugin, problem })
+            }
+            Readiness::Ready(_)
+            | Readiness::Disabled
+            | Readiness::Off(_)
+            | Readiness::Waiting
+            | Readiness::Void
+            | Readiness::Broken(_) => Ok(plugin),
+        }
+    }
+
+    async fn is_standard(&self, id: &PluginId) -> Result<bool, super::HookError> {
+        let plugins = self.catalog.all().await?;
+        let mut standard = plugins.iter().filter(|plugin| plugin.found.home == Home::Standard);
+        Ok(standard.any(|plugin| plugin.found.id() == *id))
+    }
+
+    fn registry_folder(&self) -> PathBuf {
+        self.catalog.settings.registry_folder.clone()
+    }
+}
+
+/// The words that are meant: those that were said, or all that the plugin asks for.
+fn chosen(
+    id: &PluginId,
+    words: BTreeSet<String>,
+    asks: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, GrantError> {
+    if words.is_empty() {
+        return Ok(asks.clone());
+    }
+    match words.iter().find(|word| !asks.contains(*word)) {
+        None => Ok(words),
+        Some(word) => Err(GrantError::NotAsked {
+            plugin: id.clone(),
+            word: word.clone(),
+            asks: asks.iter().cloned().collect(),
+        }),
+    }
+}
+
+fn check_mapping(
+    id: &PluginId,
+    host_files: &BTreeMap<String, Vec<String>>,
+    asked: &dyn Fn(&str) -> bool,
+) -> Result<(), GrantError> {
+    for (name, paths) in host_files {
+        for path in paths {
+            let reason = if !asked(name) {
+                "it asks for no files of that name"
+            } else if !path.starts_with('/') && !path.starts_with("~/") && path != "~" {
+                "it must be absolute or begin with `~/`"
+            } else {
+                continue;
+            };
+            let (plugin, name, path) = (id.clone(), name.clone(), path.clone());
+            return Err(GrantError::Mapping { plugin, name, path, reason });
+        }
+    }
+    Ok(())
+}
+
+/// All that a plugin has.
+fn granted_words(plugin: &HookDetails) -> Vec<String> {
+    match &plugin.grant {
+        Some(grant) => grant.needs.clone(),
+        None => {
+            let needs = plugin.hook.needs.iter();
+            let words = needs.flat_map(|need| {
+                let words = need.what.iter().map(|what| format!("{}:{what}", need.kind));
+                let words =
+                    if need.what.is_empty() { vec![need.kind.clone()] } else { words.collect() };
+                words.into_iter().filter(|word| !need.missing.contains(word))
+            });
+            words.collect()
+        }
+    }
+}
+
+/// Starts a component once, within the limits of a run.
+async fn start(loaded: &Loaded, package: &Package) -> Result<(), Failure> {
+    let (pre, clock) = (loaded.pre.clone(), Arc::clone(&loaded.clock));
+    let (limits, digest): (_, Digest) = (package.manifest.limits, package.digest.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let started = tokio::task::spawn_blocking(move || {
+        let _ticking = clock.run();
+        let chance = Chance::of("", &digest);
+        let mut store = store(pre.engine(), &limits, &chance, Arc::new(AtomicBool::new(false)));
+        let start = async { pre.instantiate_async(&mut store).await.map(drop) };
+        match runtime.block_on(async { tokio::time::timeout(START, start).await }) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(explain(&error, store.data_mut())),
+            Err(_) => Err(Failure::Wall(START)),
+        }
+    });
+    started.await.unwrap_or_else(|error| Err(Failure::Instantiate(error.to_string())))
+}
