@@ -78,7 +78,7 @@ pub(super) async fn run(
     let ceilings = class.ceilings();
     let tool = Tool::new(program)
         .args([ARGUMENT, class.as_str()])
-        .keep_only_env(&["REMOVED", "FACTOR"])
+        .keep_only_env(&[])
         .input(component)
         .deadline(ceilings.compile_wall)
         .max_output(ceilings.compiled_bytes);
@@ -110,7 +110,7 @@ fn failed(class: Class, status: std::process::ExitStatus, stderr: &str) -> Strin
         _ => {
             let line = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
             let line = line.collect::<Vec<_>>().join(" ");
-            super::log::shortened(&line, limits::removed("MESSAGE_BYTES", limits::MESSAGE_BYTES))
+            super::log::shortened(&line, limits::MESSAGE_BYTES)
         }
     }
 }

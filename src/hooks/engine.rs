@@ -95,8 +95,8 @@ fn config(class: Class) -> Config {
         .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass)
         .parallel_compilation(false)
         .epoch_interruption(true)
-        .max_wasm_stack(limits::removed("STACK", limits::STACK))
-        .async_stack_size(limits::removed("FIBER_STACK", limits::FIBER_STACK))
+        .max_wasm_stack(limits::STACK)
+        .async_stack_size(limits::FIBER_STACK)
         .wasm_backtrace_max_frames(NonZeroUsize::new(16))
         .memory_reservation(class.ceilings().memory as u64)
         .memory_guard_size(32 << 20)
@@ -107,19 +107,19 @@ fn config(class: Class) -> Config {
 /// Slots for the hooks that run at once. They are address space; memory is used when a slot is, and
 /// nearly all of it is given back afterwards.
 fn pool() -> PoolingAllocationConfig {
-    let slots: u32 = limits::removed("CONCURRENT", limits::CONCURRENT) + limits::removed("CONCURRENT_IN_GUESTS", limits::CONCURRENT_IN_GUESTS);
+    const SLOTS: u32 = limits::CONCURRENT + limits::CONCURRENT_IN_GUESTS;
     let mut pool = PoolingAllocationConfig::new();
     let ceilings = Class::Small.ceilings();
     let each = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let total = |count: usize| each(count).saturating_mul(slots);
-    pool.total_component_instances(slots)
-        .total_core_instances(total(limits::removed("INSTANCES", limits::INSTANCES)))
-        .total_memories(total(limits::removed("MEMORIES", limits::MEMORIES)))
-        .total_tables(total(limits::removed("TABLES", limits::TABLES)))
-        .total_stacks(slots)
-        .max_core_instances_per_component(each(limits::removed("INSTANCES", limits::INSTANCES)))
-        .max_memories_per_component(each(limits::removed("MEMORIES", limits::MEMORIES)))
-        .max_tables_per_component(each(limits::removed("TABLES", limits::TABLES)))
+    let total = |count: usize| each(count).saturating_mul(SLOTS);
+    pool.total_component_instances(SLOTS)
+        .total_core_instances(total(limits::INSTANCES))
+        .total_memories(total(limits::MEMORIES))
+        .total_tables(total(limits::TABLES))
+        .total_stacks(SLOTS)
+        .max_core_instances_per_component(each(limits::INSTANCES))
+        .max_memories_per_component(each(limits::MEMORIES))
+        .max_tables_per_component(each(limits::TABLES))
         .max_memory_size(ceilings.memory)
         .table_elements(ceilings.table_elements)
         .max_unused_warm_slots(2)
@@ -171,7 +171,7 @@ impl Clock {
             while let Some(clock) = Weak::upgrade(&weak) {
                 clock.wait_for_work();
                 drop(clock);
-                std::thread::sleep(limits::removed("EPOCH", limits::EPOCH));
+                std::thread::sleep(limits::EPOCH);
                 match engine.upgrade() {
                     Some(engine) => engine.increment_epoch(),
                     None => return,

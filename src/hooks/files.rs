@@ -64,7 +64,7 @@ pub(super) fn scan(home: Home, folder: &Path) -> Result<Vec<Found>, HookError> {
         if name.starts_with('.') || (!is_folder && !loose) {
             continue;
         }
-        if found.len() >= limits::removed("PLUGINS", limits::PLUGINS) {
+        if found.len() >= limits::PLUGINS {
             return Err(failed(io::Error::other("there are too many plugins in it")));
         }
         let files = if is_folder { traces(&path).map_err(failed)? } else { Vec::new() };
@@ -76,7 +76,7 @@ pub(super) fn scan(home: Home, folder: &Path) -> Result<Vec<Found>, HookError> {
 
 fn traces(folder: &Path) -> io::Result<Vec<Trace>> {
     let mut traces = Vec::new();
-    for entry in fs::read_dir(folder)?.take(limits::removed("PLUGINS", limits::PLUGINS)) {
+    for entry in fs::read_dir(folder)?.take(limits::PLUGINS) {
         let entry = entry?;
         let Ok(metadata) = fs::metadata(entry.path()) else {
             continue;
@@ -147,7 +147,7 @@ impl Found {
             return named("is not named by a plugin id");
         }
         let file = self.path.join("plugin.toml");
-        let text = String::from_utf8(read_file(&file, limits::removed("MANIFEST_BYTES", limits::MANIFEST_BYTES))?);
+        let text = String::from_utf8(read_file(&file, limits::MANIFEST_BYTES)?);
         let parsed = text.map_err(|_| "it is not UTF-8".to_owned());
         let parsed = parsed.and_then(|text| Manifest::parse(&text)).and_then(|manifest| {
             if manifest.id.as_str() == self.name {

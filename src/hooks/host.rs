@@ -86,8 +86,8 @@ impl HookHost {
         Ok(Self {
             catalog,
             memory,
-            turns: Semaphore::new(limits::removed("CONCURRENT", limits::CONCURRENT) as usize),
-            turns_in_guests: Semaphore::new(limits::removed("CONCURRENT_IN_GUESTS", limits::CONCURRENT_IN_GUESTS) as usize),
+            turns: Semaphore::new(limits::CONCURRENT as usize),
+            turns_in_guests: Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize),
         })
     }
 

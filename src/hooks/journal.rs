@@ -44,7 +44,7 @@ impl Read {
 
 impl Journal {
     pub(super) fn read(&mut self, read: Read) {
-        if self.reads.len() < limits::removed("JOURNAL_ENTRIES", limits::JOURNAL_ENTRIES) {
+        if self.reads.len() < limits::JOURNAL_ENTRIES {
             self.reads.push(read);
         } else {
             self.left_out += 1;
@@ -56,7 +56,7 @@ impl Journal {
         if refusal.code != Refusal::NOT_GRANTED || self.refusals.contains(&refusal.message) {
             return;
         }
-        if self.refusals.len() < limits::removed("JOURNAL_ENTRIES", limits::JOURNAL_ENTRIES) {
+        if self.refusals.len() < limits::JOURNAL_ENTRIES {
             self.refusals.push(refusal.message.clone());
         } else {
             self.left_out += 1;

@@ -51,24 +51,24 @@ impl Class {
     pub fn ceilings(self) -> Ceilings {
         match self {
             Self::Small => Ceilings {
-                component_bytes: removed("component_bytes", 8 << 20),
-                compile_cpu: removed("compile_cpu", Duration::from_secs(30)),
-                compile_wall: removed("compile_wall", Duration::from_secs(120)),
-                compile_address_space: removed("compile_address_space", 2 << 30),
-                compiled_bytes: removed("compiled_bytes", 64 << 20),
-                memory: removed("memory", 64 << 20),
-                table_elements: removed("table_elements", 20_000),
-                cpu: removed("cpu", Duration::from_secs(1)),
+                component_bytes: 8 << 20,
+                compile_cpu: Duration::from_secs(30),
+                compile_wall: Duration::from_secs(120),
+                compile_address_space: 2 << 30,
+                compiled_bytes: 64 << 20,
+                memory: 64 << 20,
+                table_elements: 20_000,
+                cpu: Duration::from_secs(1),
             },
             Self::Large => Ceilings {
-                component_bytes: removed("component_bytes", 48 << 20),
-                compile_cpu: removed("compile_cpu", Duration::from_secs(120)),
-                compile_wall: removed("compile_wall", Duration::from_secs(480)),
-                compile_address_space: removed("compile_address_space", 4 << 30),
-                compiled_bytes: removed("compiled_bytes", 256 << 20),
-                memory: removed("memory", 256 << 20),
-                table_elements: removed("table_elements", 100_000),
-                cpu: removed("cpu", Duration::from_secs(5)),
+                component_bytes: 48 << 20,
+                compile_cpu: Duration::from_secs(120),
+                compile_wall: Duration::from_secs(480),
+                compile_address_space: 4 << 30,
+                compiled_bytes: 256 << 20,
+                memory: 256 << 20,
+                table_elements: 100_000,
+                cpu: Duration::from_secs(5),
             },
         }
     }
@@ -114,7 +114,7 @@ pub const EPOCH: Duration = Duration::from_millis(2);
 /// guests, so most of it may pass while others have the processor.
 #[must_use]
 pub fn wall(point: HookPoint) -> (Duration, Duration) {
-    let seconds = |usual, most| (removed("wall_usual", Duration::from_secs(usual)), removed("wall_most", Duration::from_secs(most)));
+    let seconds = |usual, most| (Duration::from_secs(usual), Duration::from_secs(most));
     match point {
         HookPoint::Preflight | HookPoint::ConfigureMachine | HookPoint::Doctor => seconds(10, 10),
         HookPoint::PrepareWorkDisk => seconds(10, 60),
@@ -129,14 +129,14 @@ pub fn wall(point: HookPoint) -> (Duration, Duration) {
 /// must end.
 #[must_use]
 pub fn phase(point: HookPoint) -> Duration {
-    removed("phase", match point {
+    match point {
         HookPoint::Preflight | HookPoint::ConfigureMachine | HookPoint::Doctor => {
             Duration::from_secs(20)
         }
         HookPoint::PrepareWorkDisk => Duration::from_secs(120),
         HookPoint::PostStart => Duration::from_secs(1200),
         HookPoint::PreStop | HookPoint::Cleanup => Duration::from_secs(10),
-    })
+    }
 }
 
 /// How long after its wall time a run may hang in a host function, before it is left behind.
@@ -209,15 +209,3 @@ pub const LOG_LINE_BYTES: usize = 2 << 10;
 pub const STDERR_BYTES: usize = 8 << 10;
 /// Bytes of a message that a plugin returns as its error.
 pub const MESSAGE_BYTES: usize = 2 << 10;
-
-#[expect(missing_docs, reason="throwaway")]
-pub trait Huge: Copy { fn huge(self, f: u32)->Self; }
-impl Huge for u32 { fn huge(self, f: u32)->Self { self.saturating_mul(f) } }
-impl Huge for u64 { fn huge(self, f: u32)->Self { self.saturating_mul(f.into()) } }
-impl Huge for usize { fn huge(self, f: u32)->Self { self.saturating_mul(f as usize) } }
-impl Huge for Duration { fn huge(self, f: u32)->Self { self.saturating_mul(f) } }
-#[expect(missing_docs, reason="throwaway")]
-#[expect(clippy::disallowed_methods, reason="throwaway")]
-pub fn removed<T: Huge>(name:&str, value:T)->T {
-    match std::env::var("REMOVED") { Ok(r) if r==name => value.huge(std::env::var("FACTOR").ok().and_then(|f| f.parse::<u32>().ok()).unwrap_or(4)), _ => value }
-}

@@ -47,11 +47,11 @@ pub(super) struct LogRing {
 
 impl LogRing {
     pub(super) fn push(&mut self, level: LogLevel, text: &str) {
-        let text = shortened(text, limits::removed("LOG_LINE_BYTES", limits::LOG_LINE_BYTES));
+        let text = shortened(text, limits::LOG_LINE_BYTES);
         self.bytes += text.len();
         self.lines.push_back(LogLine { level, text });
         // An empty line costs its place, too.
-        while self.bytes + self.lines.len() * size_of::<LogLine>() > limits::removed("LOG_BYTES", limits::LOG_BYTES) {
+        while self.bytes + self.lines.len() * size_of::<LogLine>() > limits::LOG_BYTES {
             let Some(oldest) = self.lines.pop_front() else {
                 break;
             };
@@ -86,8 +86,8 @@ pub(super) struct StderrTail(Arc<Mutex<VecDeque<u8>>>);
 impl StderrTail {
     fn push(&self, bytes: &[u8]) {
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = &bytes[bytes.len().saturating_sub(limits::removed("STDERR_BYTES", limits::STDERR_BYTES))..];
-        let over = (tail.len() + kept.len()).saturating_sub(limits::removed("STDERR_BYTES", limits::STDERR_BYTES));
+        let kept = &bytes[bytes.len().saturating_sub(limits::STDERR_BYTES)..];
+        let over = (tail.len() + kept.len()).saturating_sub(limits::STDERR_BYTES);
         tail.drain(..over);
         tail.extend(kept);
     }
@@ -107,7 +107,7 @@ impl StderrTail {
         let lines: Vec<_> = text[start..].lines().map(str::trim).collect();
         let line = lines.join(" ");
         let line = line.strip_prefix("panicked ").unwrap_or(&line).trim();
-        (!line.is_empty()).then(|| shortened(line, limits::removed("MESSAGE_BYTES", limits::MESSAGE_BYTES)))
+        (!line.is_empty()).then(|| shortened(line, limits::MESSAGE_BYTES))
     }
 }
 
@@ -143,7 +143,7 @@ impl OutputStream for StderrTail {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(limits::removed("STDERR_BYTES", limits::STDERR_BYTES))
+        Ok(limits::STDERR_BYTES)
     }
 }
 

@@ -187,8 +187,8 @@ impl Limits {
             class,
             memory: usize::try_from(memory).unwrap_or(ceiling.memory),
             cpu: raw.cpu.as_deref().map_or(Ok(ceiling.cpu), duration)?.min(ceiling.cpu),
-            staged_bytes: bytes(&raw.output, limits::removed("STAGED_BYTES", limits::STAGED_BYTES))?,
-            staged_steps: raw.files.unwrap_or(limits::removed("STAGED_STEPS", limits::STAGED_STEPS)).min(limits::removed("STAGED_STEPS", limits::STAGED_STEPS)),
+            staged_bytes: bytes(&raw.output, limits::STAGED_BYTES)?,
+            staged_steps: raw.files.unwrap_or(limits::STAGED_STEPS).min(limits::STAGED_STEPS),
         })
     }
 }

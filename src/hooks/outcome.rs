@@ -166,13 +166,13 @@ pub(super) fn judge(
 }
 
 fn said(lines: &[String]) -> Vec<String> {
-    let lines = lines.iter().take(limits::removed("ANSWERS", limits::ANSWERS));
-    lines.map(|line| shortened(line, limits::removed("LOG_LINE_BYTES", limits::LOG_LINE_BYTES))).collect()
+    let lines = lines.iter().take(limits::ANSWERS);
+    lines.map(|line| shortened(line, limits::LOG_LINE_BYTES)).collect()
 }
 
 fn found(findings: Vec<Finding>) -> Vec<Finding> {
-    let findings = findings.into_iter().take(limits::removed("ANSWERS", limits::ANSWERS));
-    let short = |text: &str| shortened(text, limits::removed("LOG_LINE_BYTES", limits::LOG_LINE_BYTES));
+    let findings = findings.into_iter().take(limits::ANSWERS);
+    let short = |text: &str| shortened(text, limits::LOG_LINE_BYTES);
     let shown = findings.map(|Finding { verdict, found, advice }| Finding {
         verdict,
         found: short(&found),

@@ -17,7 +17,7 @@ pub(super) fn check(path: &str) -> Result<(), BadPath> {
     if path.is_empty() {
         return refuse("it is empty");
     }
-    if path.len() > limits::removed("PATH_BYTES", limits::PATH_BYTES) {
+    if path.len() > limits::PATH_BYTES {
         return refuse("it is too long");
     }
     if path.starts_with('/') {
@@ -32,8 +32,8 @@ pub(super) fn check(path: &str) -> Result<(), BadPath> {
         match name {
             "" => return refuse("it has an empty component"),
             "." | ".." => return refuse("it must not contain `.` or `..`"),
-            name if name.len() > limits::removed("NAME_BYTES", limits::NAME_BYTES) => return refuse("a component is too long"),
-            _ if depth > limits::removed("PATH_DEPTH", limits::PATH_DEPTH) => return refuse("it is too deep"),
+            name if name.len() > limits::NAME_BYTES => return refuse("a component is too long"),
+            _ if depth > limits::PATH_DEPTH => return refuse("it is too deep"),
             _ => {}
         }
     }
@@ -44,7 +44,7 @@ pub(super) fn check(path: &str) -> Result<(), BadPath> {
 /// where it leads, relative to the home.
 pub(super) fn check_target(path: &str, target: &str) -> Result<String, BadPath> {
     let refuse = |reason| Err(BadPath { path: target.to_owned(), reason });
-    if target.is_empty() || target.len() > limits::removed("PATH_BYTES", limits::PATH_BYTES) || target.contains('\0') {
+    if target.is_empty() || target.len() > limits::PATH_BYTES || target.contains('\0') {
         return refuse("it is no target for a link");
     }
     if target.starts_with('/') {

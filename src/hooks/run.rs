@@ -116,7 +116,7 @@ impl Run {
         let flag = Arc::clone(&cancelled.0);
         let runtime = tokio::runtime::Handle::current();
         let work = tokio::task::spawn_blocking(move || runtime.block_on(self.call(flag)));
-        let ended = tokio::time::timeout(wall + limits::removed("WALL_GRACE", limits::WALL_GRACE), work).await;
+        let ended = tokio::time::timeout(wall + limits::WALL_GRACE, work).await;
         let mut ended = match ended {
             Ok(Ok(ended)) => ended,
             Ok(Err(panic)) => {
@@ -152,7 +152,7 @@ impl Run {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(PluginError { code, message }))) => Err(Failure::Returned {
                 code: shortened(&code, 64),
-                message: shortened(&message, limits::removed("MESSAGE_BYTES", limits::MESSAGE_BYTES)),
+                message: shortened(&message, limits::MESSAGE_BYTES),
             }),
             Ok(Err(error)) => Err(explain(&error, store.data_mut())),
             Err(_) => Err(Failure::Wall(wall)),
@@ -179,7 +179,7 @@ impl Handed<'_> {
         let View { machine, home, sources, git, settings, remembered: _ } = view;
         let machine = machine.map(Machine).map(|machine| self.lend(machine)).transpose()?;
         let machine = machine.ok_or_else(|| wasmtime::Error::msg("there is no machine"));
-        let read = limits::removed("READ_BYTES", limits::READ_BYTES);
+        let read = limits::READ_BYTES;
         let files = HostFiles {
             rights: Arc::clone(&self.rights),
             home,
@@ -272,5 +272,5 @@ fn explain(error: &wasmtime::Error, state: &mut State) -> Failure {
         _ => {}
     }
     let cause = error.root_cause().to_string();
-    Failure::Trapped(shortened(&cause, limits::removed("MESSAGE_BYTES", limits::MESSAGE_BYTES)))
+    Failure::Trapped(shortened(&cause, limits::MESSAGE_BYTES))
 }

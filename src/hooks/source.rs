@@ -177,7 +177,7 @@ fn expand(mapped: &HostPath, home: &Path) -> Result<Vec<PathBuf>, Refusal> {
     };
     let pattern = path.to_str().ok_or_else(|| bad("is not UTF-8"))?;
     let found = glob::glob_with(pattern, options).map_err(|error| bad(error.msg))?;
-    let found = found.take(limits::removed("LISTED_ENTRIES", limits::LISTED_ENTRIES) + 1);
+    let found = found.take(limits::LISTED_ENTRIES + 1);
     found.map(|path| path.map_err(|error| Refusal::io(text, error.error()))).collect()
 }
 
@@ -187,8 +187,8 @@ struct List(Vec<Entry>);
 
 impl List {
     fn push(&mut self, entry: Entry) -> Result<(), Refusal> {
-        if self.0.len() >= limits::removed("LISTED_ENTRIES", limits::LISTED_ENTRIES) {
-            let limit = limits::removed("LISTED_ENTRIES", limits::LISTED_ENTRIES);
+        if self.0.len() >= limits::LISTED_ENTRIES {
+            let limit = limits::LISTED_ENTRIES;
             let message = format!("more than {limit} files: the last was `{}`", entry.label);
             return Err(Refusal::new("too-many", message));
         }
@@ -246,7 +246,7 @@ impl List {
     ) -> Result<(), Refusal> {
         let here = walk.label(path);
         let failed = |error: io::Error| Refusal::io(&here, &error);
-        if depth > limits::removed("WALK_DEPTH", limits::WALK_DEPTH) {
+        if depth > limits::WALK_DEPTH {
             return Err(Refusal::new("too-many", format!("`{here}` is too deep")));
         }
         for name in names(folder).map_err(failed)? {
@@ -327,7 +327,7 @@ fn names(folder: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
         if name != b"." && name != b".." {
             names.push(name);
         }
-        if names.len() > limits::removed("LISTED_ENTRIES", limits::LISTED_ENTRIES) {
+        if names.len() > limits::LISTED_ENTRIES {
             break;
         }
     }

@@ -65,8 +65,8 @@ impl Stage {
 
     /// Counts bytes that the plugin made.
     pub(super) fn take_bytes(&mut self, bytes: usize) -> Result<(), Refusal> {
-        if bytes > limits::removed("PIECE_BYTES", limits::PIECE_BYTES) {
-            let message = format!("a piece of content has at most {} bytes", limits::removed("PIECE_BYTES", limits::PIECE_BYTES));
+        if bytes > limits::PIECE_BYTES {
+            let message = format!("a piece of content has at most {} bytes", limits::PIECE_BYTES);
             return Err(Refusal::new("too-large", message));
         }
         let total = self.bytes + bytes as u64;
@@ -100,11 +100,11 @@ impl Stage {
         };
         let size = content.size();
         let total = self.imported_bytes.saturating_add(size);
-        if total > limits::removed("IMPORTED_BYTES", limits::IMPORTED_BYTES) {
+        if total > limits::IMPORTED_BYTES {
             let message = format!(
                 "`{}` would make more than {} MiB of imported files",
                 path.escape_debug(),
-                limits::removed("IMPORTED_BYTES", limits::IMPORTED_BYTES) >> 20
+                limits::IMPORTED_BYTES >> 20
             );
             return Err(Refusal::new("too-large", message));
         }
@@ -174,7 +174,7 @@ fn check_marker(marker: &str) -> Result<(), Refusal> {
     let padded = marker.trim() != marker;
     if marker.is_empty()
         || padded
-        || marker.len() > limits::removed("MARKER_BYTES", limits::MARKER_BYTES)
+        || marker.len() > limits::MARKER_BYTES
         || !marker.bytes().all(good)
     {
         let shown: String = marker.chars().take(80).flat_map(char::escape_debug).collect();

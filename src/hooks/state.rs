@@ -82,7 +82,7 @@ pub(super) fn store(
 ) -> Store<State> {
     let stderr = StderrTail::default();
     let mut table = ResourceTable::new();
-    table.set_max_capacity(limits::removed("RESOURCES", limits::RESOURCES));
+    table.set_max_capacity(limits::RESOURCES);
     let state = State {
         table,
         log: LogRing::default(),
@@ -104,8 +104,8 @@ pub(super) fn store(
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.usage);
-    store.set_hostcall_fuel(limits::removed("HOST_CALL_BYTES", limits::HOST_CALL_BYTES));
-    store.set_max_component_handles(limits::removed("HANDLES", limits::HANDLES));
+    store.set_hostcall_fuel(limits::HOST_CALL_BYTES);
+    store.set_max_component_handles(limits::HANDLES);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut context| Ok(context.data_mut().tick()));
     store
@@ -123,7 +123,7 @@ fn empty_world(chance: &Chance, stderr: StderrTail) -> WasiCtx {
         .allow_ip_name_lookup(false)
         .wall_clock(StillClock::later(chance.later))
         .monotonic_clock(StillClock::later(chance.later))
-        .max_random_size(limits::removed("RANDOM_BYTES", limits::RANDOM_BYTES))
+        .max_random_size(limits::RANDOM_BYTES)
         .secure_random(Deterministic::new(bytes.clone()))
         .insecure_random(Deterministic::new(bytes))
         .insecure_random_seed(u128::from_le_bytes(number))
@@ -182,7 +182,7 @@ impl State {
     /// Counts a host call.
     pub(super) fn count_call(&mut self) -> wasmtime::Result<()> {
         self.host_calls += 1;
-        if self.host_calls > limits::removed("HOST_CALLS", limits::HOST_CALLS) {
+        if self.host_calls > limits::HOST_CALLS {
             self.exceeded = Some(Failure::Limit("100,000 calls of the host"));
             wasmtime::bail!("too many host calls");
         }
@@ -257,14 +257,14 @@ impl ResourceLimiter for Usage {
     }
 
     fn instances(&self) -> usize {
-        limits::removed("INSTANCES", limits::INSTANCES)
+        limits::INSTANCES
     }
 
     fn tables(&self) -> usize {
-        limits::removed("TABLES", limits::TABLES)
+        limits::TABLES
     }
 
     fn memories(&self) -> usize {
-        limits::removed("MEMORIES", limits::MEMORIES)
+        limits::MEMORIES
     }
 }

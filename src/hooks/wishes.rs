@@ -113,13 +113,13 @@ impl Wishes {
         if value.contains('\0') {
             return Err(Refusal::new("bad-argument", "a value has a NUL in it"));
         }
-        if self.granted.env.len() + self.granted.labels.len() >= limits::removed("WISHES", limits::WISHES) {
-            let message = format!("a plugin has at most {} wishes", limits::removed("WISHES", limits::WISHES));
+        if self.granted.env.len() + self.granted.labels.len() >= limits::WISHES {
+            let message = format!("a plugin has at most {} wishes", limits::WISHES);
             return Err(Refusal::new("too-many", message));
         }
         let bytes = self.bytes + name.len() + value.len();
-        if bytes > limits::removed("WISH_BYTES", limits::WISH_BYTES) {
-            let message = format!("the wishes of a plugin have at most {} bytes", limits::removed("WISH_BYTES", limits::WISH_BYTES));
+        if bytes > limits::WISH_BYTES {
+            let message = format!("the wishes of a plugin have at most {} bytes", limits::WISH_BYTES);
             return Err(Refusal::new("too-large", message));
         }
         self.bytes = bytes;

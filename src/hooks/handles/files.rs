@@ -48,7 +48,7 @@ impl HostFile {
         if !self.rights.may_read(&self.name) {
             return Err(Refusal::not_granted(&format!("host-files.read:{}", self.name)));
         }
-        let length = usize::try_from(length).unwrap_or(usize::MAX).min(limits::removed("PIECE_BYTES", limits::PIECE_BYTES));
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(limits::PIECE_BYTES);
         let bytes = match self.entry.open()? {
             Opened::Memory(bytes) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -72,7 +72,7 @@ impl HostFile {
         use std::sync::atomic::Ordering::Relaxed;
         let left = self.budget.load(Relaxed);
         let Some(left) = left.checked_sub(bytes) else {
-            let limit = limits::removed("READ_BYTES", limits::READ_BYTES) >> 20;
+            let limit = limits::READ_BYTES >> 20;
             let message = format!("a plugin reads at most {limit} MiB of host files");
             return Err(Refusal::new("too-large", message));
         };

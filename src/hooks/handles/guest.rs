@@ -43,8 +43,8 @@ fn check(guest: &GuestHandle, program: &GuestProgram) -> Result<(), Refusal> {
     if !guest.rights.may_run(&program.program) {
         return Err(Refusal::not_granted(&format!("guest.run:{}", program.program)));
     }
-    if guest.ran >= limits::removed("GUEST_PROGRAMS", limits::GUEST_PROGRAMS) {
-        let message = format!("a plugin runs at most {} programs", limits::removed("GUEST_PROGRAMS", limits::GUEST_PROGRAMS));
+    if guest.ran >= limits::GUEST_PROGRAMS {
+        let message = format!("a plugin runs at most {} programs", limits::GUEST_PROGRAMS);
         return Err(Refusal::new("too-many", message));
     }
     if let Some(folder) = &program.folder {
@@ -57,7 +57,7 @@ fn check(guest: &GuestHandle, program: &GuestProgram) -> Result<(), Refusal> {
         return Err(Refusal::new("bad-argument", message));
     }
     let bytes: usize = texts.map(String::len).sum();
-    if bytes > limits::removed("GUEST_ARGUMENT_BYTES", limits::GUEST_ARGUMENT_BYTES) || input.len() > limits::removed("PIECE_BYTES", limits::PIECE_BYTES) {
+    if bytes > limits::GUEST_ARGUMENT_BYTES || input.len() > limits::PIECE_BYTES {
         return Err(Refusal::new("too-large", "so much cannot be handed to a program"));
     }
     Ok(())

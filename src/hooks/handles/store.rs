@@ -31,8 +31,8 @@ impl PluginState {
 }
 
 fn check(key: &str) -> Result<(), Refusal> {
-    if key.is_empty() || key.len() > limits::removed("STATE_KEY_BYTES", limits::STATE_KEY_BYTES) {
-        let limit = limits::removed("STATE_KEY_BYTES", limits::STATE_KEY_BYTES);
+    if key.is_empty() || key.len() > limits::STATE_KEY_BYTES {
+        let limit = limits::STATE_KEY_BYTES;
         return Err(Refusal::new("bad-argument", format!("a key has 1 to {limit} bytes")));
     }
     Ok(())
@@ -76,15 +76,15 @@ impl State {
     ) -> Result<(), CallError> {
         self.remembering(state, |copy| {
             check(&key)?;
-            if copy.len() >= limits::removed("STATE_KEYS", limits::STATE_KEYS) && !copy.contains_key(&key) {
-                let limit = limits::removed("STATE_KEYS", limits::STATE_KEYS);
+            if copy.len() >= limits::STATE_KEYS && !copy.contains_key(&key) {
+                let limit = limits::STATE_KEYS;
                 let message = format!("a plugin remembers at most {limit} keys");
                 return Err(Refusal::new("too-many", message));
             }
             let others = copy.iter().filter(|(other, _)| **other != key);
             let others: usize = others.map(|(key, value)| key.len() + value.len()).sum();
-            if others + key.len() + value.len() > limits::removed("STATE_BYTES", limits::STATE_BYTES) {
-                let limit = limits::removed("STATE_BYTES", limits::STATE_BYTES);
+            if others + key.len() + value.len() > limits::STATE_BYTES {
+                let limit = limits::STATE_BYTES;
                 let message = format!("a plugin remembers at most {limit} bytes");
                 return Err(Refusal::new("too-large", message));
             }
