@@ -63,6 +63,9 @@ prepare_tools() {
 build_test_plugins() {
     scripts/build-plugins.sh --examples "$(target_folder)/test-plugins" 2>&1 | cargo_progress
 }
+# The examples for authors beside them, each with the toolchain of its language.
+EXAMPLES_SAID=$(mktemp)
+build_examples() { scripts/build-examples.sh "$(target_folder)/test-plugins" 2>&1 | tee "$EXAMPLES_SAID"; }
 # Everything is compiled in the release profile: dependencies are there from setup, and guests start as
 # fast as they do for users.
 lint() {
@@ -94,8 +97,8 @@ documentation() {
         --document-private-items 2>&1 | cargo_progress
 }
 
-# Two runs, because the guest's side is tested on the host and its program must not be built there: the
-# first has the library with all features, the second the programs as setup has built them.
+# Runs of their own, because the guest's side is tested on the host and its program must not be built
+# there: one has the library with all features, one the programs as setup has built them.
 JUNIT="$ROOT/target/nextest/default/junit.xml"
 run_tests() {
     local name=$1
@@ -108,6 +111,10 @@ run_tests() {
     return $status
 }
 library_tests() { run_tests library --all-features --lib "$@"; }
+# What in a plugin is plain Rust; that components work is tested with the library.
+plugin_tests() {
+    run_tests plugins -p cove-plugin-sdk -p cove-plugin-dotfiles -p cove-plugin-env-file --lib "$@"
+}
 program_tests() { run_tests programs --bins --test '*' "$@"; }
 
 stage 'tools of the tests' prepare_tools
@@ -124,7 +131,12 @@ stage 'lint: client alone, agent alone' lint_parts
 stage 'lint: plugins' lint_plugins
 stage 'documentation' documentation
 stage 'plugins for the tests' build_test_plugins
+stage 'examples of plugins' build_examples
+SKIPPED=$((SKIPPED + $(grep -c 'SKIPPED: ' "$EXAMPLES_SAID" || true)))
+rm -f "$EXAMPLES_SAID"
+stage 'reference of the contract' scripts/build-reference.sh --check
 stage 'example for the tests' build_example
+stage 'tests of the plugins' plugin_tests "$@"
 stage 'tests of the library' library_tests "$@"
 stage 'tests of the programs' program_tests "$@"
 
@@ -148,7 +160,7 @@ count_tests() {
     if [ "$failures" -gt 0 ]; then FAILED=$((FAILED - 1 + failures)); fi
     SKIPPED=$((SKIPPED + skips))
 }
-for report in "$JUNIT".library "$JUNIT".programs; do
+for report in "$JUNIT".plugins "$JUNIT".library "$JUNIT".programs; do
     if [ -f "$report" ]; then count_tests "$report"; fi
 done
 

@@ -57,6 +57,13 @@ macro_rules! string_id {
             }
         }
 
+        // So that maps are searched for text that may be no id at all.
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl From<$name> for String {
             fn from(value: $name) -> String {
                 value.0

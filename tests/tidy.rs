@@ -2,12 +2,15 @@
 //!
 //! `tidy/source.rs` reads files as tokens, so that comments and strings are never mistaken for code;
 //! `tidy/code.rs` and `tidy/imports.rs` are the rules, pure functions from a file to complaints, each
-//! tested on small bad inputs as well; here they meet the tree.
+//! tested on small bad inputs as well; here they meet the tree. `tidy/listed.rs` and `tidy/papers.rs` are
+//! about lists, and what is not Rust.
 
 #[path = "tidy/code.rs"]
 mod code;
 #[path = "tidy/imports.rs"]
 mod imports;
+#[path = "tidy/listed.rs"]
+mod listed;
 #[path = "tidy/papers.rs"]
 mod papers;
 #[path = "tidy/source.rs"]

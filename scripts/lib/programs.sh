@@ -50,13 +50,13 @@ build_programs() {
     if [ "$(realpath "$release")" != "$(realpath -m "$checkout")" ]; then
         mkdir -p "$checkout"
         for file in cove coved cove-agent; do put "$release/$file" "$checkout/$file"; done
-        for file in "$release"/plugins/*/*; do
+        for file in "$release"/plugins/*/* "$release"/plugins-extra/*/*; do
             place=$checkout/${file#"$release/"}
             mkdir -p "${place%/*}"
             put "$file" "$place"
         done
     fi
-    say "in $checkout: cove, coved, cove-agent, plugins/"
+    say "in $checkout: cove, coved, cove-agent, plugins/, plugins-extra/"
 }
 
 build_agent() {

@@ -54,8 +54,10 @@ fn run(paths: Paths, ready: &mut Option<File>) -> Result<(), Report> {
         .map_err(|error| Report::new(cove::report::Kind::Failed, error.to_string()))?;
     runtime.block_on(async {
         daemon::raise_descriptor_limit();
+        // Before anything is written there, the log included.
+        let home = daemon::take_home(&paths.home).map_err(|error| Report::of(&error))?;
         daemon::log::start(&paths.log, &log_filter());
-        let built = daemon::build(paths, search_path()).await;
+        let built = daemon::build(home, paths, search_path()).await;
         let daemon = built.map_err(|error| explained(&error))?;
         daemon::end_on_signals(&daemon.tasks());
         if let Some(mut ready) = ready.take() {

@@ -110,7 +110,7 @@ fn resolve<'a>(reference: &str, known: &'a [Vm]) -> Result<&'a Vm, Report> {
             let several = several.iter().map(|vm| format!("{} ({})", vm.id, vm.name));
             let several = several.collect::<Vec<_>>().join(", ");
             let message = format!("`{reference}` is the beginning of several ids: {several}");
-            Err(Report::new(Kind::Invalid, message).with_hint("write more of the id, or the name"))
+            Err(Report::new(Kind::Conflict, message).with_hint("write more of the id, or the name"))
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Every number stands beside its floor, measured in the same run and taking turns with it, so that a
 //! busy or slow host slows both: what counts is the ratio of the medians. The floor of a start is the
 //! bare monitor with the same programs, arguments, kernel, initramfs, image and fresh disks, started in
-//! this process. The floor of a command is the guest's own protocol over the vsock of such a machine.
+//! this process. The floor of a command is the guest's own protocol over the vsock of such a machine. The
+//! floor of the RPC is a bare server of the library that it is made with.
 //!
 //! Everything that a benchmark makes is named `bench-…` and gone at its end, also after Ctrl-C.
 
@@ -22,6 +23,7 @@ use super::signals::Signals;
 mod cove;
 mod exec;
 mod floor;
+mod rpc;
 mod spread;
 mod start;
 
@@ -32,6 +34,8 @@ pub(super) enum Command {
     Start(start::Arguments),
     /// Round trips of a command in a running VM, beside the guest's own protocol
     Exec(exec::Arguments),
+    /// Round trips and long lists of the RPC beside a bare server, and a daemon that has nothing to do
+    Rpc(rpc::Arguments),
 }
 
 impl Command {
@@ -39,6 +43,7 @@ impl Command {
         match self {
             Self::Start(arguments) => arguments.run().await,
             Self::Exec(arguments) => arguments.run().await,
+            Self::Rpc(arguments) => arguments.run().await,
         }
     }
 }

@@ -10,19 +10,22 @@
 //!                    └──▶ another report, or none: the report, or the end of its stderr
 //! ```
 
+use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::config::{ClientEnvironment, Paths, daemon_environment};
-use crate::process::{Servant, ServantOutput};
+use crate::process::{Process, Servant, ServantOutput};
 use crate::report::{Kind, Report};
 use crate::rpc::client::{Client, ClientError};
-use crate::wire::rpc::ClientContext;
+use crate::wire::rpc::{ClientContext, Method, Nothing};
 
-use super::output::say;
+use super::failure::Failure;
+use super::output::{Format, say};
 
 /// How long a daemon may take from its start until it listens: it opens its database, runs migrations,
 /// compiles hooks that it has not seen before, and recovers. That is a fraction of a second, but the
@@ -74,7 +77,7 @@ pub(super) async fn connect() -> Result<Client, Report> {
     }
     let deadline = Instant::now() + OTHERS_DEADLINE;
     loop {
-        let failure = start(&paths).await.err();
+        let failure = start(&paths, daemon_environment()).await.err();
         // Another client's daemon was first, and may not listen yet. Or it has ended meanwhile, as a
         // daemon with a wrong configuration does; then ours says so at the next attempt.
         let others = failure.as_ref().is_some_and(|report| report.kind == Kind::Conflict);
@@ -94,6 +97,20 @@ pub(super) async fn connect_if_running() -> Result<Option<Client>, Report> {
         Err(error) if error.nobody_listens() => Ok(None),
         Err(error) => Err(Report::of(&error)),
     }
+}
+
+/// Asks for everything that there is of a kind, and prints it.
+pub(super) async fn list_all<M, T>(
+    format: Format,
+    text: impl FnOnce(&[T]) -> String,
+) -> Result<u8, Failure>
+where
+    M: Method<Params = Nothing, Reply = Vec<T>>,
+    T: Serialize,
+{
+    let all = connect().await?.call::<M>(Nothing {}).await?;
+    format.print(&all[..], text)?;
+    Ok(0)
 }
 
 /// A connection to whoever listens. A daemon that ends while it is being called breaks the connection off;
@@ -122,8 +139,11 @@ async fn connect_within(socket: &Path, patience: Duration) -> Result<Client, Cli
     }
 }
 
-/// Starts the daemon and waits until it listens.
-async fn start(paths: &Paths) -> Result<(), Report> {
+/// Starts the daemon of these paths, in an environment that says the same, and waits until it listens.
+pub(super) async fn start(
+    paths: &Paths,
+    environment: Vec<(OsString, OsString)>,
+) -> Result<Process, Report> {
     let program = paths.programs.join("coved");
     let (mut ready, theirs) =
         std::io::pipe().map_err(|error| cannot_start(&program).with_cause(&error))?;
@@ -131,7 +151,7 @@ async fn start(paths: &Paths) -> Result<(), Report> {
         program: program.clone(),
         args: vec!["--ready-fd".into(), READY_DESCRIPTOR.to_string().into()],
         folder: PathBuf::from("/"),
-        env: daemon_environment(),
+        env: environment,
         descriptors: vec![(theirs.into(), READY_DESCRIPTOR)],
     };
     let (process, output) = servant.spawn().map_err(|error| {
@@ -167,7 +187,7 @@ async fn start(paths: &Paths) -> Result<(), Report> {
     };
     let word = word.map_err(std::io::Error::other).and_then(|word| word);
     match word {
-        Ok(word) if word == b"1" => Ok(()),
+        Ok(word) if word == b"1" => Ok(process),
         Ok(word) => Err(start_failure(&program, &word, &output)),
         Err(error) => Err(cannot_start(&program).with_cause(&error)),
     }

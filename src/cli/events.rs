@@ -75,6 +75,11 @@ fn line(event: &Event) -> String {
             let cause = cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
             format!("vm {vm_name} {}{cause}", state(*now))
         }
+        Happening::VmStalled { vm_name, reason, .. } => format!("vm {vm_name} stalled: {reason}"),
+        Happening::VmWentOn { vm_name, .. } => format!("vm {vm_name} goes on"),
+        Happening::HookFailed { vm_name, plugin, hook, message, .. } => {
+            format!("vm {vm_name} hook {plugin} {hook} failed: {message}")
+        }
         Happening::VmDeleted { vm_name, .. } => format!("vm {vm_name} deleted"),
         Happening::OperationBegan { operation, action, vm_name, .. } => {
             format!("operation {operation} began: {action} {vm_name}")

@@ -1,8 +1,8 @@
 //! `cove image`: the images that VMs boot from.
 
-use crate::wire::rpc::{Image, ImageList, Nothing};
+use crate::wire::rpc::{Image, ImageList};
 
-use super::connect::connect;
+use super::connect::list_all;
 use super::failure::Failure;
 use super::output::{Format, size, table};
 
@@ -19,11 +19,7 @@ pub(super) enum Command {
 impl Command {
     pub(super) async fn run(self) -> Result<u8, Failure> {
         match self {
-            Self::List { format } => {
-                let images = connect().await?.call::<ImageList>(Nothing {}).await?;
-                format.print(&images, |images| render(images))?;
-                Ok(0)
-            }
+            Self::List { format } => list_all::<ImageList, _>(format, render).await,
         }
     }
 }

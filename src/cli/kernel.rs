@@ -1,8 +1,8 @@
 //! `cove kernel`: the kernels that VMs boot.
 
-use crate::wire::rpc::{Kernel, KernelList, Nothing};
+use crate::wire::rpc::{Kernel, KernelList};
 
-use super::connect::connect;
+use super::connect::list_all;
 use super::failure::Failure;
 use super::output::{Format, table};
 
@@ -19,11 +19,7 @@ pub(super) enum Command {
 impl Command {
     pub(super) async fn run(self) -> Result<u8, Failure> {
         match self {
-            Self::List { format } => {
-                let kernels = connect().await?.call::<KernelList>(Nothing {}).await?;
-                format.print(&kernels, |kernels| render(kernels))?;
-                Ok(0)
-            }
+            Self::List { format } => list_all::<KernelList, _>(format, render).await,
         }
     }
 }

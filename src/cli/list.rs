@@ -30,7 +30,7 @@ pub(super) fn render(vms: &[Vm], now: jiff::Timestamp) -> String {
         let source = vm.workspace.as_ref().map(|workspace| workspace.source_path.clone());
         [
             vm.name.to_string(),
-            state(vm.state).to_owned(),
+            standing(vm),
             vm.image.to_string(),
             vm.vcpu.to_string(),
             size(vm.memory_mib.saturating_mul(1 << 20)),
@@ -40,6 +40,12 @@ pub(super) fn render(vms: &[Vm], now: jiff::Timestamp) -> String {
         ]
     };
     table(header, vms.iter().map(row))
+}
+
+/// The state of a VM, and whether it stands still in it.
+pub(super) fn standing(vm: &Vm) -> String {
+    let stalled = if vm.stalled.is_some() { " (stalled)" } else { "" };
+    format!("{}{stalled}", state(vm.state))
 }
 
 /// A state as it is written.

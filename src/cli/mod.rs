@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::report::Kind;
+use crate::wire::rpc::{VmRestart, VmStart};
 
 use failure::{Failure, Statuses};
 
@@ -42,7 +43,6 @@ mod output;
 mod ports;
 mod progress;
 mod prune;
-mod restart;
 mod run;
 mod session;
 mod set;
@@ -84,7 +84,7 @@ enum Command {
     /// Stop VMs: their guests power off
     Stop(stop::Arguments),
     /// Stop VMs that run, then start them: another boot
-    Restart(restart::Arguments),
+    Restart(start::Arguments),
     /// Stop VMs at once, as if their power was cut
     Kill(kill::Arguments),
     /// Delete VMs with their disks
@@ -181,9 +181,9 @@ impl Command {
         match self {
             Self::Run(arguments) => arguments.run().await,
             Self::Create(arguments) => arguments.run().await,
-            Self::Start(arguments) => arguments.run().await,
+            Self::Start(arguments) => arguments.run::<VmStart>().await,
             Self::Stop(arguments) => arguments.run().await,
-            Self::Restart(arguments) => arguments.run().await,
+            Self::Restart(arguments) => arguments.run::<VmRestart>().await,
             Self::Kill(arguments) => arguments.run().await,
             Self::Delete(arguments) => arguments.run().await,
             Self::Prune(arguments) => arguments.run().await,

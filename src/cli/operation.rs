@@ -158,7 +158,8 @@ pub(super) fn explain(
     let name = &operation.vm_name;
     let mut report = error.in_operation(operation.id.clone());
     let said = report.hint.as_deref().is_some_and(|hint| hint.contains("cove logs"));
-    if kept == Kept::Yes && !said {
+    // That a VM is still there is news only of one that was to be made.
+    if kept == Kept::Yes && !said && operation.action == "create" {
         add_hint(
             &mut report,
             &format!(

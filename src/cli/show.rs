@@ -38,6 +38,7 @@ fn restart(vm: &Vm) -> Option<String> {
 pub(super) fn render(vm: &Vm) -> String {
     let optional = [
         ("cause", vm.cause.clone()),
+        ("stalled", vm.stalled.clone()),
         ("accel", vm.accel.clone()),
         ("address", vm.net.address.clone()),
         ("started", vm.started_at.clone()),

@@ -1,8 +1,8 @@
-//! `cove start`: start VMs.
+//! `cove start` and `cove restart`: both have VMs run, by one request each.
 
 use crate::report::{Kind, Report};
 use crate::rpc::client::Client;
-use crate::wire::rpc::{Operation, Vm, VmStart, VmWait};
+use crate::wire::rpc::{Method, Operation, Vm, VmWait};
 
 use super::batch;
 use super::connect::client_context;
@@ -11,7 +11,7 @@ use super::operation::{Ended, follow};
 use super::progress::{Progress, took};
 use super::signals::Signals;
 
-/// Arguments of `cove start`.
+/// Arguments of `cove start` and `cove restart`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -19,34 +19,27 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) async fn run(self) -> Result<u8, Failure> {
+    /// Sends the request `M` for each VM.
+    pub(super) async fn run<M: Launch>(self) -> Result<u8, Failure> {
         let progress = Progress::default();
-        let act = async |client: &Client, vm: &Vm| start(client, vm, &progress).await;
+        let act = async |client: &Client, vm: &Vm| launch::<M>(client, vm, &progress).await;
         self.vms.each(act, |vm| vm.name.to_string()).await
     }
 }
 
-async fn start(client: &Client, vm: &Vm, progress: &Progress) -> Result<Box<Vm>, Report> {
-    let signals = Signals::listen()?;
-    let operation = client.call::<VmStart>(request(vm)).await?;
-    ready(client, operation, progress, signals).await
-}
+/// A request that has a VM run.
+pub(super) trait Launch: Method<Params = VmWait, Reply = Operation> {}
+impl<M: Method<Params = VmWait, Reply = Operation>> Launch for M {}
 
-/// The request to start or restart a VM and not to wait for it.
-pub(super) fn request(vm: &Vm) -> VmWait {
-    VmWait { vm: vm.id.to_string(), wait: false, client: client_context() }
-}
-
-/// Follows a start or restart until its VM is ready.
-///
-/// # Errors
-/// When it fails or is interrupted.
-pub(super) async fn ready(
+/// Has a VM run, and follows that until it is ready.
+async fn launch<M: Launch>(
     client: &Client,
-    operation: Operation,
+    vm: &Vm,
     progress: &Progress,
-    mut signals: Signals,
 ) -> Result<Box<Vm>, Report> {
+    let mut signals = Signals::listen()?;
+    let wanted = VmWait { vm: vm.id.to_string(), wait: false, client: client_context() };
+    let operation = client.call::<M>(wanted).await?;
     let (action, name) = (operation.action.clone(), operation.vm_name.clone());
     let mut view = progress.view();
     match follow(client, operation, &mut view, &mut signals).await? {

@@ -30,6 +30,7 @@ pub(super) fn vm(name: &str, id: &str) -> Vm {
         name: name.parse::<VmName>().expect("a name"),
         state: VmState::Running,
         cause: None,
+        stalled: None,
         image: "debian".parse().expect("a name"),
         kernel: Digest::of(b"kernel"),
         vmm: "qemu".to_owned(),
@@ -206,6 +207,13 @@ fn vms_are_listed_and_shown() {
     web            running  debian  2     1536M   user  3h   -
     a-longer-name  stopped  debian  2     512M    none  3h   /home/u/pro\u{202e}ject
     "#);
+    let mut stalled = vm("web", "aaaaaaaaaaaa");
+    stalled.stalled = Some("the host's disk is full".to_owned());
+    insta::assert_snapshot!(list::render(&[stalled.clone()], now()), @r#"
+    NAME  STATE              IMAGE   VCPU  MEMORY  NET   AGE  REPOSITORY
+    web   running (stalled)  debian  2     1536M   user  3h   -
+    "#);
+    assert!(show::render(&stalled).contains("\nstalled    the host's disk is full\n"));
     insta::assert_snapshot!(list::render(&[], now()), @"NAME  STATE  IMAGE  VCPU  MEMORY  NET  AGE  REPOSITORY");
     insta::assert_snapshot!(show::render(&two()[1]), @r#"
     name          a-longer-name
@@ -250,7 +258,7 @@ fn references_are_resolved_against_one_list() {
     );
     assert_eq!(
         names(&["ab", "nobody", "a", "", "web"]),
-        [longer, Err(Kind::NotFound), Err(Kind::Invalid), Err(Kind::NotFound), web]
+        [longer, Err(Kind::NotFound), Err(Kind::Conflict), Err(Kind::NotFound), web]
     );
 }
 

@@ -53,30 +53,38 @@ impl Paths {
         let programs = programs.as_deref().and_then(|path| path.parent()).map(PathBuf::from);
         let programs = programs.unwrap_or_else(|| PathBuf::from("/usr/bin"));
         let user_home_or_root = user_home.clone().unwrap_or_else(|| PathBuf::from("/"));
-        let base = |home: PathBuf, socket, config, plugins| Self {
-            database: home.join("cove.db"),
-            log: home.join("coved.log"),
-            home,
-            socket,
-            config,
-            cache,
-            plugins,
-            user_home: user_home_or_root,
-            programs,
-        };
+        let one_folder = |home| Self::one_folder(home, cache, user_home_or_root, programs);
         if let Some(home) = absolute("COVE_HOME")? {
-            let (socket, config) = (home.join("run/coved.sock"), home.join("config.toml"));
-            let plugins = home.join("plugins");
-            return Ok(base(home, socket, config, plugins));
+            return Ok(one_folder(home));
         }
         let home = xdg("XDG_STATE_HOME", ".local/state")?;
-        let socket = match absolute("XDG_RUNTIME_DIR")? {
-            Some(runtime) => runtime.join("cove/coved.sock"),
-            None => home.join("run/coved.sock"),
-        };
         let config = xdg("XDG_CONFIG_HOME", ".config")?.join("config.toml");
         let plugins = xdg("XDG_DATA_HOME", ".local/share")?.join("plugins");
-        Ok(base(home, socket, config, plugins))
+        let paths = Self { config, plugins, ..one_folder(home) };
+        Ok(match absolute("XDG_RUNTIME_DIR")? {
+            Some(runtime) => Self { socket: runtime.join("cove/coved.sock"), ..paths },
+            None => paths,
+        })
+    }
+
+    /// The places of another daemon, with everything but the cache in one folder, as with `COVE_HOME`.
+    #[must_use]
+    pub fn of_another(&self, home: PathBuf) -> Self {
+        Self::one_folder(home, self.cache.clone(), self.user_home.clone(), self.programs.clone())
+    }
+
+    fn one_folder(home: PathBuf, cache: PathBuf, user_home: PathBuf, programs: PathBuf) -> Self {
+        Self {
+            socket: home.join("run/coved.sock"),
+            config: home.join("config.toml"),
+            plugins: home.join("plugins"),
+            log: home.join("coved.log"),
+            database: home.join("cove.db"),
+            home,
+            cache,
+            user_home,
+            programs,
+        }
     }
 
     /// The token that programs show on the port of the loopback.

@@ -1,10 +1,11 @@
 //! What this host has and lacks: told by `doctor`, and asked before every start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::hooks::Hooks;
 use super::images::BootImages;
 use crate::doctor::{self, pass, problem};
 use crate::hooks::HookHost;
@@ -12,7 +13,8 @@ use crate::id::ImageName;
 use crate::net::Networks;
 use crate::report::{Explain, Kind, Report, escape_control};
 use crate::size::Size;
-use crate::vm::ports::{Needs, PortResult, Preflight};
+use crate::vm::ports::{Needs, PortResult, Preflight, Rows};
+use crate::vm::record::Unreadable;
 use crate::vm::state::Accel;
 use crate::vmm::qemu::Qemu;
 use crate::wire::rpc::{Check, NetMode, Verdict};
@@ -23,10 +25,17 @@ pub(super) struct Checks {
     pub(super) networks: Arc<Networks>,
     pub(super) images: Arc<BootImages>,
     pub(super) hooks: Arc<HookHost>,
+    pub(super) plugins: Arc<Hooks>,
     /// The folder of all state.
     pub(super) home: PathBuf,
     /// The folder of what was set aside.
     pub(super) lost: PathBuf,
+    /// The folder of the VMs' folders.
+    pub(super) vms: PathBuf,
+    /// The database.
+    pub(super) database: PathBuf,
+    /// What is in it.
+    pub(super) rows: Arc<dyn Rows>,
     /// The image that VMs are made of when nobody says.
     pub(super) image: ImageName,
     /// Disk that must be free for a start.
@@ -36,13 +45,14 @@ pub(super) struct Checks {
 impl Checks {
     /// Everything, tried and not guessed: some of it takes seconds.
     pub(super) async fn all(&self) -> Vec<Check> {
-        let (monitor, vsock, image, kernel, network, hooks, git, mke2fs) = tokio::join!(
+        let (monitor, vsock, image, kernel, network, hooks, plugins, git, mke2fs) = tokio::join!(
             self.monitor(),
             self.vsock(),
             async { self.images.images.resolve(&self.image) },
             self.kernel(),
             self.networks.check(),
             self.hooks.check(),
+            self.plugins.doctor(),
             doctor::git(),
             doctor::mke2fs(),
         );
@@ -56,6 +66,8 @@ impl Checks {
             Ok(()) => pass("hooks", "all can run"),
             Err(error) => failed("hooks", &error),
         });
+        // Where they cannot be asked at all, the row before says why.
+        rows.extend(plugins.into_iter().flatten());
         let network = network.into_iter().map(|check| {
             let mut row = network_row(check, Verdict::Warn);
             if row.verdict != Verdict::Pass {
@@ -71,7 +83,22 @@ impl Checks {
             doctor::memory(doctor::MEMORY),
         ]);
         rows.extend(doctor::lost(&self.lost));
+        rows.extend(self.database().await);
         rows
+    }
+
+    /// What cannot be read in the database.
+    async fn database(&self) -> Vec<Check> {
+        match self.rows.all().await {
+            Ok(stored) => {
+                let unreadable = stored.unreadable.iter();
+                unreadable.map(|row| unreadable_row(row, &self.vms, &self.database)).collect()
+            }
+            Err(report) => {
+                let hint = report.hint.clone().unwrap_or_default();
+                vec![problem(Verdict::Fail, "database", report.one_line(), &hint)]
+            }
+        }
     }
 
     async fn monitor(&self) -> Check {
@@ -149,6 +176,24 @@ fn network_row(check: crate::net::Check, verdict: Verdict) -> Check {
         Ok(found) => pass(&name, found),
         Err(wrong) => problem(verdict, &name, wrong.what, &wrong.fix),
     }
+}
+
+/// A VM whose row cannot be read: what of it is where, and how to go on without it.
+fn unreadable_row(row: &Unreadable, vms: &Path, database: &Path) -> Check {
+    let Unreadable { row: number, id, name, problem: wrong } = row;
+    let disks = match id {
+        Some(id) => format!("its disks in `{}`", vms.join(id.as_str()).display()),
+        None => format!("its disks, somewhere in `{}`,", vms.display()),
+    };
+    let found =
+        format!("the row of the VM `{name}` cannot be read: {wrong}; {disks} are as they were");
+    let database = database.display();
+    let hint = format!(
+        "to go on without it: `cove daemon stop`, copy `{database}`, then `sqlite3 {database} \"DELETE FROM \
+         resource WHERE vm = (SELECT id FROM vm WHERE rowid = {number}); DELETE FROM vm WHERE rowid = \
+         {number}\"`; its folder is then set aside, not deleted"
+    );
+    problem(Verdict::Fail, "database row", escape_control(&found), &hint)
 }
 
 fn failed(name: &str, error: &impl Explain) -> Check {

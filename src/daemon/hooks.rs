@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::programs::Programs;
 use crate::config::{Config, FileSync, GrantConfig, Paths};
+use crate::doctor::{pass, problem};
 use crate::hooks::{
-    GitValues, Grant, HookHost, HookInputs, HookSettings, HostFilesSource, HostPath, MachineView,
-    Purpose, VirtualFile,
+    Asked, Finding, GitValues, Grant, HookError, HookHost, HookInputs, HookOutcome, HookSettings,
+    HostFilesSource, HostPath, MachineView, Purpose, VirtualFile,
 };
 use crate::id::PluginId;
 use crate::process::Tool;
 use crate::report::Report;
-use crate::vm::ports::{HookPhase, HookResult, HookedVm, Intent, PortResult};
-use crate::wire::rpc::{ClientContext, HookPlan};
+use crate::vm::plan::WorkDiskPlan;
+use crate::vm::ports::{HookRan, Hooked, HookedGuest, HookedVm, Intent, PortResult, VmHooks};
+use crate::vm::state::Extras;
+use crate::wire::rpc::{Check, ClientContext, HookPlan, HookPoint, Verdict};
 
 /// git and ssh-add answer at once or not at all.
 const TOOL_DEADLINE: Duration = Duration::from_secs(5);
@@ -88,6 +92,44 @@ impl Hooks {
         }
     }
 
+    /// What hooks of a point get to see.
+    async fn inputs(
+        &self,
+        point: HookPoint,
+        vm: Option<&HookedVm>,
+        client: &ClientContext,
+        intent: Intent,
+    ) -> PortResult<HookInputs> {
+        let mut inputs = HookInputs {
+            purpose: purpose(intent),
+            machine: vm.map(view),
+            home: self.home.clone(),
+            host_files: self.host_files.clone(),
+            git: GitValues::default(),
+            settings: self.settings.clone(),
+        };
+        // Programs of the host are asked, which takes longer than all hooks together.
+        if sees_host(point) && self.host.has(point).await.map_err(report)? {
+            let (agent_keys, git) = tokio::join!(self.agent_keys(client), self.git());
+            inputs.host_files.insert("ssh-agent-keys".to_owned(), agent_keys);
+            inputs.git = git;
+        }
+        Ok(inputs)
+    }
+
+    /// The same where nothing of the client's is seen.
+    async fn own_inputs(&self, point: HookPoint, vm: &HookedVm) -> PortResult<HookInputs> {
+        self.inputs(point, Some(vm), &ClientContext::default(), Intent::Act).await
+    }
+
+    /// What plugins say to `doctor`.
+    pub(super) async fn doctor(&self) -> PortResult<Vec<Check>> {
+        let client = ClientContext::default();
+        let inputs = self.inputs(HookPoint::Doctor, None, &client, Intent::Look).await?;
+        let outcomes = self.host.doctor(&inputs).await.map_err(report)?;
+        Ok(outcomes.into_iter().flat_map(rows).collect())
+    }
+
     /// The public keys of the client's ssh agent. An agent that does not answer has none: it belongs to
     /// a session that may be over.
     async fn agent_keys(&self, client: &ClientContext) -> HostFilesSource {
@@ -121,6 +163,26 @@ impl Hooks {
     }
 }
 
+/// The rows of one plugin.
+fn rows(outcome: HookOutcome) -> Vec<Check> {
+    let name = format!("plugin {}", outcome.plugin);
+    if let Some(failure) = outcome.failure {
+        let hint = "what it needs cannot be told; `cove hook list` shows whether it can run";
+        return vec![problem(Verdict::Warn, &name, failure, hint)];
+    }
+    if outcome.findings.is_empty() {
+        return vec![pass(&name, "has nothing to say")];
+    }
+    let findings = outcome.findings.into_iter();
+    let row = |Finding { verdict, found, advice }| Check {
+        name: name.clone(),
+        verdict,
+        found,
+        hint: advice,
+    };
+    findings.map(row).collect()
+}
+
 fn view(vm: &HookedVm) -> MachineView {
     let HookedVm { id, name, machine, labels, workspace } = vm.clone();
     MachineView { id, name, plan: machine, labels, workspace }
@@ -133,35 +195,86 @@ fn purpose(intent: Intent) -> Purpose {
     }
 }
 
+/// Whether hooks of a point get to see the user's files and git configuration.
+fn sees_host(point: HookPoint) -> bool {
+    match point {
+        HookPoint::Preflight
+        | HookPoint::ConfigureMachine
+        | HookPoint::PrepareWorkDisk
+        | HookPoint::Doctor => true,
+        HookPoint::PostStart | HookPoint::PreStop | HookPoint::Cleanup => false,
+    }
+}
+
+fn report(error: HookError) -> Report {
+    Report::of(&error)
+}
+
+fn ran(vm: &HookedVm, outcomes: Vec<HookOutcome>) -> Vec<HookRan> {
+    let ran = outcomes.into_iter().map(|outcome| {
+        let (vm, wall) = (&vm.id, outcome.used.wall);
+        let (plugin, point) = (&outcome.plugin, outcome.point);
+        tracing::debug!(%vm, %plugin, %point, ?wall, "a hook ran");
+        let log = outcome.for_user();
+        let wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
+        let wishes = outcome.asked.shown();
+        HookRan {
+            point,
+            failure: outcome.failure,
+            shown: HookPlan { plugin: outcome.plugin, steps: outcome.steps, wishes, log, wall_us },
+        }
+    });
+    ran.collect()
+}
+
 #[async_trait]
-impl HookPhase for Hooks {
+impl VmHooks for Hooks {
+    async fn preflight(
+        &self,
+        vm: &HookedVm,
+        client: &ClientContext,
+        intent: Intent,
+    ) -> PortResult<Vec<HookRan>> {
+        let inputs = self.inputs(HookPoint::Preflight, Some(vm), client, intent).await?;
+        Ok(ran(vm, self.host.preflight(&inputs).await.map_err(report)?))
+    }
+
+    async fn configure_machine(
+        &self,
+        vm: &HookedVm,
+        client: &ClientContext,
+        intent: Intent,
+    ) -> PortResult<Hooked<Extras>> {
+        let inputs = self.inputs(HookPoint::ConfigureMachine, Some(vm), client, intent).await?;
+        let (asked, outcomes) = self.host.configure_machine(&inputs).await.map_err(report)?;
+        let Asked { env, labels } = asked;
+        Ok(Hooked { wanted: Extras { env, labels }, ran: ran(vm, outcomes) })
+    }
+
     async fn prepare_work_disk(
         &self,
         vm: &HookedVm,
         client: &ClientContext,
         intent: Intent,
-    ) -> PortResult<HookResult> {
-        let (agent_keys, git) = tokio::join!(self.agent_keys(client), self.git());
-        let mut host_files = self.host_files.clone();
-        host_files.insert("ssh-agent-keys".to_owned(), agent_keys);
-        let inputs = HookInputs {
-            purpose: purpose(intent),
-            machine: Some(view(vm)),
-            home: self.home.clone(),
-            host_files,
-            git,
-            settings: self.settings.clone(),
-        };
-        let run = self.host.prepare_work_disk(&inputs).await;
-        let run = run.map_err(|error| Report::of(&error))?;
-        let hooks = run.hooks.into_iter().map(|outcome| {
-            let (vm, wall) = (&vm.id, outcome.used.wall);
-            tracing::debug!(%vm, plugin = %outcome.plugin, ?wall, "a hook ran");
-            let log = outcome.for_user();
-            let wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
-            let wishes = outcome.asked.shown();
-            HookPlan { plugin: outcome.plugin, steps: outcome.steps, wishes, log, wall_us }
-        });
-        Ok(HookResult { hooks: hooks.collect(), plan: run.plan })
+    ) -> PortResult<Hooked<WorkDiskPlan>> {
+        let inputs = self.inputs(HookPoint::PrepareWorkDisk, Some(vm), client, intent).await?;
+        let run = self.host.prepare_work_disk(&inputs).await.map_err(report)?;
+        Ok(Hooked { wanted: run.plan, ran: ran(vm, run.hooks) })
+    }
+
+    async fn post_start(&self, vm: &HookedVm, guest: HookedGuest) -> PortResult<Vec<HookRan>> {
+        let inputs = self.own_inputs(HookPoint::PostStart, vm).await?;
+        let outcomes = self.host.post_start(&inputs, Arc::new(Programs(guest))).await;
+        Ok(ran(vm, outcomes.map_err(report)?))
+    }
+
+    async fn pre_stop(&self, vm: &HookedVm) -> PortResult<Vec<HookRan>> {
+        let inputs = self.own_inputs(HookPoint::PreStop, vm).await?;
+        Ok(ran(vm, self.host.pre_stop(&inputs).await.map_err(report)?))
+    }
+
+    async fn cleanup(&self, vm: &HookedVm) -> PortResult<Vec<HookRan>> {
+        let inputs = self.own_inputs(HookPoint::Cleanup, vm).await?;
+        Ok(ran(vm, self.host.cleanup(&inputs).await.map_err(report)?))
     }
 }

@@ -11,6 +11,7 @@ pub mod images;
 pub mod log;
 mod networks;
 mod processes;
+mod programs;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -135,21 +136,26 @@ pub struct Daemon {
     loopback: Option<Loopback>,
     services: Services,
     tasks: Tasks,
-    /// Held as long as the daemon lives: one daemon per folder.
-    lock: Flock<File>,
+    /// Held as long as the daemon lives.
+    home: Home,
 }
 
-/// Makes the daemon: reads the configuration, opens the database, takes up living VMs, and listens.
-/// `search_path` is the `PATH` for the programs it starts.
+/// A folder that this daemon has for itself: nothing is written into it before.
+#[derive(Debug)]
+pub struct Home {
+    _lock: Flock<File>,
+}
+
+/// Makes the daemon in a home that was taken: reads the configuration, opens the database, takes up living
+/// VMs, and listens. `search_path` is the `PATH` for the programs it starts.
 ///
 /// # Errors
 /// When one of these cannot be done.
-pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartError> {
-    let lock = take_home(&paths.home)?;
+pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Daemon, StartError> {
     let config = Config::load(&paths.config).map_err(StartError::Config)?;
     let tasks = Tasks::default();
     let coved = paths.programs.join("coved");
-    let store = Store::open(&paths.database).map_err(StartError::Store)?;
+    let store = Arc::new(Store::open(&paths.database).map_err(StartError::Store)?);
     let hook_settings = hooks::settings(&paths, &config, &coved);
     let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
     let hook_host = Arc::new(hook_host);
@@ -161,25 +167,31 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
     let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
     let networks = Arc::new(crate::net::Networks::new(coved, &search_path, tasks.clone()));
+    let hooks = Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config));
     let checks = Arc::new(checks::Checks {
         qemu: qemu.clone(),
         networks: networks.clone(),
         images: boot_source.clone(),
-        hooks: hook_host.clone(),
+        hooks: hook_host,
+        plugins: hooks.clone(),
         home: paths.home.clone(),
         lost: lost(&paths),
+        vms: paths.vms(),
+        database: paths.database.clone(),
+        rows: store.clone(),
         image: config.vm.image.clone(),
         keep_free: config.vm.keep_free,
     });
     let ports = Ports {
-        rows: Arc::new(store),
+        rows: store,
         processes: Arc::new(processes::HostProcesses),
-        machines: qemu,
+        machines: qemu.clone(),
+        stalls: qemu,
         networks: Arc::new(networks::VmNetworks(networks)),
         disks: Arc::new(parts.disks),
         boot_source,
         guests: Arc::new(guests::Agents),
-        hooks: Arc::new(hooks::Hooks::new(hook_host, &paths, &config)),
+        hooks,
         checkouts: Arc::new(checkouts::Repositories(workspaces)),
         preflight: checks.clone(),
     };
@@ -193,7 +205,7 @@ pub async fn build(paths: Paths, search_path: OsString) -> Result<Daemon, StartE
     let loopback = loopback.transpose().map_err(StartError::Socket)?;
     let face = face::Face::new(paths, config, checks, &vms, &tasks);
     let services = Services { vms, daemon: Arc::new(face) };
-    Ok(Daemon { socket, loopback, services, tasks, lock })
+    Ok(Daemon { socket, loopback, services, tasks, home })
 }
 
 /// What machines are made with, in the daemon and by hand in `cove bench`.
@@ -246,7 +258,7 @@ impl Daemon {
         if left > 0 {
             tracing::warn!(left, "tasks did not end in time");
         }
-        drop(self.lock);
+        drop(self.home);
     }
 
     /// The daemon's tasks, to end them by a signal.
@@ -257,7 +269,10 @@ impl Daemon {
 }
 
 /// Makes the daemon's folder, private, and locks it.
-fn take_home(home: &Path) -> Result<Flock<File>, StartError> {
+///
+/// # Errors
+/// When it cannot be made, is somebody else's, or another daemon has it.
+pub fn take_home(home: &Path) -> Result<Home, StartError> {
     use std::os::unix::fs::MetadataExt;
     let failed = |source| StartError::Folder { path: home.to_owned(), source };
     let mut builder = std::fs::DirBuilder::new();
@@ -284,7 +299,7 @@ fn take_home(home: &Path) -> Result<Flock<File>, StartError> {
     let pid = format!("{}\n", std::process::id());
     lock.set_len(0).map_err(failed)?;
     io::Write::write_all(&mut *lock, pid.as_bytes()).map_err(failed)?;
-    Ok(lock)
+    Ok(Home { _lock: lock })
 }
 
 fn vm_settings(paths: &Paths, config: &Config) -> VmSettings {

@@ -62,3 +62,45 @@ impl Processes for HostProcesses {
         find_servants(vm.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::Signal;
+
+    use super::*;
+    use crate::process::Servant;
+
+    /// A process that waits for its end, and is told apart from another of its pid by its start time.
+    fn start() -> Process {
+        let servant = Servant {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), "exec sleep 600".into()],
+            folder: "/".into(),
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            descriptors: Vec::new(),
+        };
+        servant.spawn().expect("starts").0
+    }
+
+    #[tokio::test]
+    async fn item_06_a_pid_that_is_somebody_elses_now_is_never_signalled() {
+        let foreign = start();
+        // What a row says whose process has ended, and whose pid the kernel has given away since.
+        for start_ticks in [0, foreign.id().start_ticks - 1, foreign.id().start_ticks + 1, u64::MAX]
+        {
+            let stale = ProcessId { start_ticks, ..foreign.id() };
+            assert!(!HostProcesses.alive(stale).expect("told"));
+            HostProcesses.ended(stale).await.expect("it has ended");
+            for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGSTOP] {
+                HostProcesses.signal(stale, signal).await.expect("it has ended");
+            }
+            HostProcesses.kill(stale).await.expect("it has ended");
+            assert_eq!(HostProcesses.usage(stale).await.expect("told"), None);
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", foreign.id().pid));
+        let stat = stat.expect("it is there");
+        assert!(stat.contains(") S ") || stat.contains(") R "), "it was signalled: {stat}");
+        HostProcesses.kill(foreign.id()).await.expect("this one is ours");
+        assert!(!HostProcesses.alive(foreign.id()).expect("told") || foreign.ended().await.is_ok());
+    }
+}

@@ -3,13 +3,14 @@
 //! `vhost-device-vsock` 0.3 stops for ever when a host connects in the moments in which the guest's
 //! driver sets up its queues (its event loop ends with an error). So a booting guest is not knocked at:
 //! its agent connects to [`READY_PORT`] of the host, which the device turns into a connection to the
-//! Unix socket `NAME_1025` beside its own, and Firecracker does the same.
+//! Unix socket `NAME_1025` beside its own, and Firecracker does the same. A guest that does not announce
+//! itself is never knocked at, however long its boot takes beside others: its agent tries again until
+//! somebody has come, and the start has a deadline.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::time::timeout;
 
 use super::dial::Dial;
 use crate::process::ShortFolder;
@@ -18,10 +19,6 @@ use crate::wire::guest::READY_PORT;
 /// How long to wait between attempts where knocking is harmless: the kernel's vsock, and a guest that
 /// has announced itself.
 const KNOCK: Duration = Duration::from_millis(20);
-
-/// How long to wait for the announcement before knocking all the same: longer than a boot takes on a busy
-/// host, because until then a knock does harm.
-const UNANNOUNCED: Duration = Duration::from_secs(60);
 
 /// Waits for one guest's announcement.
 pub(super) struct Announcement {
@@ -53,9 +50,11 @@ impl Announcement {
         match &self.expected {
             None => tokio::time::sleep(KNOCK).await,
             Some((listener, _, _)) => {
-                if timeout(UNANNOUNCED, listener.accept()).await.is_ok() {
-                    self.forget();
+                // Descriptors may be short for a moment.
+                while listener.accept().await.is_err() {
+                    tokio::time::sleep(KNOCK).await;
                 }
+                self.forget();
             }
         }
     }

@@ -309,6 +309,21 @@ async fn a_booting_guest_is_knocked_at_when_it_says_that_it_listens() {
     assert!(!ready.exists(), "nothing is taken from the guest any more");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_booting_guest_that_says_nothing_is_never_knocked_at() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let device = UnixListener::bind(folder.path().join("vsock.sock")).expect("binds");
+    let agent = Agent::new(dial(folder.path()), BootKey::random(), BootId::random());
+    // Time goes on by itself when there is nothing else to do.
+    tokio::select! {
+        knock = device.accept() => panic!("that does it harm: {knock:?}"),
+        answered = agent.wait_answering(Duration::from_secs(3600)) => {
+            let error = answered.expect_err("it says nothing");
+            assert!(matches!(error, GuestError::NotAnswering { .. }), "{error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn garbage_from_a_guest_is_an_error() {
     let folder = tempfile::tempdir().expect("tempdir");

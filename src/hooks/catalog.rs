@@ -161,7 +161,10 @@ impl Catalog {
         Hook {
             plugin: plugin.found.id(),
             version: manifest.map_or("?".into(), |manifest| manifest.version.clone()),
-            hooks: manifest.into_iter().flat_map(|manifest| manifest.hooks.keys().copied()).collect(),
+            hooks: manifest
+                .into_iter()
+                .flat_map(|manifest| manifest.hooks.keys().copied())
+                .collect(),
             digest: plugin.digest.clone().unwrap_or_else(|| Digest::of(&[])),
             standard: plugin.found.home == Home::Standard,
             needs: shown(needs, self.granted(plugin)),

@@ -199,7 +199,9 @@ pub(super) mod tests {
             let error = run(&program, Class::Small, bytes.to_vec()).await.expect_err("refused");
             assert!(!error.is_empty() && !error.contains('\n'), "{error}");
         }
-        let error = run(Path::new("/no/such/coved"), Class::Small, Vec::new()).await.expect_err("not there");
+        let error = run(Path::new("/no/such/coved"), Class::Small, Vec::new())
+            .await
+            .expect_err("not there");
         assert!(error.contains("/no/such/coved"), "{error}");
     }
 

@@ -3,7 +3,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
@@ -156,21 +156,25 @@ pub(super) fn compatibility(engine: &wasmtime::Engine) -> String {
     hex(&collect.0.finalize()[..8])
 }
 
-/// Advances the engine's epoch while hooks run, and rests while none does.
+/// Advances the engine's epoch while hooks run, and rests while none does: the daemon then sleeps. Dropping
+/// it ends its thread.
 #[derive(Debug)]
-pub(super) struct Clock {
-    running: Mutex<usize>,
+pub(super) struct Clock(Arc<Work>);
+
+/// Whether there is something to tick for.
+#[derive(Debug)]
+struct Work {
+    /// How many hooks run; none when the clock is not wanted any more.
+    running: Mutex<Option<usize>>,
     changed: Condvar,
 }
 
 impl Clock {
     fn start(engine: &wasmtime::Engine) -> std::io::Result<Arc<Self>> {
-        let clock = Arc::new(Self { running: Mutex::new(0), changed: Condvar::new() });
-        let (weak, engine) = (Arc::downgrade(&clock), engine.weak());
+        let work = Arc::new(Work { running: Mutex::new(Some(0)), changed: Condvar::new() });
+        let (theirs, engine) = (work.clone(), engine.weak());
         let tick = move || {
-            while let Some(clock) = Weak::upgrade(&weak) {
-                clock.wait_for_work();
-                drop(clock);
+            while theirs.wait() {
                 std::thread::sleep(limits::EPOCH);
                 match engine.upgrade() {
                     Some(engine) => engine.increment_epoch(),
@@ -179,33 +183,46 @@ impl Clock {
             }
         };
         std::thread::Builder::new().name("hook clock".into()).stack_size(128 << 10).spawn(tick)?;
-        Ok(clock)
-    }
-
-    /// Returns when a hook runs, and once a minute to see whether the daemon still wants the clock.
-    fn wait_for_work(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let minute = std::time::Duration::from_secs(60);
-        let waited = self.changed.wait_timeout_while(running, minute, |running| *running == 0);
-        drop(waited);
+        Ok(Arc::new(Self(work)))
     }
 
     /// The clock ticks as long as the value lives.
-    pub(super) fn run(self: &Arc<Self>) -> Ticking {
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    pub(super) fn run(&self) -> Ticking {
+        self.0.change(|running| running.map(|running| running + 1));
+        Ticking(self.0.clone())
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        self.0.change(|_| None);
+    }
+}
+
+impl Work {
+    fn change(&self, change: impl FnOnce(Option<usize>) -> Option<usize>) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        *running = change(*running);
+        drop(running);
         self.changed.notify_one();
-        Ticking(Arc::clone(self))
+    }
+
+    /// Waits until a hook runs. Says whether the clock is still wanted.
+    fn wait(&self) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = |running: &mut Option<usize>| *running == Some(0);
+        let running = self.changed.wait_while(running, rests);
+        running.unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 
 /// See [`Clock::run`].
 #[derive(Debug)]
-pub(super) struct Ticking(Arc<Clock>);
+pub(super) struct Ticking(Arc<Work>);
 
 impl Drop for Ticking {
     fn drop(&mut self) {
-        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
-        *running = running.saturating_sub(1);
+        self.0.change(|running| running.map(|running| running.saturating_sub(1)));
     }
 }
 

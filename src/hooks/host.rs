@@ -107,6 +107,15 @@ impl HookHost {
         self.catalog.check().await
     }
 
+    /// Whether any plugin has to do with a hook point: where none has, its inputs need not be gathered.
+    ///
+    /// # Errors
+    /// When a folder of plugins cannot be read.
+    pub async fn has(&self, point: HookPoint) -> Result<bool, HookError> {
+        let plugins = self.catalog.refresh().await?;
+        Ok(plugins.iter().any(|plugin| plugin.concerns(point)))
+    }
+
     /// Asks all plugins whether a machine may start. They run at the same time.
     ///
     /// # Errors
@@ -199,12 +208,16 @@ impl HookHost {
         let mut hooks = Vec::new();
         let mut turns = Vec::new();
         for plugin in plugins.iter().filter(|plugin| plugin.concerns(point)) {
-            match self.catalog.cannot_run(plugin) {
-                Some(error) if weight(plugin, point) == Weight::Optional => {
+            let turn = match self.catalog.cannot_run(plugin) {
+                Some(error) => Err(error),
+                None => self.turn(plugin, point, inputs, guest.clone()),
+            };
+            match turn {
+                Ok(turn) => turns.push(turn),
+                Err(error) if weight(plugin, point) == Weight::Optional => {
                     hooks.push(left_out(plugin, point, &error));
                 }
-                Some(error) => return Err(error),
-                None => turns.push(self.turn(plugin, point, inputs, guest.clone())?),
+                Err(error) => return Err(error),
             }
         }
         turns.sort_by_key(|turn| order.place(&turn.plugin.found.id()));
@@ -304,7 +317,9 @@ impl HookHost {
             sources.extend(grant.host_files.clone());
         }
         let before = match rights.may_remember() {
-            true => self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?,
+            true => {
+                self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?
+            }
             false => Remembered::new(),
         };
         let vm = inputs.machine.as_ref().map(|machine| machine.id.as_str());

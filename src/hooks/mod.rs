@@ -53,6 +53,8 @@ mod state;
 #[cfg(test)]
 mod tests_host;
 #[cfg(test)]
+mod tests_points;
+#[cfg(test)]
 mod tests_standard;
 #[cfg(test)]
 mod tests_support;

@@ -80,10 +80,10 @@ impl Loader<'_> {
         let files::Component { path, bytes } = file;
         let contract = self.contract(manifest, &path)?;
         let class = manifest.limits.class;
-        let engine = self.machine.engine(class).map_err(|error| Problem::Compile {
-            file: path.clone(),
-            reason: error.to_string(),
-        })?;
+        let engine = self
+            .machine
+            .engine(class)
+            .map_err(|error| Problem::Compile { file: path.clone(), reason: error.to_string() })?;
         let check =
             |component: &Component| check(component, engine, (contract, self.machine), manifest);
         let cache = Cache::open(self.cache_folder).map_err(|reason| self.bad_cache(reason))?;
@@ -164,7 +164,8 @@ fn check(
             (true, true) => points.push(point),
             (false, true) => return Err(Wrong::Contract(format!("it does not export `{name}`"))),
             (true, false) => {
-                let reason = format!("it exports `{name}`, and its manifest has no `[hooks.{point}]`");
+                let reason =
+                    format!("it exports `{name}`, and its manifest has no `[hooks.{point}]`");
                 return Err(Wrong::Contract(reason));
             }
             (false, false) => {}

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
@@ -91,12 +92,18 @@ impl Ended {
     }
 }
 
-/// Ends the run when its caller goes away.
-struct CancelOnDrop(Arc<AtomicBool>);
+/// Ends the run when its caller goes away: the flag while its own code runs, the token while it waits in a host
+/// function.
+#[derive(Clone, Default)]
+struct Cancel(Arc<AtomicBool>, CancellationToken);
+
+struct CancelOnDrop(Cancel);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        let Cancel(flag, token) = &self.0;
+        flag.store(true, Ordering::Relaxed);
+        token.cancel();
     }
 }
 
@@ -112,10 +119,10 @@ impl Run {
     pub(super) async fn go(self) -> Ended {
         let began = Instant::now();
         let wall = self.wall;
-        let cancelled = CancelOnDrop(Arc::default());
-        let flag = Arc::clone(&cancelled.0);
+        let cancelled = CancelOnDrop(Cancel::default());
+        let cancel = cancelled.0.clone();
         let runtime = tokio::runtime::Handle::current();
-        let work = tokio::task::spawn_blocking(move || runtime.block_on(self.call(flag)));
+        let work = tokio::task::spawn_blocking(move || runtime.block_on(self.call(cancel)));
         let ended = tokio::time::timeout(wall + limits::WALL_GRACE, work).await;
         let mut ended = match ended {
             Ok(Ok(ended)) => ended,
@@ -129,10 +136,10 @@ impl Run {
         ended
     }
 
-    async fn call(self, cancelled: Arc<AtomicBool>) -> Ended {
+    async fn call(self, Cancel(flag, token): Cancel) -> Ended {
         let Self { loaded, point, limits, wall, rights, view, guest, chance } = self;
         let _ticking = loaded.clock.run();
-        let mut store = store(loaded.pre.engine(), &limits, &chance, cancelled);
+        let mut store = store(loaded.pre.engine(), &limits, &chance, flag);
         let staged = Staged {
             stage: Arc::new(Mutex::new(Stage::new(Arc::clone(&rights), limits))),
             wishes: Arc::new(Mutex::new(Wishes::new(Arc::clone(&rights)))),
@@ -147,7 +154,14 @@ impl Run {
             let instance = loaded.pre.instantiate_async(&mut store).await?;
             loaded.exports.call(&mut store, &instance, call).await
         };
-        let outcome = tokio::time::timeout(wall, call).await;
+        // Whatever is dropped here has changed nothing, and a program in a guest ends with it.
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(wall, call) => Some(outcome),
+            () = token.cancelled() => None,
+        };
+        let Some(outcome) = outcome else {
+            return finish(store, &staged, Err(Failure::Cancelled));
+        };
         let result = match outcome {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(PluginError { code, message }))) => Err(Failure::Returned {
@@ -187,7 +201,9 @@ impl Handed<'_> {
             budget: Arc::new(AtomicU64::new(read)),
         };
         match point {
-            HookPoint::Preflight => Ok(Call::Preflight(machine?, self.sources(files, git, settings)?)),
+            HookPoint::Preflight => {
+                Ok(Call::Preflight(machine?, self.sources(files, git, settings)?))
+            }
             HookPoint::ConfigureMachine => {
                 let request = self.lend(MachineRequest(Arc::clone(&self.staged.wishes)))?;
                 let sources = self.sources(files, git, settings)?;

@@ -38,7 +38,13 @@ fn no_components(good: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
         (elf, "it is machine code"),
         (assembled("(module)"), "it is a core module"),
         (good[..good.len() / 2].to_vec(), "cannot be compiled"),
-        (vec![0; usize::try_from(limits::Class::Small.ceilings().component_bytes).expect("fits") + 1], "is larger than"),
+        (
+            vec![
+                0;
+                usize::try_from(limits::Class::Small.ceilings().component_bytes).expect("fits") + 1
+            ],
+            "is larger than",
+        ),
         (assembled("(component)"), "it does not export `cove:hooks/prepare-work-disk@0.2.0`"),
         (assembled(preview3), "imports `wasi:clocks/types@0.3.0` and `evil:thing/all`, which"),
         (assembled(wrong_type), "does not fit the contract"),

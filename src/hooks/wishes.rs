@@ -10,8 +10,7 @@ use crate::wire::rpc::HookWish;
 
 /// Variables that say how every program of the guest is found, loaded or started: whoever sets them is in
 /// all of them.
-const RESERVED: [&str; 8] =
-    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "ENV", "BASH_ENV", "IFS"];
+const RESERVED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "ENV", "BASH_ENV", "IFS"];
 /// Beginnings of such names.
 const RESERVED_BEGINNINGS: [&str; 3] = ["LD_", "GLIBC_", "COVE_"];
 
@@ -119,7 +118,8 @@ impl Wishes {
         }
         let bytes = self.bytes + name.len() + value.len();
         if bytes > limits::WISH_BYTES {
-            let message = format!("the wishes of a plugin have at most {} bytes", limits::WISH_BYTES);
+            let message =
+                format!("the wishes of a plugin have at most {} bytes", limits::WISH_BYTES);
             return Err(Refusal::new("too-large", message));
         }
         self.bytes = bytes;

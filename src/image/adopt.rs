@@ -186,6 +186,28 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_many_want_at_once_is_made_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (made, all) = (std::sync::atomic::AtomicU32::new(0), std::sync::Barrier::new(8));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    all.wait();
+                    let published = publish(folder.path(), "x", |entry| {
+                        made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        write_file(&entry.join("content"), b"whole")
+                    });
+                    published.expect("published");
+                    // Whoever did not make it finds it whole.
+                    let content = fs::read(folder.path().join("x/content")).expect("readable");
+                    assert_eq!(content, b"whole");
+                });
+            }
+        });
+        assert_eq!(made.into_inner(), 1);
+    }
+
+    #[test]
     fn a_symlink_in_an_entry_is_refused() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (source, target) = (folder.path().join("a"), folder.path().join("b"));

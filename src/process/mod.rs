@@ -19,7 +19,7 @@ pub use identity::{Process, ProcessId, find_servants};
 pub use servant::{Servant, ServantOutput};
 pub use stamp::{FileStamp, find_program};
 pub use tool::{Tool, ToolError};
-pub use usage::{Usage, usage};
+pub use usage::{Sleeps, Usage, usage};
 
 #[cfg(test)]
 mod tests {

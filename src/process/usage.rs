@@ -1,5 +1,6 @@
 //! What a process has used, as the kernel tells it in `/proc`.
 
+use std::collections::HashMap;
 use std::io;
 
 use procfs::{Current as _, ProcError, ProcResult, Uptime};
@@ -58,6 +59,39 @@ fn read(id: ProcessId) -> ProcResult<Option<Usage>> {
     }))
 }
 
+/// How often the threads of a process have slept, by thread. Each sleep ended with a wake-up, but that
+/// of a thread that sleeps now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sleeps(HashMap<i32, u64>);
+
+impl Sleeps {
+    /// Those of a process until now.
+    ///
+    /// # Errors
+    /// When there is no such process, or `/proc` cannot be read.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        Self::read(pid).map_err(io::Error::other)
+    }
+
+    fn read(pid: i32) -> ProcResult<Self> {
+        let mut sleeps = HashMap::new();
+        for task in procfs::process::Process::new(pid)?.tasks()? {
+            // A thread that ends while it is being read sleeps no more.
+            let Ok(task) = task else { continue };
+            let Ok(status) = task.status() else { continue };
+            sleeps.insert(task.tid, status.voluntary_ctxt_switches.unwrap_or(0));
+        }
+        Ok(Self(sleeps))
+    }
+
+    /// How many there have been since an earlier reading, in threads that are there now.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> u64 {
+        let before = |thread: &i32| earlier.0.get(thread).copied().unwrap_or(0);
+        self.0.iter().map(|(thread, count)| count.saturating_sub(before(thread))).sum()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +108,25 @@ mod tests {
         assert_eq!(usage(another).expect("reads"), None);
         let gone = ProcessId { pid: i32::MAX, start_ticks: 1 };
         assert_eq!(usage(gone).expect("reads"), None);
+    }
+
+    #[test]
+    fn sleeps_are_counted_by_thread() {
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let before = Sleeps::of(own).expect("reads");
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(0);
+        let sleeper = std::thread::spawn(move || {
+            for () in &wait {}
+            Sleeps::of(own).expect("reads")
+        });
+        for _ in 0..20 {
+            // With room for nothing, each is only sent when the other thread waits for it.
+            go.send(()).expect("it listens");
+        }
+        drop(go);
+        let after = sleeper.join().expect("no panic");
+        assert!(after.since(&before) > 0, "{before:?} {after:?}");
+        assert_eq!(before.since(&before), 0);
+        assert!(Sleeps::of(i32::MAX).is_err());
     }
 }

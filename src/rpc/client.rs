@@ -67,10 +67,10 @@ const PING_PATIENCE: Duration = Duration::from_secs(40);
 
 /// The longest answer in bytes: a page of 1000 VMs is below 2 MiB, the plan of a large repository names
 /// every file.
-const MAX_ANSWER: u32 = 64 << 20;
+pub(super) const MAX_ANSWER: u32 = 64 << 20;
 
 /// The longest request in bytes: what the server of jsonrpsee takes when nothing else is said.
-const MAX_REQUEST: u32 = 10 << 20;
+pub(super) const MAX_REQUEST: u32 = 10 << 20;
 
 /// How much of a refusal is read when a byte stream cannot be opened.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -292,7 +292,7 @@ impl<P: Serialize> ToRpcParams for Object<P> {
 
 /// Connects to a Unix socket, whose path may be longer than the kernel takes: then it is named relative
 /// to a descriptor of its folder.
-async fn dial(socket: &Path) -> io::Result<UnixStream> {
+pub(super) async fn dial(socket: &Path) -> io::Result<UnixStream> {
     if socket.as_os_str().len() <= MAX_SOCKET_PATH {
         return UnixStream::connect(socket).await;
     }

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use jsonrpsee::server::{Extensions, RpcModule};
 use jsonrpsee::types::{ErrorObjectOwned, Params};
 use schemars::JsonSchema;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::discover::Document;
@@ -14,8 +15,8 @@ use super::front::LastingConnection;
 use super::streams::Tickets;
 use super::subscriptions;
 use crate::report::{Kind, Report};
-use crate::vm::VmService;
 use crate::vm::operation::ended;
+use crate::vm::{ShownPage, VmService};
 use crate::wire::rpc::{self, Method, Nothing};
 
 /// What the methods need of the daemon: the VM service, and single operations of the rest.
@@ -104,10 +105,10 @@ fn vms(module: &mut Catalog) {
     add::<rpc::VmTouch, _, _>(module, |context, wanted, _| async move {
         context.services.vms.touch(&wanted.vm).await
     });
-    add::<rpc::VmList, _, _>(
-        module,
-        |context, page, _| async move { context.services.vms.list(&page) },
-    );
+    // A page is in JSON already: on the wire it is the method's reply, as a test sees.
+    add_as::<rpc::VmList, ShownPage, _, _>(module, |context, page, _| async move {
+        context.services.vms.list(&page)
+    });
     add::<rpc::VmShow, _, _>(module, |context, wanted, _| async move {
         context.services.vms.show(&wanted.vm)
     });
@@ -121,7 +122,7 @@ fn vms(module: &mut Catalog) {
         context.services.vms.listening(&wanted.vm).await
     });
     add::<rpc::VmHealth, _, _>(module, |context, wanted, _| async move {
-        let health = context.services.vms.guest(&wanted.vm)?.health().await?;
+        let health = context.services.vms.health(&wanted.vm).await?;
         Ok(rpc::VmHealthReply { boot_id: health.boot_id, uptime_ms: health.uptime_ms })
     });
     add::<rpc::VmExec, _, _>(module, |context, wanted, _| async move {
@@ -188,6 +189,17 @@ where
     M: Method<Params: JsonSchema, Reply: JsonSchema>,
     F: Fn(Arc<Context>, M::Params, Extensions) -> Handled + Clone + Send + Sync + 'static,
     Handled: Future<Output = Result<M::Reply, Report>> + Send,
+{
+    add_as::<M, M::Reply, F, Handled>(catalog, handler);
+}
+
+/// The same for a method whose reply is made as another type, which is the same on the wire.
+fn add_as<M, Reply, F, Handled>(catalog: &mut Catalog, handler: F)
+where
+    M: Method<Params: JsonSchema, Reply: JsonSchema>,
+    Reply: Serialize + Clone + Send + 'static,
+    F: Fn(Arc<Context>, M::Params, Extensions) -> Handled + Clone + Send + Sync + 'static,
+    Handled: Future<Output = Result<Reply, Report>> + Send,
 {
     catalog.document.method::<M>();
     let register =

@@ -7,7 +7,10 @@
 //! - `limits`: how much clients may ask for
 //! - `methods`: every method, tied to the daemon's services; `subscriptions`: what goes
 //!   on after its answer; `discover`: all of them described
+//! - `bare`: what a benchmark measures the rest with
 
+#[cfg(feature = "daemon")]
+pub mod bare;
 pub mod client;
 #[cfg(feature = "daemon")]
 mod connection;

@@ -93,7 +93,7 @@ pub(super) fn open(
 
 async fn splice(target: ExecTarget, mut client: TokioIo<hyper::upgrade::Upgraded>) {
     let _in_use = target.usage.begin();
-    let copied = match target.guest.exec(&target.exec).await {
+    let copied = match target.start().await {
         Ok(mut guest) => {
             let (a, b) = (&mut client, &mut guest);
             tokio::io::copy_bidirectional_with_sizes(a, b, COPY_BUFFER, COPY_BUFFER).await

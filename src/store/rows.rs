@@ -7,11 +7,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 
 use super::{Store, StoreError};
-use crate::id::VmId;
+use crate::id::{InvalidId, VmId};
 use crate::process::ProcessId;
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::ports::{PortResult, Rows};
-use crate::vm::record::VmRecord;
+use crate::vm::record::{Stored, Unreadable, VmRecord};
+
+/// The longest text that is repeated of a row that cannot be read.
+const SHOWN: usize = 64;
 
 fn statement(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| StoreError::Statement { doing, source }
@@ -64,7 +67,7 @@ impl Rows for Store {
         Ok(self.run(remove).await?)
     }
 
-    async fn all(&self) -> PortResult<Vec<VmRecord>> {
+    async fn all(&self) -> PortResult<Stored> {
         Ok(self.run(|connection| all(connection)).await?)
     }
 
@@ -126,44 +129,58 @@ fn insert(connection: &mut Connection, vm: &VmRecord) -> Result<(), StoreError> 
     transaction.commit().map_err(&failed)
 }
 
-fn all(connection: &Connection) -> Result<Vec<VmRecord>, StoreError> {
+fn all(connection: &Connection) -> Result<Stored, StoreError> {
     let failed = statement("list the VMs");
     let mut select = connection
         .prepare_cached(
             "SELECT id, name, spec, state, workspace, leased, created_at, started_at,
-             last_touched_at FROM vm ORDER BY created_at, id",
+             last_touched_at, rowid FROM vm ORDER BY created_at, id",
         )
         .map_err(&failed)?;
     let mut rows = select.query([]).map_err(&failed)?;
-    let mut vms = Vec::new();
+    let mut stored = Stored::default();
     while let Some(row) = rows.next().map_err(&failed)? {
-        vms.push(record(row)?);
+        match record(row) {
+            Ok(record) => stored.vms.push(record),
+            Err(problem) => stored.unreadable.push(Unreadable {
+                row: row.get(9).map_err(&failed)?,
+                id: text(row, 0).parse().ok(),
+                name: text(row, 1),
+                problem,
+            }),
+        }
     }
-    Ok(vms)
+    Ok(stored)
 }
 
-fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
-    let failed = statement("read a VM");
-    let id: String = row.get(0).map_err(&failed)?;
-    let corrupt =
-        |problem: String| StoreError::Corrupt { vm: id.chars().take(64).collect(), problem };
-    let name: String = row.get(1).map_err(&failed)?;
-    let workspace: Option<String> = row.get(4).map_err(&failed)?;
+/// A column as text, whatever it holds, cut to a length fit for messages.
+fn text(row: &Row<'_>, column: usize) -> String {
+    let text = row.get_ref(column).ok().and_then(|value| value.as_bytes().ok());
+    let text = String::from_utf8_lossy(text.unwrap_or_default());
+    text.chars().take(SHOWN).collect()
+}
+
+/// A VM, or what is wrong with its row.
+fn record(row: &Row<'_>) -> Result<VmRecord, String> {
+    let column = |error: rusqlite::Error| error.to_string();
+    let id: String = row.get(0).map_err(column)?;
+    let name: String = row.get(1).map_err(column)?;
+    let workspace: Option<String> = row.get(4).map_err(column)?;
     Ok(VmRecord {
-        id: id.parse().map_err(|e: crate::id::InvalidId| corrupt(e.to_string()))?,
-        name: name.parse().map_err(|e: crate::id::InvalidId| corrupt(e.to_string()))?,
-        spec: parse(&row.get::<_, String>(2).map_err(&failed)?).map_err(&corrupt)?,
-        state: parse(&row.get::<_, String>(3).map_err(&failed)?).map_err(&corrupt)?,
-        workspace: workspace.map(|text| parse(&text)).transpose().map_err(&corrupt)?,
-        leased: row.get(5).map_err(&failed)?,
-        created_at: row.get(6).map_err(&failed)?,
-        started_at: row.get(7).map_err(&failed)?,
-        last_touched_at: row.get(8).map_err(&failed)?,
+        id: id.parse().map_err(|error: InvalidId| error.to_string())?,
+        name: name.parse().map_err(|error: InvalidId| error.to_string())?,
+        spec: parse("spec", &row.get::<_, String>(2).map_err(column)?)?,
+        state: parse("state", &row.get::<_, String>(3).map_err(column)?)?,
+        workspace: workspace.map(|text| parse("workspace", &text)).transpose()?,
+        leased: row.get(5).map_err(column)?,
+        created_at: row.get(6).map_err(column)?,
+        started_at: row.get(7).map_err(column)?,
+        last_touched_at: row.get(8).map_err(column)?,
     })
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+fn parse<T: DeserializeOwned>(column: &str, text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| format!("`{column}`: {error}"))
 }
 
 fn resources(

@@ -1,5 +1,7 @@
 //! Tests of the database against real files.
 
+mod creates;
+
 use super::*;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;
@@ -57,7 +59,7 @@ async fn of_two_vms_with_one_name_one_wins() {
         (error.kind, error.message.as_str()),
         (Kind::Conflict, "there is a VM named `web` already")
     );
-    assert_eq!(store.all().await.expect("lists").len(), 1);
+    assert_eq!(store.all().await.expect("lists").vms.len(), 1);
 }
 
 #[tokio::test]
@@ -87,7 +89,7 @@ async fn resources_have_rows_and_keep_the_vm_until_they_are_released() {
         store.released(&vm.id, kind).await.expect("released");
     }
     store.remove(&vm.id).await.expect("removed");
-    assert!(store.all().await.expect("lists").is_empty());
+    assert!(store.all().await.expect("lists").vms.is_empty());
 }
 
 #[tokio::test]
@@ -103,7 +105,7 @@ async fn what_is_written_is_read_again_after_reopening() {
         store.update(&vm).await.expect("updated");
     }
     let store = Store::open(&path).expect("opens again");
-    let read = store.all().await.expect("lists").remove(0);
+    let read = store.all().await.expect("lists").vms.remove(0);
     assert_eq!((read.id, read.leased, read.state), (vm.id, true, vm.state));
 }
 
@@ -120,7 +122,7 @@ fn a_database_from_the_future_is_refused_and_kept() {
 }
 
 #[test]
-fn settings_hold_on_every_connection() {
+fn item_25_settings_hold_on_every_connection() {
     let folder = tempfile::tempdir().expect("tempdir");
     let path = folder.path().join("cove.db");
     for _ in 0..2 {
@@ -134,15 +136,111 @@ fn settings_hold_on_every_connection() {
     }
 }
 
+/// A way to spoil a row.
+const SPOILT: [(&str, &str); 5] = [
+    ("UPDATE vm SET state = '{}' WHERE name = 'web'", "`state`: "),
+    ("UPDATE vm SET spec = x'ff' || 'no JSON' WHERE name = 'web'", ""),
+    ("UPDATE vm SET workspace = '[' WHERE name = 'web'", "`workspace`: "),
+    ("UPDATE vm SET name = 'Not A Name' WHERE name = 'web'", "`Not A Name` is not a valid VM name"),
+    ("UPDATE vm SET id = 'no id' WHERE name = 'web'", "`no id` is not a valid VM id"),
+];
+
 #[tokio::test]
-async fn a_corrupt_row_is_named_and_kept() {
+async fn a_corrupt_row_is_named_and_kept_and_costs_no_other_vm() {
+    for (spoil, problem) in SPOILT {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("cove.db");
+        let store = Store::open(&path).expect("opens");
+        let (vm, other) = (record("web"), record("other"));
+        store.insert(&vm).await.expect("inserted");
+        store.insert(&other).await.expect("inserted");
+        let editor = Connection::open(&path).expect("opens");
+        editor.pragma_update(None, "foreign_keys", false).expect("set");
+        editor.execute(spoil, []).expect("spoilt");
+        let stored = store.all().await.expect("lists");
+        assert_eq!(stored.vms.len(), 1, "{spoil}");
+        assert_eq!(stored.vms[0].id, other.id);
+        let [row] = &stored.unreadable[..] else { panic!("{spoil}: {:?}", stored.unreadable) };
+        assert!(row.problem.contains(problem), "{spoil}: {}", row.problem);
+        let id_is_lost = spoil.contains("SET id");
+        assert_eq!(row.id.as_ref(), Some(&vm.id).filter(|_| !id_is_lost), "{spoil}");
+        let name = if spoil.contains("SET name") { "Not A Name" } else { "web" };
+        assert_eq!(row.name, name);
+        if name == "web" {
+            let error = store.insert(&record("web")).await.expect_err("its name is taken");
+            assert_eq!(error.kind, Kind::Conflict);
+        }
+        let named: i64 = editor
+            .query_row("SELECT count(*) FROM vm WHERE rowid = ?1", [row.row], |row| row.get(0))
+            .expect("reads");
+        assert_eq!(named, 1, "the row is there, under the number that is told");
+    }
+}
+
+/// The files of a database, by name.
+fn files(folder: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let entries = std::fs::read_dir(folder).expect("reads").map(|entry| entry.expect("reads"));
+    let memory = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().ends_with("-shm");
+    let files = entries.filter(|entry| !memory(entry));
+    let mut files: Vec<_> = files
+        .map(|entry| (entry.file_name(), std::fs::read(entry.path()).expect("reads")))
+        .collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let whole = folder.path().join("whole.db");
+    {
+        let store = Store::open(&whole).expect("opens");
+        for number in 0..100 {
+            store.insert(&record(&format!("vm-{number}"))).await.expect("inserted");
+        }
+    }
+    let other = Connection::open(&whole).expect("opens");
+    other.pragma_update(None, "wal_checkpoint", "TRUNCATE").expect("written back");
+    drop(other);
+    let whole = std::fs::read(&whole).expect("reads");
+    let mut scribbled = whole.clone();
+    scribbled[4096..8192].fill(0x55);
+    let cases: [(&str, &[u8], &[u8]); 9] = [
+        ("garbage", b"this is no database, but somebody's letter".as_slice(), b""),
+        ("one byte", &whole[..1], b""),
+        ("half a header", &whole[..50], b""),
+        ("a header", &whole[..100], b""),
+        ("a page", &whole[..4096], b""),
+        ("half", &whole[..whole.len() / 2], b""),
+        ("a page that is written over", &scribbled, b""),
+        ("an empty file with a log", b"", b"what was written last"),
+        ("no file but a log", b"", b"what was written last"),
+    ];
+    for (what, database, log) in cases {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("cove.db");
+        if what != "no file but a log" {
+            std::fs::write(&path, database).expect("written");
+        }
+        std::fs::write(log_of(&path), log).expect("written");
+        let before = files(folder.path());
+        for _ in 0..2 {
+            let error = Store::open(&path).expect_err(what);
+            assert!(matches!(error, StoreError::Damaged { .. }), "{what}: {error:?}");
+            let hint = error.hint().expect("a hint");
+            assert!(hint.contains("begin anew") && hint.contains("not deleted"), "{hint}");
+            assert_eq!(files(folder.path()), before, "{what} is as it was");
+        }
+    }
+}
+
+#[test]
+fn room_is_reserved_for_what_must_be_written_on_a_full_disk() {
+    use std::os::unix::fs::MetadataExt;
     let folder = tempfile::tempdir().expect("tempdir");
     let path = folder.path().join("cove.db");
     let store = Store::open(&path).expect("opens");
-    let vm = record("web");
-    store.insert(&vm).await.expect("inserted");
-    let other = Connection::open(&path).expect("opens");
-    other.execute("UPDATE vm SET state = '{}'", []).expect("spoilt");
-    let error = store.all().await.expect_err("refused");
-    assert!(error.message.contains(vm.id.as_str()), "{error}");
+    let log = std::fs::metadata(log_of(&path)).expect("there");
+    assert!(log.blocks() * 512 >= 1 << 20, "{} blocks", log.blocks());
+    drop(store);
 }

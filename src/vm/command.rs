@@ -13,12 +13,10 @@ use crate::wire::rpc::{ClientContext, Deleted, KillSignal, OperationEnd, SetVm, 
 pub(super) enum Command {
     /// Make its disks, and start it unless told otherwise. The VM is removed when this fails.
     Make { begin: Begin, start: bool },
-    /// Start it.
-    Start { begin: Begin },
+    /// Start it, in this way.
+    Launch { begin: Begin, how: Launch },
     /// Stop it gracefully.
     Stop { answer: Answer<Vm> },
-    /// Stop it gracefully if it runs, then start it.
-    Restart { begin: Begin },
     /// Change what it is.
     Set { wanted: SetVm, answer: Answer<SetVmReply> },
     /// Signal its monitor. An interrupt comes with the signals that end it.
@@ -27,6 +25,25 @@ pub(super) enum Command {
     Delete { answer: Answer<Deleted>, which: Doomed, interrupt: Option<Interrupt> },
     /// Somebody used it.
     Touch { answer: Option<Answer<Vm>> },
+}
+
+/// How a VM comes to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Launch {
+    /// From rest, or from standing still.
+    Start,
+    /// From rest, or from running by a graceful stop.
+    Restart,
+}
+
+impl Launch {
+    /// The operation's name.
+    pub(super) fn action(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Restart => "restart",
+        }
+    }
 }
 
 /// Which VMs a delete deletes.

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use super::command::{Begin, Command};
+use super::hooks::{by_plugin, configure};
 use super::lease::ConnectionId;
 use super::limits::{check_env, check_labels, check_machine};
-use super::ports::{BootFiles, Checkout, HookedVm, Intent, Needs};
-use super::record::{VmRecord, VmSpec};
+use super::ports::{BootFiles, Checkout, HookedVm, Intent};
+use super::preflight::{Passed, preflight};
+use super::record::{VmRecord, VmSpec, in_home};
 use super::service::VmService;
 use super::state::State;
 use crate::id::{ImageName, OperationId, VmId, VmName};
@@ -38,10 +40,17 @@ pub struct CreateDefaults {
 
 /// A request that is fit to be carried out.
 struct Checked {
-    name: Option<VmName>,
-    machine: MachinePlan,
+    /// The VM as hooks see it. Its name is made up when the request has none.
+    vm: HookedVm,
     files: BootFiles,
+    preflight: Option<Passed>,
     checkout: Option<Arc<dyn Checkout>>,
+}
+
+/// The host can start it.
+struct Passed {
+    warnings: Vec<String>,
+    took: Duration,
 }
 
 impl VmService {
@@ -54,7 +63,7 @@ impl VmService {
         wanted: CreateVm,
         connection: Option<ConnectionId>,
     ) -> Result<Operation, Report> {
-        let checked = self.check(&wanted).await?;
+        let checked = self.check(&wanted, Intent::Act).await?;
         if wanted.lease && connection.is_none() {
             let message = "a lease needs a connection that stays open";
             return Err(
@@ -85,6 +94,9 @@ impl VmService {
         self.events.publish(super::events::created(&record));
         let operation = self.operations.begin("create", &vm, &record.name, super::now());
         let id = operation.id.clone();
+        if let Some(passed) = checked.preflight {
+            passed.tell_late(&record, &operation);
+        }
         let handle = self.adopt(record);
         let begin = Begin { operation, client: wanted.client, checkout: checked.checkout };
         let start = wanted.start.unwrap_or(true);
@@ -100,35 +112,25 @@ impl VmService {
     /// # Errors
     /// When the request is wrong, or a hook fails.
     pub async fn plan(&self, wanted: &CreateVm) -> Result<CreatePlan, Report> {
-        let checked = self.check(wanted).await?;
-        let name = match checked.name {
-            Some(name) => name,
-            None => made_up_name()?,
-        };
-        let hooks = &self.shared.ports.hooks;
-        let workspace = checked.checkout.as_ref().map(|checkout| checkout.record().guest_path);
-        let vm = HookedVm {
-            id: VmId::random(),
-            name,
-            machine: checked.machine.clone(),
-            labels: wanted.labels.clone(),
-            workspace: workspace.and_then(|path| path.rsplit('/').next().map(str::to_owned)),
-        };
-        let result = hooks.prepare_work_disk(&vm, &wanted.client, Intent::Look).await?;
+        let (checked, client) = (self.check(wanted, Intent::Look).await?, &wanted.client);
+        let (ports, vm) = (&self.shared.ports, &checked.vm);
+        let configured = configure(ports, vm, client, Intent::Look).await?;
+        let prepared = ports.hooks.prepare_work_disk(vm, client, Intent::Look).await?;
         Ok(CreatePlan {
-            machine: checked.machine,
+            machine: checked.vm.machine,
+            notes: checked.preflight.map(Passed::notes).unwrap_or_default(),
             workspace: checked.checkout.map(|checkout| checkout.plan()),
-            hooks: result.hooks,
+            hooks: by_plugin(configured.ran.into_iter().chain(prepared.ran)),
         })
     }
 
-    async fn check(&self, wanted: &CreateVm) -> Result<Checked, Report> {
+    async fn check(&self, wanted: &CreateVm, intent: Intent) -> Result<Checked, Report> {
         let defaults = &self.settings.defaults;
         let invalid = |error: crate::id::InvalidId| Report::new(Kind::Invalid, error.to_string());
         let name: Option<VmName> =
             wanted.name.as_deref().map(str::parse).transpose().map_err(invalid)?;
         if let Some(name) = &name
-            && self.records().iter().any(|record| record.name == *name)
+            && self.vms.lock().expect("no panic under the lock").named(name.as_str()).is_some()
         {
             return Err(Report::new(
                 Kind::Conflict,
@@ -150,16 +152,23 @@ impl VmService {
         check_env(&wanted.env)?;
         check_labels(&wanted.labels)?;
         let files = self.shared.ports.boot_source.resolve(&machine.image).await?;
-        if wanted.start.unwrap_or(true) {
-            // Asked again when it starts, which may be later; its warnings are told then.
-            let needs = Needs { memory_mib: machine.memory_mib, net: machine.net };
-            self.shared.ports.preflight.check(&needs).await?;
-        }
         let checkout = match &wanted.workspace {
             Some(workspace) => Some(self.shared.ports.checkouts.inspect(workspace).await?),
             None => None,
         };
-        Ok(Checked { name, machine, files, checkout })
+        let vm = HookedVm {
+            id: VmId::random(),
+            name: name.map_or_else(made_up_name, Ok)?,
+            machine,
+            labels: wanted.labels.clone(),
+            workspace: checkout.as_ref().map(|checkout| in_home(&checkout.record())),
+        };
+        let preflight = match wanted.start.unwrap_or(true) {
+            // The start that follows does not ask again.
+            true => Some(preflight(&self.shared.ports, &vm, &wanted.client, intent).await?),
+            false => None,
+        };
+        Ok(Checked { vm, files, preflight, checkout })
     }
 
     async fn reserve(&self, wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
@@ -167,7 +176,7 @@ impl VmService {
         for _ in 0..NAME_ATTEMPTS {
             match self.shared.ports.rows.insert(&record).await {
                 Ok(()) => return Ok(record),
-                Err(error) if error.kind == Kind::Conflict && checked.name.is_none() => {
+                Err(error) if error.kind == Kind::Conflict && wanted.name.is_none() => {
                     record.name = made_up_name()?;
                 }
                 Err(error) => return Err(error),
@@ -180,21 +189,18 @@ impl VmService {
 
 fn record(wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
     let now = super::now();
-    let name = match &checked.name {
-        Some(name) => name.clone(),
-        None => made_up_name()?,
-    };
+    let HookedVm { id, name, machine, .. } = checked.vm.clone();
     Ok(VmRecord {
-        id: VmId::random(),
+        id,
         spec: VmSpec {
-            image: checked.machine.image.clone(),
+            image: machine.image,
             image_digest: checked.files.image_digest.clone(),
             kernel_digest: checked.files.kernel_digest.clone(),
-            vcpu: checked.machine.vcpu,
-            memory_mib: checked.machine.memory_mib,
-            disk_bytes: checked.machine.disk_bytes,
-            root_disk_bytes: checked.machine.root_disk_bytes,
-            net: checked.machine.net,
+            vcpu: machine.vcpu,
+            memory_mib: machine.memory_mib,
+            disk_bytes: machine.disk_bytes,
+            root_disk_bytes: machine.root_disk_bytes,
+            net: machine.net,
             env: wanted.env.clone(),
             labels: wanted.labels.clone(),
             auto_stop_after_s: None,

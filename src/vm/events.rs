@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::record::VmRecord;
+use super::shown::Seen;
 use crate::id::{VmId, VmName};
 use crate::wire::rpc::{Event, EventPage, EventQuery, Happening};
 
@@ -108,14 +109,14 @@ impl Follower {
 /// One VM as everybody else sees it. A change of its state is an event.
 #[derive(Debug)]
 pub(super) struct View {
-    record: watch::Sender<VmRecord>,
+    seen: watch::Sender<Seen>,
     events: Events,
 }
 
 impl View {
-    pub(super) fn new(record: VmRecord, events: Events) -> (Self, watch::Receiver<VmRecord>) {
-        let (sender, receiver) = watch::channel(record);
-        (Self { record: sender, events }, receiver)
+    pub(super) fn new(record: VmRecord, events: Events) -> (Self, watch::Receiver<Seen>) {
+        let (seen, receiver) = watch::channel(Seen::of(record));
+        (Self { seen, events }, receiver)
     }
 
     /// Shows the VM as it is now.
@@ -127,10 +128,20 @@ impl View {
             state,
             cause: record.state.cause().map(str::to_owned),
         };
-        let before = self.record.send_replace(record);
-        if before.state.view() != state {
+        let before = self.seen.send_replace(Seen::of(record));
+        if before.record.state.view() != state {
             self.events.publish(change);
         }
+    }
+
+    /// Where what happens to it is told.
+    pub(super) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Tells everybody of something else that has happened to it.
+    pub(super) fn tell(&self, what: Happening) {
+        self.events.publish(what);
     }
 }
 

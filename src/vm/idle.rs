@@ -67,11 +67,15 @@ impl Owner {
         }
     }
 
-    /// How long until it is to be stopped if nobody uses it.
+    /// How long until it is to be stopped if nobody uses it. One that stands still is not: its guest holds
+    /// work that is on no disk yet.
     fn idle_wait(&self) -> Option<Duration> {
         let State::Running { .. } = self.record.state else {
             return None;
         };
+        if self.told_stall.is_some() {
+            return None;
+        }
         let after = Duration::from_secs(self.record.spec.auto_stop_after_s?);
         // A time that is not one, or lies in the future because the clock was set, is now.
         let touched: Option<jiff::Timestamp> = self.record.last_touched_at.parse().ok();
@@ -87,7 +91,7 @@ impl Owner {
         let after = self.record.spec.auto_stop_after_s.unwrap_or_default();
         tracing::info!(vm = %self.record.id, after, "stopping it: nobody uses it");
         let cause = format!("nobody used it for {after} s, and it stops by itself after that");
-        if let Err(error) = self.stop(Some(cause)).await {
+        if let Err(error) = self.stop(Some(cause), None).await {
             tracing::warn!(vm = %self.record.id, error = error.one_line(), "an idle VM");
         }
     }

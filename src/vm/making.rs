@@ -21,7 +21,7 @@ impl Owner {
             Err(error) => error,
             Ok(()) if !start => match self.change(Event::Made).await {
                 Ok(()) => {
-                    operation.end(OperationEnd::Done { vm: Box::new(self.record.view()) });
+                    operation.end(OperationEnd::Done { vm: Box::new(self.shown()) });
                     return Life::Goes;
                 }
                 Err(error) => error,

@@ -24,16 +24,21 @@ pub mod state;
 
 mod command;
 mod create;
+mod hooks;
 mod idle;
 mod lease;
 mod limits;
 mod making;
 mod owner;
+mod preflight;
 mod recover;
 mod release;
 mod resolve;
+mod roster;
 mod service;
 mod set;
+mod shown;
+mod stall;
 mod start;
 mod stats;
 mod stop;
@@ -45,6 +50,7 @@ pub use create::CreateDefaults;
 pub use idle::{InUse, Usage};
 pub use lease::ConnectionId;
 pub use service::{ExecTarget, VmService, VmSettings};
+pub use shown::{Shown, ShownPage};
 pub use start::StartDeadlines;
 
 /// The present time as clients see it.

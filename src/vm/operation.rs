@@ -176,6 +176,11 @@ impl Running {
         });
     }
 
+    /// Where what happens in it is told.
+    pub(super) fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// The span of everything that is done for it: its id is on every line of the log in between.
     #[must_use]
     pub fn span(&self) -> tracing::Span {

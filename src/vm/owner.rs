@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::command::{Answer, Begin, Command, Doomed};
+use super::command::{Answer, Begin, Command, Doomed, Launch};
 use super::events::View;
-use super::ports::{PortResult, Ports, Processes};
+use super::hooks::cleanup;
+use super::ports::{PortResult, Ports, Processes, Stall};
 use super::record::VmRecord;
 use super::release::{Extent, release};
 use super::start::{Start, StartDeadlines, StartFailure};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) ports: Ports,
     pub(super) start: StartDeadlines,
     pub(super) stop: Duration,
+    /// The folder of the VMs' folders.
+    pub(super) vms: PathBuf,
     pub(super) consoles: PathBuf,
     pub(super) host_memory_mib: u64,
 }
@@ -45,6 +48,8 @@ pub(super) struct Owner {
     pub(super) folder: PathBuf,
     pub(super) record: VmRecord,
     pub(super) view: View,
+    /// Why it stands still, as it was told last.
+    pub(super) told_stall: Option<Stall>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) interrupts: watch::Receiver<u32>,
     /// How often it is in use now.
@@ -85,6 +90,7 @@ impl Owner {
                 }
             };
             let idle = self.until_idle();
+            let stall = self.stall_to_tell();
             // All arms are cancel-safe: a command is taken or not, readiness is not consumed.
             let life = tokio::select! {
                 biased;
@@ -97,6 +103,10 @@ impl Owner {
                     self.stop_idle().await;
                     Life::Goes
                 }
+                now = stall => {
+                    self.tell_stall(now);
+                    Life::Goes
+                }
                 () = ended => {
                     let cause = "its monitor ended without being asked to".to_owned();
                     self.settle(Some(cause)).await.unwrap_or_else(|error| self.warn(&error));
@@ -105,6 +115,9 @@ impl Owner {
             };
             if life == Life::Over {
                 return;
+            }
+            if self.record.state.boot().is_none() {
+                self.told_stall = None;
             }
         }
     }
@@ -115,15 +128,11 @@ impl Owner {
                 let span = begin.operation.span();
                 return self.make(begin, start).instrument(span).await;
             }
-            Command::Start { begin } => {
+            Command::Launch { begin, how } => {
                 let span = begin.operation.span();
-                self.start(begin).instrument(span).await;
+                self.launch(begin, how).instrument(span).await;
             }
-            Command::Stop { answer } => reply(answer, self.stop(None).await),
-            Command::Restart { begin } => {
-                let span = begin.operation.span();
-                self.restart(begin).instrument(span).await;
-            }
+            Command::Stop { answer } => reply(answer, self.stop(None, None).await),
             Command::Set { wanted, answer } => reply(answer, self.set(&wanted).await),
             Command::Kill { answer, signal, interrupt: _interrupt } => {
                 reply(answer, self.kill(signal).await);
@@ -141,12 +150,20 @@ impl Owner {
                 self.record.last_touched_at = super::now();
                 let touched = self.publish().await;
                 match answer {
-                    Some(answer) => reply(answer, touched.map(|()| self.record.view())),
+                    Some(answer) => reply(answer, touched.map(|()| self.shown())),
                     None => touched.unwrap_or_else(|error| self.warn(&error)),
                 }
             }
         }
         Life::Goes
+    }
+
+    async fn launch(&mut self, begin: Begin, how: Launch) {
+        match how {
+            Launch::Start if self.shared.stall(&self.record).is_some() => self.go_on(begin).await,
+            Launch::Start => self.start(begin).await,
+            Launch::Restart => self.restart(begin).await,
+        }
     }
 
     pub(super) async fn start(&mut self, begin: Begin) {
@@ -174,7 +191,7 @@ impl Owner {
             Whose::Anybodys => Event::Start { operation: id },
         })
         .await?;
-        match self.run_start(begin).await {
+        match self.run_start(begin, whose).await {
             Ok(boot) => match self.started(begin, boot).await {
                 Ok(()) => Ok(()),
                 Err(error) => Err(self.start_failed(error.into()).await),
@@ -184,13 +201,14 @@ impl Owner {
     }
 
     /// Runs the start until its end, a cancel, or a kill or delete of the VM.
-    async fn run_start(&self, begin: &Begin) -> Result<Boot, StartFailure> {
+    async fn run_start(&self, begin: &Begin, whose: Whose) -> Result<Boot, StartFailure> {
         let operation = &begin.operation;
         // What an earlier boot could not release would otherwise be written over by this one's rows.
         release(&self.shared.ports, &self.record.id, &self.folder, Extent::Boot).await?;
         let start = Start {
             ports: &self.shared.ports,
             record: &self.record,
+            whose,
             folder: self.folder.clone(),
             deadlines: self.shared.start,
             operation,
@@ -221,7 +239,7 @@ impl Owner {
             self.record = before;
             return Err(error);
         }
-        begin.operation.end(OperationEnd::Done { vm: Box::new(self.record.view()) });
+        begin.operation.end(OperationEnd::Done { vm: Box::new(self.shown()) });
         Ok(())
     }
 
@@ -265,6 +283,7 @@ impl Owner {
         self.happened(Event::Delete).await.unwrap_or_else(|error| self.warn(&error));
         let ports = &self.shared.ports;
         release(ports, &self.record.id, &self.folder, Extent::All).await?;
+        cleanup(ports, &self.record, self.view.events()).await;
         ports.rows.remove(&self.record.id).await?;
         // Before anybody hears of it: the name is free as soon as they do.
         (self.forget)();
@@ -289,12 +308,12 @@ impl Owner {
         self.publish().await
     }
 
-    async fn publish(&mut self) -> PortResult<()> {
+    pub(super) async fn publish(&mut self) -> PortResult<()> {
         self.view.send_replace(self.record.clone());
         self.shared.ports.rows.update(&self.record).await
     }
 
-    fn warn(&self, error: &Report) {
+    pub(super) fn warn(&self, error: &Report) {
         tracing::warn!(vm = %self.record.id, error = error.one_line());
     }
 }

@@ -1,7 +1,6 @@
 //! What the VM service needs from the rest of the daemon: small traits that it owns, wired to the real
 //! things in one place (`daemon`), and to memory in tests. Failures cross these borders as reports.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +8,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 use super::ledger::{Ledger, ResourceKind};
 use super::plan::WorkDiskPlan;
-use super::record::VmRecord;
+use super::record::{Stored, VmRecord};
 use super::state::{Accel, Boot, VsockAddress};
-use crate::id::{BootId, Digest, ImageName, VmId, VmName};
+use crate::id::{BootId, Digest, ImageName, VmId};
 use crate::process::{ProcessId, Usage};
 use crate::report::Report;
 use crate::wire::guest::{Exec, GuestStats, Health, Listening, Network, Setup};
 use crate::wire::proof::BootKey;
-use crate::wire::rpc::{
-    ClientContext, CreateWorkspace, HookPlan, MachinePlan, NetMode, VmWorkspace, WorkspacePlan,
-};
+use crate::wire::rpc::{CreateWorkspace, NetMode, VmWorkspace, WorkspacePlan};
+
+mod hooks;
+
+pub use hooks::{HookRan, Hooked, HookedGuest, HookedVm, Intent, VmHooks};
 
 /// A port's failure.
 pub type PortResult<T> = Result<T, Report>;
@@ -35,8 +37,8 @@ pub trait Rows: Send + Sync {
     async fn update(&self, vm: &VmRecord) -> PortResult<()>;
     /// Removes a VM whose resources are all gone.
     async fn remove(&self, vm: &VmId) -> PortResult<()>;
-    /// All VMs, oldest first.
-    async fn all(&self) -> PortResult<Vec<VmRecord>>;
+    /// All VMs, and the rows that cannot be read.
+    async fn all(&self) -> PortResult<Stored>;
     /// The ledger of one VM.
     fn ledger(&self, vm: &VmId) -> Arc<dyn Ledger>;
     /// The resources a VM has or may have.
@@ -120,11 +122,11 @@ pub trait Machines: Send + Sync {
     ) -> PortResult<Accel>;
     /// Starts a machine, and its console's ring.
     async fn start(&self, spec: MachineSpec, ledger: &dyn Ledger) -> PortResult<StartedMachine>;
-    /// Takes up the console's ring of a machine that was started by an earlier daemon.
+    /// Takes up a machine that was started by an earlier daemon: its console's ring, and whether it stands
+    /// still.
     async fn adopt(&self, vm: &VmId, folder: &Path, monitor: ProcessId) -> PortResult<()>;
     /// Tells a machine that its work disk's file has grown.
-    async fn grow_work_disk(&self, folder: &Path, monitor: ProcessId, bytes: u64)
-    -> PortResult<()>;
+    async fn grow_work_disk(&self, vm: &VmId, bytes: u64) -> PortResult<()>;
     /// Removes what an ended boot has left in the VM's folder besides disks and console: its sockets, and the
     /// initramfs with its key. What is not there is no error.
     fn clear(&self, folder: &Path) -> PortResult<()>;
@@ -134,6 +136,24 @@ pub trait Machines: Send + Sync {
     fn last_words(&self, vm: &VmId, folder: &Path) -> Option<String>;
     /// The console from a position on: text, its end, and how many bytes were lost before it.
     fn console(&self, folder: &Path, from: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)>;
+}
+
+/// Why a machine stands still: the host did not take a write to one of its disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stall {
+    /// The host's disk is full.
+    NoRoom,
+    /// The host's disk fails.
+    Failed,
+}
+
+/// Machines that stand still because the host does not take what their guests write.
+#[async_trait]
+pub trait Stalls: Send + Sync {
+    /// Why the VM's machine stands still; none while it goes on. Closed where no machine runs.
+    fn watch(&self, vm: &VmId) -> watch::Receiver<Option<Stall>>;
+    /// Has the machine go on. It tries again what it could not write, and may stand still again at once.
+    async fn go_on(&self, vm: &VmId) -> PortResult<()>;
 }
 
 /// Networks of VMs.
@@ -245,51 +265,6 @@ pub trait Guests: Send + Sync {
     ) -> Arc<dyn Guest>;
 }
 
-/// A VM as hooks see it.
-#[derive(Debug, Clone)]
-pub struct HookedVm {
-    /// Its id.
-    pub id: VmId,
-    /// Its name.
-    pub name: VmName,
-    /// What it is.
-    pub machine: MachinePlan,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// The repository in it, relative to the home.
-    pub workspace: Option<String>,
-}
-
-/// Whether what hooks want is to happen, or somebody only looks at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intent {
-    /// It is to happen.
-    Act,
-    /// Nothing is, not even in what plugins remember.
-    Look,
-}
-
-/// What the hooks want to be written.
-#[derive(Debug)]
-pub struct HookResult {
-    /// The plan.
-    pub plan: WorkDiskPlan,
-    /// What each hook contributed, for people.
-    pub hooks: Vec<HookPlan>,
-}
-
-/// The hooks of one phase.
-#[async_trait]
-pub trait HookPhase: Send + Sync {
-    /// Runs `prepare-work-disk` of all hooks. Nothing is written.
-    async fn prepare_work_disk(
-        &self,
-        vm: &HookedVm,
-        client: &ClientContext,
-        intent: Intent,
-    ) -> PortResult<HookResult>;
-}
-
 /// What a start needs of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
@@ -342,6 +317,8 @@ pub struct Ports {
     pub processes: Arc<dyn Processes>,
     /// Monitors.
     pub machines: Arc<dyn Machines>,
+    /// Machines that stand still.
+    pub stalls: Arc<dyn Stalls>,
     /// Networks.
     pub networks: Arc<dyn Networks>,
     /// Disks.
@@ -351,7 +328,7 @@ pub struct Ports {
     /// Guests.
     pub guests: Arc<dyn Guests>,
     /// Hooks.
-    pub hooks: Arc<dyn HookPhase>,
+    pub hooks: Arc<dyn VmHooks>,
     /// Repositories.
     pub checkouts: Arc<dyn Checkouts>,
     /// What the host has.

@@ -65,6 +65,44 @@ pub struct VmSpec {
     pub ssh_host_key: SshHostKey,
 }
 
+/// What the rows of VMs say.
+#[derive(Debug, Clone, Default)]
+pub struct Stored {
+    /// The VMs, oldest first.
+    pub vms: Vec<VmRecord>,
+    /// The rows that cannot be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A VM's row that cannot be read. Nothing of that VM is touched before somebody has looked at it: its
+/// folder, its processes and its name stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The row's number.
+    pub row: i64,
+    /// The VM's id, when at least that can be read: then it is known which folder is its.
+    pub id: Option<VmId>,
+    /// Its name, as far as it can be read.
+    pub name: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl Unreadable {
+    /// Whether it is the VM that somebody names so.
+    pub(super) fn is(&self, wanted: &str) -> bool {
+        self.name == wanted || self.id.as_ref().is_some_and(|id| id.as_str() == wanted)
+    }
+
+    /// What somebody hears who asks for it.
+    pub(super) fn report(&self) -> Report {
+        let message = format!("the row of the VM `{}` cannot be read", self.name);
+        Report::new(Kind::Failed, message)
+            .with_cause(&std::io::Error::other(self.problem.clone()))
+            .with_hint("its disks are as they were; `cove doctor` says what to do")
+    }
+}
+
 impl VmRecord {
     /// Refuses what does not fit the VM's state, naming the VM.
     ///
@@ -80,13 +118,12 @@ impl VmRecord {
 
     /// The VM as hooks see it.
     pub(super) fn hooked(&self) -> HookedVm {
-        let folder = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
         HookedVm {
             id: self.id.clone(),
             name: self.name.clone(),
             machine: machine_of(&self.spec),
             labels: self.spec.labels.clone(),
-            workspace: self.workspace.as_ref().map(|workspace| folder(&workspace.guest_path)),
+            workspace: self.workspace.as_ref().map(in_home),
         }
     }
 
@@ -100,7 +137,7 @@ impl VmRecord {
         differs.into_iter().filter(|(_, differs)| *differs).map(|(setting, _)| setting).collect()
     }
 
-    /// The VM as clients see it.
+    /// The VM as clients see it, but for what only its monitor knows.
     #[must_use]
     pub fn view(&self) -> Vm {
         let boot = self.state.boot();
@@ -109,6 +146,7 @@ impl VmRecord {
             name: self.name.clone(),
             state: self.state.view(),
             cause: self.state.cause().map(str::to_owned),
+            stalled: None,
             image: self.spec.image.clone(),
             kernel: self.spec.kernel_digest.clone(),
             vmm: "qemu".to_owned(),
@@ -122,7 +160,7 @@ impl VmRecord {
                 address: boot.and_then(|b| b.network.as_ref()).map(|n| n.address.to_string()),
             },
             workspace: self.workspace.clone(),
-            labels: self.spec.labels.clone(),
+            labels: self.labels(),
             auto_stop_after_s: self.spec.auto_stop_after_s,
             restart_needed: boot.map(|boot| self.pending(&boot.size)).unwrap_or_default(),
             created_at: self.created_at.clone(),
@@ -133,4 +171,10 @@ impl VmRecord {
             leased: self.leased,
         }
     }
+}
+
+/// The folder of a repository, relative to the home.
+pub(super) fn in_home(workspace: &VmWorkspace) -> String {
+    let path = &workspace.guest_path;
+    path.rsplit('/').next().unwrap_or(path).to_owned()
 }

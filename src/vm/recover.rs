@@ -12,14 +12,21 @@
 //!
 //! A folder has a row before it is made and until it is gone, so one without a row means that the database
 //! is not the one that knew it: an older copy, or a new one after the old was lost. Such a folder is set
-//! aside, never removed: its disks may hold the only copy of somebody's work. One VM that cannot be recovered does not keep the others from it,
-//! and is shown all the same, so that it can be deleted.
+//! aside, never removed: its disks may hold the only copy of somebody's work. One VM that cannot be
+//! recovered does not keep the others from it, and is shown all the same, so that it can be deleted.
+//!
+//! A row that cannot be read is left alone with all that belongs to its VM; `doctor` names it. When not even
+//! its id can be read nothing is set aside, since any folder might be that VM's.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use futures_util::future::join_all;
+
+use super::hooks::cleanup;
 use super::ledger::ResourceKind;
 use super::ports::PortResult;
-use super::record::VmRecord;
+use super::record::{Stored, Unreadable, VmRecord};
 use super::release::{Extent, release};
 use super::service::VmService;
 use super::state::{Boot, Event, Rest, State};
@@ -32,14 +39,27 @@ impl VmService {
     /// # Errors
     /// When the rows cannot be read. Failures with single VMs are logged.
     pub async fn recover(&self) -> PortResult<()> {
-        let records = self.shared.ports.rows.all().await?;
-        for record in &records {
-            self.recover_one(record.clone()).await;
+        let stored = self.shared.ports.rows.all().await?;
+        for row in &stored.unreadable {
+            let Unreadable { id, name, problem, .. } = row;
+            tracing::error!(?id, name, problem, "a VM's row cannot be read: it is left alone");
         }
-        self.set_orphans_aside(&records).await
+        let mut going = Vec::new();
+        for record in &stored.vms {
+            going.extend(self.recover_one(record.clone()).await);
+        }
+        // All together: hooks of each may take their time.
+        join_all(going.into_iter().map(|record| self.let_go(record))).await;
+        let owners = owners(&stored);
+        self.unreadable.set(stored.unreadable).ok();
+        match owners {
+            Some(owners) => self.set_orphans_aside(&owners).await,
+            None => Ok(()),
+        }
     }
 
-    async fn recover_one(&self, mut record: VmRecord) {
+    /// Puts one VM in order. Returns it when it is to be removed and nothing is left of it but its row.
+    async fn recover_one(&self, mut record: VmRecord) -> Option<VmRecord> {
         let recovered = match record.state.clone() {
             State::Running { boot } if self.may_live(&boot) => {
                 self.take_up(&record, &boot).await;
@@ -50,12 +70,11 @@ impl VmService {
                 self.bring_to_rest(&mut record, Event::Ended { cause }).await
             }
             State::Making | State::Starting { before: Rest::Making, .. } | State::Deleting => {
-                match self.remove(&record).await {
-                    Ok(()) => return,
-                    Err(error) => {
-                        record.state = State::Deleting;
-                        Err(error)
-                    }
+                record.state = State::Deleting;
+                let folder = self.folder(&record.id);
+                match release(&self.shared.ports, &record.id, &folder, Extent::All).await {
+                    Ok(()) => return Some(record),
+                    Err(error) => Err(error),
                 }
             }
             State::Starting { .. } => {
@@ -68,6 +87,12 @@ impl VmService {
                 self.bring_to_rest(&mut record, Event::Ended { cause: None }).await
             }
         };
+        self.own(record, recovered);
+        None
+    }
+
+    /// Gives a VM its owner, whatever of it could not be recovered.
+    fn own(&self, record: VmRecord, recovered: PortResult<()>) {
         if let Err(error) = recovered {
             let vm = &record.id;
             tracing::error!(%vm, error = error.one_line(), "cannot recover all of a VM");
@@ -89,13 +114,13 @@ impl VmService {
         })
     }
 
-    /// Removes what is left of a VM that is not whole.
-    async fn remove(&self, record: &VmRecord) -> PortResult<()> {
-        let folder = self.folder(&record.id);
-        release(&self.shared.ports, &record.id, &folder, Extent::All).await?;
-        self.shared.ports.rows.remove(&record.id).await?;
-        tracing::info!(vm = %record.id, "removed a VM that was being made or deleted");
-        Ok(())
+    /// Ends the row of a VM that was not whole, of which nothing else is left.
+    async fn let_go(&self, record: VmRecord) {
+        cleanup(&self.shared.ports, &record, &self.events).await;
+        match self.shared.ports.rows.remove(&record.id).await {
+            Ok(()) => tracing::info!(vm = %record.id, "removed: it was being made or deleted"),
+            Err(error) => self.own(record, Err(error)),
+        }
     }
 
     /// A VM that lives keeps living, whatever of its surroundings can or cannot be taken up.
@@ -132,14 +157,14 @@ impl VmService {
         released.and(updated)
     }
 
-    async fn set_orphans_aside(&self, records: &[VmRecord]) -> PortResult<()> {
+    async fn set_orphans_aside(&self, owners: &HashSet<VmId>) -> PortResult<()> {
         for folder in self.shared.ports.disks.folders(&self.settings.vms)? {
             let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // Only what looks like ours: anything else in there is the user's.
             let Ok(id) = name.parse::<VmId>() else {
                 continue;
             };
-            if records.iter().any(|record| record.id == id) {
+            if owners.contains(&id) {
                 continue;
             }
             let folder = folder.as_path();
@@ -164,4 +189,10 @@ impl VmService {
         }
         ports.disks.set_aside(folder).await
     }
+}
+
+/// The VMs that folders may belong to; nothing when that cannot be told.
+fn owners(stored: &Stored) -> Option<HashSet<VmId>> {
+    let known = stored.vms.iter().map(|record| Some(record.id.clone()));
+    known.chain(stored.unreadable.iter().map(|row| row.id.clone())).collect()
 }

@@ -1,33 +1,31 @@
 //! The service's face: verbs on VMs, by name, id or prefix.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::command::{Answer, Begin, Command, Doomed, Interrupt};
+use super::command::{Answer, Command, Doomed, Interrupt};
 use super::create::CreateDefaults;
 use super::events::{self, Events, View};
 use super::idle::Usage;
 use super::lease::Leases;
 use super::operation::{Operations, ended};
 use super::owner::{Owner, QUEUE, Shared};
-use super::ports::{Guest, Ports};
-use super::record::VmRecord;
+use super::ports::{ByteStream, Guest, Ports};
+use super::record::{Unreadable, VmRecord};
 use super::resolve::resolve;
+use super::roster::Roster;
+use super::shown::{Seen, Shown, ShownPage};
+use super::stall::Stillness;
 use super::start::StartDeadlines;
-use super::state::State;
 use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::task::Tasks;
 use crate::wire::guest::Exec;
-use crate::wire::rpc::{
-    ClientContext, Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmPage,
-    VmState,
-};
+use crate::wire::rpc::{Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmState};
 
 /// What the service is told at its making.
 #[derive(Debug, Clone)]
@@ -55,13 +53,14 @@ pub struct VmService {
     pub(super) events: Events,
     pub(super) leases: Arc<Leases>,
     pub(super) tasks: Tasks,
-    pub(super) vms: Arc<Mutex<HashMap<VmId, Handle>>>,
+    pub(super) vms: Arc<Mutex<Roster<Arc<Handle>>>>,
+    /// Rows that could not be read when the daemon began.
+    pub(super) unreadable: Arc<OnceLock<Vec<Unreadable>>>,
 }
 
 /// How the service reaches one VM's owner.
-#[derive(Clone)]
 pub(super) struct Handle {
-    pub(super) view: watch::Receiver<VmRecord>,
+    pub(super) view: watch::Receiver<Seen>,
     commands: mpsc::Sender<Command>,
     interrupts: watch::Sender<u32>,
     uses: watch::Sender<u32>,
@@ -69,12 +68,21 @@ pub(super) struct Handle {
 
 /// A program that is to be run in a guest.
 pub struct ExecTarget {
-    /// The guest.
-    pub guest: Arc<dyn Guest>,
-    /// The program.
-    pub exec: Exec,
+    guest: Arc<dyn Guest>,
+    exec: Exec,
     /// To say how long it is being used.
     pub usage: Usage,
+    stillness: Stillness,
+}
+
+impl ExecTarget {
+    /// Starts it, and returns its stream of frames.
+    ///
+    /// # Errors
+    /// When the guest does not answer, or stands still.
+    pub async fn start(&self) -> Result<Box<dyn ByteStream>, Report> {
+        self.stillness.unless(self.guest.exec(&self.exec)).await
+    }
 }
 
 /// Most VMs on one page.
@@ -91,6 +99,7 @@ impl VmService {
             ports,
             start: settings.start,
             stop: settings.stop,
+            vms: settings.vms.clone(),
             consoles: settings.consoles.clone(),
             host_memory_mib: settings.host_memory_mib,
         };
@@ -102,6 +111,7 @@ impl VmService {
             leases: Arc::default(),
             tasks,
             vms: Arc::default(),
+            unreadable: Arc::default(),
         }
     }
 
@@ -118,7 +128,7 @@ impl VmService {
     }
 
     /// Gives a VM its owner.
-    pub(super) fn adopt(&self, record: VmRecord) -> Handle {
+    pub(super) fn adopt(&self, record: VmRecord) -> Arc<Handle> {
         let id = record.id.clone();
         let (commands, queue) = mpsc::channel(QUEUE);
         let (interrupts, interrupted) = watch::channel(0);
@@ -128,17 +138,20 @@ impl VmService {
         let forget = Box::new({
             let (id, name, events) = (id.clone(), record.name.clone(), self.events.clone());
             move || {
-                let gone = vms.lock().expect("no panic under the lock").remove(&id);
-                if gone.is_some() {
+                let was_there = vms.lock().expect("no panic under the lock").remove(&id);
+                if was_there {
                     events.publish(events::deleted(&id, &name));
                 }
             }
         });
+        let handle = Arc::new(Handle { view: views, commands, interrupts, uses });
+        self.vms.lock().expect("no panic under the lock").insert(&record, handle.clone());
         let owner = Owner {
             shared: self.shared.clone(),
             folder: self.folder(&id),
             record,
             view,
+            told_stall: None,
             commands: queue,
             interrupts: interrupted,
             uses: used,
@@ -146,8 +159,6 @@ impl VmService {
             shutdown: self.tasks.shutdown(),
             forget,
         };
-        let handle = Handle { view: views, commands, interrupts, uses };
-        self.vms.lock().expect("no panic under the lock").insert(id, handle.clone());
         self.tasks.spawn("vm", owner.run());
         handle
     }
@@ -156,41 +167,16 @@ impl VmService {
         self.settings.vms.join(vm.as_str())
     }
 
-    pub(super) fn records(&self) -> Vec<VmRecord> {
-        let vms = self.vms.lock().expect("no panic under the lock");
-        let mut records: Vec<_> = vms.values().map(|vm| vm.view.borrow().clone()).collect();
-        records.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
-        records
+    pub(super) fn handle(&self, wanted: &str) -> Result<Arc<Handle>, Report> {
+        let found = resolve(&self.vms.lock().expect("no panic under the lock"), wanted);
+        found.map_err(|error| {
+            let mut unreadable = self.unreadable.get().into_iter().flatten();
+            unreadable.find(|row| row.is(wanted)).map_or(error, Unreadable::report)
+        })
     }
 
-    pub(super) fn handle(&self, wanted: &str) -> Result<Handle, Report> {
-        let id = resolve(&self.records(), wanted)?;
-        let vms = self.vms.lock().expect("no panic under the lock");
-        vms.get(&id).cloned().ok_or_else(|| gone(wanted))
-    }
-
-    /// Starts a VM; returns the operation.
-    ///
-    /// # Errors
-    /// When there is no such VM, or it is not at rest.
-    pub async fn start(
-        &self,
-        wanted: &str,
-        client: ClientContext,
-        wait: bool,
-    ) -> Result<Operation, Report> {
-        let handle = self.handle(wanted)?;
-        handle.view.borrow().check(State::check_start)?;
-        let begin = self.begin("start", &handle, client);
-        let id = begin.operation.id.clone();
-        handle.send(Command::Start { begin }, wanted).await?;
-        self.report(&id, wait).await
-    }
-
-    pub(super) fn begin(&self, action: &str, handle: &Handle, client: ClientContext) -> Begin {
-        let record = handle.view.borrow();
-        let operation = self.operations.begin(action, &record.id, &record.name, super::now());
-        Begin { operation, client, checkout: None }
+    fn handle_with_id(&self, vm: &VmId) -> Option<Arc<Handle>> {
+        self.vms.lock().expect("no panic under the lock").with_id(vm.as_str()).cloned()
     }
 
     /// The operation now, or at its end.
@@ -231,12 +217,13 @@ impl VmService {
     /// # Errors
     /// When there is no such VM, or something of it cannot be released.
     pub async fn delete(&self, wanted: &str) -> Result<Deleted, Report> {
-        self.delete_handle(&self.handle(wanted)?, wanted).await
+        let handle = self.handle(wanted)?;
+        self.delete_handle(&handle, wanted).await
     }
 
     /// Deletes this very VM, whatever other VMs are named. None when it is gone already.
     pub(super) async fn delete_id(&self, vm: &VmId) -> Option<Result<Deleted, Report>> {
-        let handle = self.vms.lock().expect("no panic under the lock").get(vm).cloned()?;
+        let handle = self.handle_with_id(vm)?;
         Some(self.delete_handle(&handle, vm.as_str()).await)
     }
 
@@ -247,7 +234,7 @@ impl VmService {
         match deleted {
             // A create that this has interrupted has removed the VM itself.
             Err(error) if error.kind == Kind::NotFound => {
-                let VmRecord { id, name, .. } = handle.view.borrow().clone();
+                let VmRecord { id, name, .. } = handle.view.borrow().record.clone();
                 Ok(Deleted { id, name, console_saved: None })
             }
             deleted => deleted,
@@ -259,28 +246,32 @@ impl VmService {
     /// # Errors
     /// When there is no such VM.
     pub fn show(&self, wanted: &str) -> Result<Vm, Report> {
-        Ok(self.handle(wanted)?.view.borrow().view())
+        Ok(self.shared.shown(&self.handle(wanted)?.view.borrow().record))
     }
 
     /// A page of VMs, oldest first.
     ///
     /// # Errors
     /// When the limit or the cursor is wrong.
-    pub fn list(&self, page: &Page) -> Result<VmPage, Report> {
+    pub fn list(&self, page: &Page) -> Result<ShownPage, Report> {
         let limit = page.limit.unwrap_or(DEFAULT_PAGE);
         if limit == 0 || limit > MAX_PAGE {
             let message = format!("`limit` is {limit}, but must lie in 1 to {MAX_PAGE}");
             return Err(Report::new(Kind::Invalid, message));
         }
-        let records = self.records();
-        let key = |record: &VmRecord| format!("{}/{}", record.created_at, record.id);
-        let start = match &page.cursor {
-            None => 0,
-            Some(cursor) => records.partition_point(|record| key(record) <= *cursor),
-        };
-        let end = records.len().min(start + limit as usize);
-        let next = (end < records.len()).then(|| key(&records[end - 1]));
-        Ok(VmPage { vms: records[start..end].iter().map(VmRecord::view).collect(), next })
+        let vms = self.vms.lock().expect("no panic under the lock");
+        let (page, next) = vms.page(page.cursor.as_deref(), limit as usize);
+        drop(vms);
+        let vms = page.iter().map(|vm| self.shown(&vm.view.borrow())).collect();
+        Ok(ShownPage { vms, next })
+    }
+
+    /// A VM in a list. Whether it stands still is not known when its record changes, but now.
+    fn shown(&self, seen: &Seen) -> Shown {
+        match self.shared.stall(&seen.record) {
+            Some(_) => Shown::of(&self.shared.shown(&seen.record)),
+            None => seen.shown.clone(),
+        }
     }
 
     /// How many VMs there are.
@@ -294,7 +285,7 @@ impl VmService {
     /// # Errors
     /// When there is no such VM or its ring cannot be read.
     pub fn logs(&self, query: &LogQuery) -> Result<Logs, Report> {
-        let id = self.handle(&query.vm)?.view.borrow().id.clone();
+        let id = self.handle(&query.vm)?.view.borrow().record.id.clone();
         let console = self.shared.ports.machines.console(&self.folder(&id), query.from)?;
         let (bytes, next, lost) = console;
         Ok(Logs { text: String::from_utf8_lossy(&bytes).into_owned(), next, lost })
@@ -303,9 +294,8 @@ impl VmService {
     /// The guest of a running VM.
     ///
     /// # Errors
-    /// When there is no such VM, or it does not run.
-    pub fn guest(&self, wanted: &str) -> Result<Arc<dyn Guest>, Report> {
-        let record = self.handle(wanted)?.view.borrow().clone();
+    /// When it does not run.
+    pub(super) fn guest(&self, record: &VmRecord) -> Result<Arc<dyn Guest>, Report> {
         let folder = self.folder(&record.id);
         let boot = record.state.boot().filter(|_| record.state.view() == VmState::Running);
         let guest = boot.and_then(|boot| self.shared.ports.guest_of(&folder, boot));
@@ -319,19 +309,23 @@ impl VmService {
     /// A program to be run in a guest: in the workspace or the home, with the VM's environment.
     ///
     /// # Errors
-    /// When there is no such VM, or it does not run.
+    /// When there is no such VM, it does not run, or it stands still.
     pub async fn exec(&self, wanted: ExecVm) -> Result<ExecTarget, Report> {
-        let guest = self.guest(&wanted.vm)?;
         let handle = self.handle(&wanted.vm)?;
-        let record = handle.view.borrow().clone();
+        let record = handle.view.borrow().record.clone();
+        let guest = self.guest(&record)?;
+        let stillness = self.shared.stillness(&record);
+        if let Some(stall) = stillness.now() {
+            return Err(stillness.report(Kind::Conflict, stall));
+        }
         handle.send(Command::Touch { answer: None }, &wanted.vm).await?;
-        let mut env = record.spec.env;
+        let mut env = record.env();
         env.extend(wanted.env);
         let cwd = wanted.cwd.or_else(|| record.workspace.map(|workspace| workspace.guest_path));
         let env = env.into_iter().collect();
         let exec = Exec { argv: wanted.argv, env, cwd, tty: wanted.tty };
         let usage = Usage { uses: handle.uses.clone(), commands: handle.commands.clone() };
-        Ok(ExecTarget { guest, exec, usage })
+        Ok(ExecTarget { guest, exec, usage, stillness })
     }
 }
 

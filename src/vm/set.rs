@@ -27,7 +27,7 @@ impl Owner {
         let next = changed(&before, wanted, self.shared.host_memory_mib)?;
         let settings = differences(&before, &next);
         if settings.is_empty() {
-            return Ok(SetVmReply { vm: self.record.view(), changes: Vec::new() });
+            return Ok(SetVmReply { vm: self.shown(), changes: Vec::new() });
         }
         if settings.contains(&Setting::AutoStopAfter) {
             // What is idle already is not stopped at once.
@@ -46,7 +46,7 @@ impl Owner {
                 }
             });
         }
-        Ok(SetVmReply { vm: self.record.view(), changes })
+        Ok(SetVmReply { vm: self.shown(), changes })
     }
 
     /// Writes down what the VM is to be. When that cannot be done nothing has changed.
@@ -88,16 +88,17 @@ impl Owner {
     async fn grow_running(&self, boot: &Boot, bytes: u64) -> PortResult<()> {
         let ports = &self.shared.ports;
         let grow = async {
-            ports.machines.grow_work_disk(&self.folder, boot.monitor, bytes).await?;
+            ports.machines.grow_work_disk(&self.record.id, bytes).await?;
             match ports.guest_of(&self.folder, boot) {
                 Some(guest) => guest.grow_work_disk(bytes).await,
                 None => Ok(()),
             }
         };
+        let stillness = self.shared.stillness(&self.record);
         let mut interrupts = self.interrupts.clone();
         // Whatever is dropped here, the next start does again.
         tokio::select! {
-            grown = grow => grown,
+            grown = stillness.unless(grow) => grown,
             _ = interrupts.wait_for(|count| *count > 0) => {
                 Err(Report::new(Kind::Cancelled, "the VM is being killed or deleted"))
             }

@@ -1,9 +1,9 @@
 //! Starting a VM: from a folder with disks to a guest that answers.
 //!
 //! ```text
-//!              ┌ network ─▶ monitor ─▶ boot ──────────┐
-//!  preflight ─▶┤ hooks ───────────────────────────────┼─▶ setup ─▶ workspace
-//!              └ pack (the repository) ───────────────┘
+//!                           ┌ network ─▶ monitor ─▶ boot ────┐
+//!  preflight ─▶ configure ─▶┤ hooks (prepare-work-disk) ─────┼─▶ setup ─▶ workspace ─▶ post-start
+//!                           └ pack (the repository) ─────────┘
 //! ```
 //!
 //! Hooks and packing run on the host while the kernel boots, so they cost no wall time. Whoever drops
@@ -13,13 +13,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hooks::{configure, tell};
 use super::operation::Running;
+use super::owner::Whose;
+use super::plan::WorkDiskPlan;
 use super::ports::{
-    Attachment, BootFiles, Checkout, Guest, HookResult, Intent, MachineSpec, Needs, PackedCheckout, Ports,
+    Attachment, BootFiles, Checkout, Guest, HookRan, HookedGuest, HookedVm, Intent, MachineSpec,
+    PackedCheckout, Ports,
 };
-use super::record::{VmRecord, VmSpec};
+use super::preflight::preflight;
+use super::record::{VmRecord, VmSpec, in_home};
 use super::release::{Extent, release};
-use super::state::{Accel, Boot, MachineSize};
+use super::stall::Stillness;
+use super::state::{Accel, Boot, Extras, MachineSize};
 use crate::id::BootId;
 use crate::report::{Kind, Report};
 use crate::wire::guest::Setup;
@@ -54,6 +60,7 @@ impl From<Report> for StartFailure {
 pub(super) struct Start<'a> {
     pub(super) ports: &'a Ports,
     pub(super) record: &'a VmRecord,
+    pub(super) whose: Whose,
     pub(super) folder: PathBuf,
     pub(super) deadlines: StartDeadlines,
     pub(super) operation: &'a Running,
@@ -64,44 +71,71 @@ pub(super) struct Start<'a> {
 impl Start<'_> {
     /// Runs it. Not cancel-safe by itself: dropping it leaves what the ledger names.
     pub(super) async fn run(self) -> Result<Boot, StartFailure> {
-        self.preflight().await?;
-        let (booted, hooks, packed) = tokio::try_join!(self.boot(), self.hooks(), self.pack())?;
+        match self.whose {
+            // Its request was not taken before the host had been looked at.
+            Whose::Makers => {}
+            Whose::Anybodys => self.preflight().await?,
+        }
+        let extras = self.configure().await?;
+        let (booted, plan, packed) =
+            tokio::try_join!(self.boot(&extras), self.prepare(), self.pack())?;
         let (boot, guest) = booted;
         {
             let _stage = self.operation.stage("setup");
-            let steps = u32::try_from(hooks.plan.steps.len()).unwrap_or(u32::MAX);
+            let steps = u32::try_from(plan.steps.len()).unwrap_or(u32::MAX);
             let setup = self.setup(&boot, steps);
-            self.or_monitor_end(&boot, guest.set_up(setup, hooks.plan)).await?;
+            self.or_monitor_end(&boot, guest.set_up(setup, plan)).await?;
         }
         if let Some(packed) = packed {
             let _stage = self.operation.stage("workspace");
             self.or_monitor_end(&boot, packed.deliver(&*guest)).await?;
         }
+        self.post_start(&boot, guest).await?;
         Ok(boot)
     }
 
     async fn preflight(&self) -> Result<(), StartFailure> {
         let _stage = self.operation.stage("preflight");
-        let spec = &self.record.spec;
-        let needs = Needs { memory_mib: spec.memory_mib, net: spec.net };
-        for warning in self.ports.preflight.check(&needs).await? {
-            self.operation.note(warning);
-        }
+        let passed = preflight(self.ports, &self.hooked(), self.client, Intent::Act).await?;
+        passed.tell(self.record, self.operation);
         Ok(())
     }
 
-    async fn hooks(&self) -> Result<HookResult, StartFailure> {
+    async fn configure(&self) -> Result<Extras, StartFailure> {
+        let _stage = self.operation.stage("configure");
+        let configured = configure(self.ports, &self.hooked(), self.client, Intent::Act).await?;
+        self.tell(&configured.ran);
+        Ok(configured.wanted)
+    }
+
+    async fn prepare(&self) -> Result<WorkDiskPlan, StartFailure> {
         let _stage = self.operation.stage("hooks");
-        let vm = self.record.hooked();
-        let result = self.ports.hooks.prepare_work_disk(&vm, self.client, Intent::Act).await?;
-        for hook in &result.hooks {
-            let took = Duration::from_micros(hook.wall_us);
-            self.operation.past_stage(format!("hook {}", hook.plugin), took);
-            for line in &hook.log {
-                self.operation.note(format!("{}: {line}", hook.plugin));
-            }
+        let (hooks, vm) = (&self.ports.hooks, self.hooked());
+        let prepared = hooks.prepare_work_disk(&vm, self.client, Intent::Act).await?;
+        self.tell(&prepared.ran);
+        Ok(prepared.wanted)
+    }
+
+    async fn post_start(&self, boot: &Boot, guest: Arc<dyn Guest>) -> Result<(), StartFailure> {
+        let _stage = self.operation.stage("post-start");
+        let (hooks, vm) = (&self.ports.hooks, self.hooked());
+        let guest = HookedGuest { guest, env: self.record.env_with(&boot.extras) };
+        let ran = self.or_monitor_end(boot, hooks.post_start(&vm, guest)).await?;
+        self.tell(&ran);
+        Ok(())
+    }
+
+    fn tell(&self, ran: &[HookRan]) {
+        tell(self.record, ran, self.operation.events(), Some(self.operation));
+    }
+
+    /// The VM as hooks see it, with the repository that is to go in.
+    fn hooked(&self) -> HookedVm {
+        let mut vm = self.record.hooked();
+        if let Some(checkout) = &self.checkout {
+            vm.workspace = Some(in_home(&checkout.record()));
         }
-        Ok(result)
+        vm
     }
 
     async fn pack(&self) -> Result<Option<Box<dyn PackedCheckout>>, StartFailure> {
@@ -116,7 +150,7 @@ impl Start<'_> {
     }
 
     /// Boots until the guest answers. A boot without any sign of life is tried once more, visibly.
-    async fn boot(&self) -> Result<(Boot, Arc<dyn Guest>), StartFailure> {
+    async fn boot(&self, extras: &Extras) -> Result<(Boot, Arc<dyn Guest>), StartFailure> {
         let files = {
             let spec = &self.record.spec;
             self.ports.boot_source.of_vm(&spec.image_digest, &spec.kernel_digest).await?
@@ -128,7 +162,7 @@ impl Start<'_> {
             let _stage = self.operation.stage("accelerator");
             machines.choose_accel(&files.kernel, &files.initramfs, &files.kernel_digest).await?
         };
-        match self.boot_once(&files, accel).await? {
+        match self.boot_once(&files, accel, extras).await? {
             Attempt::Answered(booted) => Ok(booted),
             Attempt::NoLife => {
                 self.operation.note(format!(
@@ -136,7 +170,7 @@ impl Start<'_> {
                     self.deadlines.life.as_secs_f64()
                 ));
                 release(self.ports, &self.record.id, &self.folder, Extent::Boot).await?;
-                match self.boot_once(&files, accel).await? {
+                match self.boot_once(&files, accel, extras).await? {
                     Attempt::Answered(booted) => Ok(booted),
                     Attempt::NoLife => Err(self.guest_failure(
                         Kind::TimedOut,
@@ -147,7 +181,12 @@ impl Start<'_> {
         }
     }
 
-    async fn boot_once(&self, files: &BootFiles, accel: Accel) -> Result<Attempt, StartFailure> {
+    async fn boot_once(
+        &self,
+        files: &BootFiles,
+        accel: Accel,
+        extras: &Extras,
+    ) -> Result<Attempt, StartFailure> {
         let (key, boot_id) = (BootKey::random(), BootId::random());
         let ledger = self.ports.rows.ledger(&self.record.id);
         let network = self.network(&*ledger).await?;
@@ -160,6 +199,7 @@ impl Start<'_> {
         let _stage = self.operation.stage("boot");
         let guest = self.ports.guests.guest(&self.folder, &machine.vsock, key.clone(), &boot_id);
         let printed = self.ports.machines.console_position(&self.record.id);
+        let stillness = self.stillness();
         // All arms are cancel-safe: an unfinished connection is dropped, nothing else is consumed.
         tokio::select! {
             answered = guest.wait_answering(self.deadlines.boot) => match answered {
@@ -172,6 +212,7 @@ impl Start<'_> {
                         monitor: machine.monitor,
                         vsock: machine.vsock,
                         network: guest_network,
+                        extras: extras.clone(),
                     };
                     Ok(Attempt::Answered((boot, guest)))
                 }
@@ -185,6 +226,7 @@ impl Start<'_> {
                 let what = "ended before it was reachable".to_owned();
                 Err(self.guest_failure(Kind::Failed, what))
             }
+            stall = stillness.begins() => Err(stillness.report(Kind::Failed, stall).into()),
             () = self.no_life(printed) => Ok(Attempt::NoLife),
         }
     }
@@ -252,22 +294,27 @@ impl Start<'_> {
         }
     }
 
-    /// Work with the guest, ended by the monitor's end: without this a dead guest would be waited for
-    /// until a deadline.
-    async fn or_monitor_end(
+    /// Work with the guest, ended by the monitor's end and by the machine's standing still: without this
+    /// a guest that cannot answer would be waited for until a deadline.
+    async fn or_monitor_end<T>(
         &self,
         boot: &Boot,
-        work: impl Future<Output = Result<(), Report>>,
-    ) -> Result<(), StartFailure> {
-        // Both arms may be dropped: the start fails then.
+        work: impl Future<Output = Result<T, Report>>,
+    ) -> Result<T, StartFailure> {
+        let stillness = self.stillness();
+        // All arms may be dropped: the start fails then.
         tokio::select! {
-            done = work => Ok(done?),
+            done = stillness.unless(work) => Ok(done?),
             ended = self.ports.processes.ended(boot.monitor) => {
                 ended?;
                 let what = "ended while it was being set up".to_owned();
                 Err(self.guest_failure(Kind::Failed, what))
             }
         }
+    }
+
+    fn stillness(&self) -> Stillness {
+        Stillness::of(self.ports.stalls.clone(), self.record, self.folder.clone())
     }
 
     fn guest_failure(&self, kind: Kind, what: String) -> StartFailure {

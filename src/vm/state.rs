@@ -23,6 +23,9 @@
 //! - `Grown`: the work disk of a VM that runs is larger now; it goes on running.
 //! - `Ended`: the monitor is gone and torn down, whoever ended it.
 //!
+//! A VM that runs may stand still because the host's disk is full. That is no state: only its monitor knows,
+//! and it is never written down (see `stall`).
+//!
 //! A restart has no state of its own: it is `Stop`, `Ended` and `Start` by one operation, so that what
 //! breaks off in between is a VM that is stopped.
 //!
@@ -37,7 +40,7 @@ use crate::wire::rpc::VmState;
 
 mod boot;
 
-pub use boot::{Accel, Boot, MachineSize, VsockAddress};
+pub use boot::{Accel, Boot, Extras, MachineSize, VsockAddress};
 
 /// Where a VM is in its life. Each state owns what only it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

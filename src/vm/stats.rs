@@ -4,7 +4,7 @@ use super::ledger::ResourceKind;
 use super::record::VmRecord;
 use super::service::VmService;
 use crate::report::Report;
-use crate::wire::guest::Listening;
+use crate::wire::guest::{GuestStats, Health, Listening};
 use crate::wire::rpc::{HostStats, ProcessStats, VmState, VmStats};
 
 impl VmService {
@@ -13,12 +13,12 @@ impl VmService {
     /// # Errors
     /// When there is no such VM, or the host cannot tell.
     pub async fn stats(&self, wanted: &str) -> Result<VmStats, Report> {
-        let record = self.handle(wanted)?.view.borrow().clone();
+        let record = self.handle(wanted)?.view.borrow().record.clone();
         let host = self.host_stats(&record).await?;
         let (guest, guest_error) = match record.state.view() {
-            VmState::Running => match self.guest(record.id.as_str())?.stats().await {
+            VmState::Running => match self.guest_stats(&record).await {
                 Ok(stats) => (Some(stats), None),
-                Err(error) => (None, Some(error.one_line())),
+                Err(error) => (None, Some(with_hint(&error))),
             },
             VmState::Created
             | VmState::Starting
@@ -35,6 +35,21 @@ impl VmService {
             guest,
             guest_error,
         })
+    }
+
+    /// How a guest is.
+    ///
+    /// # Errors
+    /// When there is no such VM, it does not run, or its guest does not answer.
+    pub async fn health(&self, wanted: &str) -> Result<Health, Report> {
+        let record = self.handle(wanted)?.view.borrow().record.clone();
+        let guest = self.guest(&record)?;
+        self.shared.stillness(&record).unless(guest.health()).await
+    }
+
+    async fn guest_stats(&self, record: &VmRecord) -> Result<GuestStats, Report> {
+        let guest = self.guest(record)?;
+        self.shared.stillness(record).unless(guest.stats()).await
     }
 
     async fn host_stats(&self, record: &VmRecord) -> Result<HostStats, Report> {
@@ -81,6 +96,14 @@ impl VmService {
     /// # Errors
     /// When there is no such VM, it does not run, or its guest does not answer.
     pub async fn listening(&self, wanted: &str) -> Result<Listening, Report> {
-        self.guest(wanted)?.listening().await
+        let record = self.handle(wanted)?.view.borrow().record.clone();
+        let guest = self.guest(&record)?;
+        self.shared.stillness(&record).unless(guest.listening()).await
     }
+}
+
+/// A failure as one line, with what to do: there is no other place for it in an answer.
+fn with_hint(error: &Report) -> String {
+    let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("{}{hint}", error.one_line())
 }

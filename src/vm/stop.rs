@@ -1,8 +1,9 @@
 //! Ending a boot, as a VM's owner does it: gracefully, by a signal, or on the way to another boot.
 
 use super::command::Begin;
+use super::operation::Running;
 use super::owner::{Owner, cancelled};
-use super::ports::PortResult;
+use super::ports::{PortResult, Stall};
 use super::release::{Extent, release};
 use super::state::{Boot, Event, State};
 use crate::report::{Kind, Report};
@@ -10,38 +11,64 @@ use crate::wire::rpc::{KillSignal, OperationEnd, Vm};
 
 impl Owner {
     /// Stops it gracefully, by force after the deadline, and writes down why when nobody asked for it.
-    /// One that does not run is no error.
-    pub(super) async fn stop(&mut self, cause: Option<String>) -> Result<Vm, Report> {
+    /// One that does not run is no error. What hooks say is told to the operation that stops it, if one does.
+    pub(super) async fn stop(
+        &mut self,
+        cause: Option<String>,
+        operation: Option<&Running>,
+    ) -> Result<Vm, Report> {
         if matches!(self.record.state, State::Stopped { .. } | State::Created | State::Error { .. })
         {
-            return Ok(self.record.view());
+            return Ok(self.shown());
         }
-        self.change(Event::Stop).await?;
+        let stall = self.shared.stall(&self.record);
+        match stall {
+            // The row may lie on the very disk that is full; the stop does not depend on it.
+            Some(_) => self.happened(Event::Stop).await.unwrap_or_else(|error| self.warn(&error)),
+            None => self.change(Event::Stop).await?,
+        }
         let Some(boot) = self.record.state.boot().cloned() else {
-            return Ok(self.record.view());
+            return Ok(self.shown());
         };
-        let processes = self.shared.ports.processes.clone();
-        let guest = self.shared.ports.guest_of(&self.folder, &boot);
-        let graceful = async {
-            if let Some(guest) = guest
+        self.pre_stop(operation).await;
+        let mut interrupts = self.interrupts.clone();
+        // Whatever is dropped here, the monitor is killed below if it still lives.
+        let lost = tokio::select! {
+            lost = self.power_off(&boot, stall) => lost,
+            () = tokio::time::sleep(self.shared.stop) => {
+                tracing::warn!(vm = %self.record.id, "the guest did not power off in time");
+                None
+            }
+            _ = interrupts.wait_for(|count| *count > 0) => None,
+        };
+        self.settle(lost.or(cause)).await?;
+        Ok(self.shown())
+    }
+
+    /// Has the guest power off, and waits for that. A guest that stands still goes on for it; when it
+    /// cannot, or comes to stand still in it, that is said: what it had not written is lost then.
+    async fn power_off(&self, boot: &Boot, stall: Option<Stall>) -> Option<String> {
+        let stillness = self.shared.stillness(&self.record);
+        if let Some(stall) = stall
+            && let Err(error) = stillness.end().await
+        {
+            tracing::warn!(vm = %self.record.id, error = error.one_line(), "it does not go on");
+            return Some(cut_off(stall));
+        }
+        let off = async {
+            if let Some(guest) = self.shared.ports.guest_of(&self.folder, boot)
                 && let Err(error) = guest.power_off().await
             {
                 tracing::warn!(vm = %self.record.id, error = error.one_line(), "no graceful stop");
                 return;
             }
-            processes.ended(boot.monitor).await.ok();
+            self.shared.ports.processes.ended(boot.monitor).await.ok();
         };
-        let mut interrupts = self.interrupts.clone();
-        // Whatever is dropped here, the monitor is killed below if it still lives.
+        // Whatever is dropped here, the monitor is killed.
         tokio::select! {
-            () = graceful => {}
-            () = tokio::time::sleep(self.shared.stop) => {
-                tracing::warn!(vm = %self.record.id, "the guest did not power off in time");
-            }
-            _ = interrupts.wait_for(|count| *count > 0) => {}
+            () = off => None,
+            stall = stillness.begins() => Some(cut_off(stall)),
         }
-        self.settle(cause).await?;
-        Ok(self.record.view())
     }
 
     /// Stops it if it runs, then starts it, in one operation. What fails between the two leaves it
@@ -51,7 +78,7 @@ impl Owner {
         let stopped = match self.record.state.boot() {
             Some(_) => {
                 let _stage = operation.stage("stop");
-                self.stop(None).await.map(drop)
+                self.stop(None, Some(&operation)).await.map(drop)
             }
             None => Ok(()),
         };
@@ -81,7 +108,7 @@ impl Owner {
             (_, Some(boot)) => {
                 let processes = &self.shared.ports.processes;
                 processes.signal(boot.monitor, signal.signal()).await?;
-                return Ok(self.record.view());
+                return Ok(self.shown());
             }
             (_, None) => {
                 let name = &self.record.name;
@@ -91,7 +118,7 @@ impl Owner {
             }
         }
         self.settle(None).await?;
-        Ok(self.record.view())
+        Ok(self.shown())
     }
 
     /// Asks the monitor to end and waits for that as long as for a guest's power-off. Another kill or a
@@ -127,4 +154,10 @@ impl Owner {
         let changed = self.happened(Event::Ended { cause }).await;
         released.and(changed)
     }
+}
+
+/// Why the power of a guest that was to stop had to be cut.
+fn cut_off(stall: Stall) -> String {
+    let reason = stall.reason();
+    format!("it stood still ({reason}) and could not power off: what it had not written is lost")
 }

@@ -1,12 +1,26 @@
-//! More of the service's face: what is done to VMs that are there, besides starting and ending them.
+//! More of the service's face: what is done to VMs that are there, besides ending them.
 
-use super::command::{Command, Doomed};
+use super::command::{Begin, Command, Doomed, Launch};
+use super::record::VmRecord;
 use super::service::VmService;
 use super::state::State;
 use crate::report::Report;
 use crate::wire::rpc::{ClientContext, Deleted, Operation, SetVm, SetVmReply, Vm};
 
 impl VmService {
+    /// Starts a VM, or has one that stands still go on; returns the operation.
+    ///
+    /// # Errors
+    /// When there is no such VM, or it neither is at rest nor stands still.
+    pub async fn start(
+        &self,
+        wanted: &str,
+        client: ClientContext,
+        wait: bool,
+    ) -> Result<Operation, Report> {
+        self.launch(Launch::Start, wanted, client, wait).await
+    }
+
     /// Stops a VM gracefully if it runs, then starts it; returns the operation.
     ///
     /// # Errors
@@ -17,11 +31,28 @@ impl VmService {
         client: ClientContext,
         wait: bool,
     ) -> Result<Operation, Report> {
+        self.launch(Launch::Restart, wanted, client, wait).await
+    }
+
+    async fn launch(
+        &self,
+        how: Launch,
+        wanted: &str,
+        client: ClientContext,
+        wait: bool,
+    ) -> Result<Operation, Report> {
         let handle = self.handle(wanted)?;
-        handle.view.borrow().check(State::check_restart)?;
-        let begin = self.begin("restart", &handle, client);
-        let id = begin.operation.id.clone();
-        handle.send(Command::Restart { begin }, wanted).await?;
+        let record = handle.view.borrow().record.clone();
+        match how {
+            Launch::Start if self.shared.stall(&record).is_some() => {}
+            Launch::Start => record.check(State::check_start)?,
+            Launch::Restart => record.check(State::check_restart)?,
+        }
+        let VmRecord { id, name, .. } = record;
+        let operation = self.operations.begin(how.action(), &id, &name, super::now());
+        let id = operation.id.clone();
+        let begin = Begin { operation, client, checkout: None };
+        handle.send(Command::Launch { begin, how }, wanted).await?;
         self.report(&id, wait).await
     }
 

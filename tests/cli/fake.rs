@@ -135,6 +135,7 @@ pub(crate) fn vm(name: &str, id: &str) -> Vm {
         name: name.parse().expect("a name"),
         state: VmState::Running,
         cause: None,
+        stalled: None,
         image: "debian".parse().expect("a name"),
         kernel: Digest::of(b"kernel"),
         vmm: "qemu".to_owned(),

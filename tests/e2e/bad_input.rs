@@ -25,7 +25,6 @@ fn requests_that_cannot_be_are_refused(who: Who) {
     fs::create_dir(folder("plain")).expect("made");
     fs::write(folder("file"), "no folder\n").expect("written");
     tool("git", &["init", "--quiet", "--bare", &folder("bare.git")], &[]).success();
-    let long = "x".repeat(64);
     let [missing, plain, file, bare, inside] = [
         folder("missing"),
         folder("plain"),
@@ -41,18 +40,13 @@ fn requests_that_cannot_be_are_refused(who: Who) {
         (vec!["run", &bare, "--rm", "--", "true"], "is bare"),
         (vec!["run", &inside, "--rm", "--", "true"], "`.git` folder"),
         (vec!["run", "--dry-run", &missing], "does not exist"),
-        (with(&["--name", "Bad_Name"]), "Bad_Name"),
-        (with(&["--name", "-a"]), "-a"),
-        (with(&["--name", "a-"]), "a-"),
-        (with(&["--name", "../up"]), "../up"),
-        (with(&["--name", ""]), "name"),
-        (vec!["run", "--name", &long, "--", "true"], &long),
         (with(&["--vcpu", "0"]), "0 virtual processors"),
         (with(&["--vcpu", "1000"]), "1000 virtual processors"),
         (with(&["--vcpu", "two"]), "two"),
         (with(&["--memory", "1K"]), "whole MiB"),
         (with(&["--memory", "64M"]), "64 MiB of memory"),
         (with(&["--memory", "lots"]), "lots"),
+        (with(&["--memory", "1T"]), "do not exist"),
         (with(&["--disk", "1M"]), "work disk"),
         (with(&["--root-disk", "1K"]), "root disk"),
         (with(&["--image", "no-such-image"]), "no-such-image"),
@@ -74,17 +68,12 @@ fn requests_that_cannot_be_are_refused(who: Who) {
 /// The same faults where the exit status tells the kind.
 fn other_commands(world: &World) {
     for (arguments, status, said) in [
-        (&["create", "--name", "Bad_Name"][..], 2, "Bad_Name"),
-        (&["create", "--vcpu", "0"], 2, "0 virtual processors"),
+        (&["create", "--vcpu", "0"][..], 2, "0 virtual processors"),
         (&["create", "--memory", "1K"], 2, "whole MiB"),
         (&["create", "--memory", "64M"], 2, "64 MiB of memory"),
         (&["create", "--image", "no-such-image"], 3, "no-such-image"),
-        (&["start", "nobody"], 3, "nobody"),
-        (&["stop", "nobody"], 3, "nobody"),
-        (&["kill", "nobody"], 3, "nobody"),
-        (&["delete", "nobody"], 3, "nobody"),
-        (&["show", "nobody"], 3, "nobody"),
-        (&["logs", "nobody"], 3, "nobody"),
+        (&["create", "--memory", "1T"], 2, "do not exist"),
+        (&["kill", "nobody", "--signal", "FOO"], 2, "there is no signal `FOO`"),
         (&["op", "show", "00000000"], 2, "00000000"),
         (&["no-such-command"], 2, "no-such-command"),
     ] {
@@ -108,6 +97,117 @@ fn other_commands(world: &World) {
     assert_eq!(world.json(["list", "--json"]), vms, "the first one is as it was");
     world.cove(["delete", "taken"]).success();
     world.assert_no_vm(&[]);
+}
+
+as_everybody!(item_24_bad_names_stop_at_the_edge);
+
+fn item_24_bad_names_stop_at_the_edge(who: Who) {
+    let world = World::new(who);
+    let [longest, long, path] = [63, 64, 5000].map(|length| "x".repeat(length));
+    for bad in [
+        "",
+        " ",
+        "a b",
+        "-",
+        "-a",
+        "a-",
+        "Web",
+        "web_1",
+        "a.b",
+        ".",
+        "..",
+        "../up",
+        "/etc",
+        "a/b",
+        "a\\b",
+        "größe",
+        "a\u{0301}",
+        "☃",
+        "a\n",
+        "a\t",
+        "\u{1b}[31m",
+        "$(id)",
+        "`id`",
+        "a;b",
+        "'a'",
+        "*",
+        &long,
+        &path,
+    ] {
+        let name = format!("--name={bad}");
+        for (arguments, status) in [
+            (&["create", &name][..], 2),
+            (&["run", &name, "--", "true"], 125),
+            (&["run", "--dry-run", &name], 125),
+        ] {
+            let ran = refused(&world, arguments, status, "name");
+            assert!(!ran.stderr.contains('\u{1b}'), "it is shown escaped: {}", ran.told());
+        }
+    }
+    let good = ["a", "0", "a-b", "0-0", "xn--n3h", &longest];
+    for name in good {
+        world.cove(["create", "--name", name]).success().prints(&format!("{name}\n"));
+    }
+    world.cove([&["delete"][..], &good].concat()).success().prints(&(good.join("\n") + "\n"));
+    world.assert_no_vm(&[]);
+    world.finish();
+}
+
+/// Commands that take a VM, and what else they need.
+const ON_A_VM: [&[&str]; 13] = [
+    &["start"],
+    &["stop"],
+    &["restart"],
+    &["kill"],
+    &["delete"],
+    &["touch"],
+    &["show"],
+    &["logs"],
+    &["console"],
+    &["ports"],
+    &["stats"],
+    &["set", "--vcpu=1"],
+    &["exec", "--", "true"],
+];
+
+as_everybody!(unknown_ambiguous_and_malformed_names_are_said_to_be_that);
+
+fn unknown_ambiguous_and_malformed_names_are_said_to_be_that(who: Who) {
+    let world = World::new(who);
+    let on = |command: &[&'static str], vm: &str| {
+        let words = [&command[..1], &[vm], &command[1..]].concat();
+        let ran = world.command(words).deadline(QUICK).run().says("\nhint: ");
+        // A table of nobody has a head.
+        assert!(ran.stdout.lines().count() <= usize::from(command[0] == "stats"), "{}", ran.told());
+        assert_eq!(ran.stderr.matches("error: ").count(), 1, "{}", ran.told());
+        (ran, if command[0] == "exec" { Some(125) } else { None })
+    };
+    for command in ON_A_VM {
+        for unknown in ["nobody", "", "../up", "\u{1b}[31mred", "ffffffffffff"] {
+            let (ran, own) = on(command, unknown);
+            let ran = ran.status(own.unwrap_or(3)).says("there is no VM `");
+            assert!(!ran.stderr.contains('\u{1b}'), "{}", ran.told());
+        }
+    }
+    // Of seventeen ids, two begin with the same of sixteen digits.
+    let makers: Vec<_> = (0..17).map(|_| world.command(["create"]).spawn()).collect();
+    makers.into_iter().for_each(|maker| drop(maker.wait().success()));
+    let vms = world.json(["list", "--json"]);
+    let ids: Vec<&str> = vms
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|vm| vm["id"].as_str().expect("an id"))
+        .collect();
+    let begins = |digit: char| ids.iter().copied().filter(move |id| id.starts_with(digit));
+    let digit = "0123456789abcdef".chars().find(|digit| begins(*digit).count() > 1).expect("one");
+    for command in ON_A_VM {
+        let (ran, own) = on(command, &digit.to_string());
+        let ran = ran.status(own.unwrap_or(4));
+        begins(digit).for_each(|id| assert!(ran.stderr.contains(id), "{id}: {}", ran.told()));
+    }
+    assert_eq!(world.json(["list", "--json"]), vms, "nothing was done to any");
+    world.finish();
 }
 
 as_everybody!(a_configuration_that_is_wrong_is_named_and_no_daemon_stays);

@@ -1,11 +1,11 @@
 //! What is in a guest's file systems: keys, identity, chosen files; what stays there over a stop and a
-//! start; an image that brings its own init.
+//! start, and its modes; an image that brings its own init.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::harness::{PUBLIC_KEY, Who, World, as_everybody};
+use crate::harness::{PUBLIC_KEY, Who, World, as_everybody, tool};
 
 /// A file and a folder of the user's that go in.
 const SYNC: &str = r#"
@@ -42,9 +42,9 @@ fn world(who: Who) -> World {
     world
 }
 
-as_everybody!(keys_identity_and_files_are_there_and_data_outlives_a_stop);
+as_everybody!(item_01_data_written_then_stop_then_start_is_still_there);
 
-fn keys_identity_and_files_are_there_and_data_outlives_a_stop(who: Who) {
+fn item_01_data_written_then_stop_then_start_is_still_there(who: Who) {
     let world = world(who);
     let vm = world.start("keeper", &[]);
     first_boot(&world);
@@ -85,7 +85,7 @@ fn keys_identity_and_files_are_there_and_data_outlives_a_stop(who: Who) {
     world.finish();
 }
 
-/// What a new guest has.
+/// What a new guest has: keys, identity, chosen files.
 fn first_boot(world: &World) {
     let modes = "stat -c '%a %U:%G %n' ~ ~/.ssh ~/.ssh/authorized_keys ~/.config/api/token \
                  ~/.tools/bin/sing ~/.tools/readme";
@@ -118,4 +118,67 @@ fn own_init(world: &World) {
     world.cove(["start", "keeper"]).success();
     let first = world.guest("keeper", "tr '\\0' ' ' < /proc/1/cmdline; echo; cat /root/marker");
     assert_eq!(first, "/bin/sh /sbin/init \nhome\n");
+}
+
+/// What is made in the guest, beside what comes in: all types that a mode can say, and its other bits.
+const KINDS: &str = "mkdir -p kinds && cd kinds && touch plain setuid && mkdir shared && mkfifo pipe && \
+    mknod character c 1 3 && mknod block b 7 0 && ln -s plain link && ln plain hard && \
+    perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un(\"socket\"))' && \
+    chmod 4755 setuid && chmod 1777 shared && chmod 640 plain && chmod 600 pipe";
+
+as_everybody!(item_21_modes_keep_their_type_bits_and_disks_are_clean);
+
+fn item_21_modes_keep_their_type_bits_and_disks_are_clean(who: Who) {
+    let world = world(who);
+    let repository = world.repo();
+    let vm = world.start("modes", &[repository.arg()]);
+    for home in ["/root", "/opt"] {
+        world.guest("modes", &format!("cd {home} && {KINDS}"));
+    }
+    let look = "cd /root && find song .config .tools .ssh kinds /opt/kinds -not -path '*/.git/*' \
+                -printf '%M %p %l\n' | sort -k 2";
+    let before = world.guest("modes", look);
+    for expected in [
+        "-rwxr-xr-x song/run.sh ",
+        "lrwxrwxrwx song/link README.md",
+        "-rw-r--r-- song/README.md ",
+        "drwxr-xr-x song/verses ",
+        "-rw-r----- .config/api/token ",
+        "-rwxr-xr-x .tools/bin/sing ",
+        "-rw------- .ssh/authorized_keys ",
+        "-rwsr-xr-x kinds/setuid ",
+        "drwxrwxrwt kinds/shared ",
+        "prw------- kinds/pipe ",
+        "srwxr-xr-x kinds/socket ",
+        "lrwxrwxrwx kinds/link plain",
+        "-rw-r----- /opt/kinds/hard ",
+    ] {
+        assert!(before.lines().any(|line| line == expected), "no `{expected}` in\n{before}");
+    }
+    assert!(before.contains("\ncrw-") && before.contains("\nbrw-"), "{before}");
+
+    // Power that goes costs nothing that was synced, and no file system.
+    world.guest("modes", "sync");
+    world.cove(["kill", "modes"]).success();
+    world.cove(["start", "modes"]).success();
+    assert_eq!(world.guest("modes", look), before);
+    world.cove(["stop", "modes"]).success();
+    world.check_disks(&vm);
+    // As the host sees them, which never mounts them: the type is in the inode, not in the name alone.
+    let path = world.vm_folder(&vm).join("work.ext4");
+    for (file, kind, mode) in [
+        ("song/run.sh", "regular", "0755"),
+        ("song/link", "symlink", "0777"),
+        ("song/verses", "directory", "0755"),
+        ("kinds/setuid", "regular", "04755"),
+        ("kinds/pipe", "FIFO", "0600"),
+        ("kinds/socket", "socket", "0755"),
+    ] {
+        let ask = format!("stat /{file}");
+        let said = tool("debugfs", &["-R", &ask, path.to_str().expect("UTF-8")], &[]).success();
+        let line = said.stdout.lines().next().expect("a line").to_owned();
+        let said: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!((said[3], said[5]), (kind, mode), "{file}: {line}");
+    }
+    world.finish();
 }

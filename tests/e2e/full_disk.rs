@@ -9,9 +9,9 @@ const ROOM: u64 = 2 << 30;
 /// Bytes that are free when a disk is full: none, or enough for what is written first, and next.
 const FREE: [u64; 4] = [0, 64 << 10, 1 << 20, 4 << 20];
 
-as_everybody!(a_full_disk_is_named_and_costs_nothing);
+as_everybody!(item_28_a_full_disk_at_any_write_is_named_and_loses_nothing);
 
-fn a_full_disk_is_named_and_costs_nothing(who: Who) {
+fn item_28_a_full_disk_at_any_write_is_named_and_loses_nothing(who: Who) {
     if let Some(reason) = SmallDisk::unavailable() {
         return skipped(&reason);
     }

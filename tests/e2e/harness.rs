@@ -2,7 +2,8 @@
 //! programs as they were built.
 //!
 //! ```text
-//!  World::new(who) ──▶ world.cove([...]), world.repo() … ──▶ world.finish(): asserts that nothing is left
+//!  World::new(who) ──▶ world.cove([...]), world.repo() … ──▶ world.finish(): asserts that nothing is left,
+//!       │                                                    and that every disk of its VMs is sound
 //!       └─ dropped by a failing test: removes what is left, and shows the daemon's log
 //! ```
 //!
@@ -10,8 +11,10 @@
 
 mod command;
 mod compiled;
+mod disks;
 mod processes;
 mod repository;
+mod rows;
 mod small_disk;
 mod who;
 
@@ -24,7 +27,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub(crate) use command::{Cove, Ran, tool};
+pub(crate) use command::{Cove, Ran, Running, tool};
 pub(crate) use processes::Found;
 pub(crate) use repository::Repository;
 pub(crate) use small_disk::SmallDisk;
@@ -44,6 +47,8 @@ const CONFIGURATION: &str = "[vm]\nvcpu = 1\nmemory = \"256M\"\nnet = \"none\"\n
 
 /// The folder of a world that is not its user's: programs and cache.
 const SHARED: &str = "shared";
+/// The folder of a world with the disks of its VMs.
+const DISKS: &str = "disks";
 
 /// One test's world.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub(crate) struct World {
     /// Where `COVE_HOME` is, if that is a file system of its own. Before the folder it is in: dropped
     /// first.
     pub(crate) disk: Option<SmallDisk>,
+    /// The disks of its VMs.
+    disks: disks::Disks,
     folder: TempDir,
     /// `COVE_HOME`.
     pub(crate) home: PathBuf,
@@ -96,9 +103,10 @@ impl World {
         for private in [&home, &user_home.join(".ssh")] {
             fs::set_permissions(private, fs::Permissions::from_mode(0o700)).expect("set");
         }
-        let prefix = Vec::new();
+        let disks = disks::Disks::watch(home.join("vms"), folder.path().join(DISKS));
+        let (prefix, finished) = (Vec::new(), false);
         let world =
-            Self { who, disk, folder, home, user_home, cache, program, prefix, finished: false };
+            Self { who, disk, disks, folder, home, user_home, cache, program, prefix, finished };
         world.write_user_home();
         world.configure("");
         compiled::take(&world);
@@ -143,7 +151,7 @@ impl World {
     fn settle(&self) {
         for entry in fs::read_dir(self.folder()).expect("readable") {
             let entry = entry.expect("read");
-            if entry.file_name() != SHARED {
+            if entry.file_name() != SHARED && entry.file_name() != DISKS {
                 self.who.own(&entry.path());
             }
         }
@@ -208,15 +216,16 @@ impl World {
         self.wait_for_no(|found| !found.is_daemon(), ids);
     }
 
-    /// Ends the world: checks the disks of stopped VMs, deletes all VMs, and asserts that nothing is
-    /// left of them; ends the daemon, and asserts that it is gone.
+    /// Ends the world: deletes all VMs, and asserts that nothing is left of them; ends the daemon, and
+    /// asserts that it is gone; checks the disks of all VMs that there have been.
     pub(crate) fn finish(mut self) {
         let list = self.json(["list", "--json"]);
         let vms = list.as_array().expect("a list");
         let ids: Vec<String> =
             vms.iter().map(|vm| vm["id"].as_str().expect("an id").to_owned()).collect();
-        for vm in vms.iter().filter(|vm| vm["state"] == "stopped") {
-            self.check_disks(vm);
+        let at_rest = ["created", "stopped", "error"];
+        for vm in vms.iter().filter(|vm| at_rest.iter().any(|state| vm["state"] == *state)) {
+            self.disks.at_rest(&self.vm_folder(vm));
         }
         if !ids.is_empty() {
             self.cove(std::iter::once("delete").chain(ids.iter().map(String::as_str))).success();
@@ -225,6 +234,7 @@ impl World {
         self.cove(["daemon", "stop"]).success();
         compiled::give(&self);
         self.assert_no_process(&ids);
+        self.disks.check();
         self.finished = true;
     }
 
@@ -242,7 +252,7 @@ impl World {
         assert!(left.is_ok(), "processes of this test are left: {left:#?}");
     }
 
-    /// The file systems of a stopped VM are clean.
+    /// The file systems of a VM that was stopped in order, or never started, have nothing to be put right.
     pub(crate) fn check_disks(&self, vm: &Value) {
         for disk in ["work.ext4", "root.ext4"] {
             let path = self.vm_folder(vm).join(disk);

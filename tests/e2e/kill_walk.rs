@@ -1,21 +1,41 @@
-//! The daemon killed, with SIGKILL, at every stage of what it does to real guests: the next one finds all of
-//! a VM or nothing, and no process, socket or file too many.
+//! A daemon that is killed in the middle of what it does to real guests: the next one finds all of
+//! a VM or nothing, and no process, socket, file or row too many.
 
 use std::time::Duration;
 
 use cove::report::Report;
 use cove::rpc::client::Client;
 use cove::wire::rpc::{
-    CreateVm, CreateWorkspace, OpSubscription, Operation, OperationRef, VmCreate, VmStart, VmWait,
+    CreateVm, CreateWorkspace, NetMode, OpSubscription, Operation, OperationRef, VmCreate,
+    VmRestart, VmStart, VmWait,
 };
 use serde_json::Value;
 
-use crate::harness::{Repository, Who, World};
+use crate::harness::{BOOT, Repository, Who, World, skipped};
+use crate::internet::{Internet, unavailable};
 use crate::watch;
 
-/// The stages of a start that brings a repository in; those of hooks and the like come and go between two
-/// events, and are met on the way.
-const START: [&str; 5] = ["preflight", "monitor", "boot", "setup", "workspace"];
+/// The stages of every start. Some come and go between two events, and are met on the way.
+/// `tests/tidy.rs` looks that no stage is missing in this file that an operation can have.
+const START: [&str; 8] = [
+    "preflight",
+    "configure",
+    "hooks",
+    "accelerator",
+    "monitor",
+    "boot",
+    "setup",
+    "post-start",
+];
+
+/// Those of a create besides: what is made, and the repository's way in.
+const CREATE: [&str; 3] = ["disks", "pack", "workspace"];
+
+/// That of machines with a network.
+const NETWORK: &str = "network";
+
+/// Those of a restart at which it is neither what it was nor what it will be.
+const RESTART: [&str; 2] = ["stop", "monitor"];
 
 /// How long after its request a delete is cut short, in microseconds: before it, in it, after it.
 const INTO_DELETE: [u64; 6] = [0, 300, 1_000, 3_000, 10_000, 30_000];
@@ -23,20 +43,27 @@ const INTO_DELETE: [u64; 6] = [0, 300, 1_000, 3_000, 10_000, 30_000];
 // As the caller only: who runs it makes no difference to what a killed daemon leaves, and the client here
 // is this process, which another user's daemon refuses.
 #[test]
-fn a_daemon_killed_at_any_stage_leaves_all_or_nothing() {
-    let world = World::new(Who::Caller);
+fn item_05_a_daemon_killed_at_any_stage_leaves_all_or_nothing() {
+    let mut world = World::new(Who::Caller);
+    let internet = internet(&mut world);
     let repository = world.repo();
+    let network = internet.as_ref().map(|_| NETWORK);
     let mut points = 0;
-    for stage in ["disks"].into_iter().chain(START) {
-        killed_in_create(&world, &repository, stage);
+    for stage in CREATE.into_iter().chain(START).chain(network) {
+        killed_in_create(&world, &repository, stage, network.is_some());
         points += 1;
     }
-    world.start("kept", &[repository.arg()]);
+    let net = if network.is_some() { "user" } else { "none" };
+    world.start("kept", &[repository.arg(), "--net", net]);
     world.guest("kept", "echo work > work.txt; echo root > /etc/kept; sync");
     points += killed_while_running(&world);
     points += killed_in_stop(&world);
-    for stage in START.into_iter().filter(|stage| *stage != "workspace") {
+    for stage in START.into_iter().chain(network) {
         killed_in_start(&world, stage);
+        points += 1;
+    }
+    for stage in RESTART {
+        killed_in_restart(&world, stage);
         points += 1;
     }
     world.cove(["start", "kept"]).success();
@@ -44,13 +71,24 @@ fn a_daemon_killed_at_any_stage_leaves_all_or_nothing() {
         world.guest("kept", "cat work.txt /etc/kept; git status --short"),
         "work\nroot\n M README.md\n?? work.txt\n"
     );
-    world.cove(["stop", "kept"]).success();
     for delay in INTO_DELETE {
         killed_in_delete(&world, Duration::from_micros(delay));
         points += 1;
     }
+    points += killed_in_delete_of_what_runs(&world);
     show(points);
     world.finish();
+}
+
+/// The small internet in which the world's daemons run, if there can be one: then its VMs have networks.
+fn internet(world: &mut World) -> Option<Internet> {
+    if let Some(reason) = unavailable() {
+        skipped(&format!("no daemon is killed at the stage `{NETWORK}`: {reason}"));
+        return None;
+    }
+    let internet = Internet::new();
+    world.prefix = internet.prefix();
+    Some(internet)
 }
 
 #[expect(clippy::print_stderr, reason = "tests report to people")]
@@ -59,17 +97,18 @@ fn show(points: usize) {
 }
 
 /// A VM whose maker never heard of it is gone, or whole when it was ready before the kill.
-fn killed_in_create(world: &World, repository: &Repository, stage: &str) {
+fn killed_in_create(world: &World, repository: &Repository, stage: &str, networked: bool) {
     let workspace = CreateWorkspace { path: repository.arg().to_owned(), include_untracked: false };
     let create = CreateVm {
         name: Some("made".to_owned()),
         workspace: Some(workspace),
+        net: networked.then_some(NetMode::User),
         ..CreateVm::default()
     };
     let seen = killed(world, stage, async |client| client.call::<VmCreate>(create).await);
     let list = world.json(["list", "--json"]);
     match list.as_array().expect("a list").as_slice() {
-        [] => world.assert_no_vm(&[seen.vm.to_string()]),
+        [] => nothing_is_left(world, &seen.vm.to_string()),
         [vm] => {
             assert_eq!(vm["state"], "running", "{stage}: {vm}");
             assert_eq!(
@@ -77,7 +116,7 @@ fn killed_in_create(world: &World, repository: &Repository, stage: &str) {
                 format!("{}\n", repository.subject())
             );
             world.cove(["delete", "made"]).success();
-            world.assert_no_vm(&[watch::id(vm)]);
+            nothing_is_left(world, &watch::id(vm));
         }
         several => panic!("{stage}: {several:?}"),
     }
@@ -91,6 +130,25 @@ fn killed_in_start(world: &World, stage: &str) {
     match vm["state"].as_str() {
         Some("stopped") => at_rest(world, &vm),
         Some("running") => {
+            world.cove(["stop", "kept"]).success();
+        }
+        other => panic!("{stage}: {other:?}"),
+    }
+}
+
+/// A VM that was running has been stopped; or it runs: as before when that had not begun before the kill, or
+/// again when it was done.
+fn killed_in_restart(world: &World, stage: &str) {
+    world.cove(["start", "kept"]).success();
+    let before = world.json(["show", "kept", "--json"]);
+    let wait = VmWait { vm: "kept".to_owned(), wait: false, client: Default::default() };
+    killed(world, stage, async |client| client.call::<VmRestart>(wait).await);
+    let vm = world.json(["show", "kept", "--json"]);
+    match vm["state"].as_str() {
+        Some("stopped") => at_rest(world, &vm),
+        Some("running") => {
+            let (boot, process) = (vm["boot_id"] == before["boot_id"], vm["pid"] == before["pid"]);
+            assert_eq!(boot, process, "{stage}: {vm}");
             world.cove(["stop", "kept"]).success();
         }
         other => panic!("{stage}: {other:?}"),
@@ -144,16 +202,37 @@ fn killed_in_delete(world: &World, delay: Duration) {
         None => assert!(!world.vm_folder(&vm).exists(), "{delay:?}: its folder is left"),
     }
     assert_eq!(world.vm_folders().len(), 1, "{delay:?}");
+    assert!(world.resources(&watch::id(&vm)).is_empty(), "{delay:?}");
+}
+
+/// A VM that was to be deleted is deleted, with all that runs of it.
+fn killed_in_delete_of_what_runs(world: &World) -> usize {
+    let vm = world.json(["show", "kept", "--json"]);
+    let pid = daemon(world);
+    let delete = world.command(["delete", "kept"]).spawn();
+    watch::until("it is being deleted, or gone", BOOT, || {
+        world.row(&watch::id(&vm)).is_none_or(|state| state.contains("deleting")).then_some(())
+    });
+    watch::end(pid);
+    delete.wait();
+    nothing_is_left(world, &watch::id(&vm));
+    1
+}
+
+/// No process, folder or row of a VM is there.
+fn nothing_is_left(world: &World, vm: &str) {
+    world.assert_no_vm(&[vm.to_owned()]);
+    assert_eq!((world.row(vm), world.resources(vm)), (None, Vec::new()));
 }
 
 /// Nothing runs of a VM at rest.
 fn at_rest(world: &World, vm: &Value) {
-    let left = world.processes(&[watch::id(vm)]);
-    assert!(left.iter().all(|found| found.is_daemon()), "{left:?}");
+    watch::nothing_runs(world, vm);
     assert_eq!(world.vm_folders(), [watch::id(vm)]);
     let sockets = ["qmp.sock", "vsock.sock", "console.sock", "network.sock"];
     let there = |name: &&str| world.vm_folder(vm).join(name).exists();
     assert_eq!(sockets.into_iter().filter(there).collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(world.resources(&watch::id(vm)), ["folder"], "of all it had, its disks are left");
 }
 
 fn daemon(world: &World) -> i32 {
@@ -162,7 +241,7 @@ fn daemon(world: &World) -> i32 {
 }
 
 /// Begins an operation and kills the daemon as soon as it tells of the stage. Returns what was seen last.
-fn killed(
+pub(crate) fn killed(
     world: &World,
     stage: &str,
     begin: impl AsyncFnOnce(&Client) -> Result<Operation, Report>,

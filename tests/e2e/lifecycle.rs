@@ -1,20 +1,44 @@
 //! What happens to VMs when something ends that should not, or at the wrong moment.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 use crate::harness::{QUICK, Who, World, as_everybody};
 use crate::still::{self, Still};
 use crate::watch::{self, until};
 
-as_everybody!(a_vm_outlives_its_client_its_daemon_and_its_monitor);
+as_everybody!(item_02_stop_of_a_guest_that_ignores_shutdown_ends_within_its_deadline);
 
-fn a_vm_outlives_its_client_its_daemon_and_its_monitor(who: Who) {
+fn item_02_stop_of_a_guest_that_ignores_shutdown_ends_within_its_deadline(who: Who) {
     let world = World::new(who);
     world.configure("[monitor]\nstop_seconds = 3\n");
+    let vm = world.start("deaf", &[]);
+    let init = "rm -f /sbin/init; printf '#!/bin/sh\\nwhile :; do sleep 1; done\\n' > /sbin/init; \
+                chmod 755 /sbin/init; sync";
+    world.guest("deaf", init);
+    let stop = || {
+        world.command(["stop", "deaf"]).deadline(QUICK).run().success().prints("deaf\n");
+        assert_eq!(world.json(["show", "deaf", "--json"])["state"], "stopped");
+        watch::nothing_runs(&world, &vm);
+    };
+    // Its processors stand still: it does not even hear.
+    world.cove(["kill", "deaf", "--signal", "STOP"]).success();
+    stop();
+    assert!(world.log().contains("did not take a connection"), "it was asked first");
+    // Its init is taken for one that can be asked to power off, and does nothing of the kind.
+    world.cove(["start", "deaf"]).success();
+    world.guest("deaf", "mkdir -p /run/systemd/system");
+    stop();
+    assert!(world.log().contains("did not power off in time"), "it was waited for");
+    world.finish();
+}
+
+as_everybody!(item_03_a_vm_outlives_the_client_and_the_daemon_that_started_it);
+
+fn item_03_a_vm_outlives_the_client_and_the_daemon_that_started_it(who: Who) {
+    let world = World::new(who);
     let client = world.command(["run", "-d", "--name", "long"]).spawn();
     let vm = watch::state(&world, "long", "starting");
     client.signal(Signal::SIGKILL);
@@ -30,33 +54,35 @@ fn a_vm_outlives_its_client_its_daemon_and_its_monitor(who: Who) {
     assert!(shown["boot_id"].is_string() && shown["state"] == "running", "{shown}");
     assert_eq!(watch::monitor(&world, &vm), monitor);
     world.cove(["exec", "long", "--", "cat", "kept"]).success().prints("kept\n");
-    second_daemon_says_who_holds_the_home(&world);
 
+    // Its monitor it does not outlive, but what is on its disks does.
     watch::end(monitor);
     let stopped = watch::state(&world, "long", "stopped");
     assert!(stopped["cause"].as_str().expect("a cause").contains("monitor"), "{stopped}");
     world.cove(["exec", "long", "--", "true"]).status(125);
     world.cove(["start", "long"]).success();
     world.cove(["exec", "long", "--", "cat", "kept", "/var/kept"]).success().prints("kept\nkept\n");
-    stop_of_a_deaf_guest_ends(&world, &vm);
     world.cove(["delete", "long"]).success();
     world.finish();
 }
 
-fn second_daemon_says_who_holds_the_home(world: &World) {
-    let pid = world.json(["daemon", "status", "--json"])["pid"].to_string();
-    let refused = world.companion("coved", [""; 0]).deadline(QUICK).run().status(4);
-    refused.says("another daemon").says(&pid).says(world.home.to_str().expect("UTF-8"));
-}
+as_everybody!(commands_on_one_vm_are_carried_out_in_the_order_in_which_they_come);
 
-fn stop_of_a_deaf_guest_ends(world: &World, vm: &Value) {
-    let monitor = nix::unistd::Pid::from_raw(watch::monitor(world, vm));
-    nix::sys::signal::kill(monitor, Signal::SIGSTOP).expect("it runs");
-    let begun = Instant::now();
-    world.cove(["stop", "long"]).success();
-    let took = begun.elapsed();
-    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(20), "{took:?}");
-    assert_eq!(world.json(["show", "long", "--json"])["state"], "stopped");
+fn commands_on_one_vm_are_carried_out_in_the_order_in_which_they_come(who: Who) {
+    let world = World::new(who);
+    world.cove(["create", "--name", "queue"]).success();
+    let start = world.command(["start", "queue"]).spawn();
+    let vm = watch::state(&world, "queue", "starting");
+    // None of these cuts the start short; each finds what the one before has made.
+    let stop = world.command(["stop", "queue"]).spawn();
+    start.wait().success().prints("queue\n");
+    stop.wait().success().prints("queue\n");
+    assert_eq!(world.json(["show", "queue", "--json"])["state"], "stopped");
+    let events = world.json(["events", "--json"]);
+    let of_vm = events.as_array().expect("a list").iter().filter(|event| event["vm"] == vm["id"]);
+    let states: Vec<_> = of_vm.filter_map(|event| event["state"].as_str()).collect();
+    assert_eq!(states, ["starting", "running", "stopping", "stopped"], "{events}");
+    world.finish();
 }
 
 as_everybody!(a_start_that_is_given_up_leaves_nothing);
@@ -72,16 +98,6 @@ fn a_start_that_is_given_up_leaves_nothing(who: Who) {
     client.wait().status(130);
     world.assert_no_vm(&[watch::id(&vm)]);
 
-    let (client, vm) = started("deleted");
-    world.cove(["delete", "deleted"]).success();
-    client.wait().status(125).says("deleted");
-    world.assert_no_vm(&[watch::id(&vm)]);
-
-    let (client, vm) = started("killed");
-    world.cove(["kill", "killed"]);
-    client.wait().status(125).says("killed");
-    world.assert_no_vm(&[watch::id(&vm)]);
-
     // At some moment of the start, once before and once after the monitor is there.
     for wait in [false, true] {
         let (client, vm) = started("orphan");
@@ -92,6 +108,45 @@ fn a_start_that_is_given_up_leaves_nothing(who: Who) {
         client.wait().status(125);
         world.assert_no_vm(&[watch::id(&vm)]);
     }
+    world.finish();
+}
+
+as_everybody!(a_vm_that_hangs_in_its_start_can_be_killed_and_deleted_at_once);
+
+fn a_vm_that_hangs_in_its_start_can_be_killed_and_deleted_at_once(who: Who) {
+    let world = World::new(who);
+    // Nothing but a kill or a delete ends these starts before the test is over.
+    let monitor = still::monitor(world.folder(), &Still::Always);
+    world.configure(&format!(
+        "[monitor]\nqemu = \"{monitor}\"\naccel = \"tcg\"\nlife_seconds = 3000\n\
+         boot_seconds = 3000\n"
+    ));
+    let at_once = |arguments: [&str; 2]| world.command(arguments).deadline(QUICK).run().success();
+    let hanging = |client: [&str; 4], name: &str| {
+        let client = world.command(client.iter().filter(|word| !word.is_empty())).spawn();
+        let vm = watch::state(&world, name, "starting");
+        watch::monitor(&world, &vm);
+        (client, vm)
+    };
+    // One that is being made goes with its first start.
+    for command in ["kill", "delete"] {
+        let (client, vm) = hanging(["run", "-d", "--name", "new"], "new");
+        let ran = world.command([command, "new"]).deadline(QUICK).run();
+        assert!(ran.status == 0 || command == "kill", "{}", ran.told());
+        client.wait().status(125).says("is being killed or deleted");
+        world.assert_no_vm(&[watch::id(&vm)]);
+    }
+    // One that was there stays after a kill, and can be started and deleted.
+    world.cove(["create", "--name", "old"]).success();
+    let (client, vm) = hanging(["start", "old", "", ""], "old");
+    at_once(["kill", "old"]);
+    client.wait().status(130).says("is being killed or deleted");
+    assert_ne!(world.json(["show", "old", "--json"])["state"], "starting");
+    watch::nothing_runs(&world, &vm);
+    let (client, vm) = hanging(["start", "old", "", ""], "old");
+    at_once(["delete", "old"]);
+    client.wait().status(130).says("is being killed or deleted");
+    world.assert_no_vm(&[watch::id(&vm)]);
     world.finish();
 }
 
@@ -118,9 +173,9 @@ fn a_vm_with_a_lease_goes_with_its_client(who: Who) {
     world.finish();
 }
 
-as_everybody!(of_two_vms_with_one_name_one_is_made);
+as_everybody!(item_09_of_two_creates_with_one_name_one_wins);
 
-fn of_two_vms_with_one_name_one_is_made(who: Who) {
+fn item_09_of_two_creates_with_one_name_one_wins(who: Who) {
     let world = World::new(who);
     world.cove(["daemon", "start"]).success();
     let both = [(), ()].map(|()| world.command(["create", "--name", "same"]).spawn());
@@ -148,9 +203,9 @@ fn a_boot_without_life_is_tried_once_more_and_says_so(who: Who) {
     world.finish();
 }
 
-as_everybody!(a_guest_that_never_comes_up_is_kept_or_its_console_is_saved);
+as_everybody!(item_13_the_wait_for_a_guest_is_bounded_and_its_error_says_what_to_do);
 
-fn a_guest_that_never_comes_up_is_kept_or_its_console_is_saved(who: Who) {
+fn item_13_the_wait_for_a_guest_is_bounded_and_its_error_says_what_to_do(who: Who) {
     let world = World::new(who);
     let monitor = still::monitor(world.folder(), &Still::Always);
     world.configure(&format!(
@@ -162,8 +217,7 @@ fn a_guest_that_never_comes_up_is_kept_or_its_console_is_saved(who: Who) {
     assert_eq!(vm["state"], "error");
     assert!(vm["cause"].as_str().expect("a cause").contains("no sign of life"), "{vm}");
     world.cove(["logs", "never"]).success();
-    let left = world.processes(&[watch::id(&vm)]);
-    assert!(left.iter().all(|found| found.is_daemon()), "its processes are gone: {left:?}");
+    watch::nothing_runs(&world, &vm);
     world.cove(["delete", "never"]).success();
 
     let ran = world.cove(["run", "--rm", "--name", "gone", "--", "true"]).status(125);

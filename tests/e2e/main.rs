@@ -8,14 +8,18 @@
 //! each, and a test that is there once says why.
 
 mod bad_input;
+mod bench;
 mod client;
 mod commands;
 #[path = "../hostile/corpus/mod.rs"]
 mod corpus;
 mod crowd;
+mod database;
 mod files;
+mod foreign;
 mod full_disk;
 mod harness;
+mod hook_points;
 mod hooks;
 mod hostile;
 mod hostile_plugins;
@@ -24,7 +28,11 @@ mod internet;
 mod kill_walk;
 mod lifecycle;
 mod network;
+mod parallel;
+mod plugins;
+mod recovery;
 mod run;
+mod stalled;
 mod still;
 mod streams;
 mod user;

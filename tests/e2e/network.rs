@@ -27,10 +27,7 @@ fn a_guest_reaches_the_internet_and_nothing_else(who: Who) {
     }
     let internet = Internet::new();
     let mut world = World::new(who);
-    let inside = internet.command("true");
-    let words = std::iter::once(inside.get_program()).chain(inside.get_args());
-    world.prefix = words.map(|word| word.to_str().expect("UTF-8").to_owned()).collect();
-    world.prefix.pop();
+    world.prefix = internet.prefix();
     let vm = world.start("net", &["--net", "user"]);
 
     assert!(reaches(&world, &WEB.to_string()), "by address");

@@ -11,7 +11,8 @@ use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::termios::tcgetattr;
 use serde_json::{Value, json};
 
-use crate::harness::{BOOT, QUICK, Who, World, as_everybody, wait_until};
+use crate::harness::{BOOT, QUICK, Ran, Who, World, as_everybody, wait_until};
+use crate::watch::{self, until};
 
 as_everybody!(a_commits_subject_comes_out_and_nothing_else);
 
@@ -30,9 +31,9 @@ fn a_commits_subject_comes_out_and_nothing_else(who: Who) {
     world.finish();
 }
 
-as_everybody!(status_streams_and_arguments_are_those_of_the_command);
+as_everybody!(streams_and_arguments_are_those_of_the_command);
 
-fn status_streams_and_arguments_are_those_of_the_command(who: Who) {
+fn streams_and_arguments_are_those_of_the_command(who: Who) {
     let world = World::new(who);
     let ran = world.cove(["run", "--name", "one", "--env", "SONG=la la", "--", "env"]).success();
     assert!(ran.stdout.contains("SONG=la la\n"), "{}", ran.told());
@@ -40,7 +41,6 @@ fn status_streams_and_arguments_are_those_of_the_command(who: Who) {
     assert_eq!(ran.stderr.matches(line).count(), 1, "{}", ran.told());
     let vm = world.json(["show", "one", "--json"]);
 
-    statuses(&world);
     arguments(&world);
     streams(&world);
     looking(&world, &vm);
@@ -50,29 +50,63 @@ fn status_streams_and_arguments_are_those_of_the_command(who: Who) {
     world.finish();
 }
 
-/// The remote status, and never one of cove's own taken for it.
-fn statuses(world: &World) {
-    for (command, expected) in [
-        (&["true"][..], 0),
-        (&["sh", "-c", "exit 42"], 42),
-        (&["sh", "-c", "kill -9 $$"], 137),
-        (&["sh", "-c", "kill -TERM $$"], 143),
-        (&["no-such-program"], 127),
-        (&["/no/such/program"], 127),
-        (&["/etc/passwd"], 126),
-        (&["/"], 126),
-    ] {
-        let ran = world.cove([&["exec", "one", "--"], command].concat());
-        ran.status(expected).prints("");
-    }
+as_everybody!(item_12_a_local_failure_never_masquerades_as_the_remote_status);
+
+fn item_12_a_local_failure_never_masquerades_as_the_remote_status(who: Who) {
+    let world = World::new(who);
+    let vm = world.start("one", &[]);
+    remote_statuses(&world);
     for wrong in [
         &["exec", "nobody", "--", "true"][..],
         &["exec", "one", "--no-such-flag", "--", "true"],
         &["exec"],
         &["run", "--no-such-flag"],
+        &["run", "/no/such/path", "--", "true"],
     ] {
-        let ran = world.cove(wrong).status(125).prints("");
-        assert!(ran.stderr.contains("kind: "), "{}", ran.told());
+        local(world.cove(wrong));
+    }
+    // What breaks while the command runs: the daemon, then the machine.
+    let sleeping = |seconds: &str| {
+        let exec = world.command(["exec", "one", "--", "sleep", seconds]).spawn();
+        until("the command runs", QUICK, || {
+            let seen = world.guest("one", "cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '");
+            seen.contains(&format!("sleep {seconds}")).then_some(exec.pid())
+        });
+        exec
+    };
+    let exec = sleeping("1001");
+    watch::kill_daemon(&world);
+    local(exec.wait());
+    let exec = sleeping("1002");
+    watch::end(watch::monitor(&world, &vm));
+    local(exec.wait());
+    watch::state(&world, "one", "stopped");
+    local(world.cove(["exec", "one", "--", "true"]));
+    world.finish();
+}
+
+/// A failure of cove's own has a status and words of its own.
+#[track_caller]
+fn local(ran: Ran) {
+    ran.status(125).prints("").says("error: ").says("kind: ");
+}
+
+/// The status of a command is shown as it is, and without a word of cove's unless it could not run.
+fn remote_statuses(world: &World) {
+    for (command, expected) in [
+        (&["true"][..], 0),
+        (&["sh", "-c", "exit 42"], 42),
+        (&["sh", "-c", "exit 125"], 125),
+        (&["sh", "-c", "kill -9 $$"], 137),
+        (&["sh", "-c", "kill -TERM $$"], 143),
+    ] {
+        let ran = world.cove([&["exec", "one", "--"], command].concat());
+        assert_eq!(ran.status(expected).prints("").stderr, "");
+    }
+    for (command, expected) in
+        [("no-such-program", 127), ("/no/such/program", 127), ("/etc/passwd", 126), ("/", 126)]
+    {
+        world.cove(["exec", "one", "--", command]).status(expected).prints("").says("cannot run");
     }
 }
 

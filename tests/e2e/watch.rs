@@ -46,6 +46,13 @@ pub(crate) fn monitor(world: &World, vm: &Value) -> i32 {
     })
 }
 
+/// Asserts that no process of a VM is there.
+#[track_caller]
+pub(crate) fn nothing_runs(world: &World, vm: &Value) {
+    let left = world.processes(&[id(vm)]);
+    assert!(left.iter().all(|found| found.is_daemon()), "{left:?}");
+}
+
 /// A VM's id.
 pub(crate) fn id(vm: &Value) -> String {
     vm["id"].as_str().expect("an id").to_owned()
@@ -61,10 +68,16 @@ pub(crate) fn kill_daemon(world: &World) -> i32 {
     let status = world.json(["daemon", "status", "--json"]);
     let pid = status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
     end(pid);
-    until("the daemon is gone", Duration::from_secs(10), || {
+    gone(pid);
+    pid
+}
+
+/// Waits until a process is gone.
+#[track_caller]
+pub(crate) fn gone(pid: i32) {
+    until("the process is gone", Duration::from_secs(10), || {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // A zombie waits for its parent only.
         (state.is_empty() || state.contains(") Z ")).then_some(())
     });
-    pid
 }

@@ -5,10 +5,6 @@ use std::fs;
 
 use crate::harness::{QUICK, Repository, Who, World, as_everybody, tool};
 
-/// A `COVE_HOME` under which no socket path fits into the 108 bytes that the kernel has for one.
-const LONG: &str = "a-folder-with-a-name-that-goes-on-and-on-and-on/and-another-one-below-it-that-goes-on-\
-                    just-as-long/and-a-third-one-so-that-no-socket-path-fits/cove home, with a comma";
-
 /// What a script prints about one checkout, a line for each question.
 fn answers(world: &World, vm: &str, script: &str) -> Vec<String> {
     world.guest(vm, script).lines().map(str::to_owned).collect()
@@ -17,8 +13,7 @@ fn answers(world: &World, vm: &str, script: &str) -> Vec<String> {
 as_everybody!(a_repository_goes_in_as_it_is_and_stays_as_it_was);
 
 fn a_repository_goes_in_as_it_is_and_stays_as_it_was(who: Who) {
-    let world = World::at(who, LONG);
-    assert!(world.home.as_os_str().len() > 108);
+    let world = World::new(who);
     let repository = world.repo();
     let before = world.fingerprint(&repository.path);
     // A folder below the root stands for the repository.

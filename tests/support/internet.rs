@@ -146,7 +146,15 @@ impl Internet {
         self.host.command(program)
     }
 
-    /// The same as an ordinary user: with this user and group id and no other group.
+    /// The words before a command that make it run there.
+    pub(crate) fn prefix(&self) -> Vec<String> {
+        let command = self.command("");
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words = words.map(|word| word.to_str().expect("UTF-8").to_owned());
+        words.filter(|word| !word.is_empty()).collect()
+    }
+
+    /// A command in the same place as an ordinary user: with this user and group id and no other group.
     pub(crate) fn command_as(&self, user: u32, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.host.command("setpriv");
         command.args([format!("--reuid={user}"), format!("--regid={user}")]);

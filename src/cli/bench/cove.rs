@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 
+use crate::process::Process;
 use crate::report::{Kind, Report};
 use crate::rpc::client::Client;
 use crate::wire::frame::Frame;
 use crate::wire::guest::{ExecStatus, Reply};
 use crate::wire::rpc::{
-    CreateVm, DeleteVm, ExecVm, Operation, OperationEnd, VmCreate, VmDelete, VmExec,
+    CreateVm, DeleteVm, ExecVm, Operation, OperationEnd, VmCreate, VmDelete, VmExec, VmRef, VmStop,
 };
 
 use super::super::connect::client_context;
+use super::super::output::failed;
 
 /// What is run in guests: a program that does nothing.
 pub(super) const TRUE: &str = "true";
@@ -40,6 +42,38 @@ pub(super) async fn start(client: &Client, wanted: CreateVm) -> Result<Started, 
     run_true(client, operation.vm.as_str()).await?;
     let took = began.elapsed();
     Ok(Started { took, exec: took - created, operation })
+}
+
+/// One stop of a VM that is well.
+pub(super) struct Stopped {
+    /// From the request to the answer.
+    pub(super) took: Duration,
+    /// From the end of its monitor to the answer.
+    pub(super) after_end: Duration,
+}
+
+/// Stops the VM that was started.
+pub(super) async fn stop(client: &Client, started: &Operation) -> Result<Stopped, Report> {
+    let pid = match &started.end {
+        Some(OperationEnd::Done { vm }) => vm.pid,
+        Some(OperationEnd::Failed { .. }) | None => None,
+    };
+    let cannot = |error: &std::io::Error| failed("cannot watch a monitor", error);
+    let monitor = Process::open_any(pid.unwrap_or(0)).map_err(|error| cannot(&error))?;
+    let monitor = monitor.ok_or_else(|| {
+        Report::new(Kind::Failed, format!("`{}` ended by itself", started.vm_name))
+    })?;
+    let began = Instant::now();
+    let stopped = async {
+        client.call::<VmStop>(VmRef { vm: started.vm.to_string() }).await?;
+        Ok::<_, Report>(began.elapsed())
+    };
+    let ended = async {
+        monitor.ended().await.map_err(|error| cannot(&error))?;
+        Ok(began.elapsed())
+    };
+    let (took, ended) = tokio::try_join!(stopped, ended)?;
+    Ok(Stopped { took, after_end: took.saturating_sub(ended) })
 }
 
 /// Deletes a VM.

@@ -20,6 +20,9 @@ use crate::wire::proof::BootKey;
 
 use super::cove::{TRUE, ended};
 
+/// How long a bare machine may take to power off.
+const POWER_OFF: Duration = Duration::from_secs(60);
+
 /// What bare machines are started from: all that the daemon would take.
 pub(super) struct Floor {
     parts: MachineParts,
@@ -124,7 +127,16 @@ impl Booted {
         ended(&mut stream.framed()).await
     }
 
-    /// Kills it and removes its files.
+    /// Asks it to power off and waits until its monitor has ended. How long that took.
+    pub(super) async fn power_off(&self) -> Result<Duration, Report> {
+        let began = Instant::now();
+        self.agent.power_off().await.map_err(|error| Report::of(&error))?;
+        let ended = tokio::time::timeout(POWER_OFF, self.machine.ended()).await;
+        ended.map_err(|_| Report::new(Kind::TimedOut, "a bare machine does not power off"))?;
+        Ok(began.elapsed())
+    }
+
+    /// Kills it if it still runs, and removes its files.
     pub(super) async fn end(self) -> Result<(), Report> {
         let Self { machine, folder, .. } = self;
         let ended = machine.end().await;

@@ -25,7 +25,10 @@ impl Spread {
 
     /// The cells of a table.
     pub(super) fn cells(&self) -> [String; 4] {
-        [self.p50_ms, self.p95_ms, self.min_ms, self.max_ms].map(|ms| format!("{ms:.1} ms"))
+        [self.p50_ms, self.p95_ms, self.min_ms, self.max_ms].map(|ms| match ms < 1.0 {
+            true => format!("{:.0} us", ms * 1000.0),
+            false => format!("{ms:.1} ms"),
+        })
     }
 }
 
@@ -39,9 +42,9 @@ fn nearest_rank(sorted: &[Duration], percent: usize) -> Duration {
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
-/// In hundredths of a millisecond: more is noise.
+/// In whole microseconds: more is noise.
 fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 100_000.0).round() / 100.0
+    (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! `cove bench start`: cold starts beside the bare monitor's.
+//! `cove bench start`: cold starts beside the bare monitor's, and what a stop adds to the guest's own
+//! shutdown.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::super::connect::{client_context, paths};
 use super::super::failure::Failure;
 use super::super::machine::Net;
 use super::super::output::{Format, pairs, say, table};
-use super::cove::{self, Started};
+use super::cove::{self, Started, Stopped};
 use super::floor::Floor;
 use super::spread::{Spread, ratio};
 use super::{Names, Runs, with_client};
@@ -27,6 +28,9 @@ const AT_ONCE: usize = 2;
 
 /// What the floor is, for people.
 const FLOOR: &str = "the bare monitor until its agent answers, without network and set-up";
+
+/// What the floor of a stop is.
+const POWER_OFF: &str = "a bare machine, asked to power off, until its monitor has ended";
 
 /// Arguments of `cove bench start`.
 #[derive(Debug, clap::Args)]
@@ -56,6 +60,7 @@ struct Found {
     floor: Spread,
     floor_is: &'static str,
     ratio: f64,
+    stop: Stop,
     /// In the order in which they begin; some overlap.
     stages: Vec<StageSpread>,
     /// The hooks' components together, beside the booting kernel.
@@ -63,6 +68,18 @@ struct Found {
     /// The hooks' components together, while nothing boots.
     hooks_at_rest: Spread,
     daemon: Vec<Memory>,
+}
+
+/// Stops of guests that are well.
+#[derive(Debug, Serialize)]
+struct Stop {
+    /// From the request to the answer.
+    cove: Spread,
+    floor: Spread,
+    floor_is: &'static str,
+    ratio: f64,
+    /// From the end of the monitor to the answer.
+    after_end: Spread,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,9 +120,13 @@ impl Arguments {
         for run in 0..=self.runs.runs {
             let name = Some(names.name(run));
             let started = cove::start(client, CreateVm { name, ..wanted.clone() }).await?;
+            let stopped = cove::stop(client, &started.operation).await?;
             cove::delete(client, started.operation.vm.as_str()).await?;
             let bare = floor.boot().await?;
             let bare_took = bare.took;
+            bare.set_up().await?;
+            bare.run_true().await?;
+            let bare_stopped = bare.power_off().await?;
             bare.end().await?;
             let hooks = hooks_at_rest(client, &wanted).await?;
             say(&format!(
@@ -115,6 +136,7 @@ impl Arguments {
             ));
             if run > 0 {
                 measured.add(&started, bare_took, hooks);
+                measured.add_stop(&stopped, bare_stopped);
             }
         }
         let mut daemon = vec![memory(client).await?];
@@ -132,6 +154,7 @@ impl Arguments {
             cove,
             floor: bare,
             floor_is: FLOOR,
+            stop: measured.stop(),
             stages: measured.stages.iter().map(Stage::spread).collect(),
             hooks_in_start: Spread::of(&measured.hooks_in_start),
             hooks_at_rest: Spread::of(&measured.hooks_at_rest),
@@ -181,6 +204,9 @@ struct Measured {
     hooks_in_start: Vec<Duration>,
     hooks_at_rest: Vec<Duration>,
     stages: Vec<Stage>,
+    stops: Vec<Duration>,
+    stops_after_end: Vec<Duration>,
+    power_offs: Vec<Duration>,
 }
 
 #[derive(Debug)]
@@ -208,6 +234,18 @@ impl Measured {
             self.add_stage(&stage.name, Duration::from_micros(stage.began_us), took);
         }
         self.add_stage("first command", started.took.saturating_sub(started.exec), started.exec);
+    }
+
+    fn add_stop(&mut self, stopped: &Stopped, floor: Duration) {
+        self.stops.push(stopped.took);
+        self.stops_after_end.push(stopped.after_end);
+        self.power_offs.push(floor);
+    }
+
+    fn stop(&self) -> Stop {
+        let (cove, floor) = (Spread::of(&self.stops), Spread::of(&self.power_offs));
+        let after_end = Spread::of(&self.stops_after_end);
+        Stop { ratio: ratio(&cove, &floor), cove, floor, floor_is: POWER_OFF, after_end }
     }
 
     fn add_stage(&mut self, name: &str, began: Duration, took: Duration) {
@@ -238,6 +276,9 @@ fn render(found: &Found) -> String {
         row("floor: bare monitor to agent's answer", &found.floor),
         row("hooks' components, in a start", &found.hooks_in_start),
         row("hooks' components, at rest", &found.hooks_at_rest),
+        row("stop: request to answer", &found.stop.cove),
+        row("floor: bare machine's power-off", &found.stop.floor),
+        row("stop: end of the monitor to answer", &found.stop.after_end),
     ];
     let stages = found.stages.iter().map(|stage| {
         let [p50, p95, ..] = stage.took.cells();
@@ -246,6 +287,7 @@ fn render(found: &Found) -> String {
     let mut facts = vec![
         ("runs", found.runs.to_string()),
         ("ratio of the medians", format!("{:.2}", found.ratio)),
+        ("ratio of the medians, stop", format!("{:.2}", found.stop.ratio)),
         ("machine", format!("{} vcpu, {} MiB, {}", found.vcpu, found.memory_mib, found.accel)),
         ("network", found.net.as_str().to_owned()),
         ("floor", found.floor_is.to_owned()),

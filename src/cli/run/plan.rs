@@ -1,15 +1,18 @@
-//! What `cove run --dry-run` prints: the machine, the files, and what each hook would write.
+//! What `cove run --dry-run` prints: the machine, the files, and what each plugin would write and asks for.
 
 use std::fmt::Write as _;
 
 use crate::report::escape_control;
-use crate::wire::rpc::{CreatePlan, HookPlan, HookStep, MachinePlan, WorkspacePlan};
+use crate::wire::rpc::{CreatePlan, HookPlan, HookStep, HookWish, MachinePlan, WorkspacePlan};
 
-use super::super::output::size;
+use super::super::output::{one_line, size};
 
 /// The plan as text. Names of files and lines of plugins are escaped.
 pub(super) fn render(plan: &CreatePlan) -> String {
     let mut text = machine(&plan.machine);
+    for note in &plan.notes {
+        writeln!(text, "note: {}", one_line(note)).expect("writing to a String cannot fail");
+    }
     if let Some(workspace) = &plan.workspace {
         text.push('\n');
         text.push_str(&repository(workspace));
@@ -65,6 +68,9 @@ fn of_hook(hook: &HookPlan) -> String {
     for step in &hook.steps {
         writeln!(text, "  {}", of_step(step)).expect("writing to a String cannot fail");
     }
+    for wish in &hook.wishes {
+        writeln!(text, "  {}", of_wish(wish)).expect("writing to a String cannot fail");
+    }
     for line in &hook.log {
         let line = escape_control(line).replace('\n', "\\n");
         writeln!(text, "  log: {line}").expect("writing to a String cannot fail");
@@ -82,4 +88,11 @@ fn of_step(step: &HookStep) -> String {
         write!(text, " ({bytes} bytes)").expect("writing to a String cannot fail");
     }
     text
+}
+
+/// Values of variables are not told by the daemon.
+fn of_wish(wish: &HookWish) -> String {
+    let HookWish { action, name, value } = wish;
+    let value = value.as_ref().map(|value| format!("={value}")).unwrap_or_default();
+    one_line(&format!("{action} {name}{value}"))
 }

@@ -58,12 +58,7 @@ pub(super) enum Call {
     Preflight(Resource<Machine>, Sources),
     ConfigureMachine(Resource<Machine>, Resource<MachineRequest>, Sources, Resource<PluginState>),
     PrepareWorkDisk(Resource<Machine>, Resource<WorkDisk>, Sources, Resource<PluginState>),
-    PostStart(
-        Resource<Machine>,
-        Resource<GuestHandle>,
-        Resource<Settings>,
-        Resource<PluginState>,
-    ),
+    PostStart(Resource<Machine>, Resource<GuestHandle>, Resource<Settings>, Resource<PluginState>),
     PreStop(Resource<Machine>, Resource<Settings>, Resource<PluginState>),
     Cleanup(Resource<Machine>, Resource<Settings>, Resource<PluginState>),
     Doctor(Sources),

@@ -83,10 +83,12 @@ impl Contract for V0_2 {
                     hooks.preflight = Some(preflight::GuestIndices::new(component)?);
                 }
                 HookPoint::ConfigureMachine => {
-                    hooks.configure_machine = Some(configure_machine::GuestIndices::new(component)?);
+                    hooks.configure_machine =
+                        Some(configure_machine::GuestIndices::new(component)?);
                 }
                 HookPoint::PrepareWorkDisk => {
-                    hooks.prepare_work_disk = Some(prepare_work_disk::GuestIndices::new(component)?);
+                    hooks.prepare_work_disk =
+                        Some(prepare_work_disk::GuestIndices::new(component)?);
                 }
                 HookPoint::PostStart => {
                     hooks.post_start = Some(post_start::GuestIndices::new(component)?);

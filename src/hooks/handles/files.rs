@@ -9,10 +9,10 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 
 use super::CallError;
+use crate::hooks::journal::Read;
 use crate::hooks::limits;
 use crate::hooks::needs::Rights;
 use crate::hooks::refusal::Refusal;
-use crate::hooks::journal::Read;
 use crate::hooks::source::{Entry, HostFilesSource, Opened, entries};
 use crate::hooks::state::State;
 

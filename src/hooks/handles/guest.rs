@@ -52,7 +52,8 @@ fn check(guest: &GuestHandle, program: &GuestProgram) -> Result<(), Refusal> {
     }
     let GuestProgram { arguments, environment, input, .. } = program;
     let texts = arguments.iter().chain(environment.keys()).chain(environment.values());
-    if texts.clone().any(|text| text.contains('\0')) || environment.keys().any(|key| bad_name(key)) {
+    if texts.clone().any(|text| text.contains('\0')) || environment.keys().any(|key| bad_name(key))
+    {
         let message = "an argument or a variable has a NUL in it, or a variable no name";
         return Err(Refusal::new("bad-argument", message));
     }

@@ -8,7 +8,7 @@ use super::{Served, code};
 use crate::id::VmId;
 use crate::vm::record::VmRecord;
 use crate::vm::tests::wish;
-use crate::wire::rpc::CreateVm;
+use crate::wire::rpc::{self, CreateVm};
 
 /// A daemon that finds so many VMs when it starts.
 async fn with_vms(count: usize) -> Served {
@@ -42,6 +42,23 @@ async fn a_list_has_500_on_a_page_unless_told_otherwise_and_misses_none() {
     assert_eq!(rest["result"].get("next"), None);
     let all: BTreeSet<_> = names(&first).into_iter().chain(names(&rest)).collect();
     assert_eq!((names(&rest).len(), all.len()), (3, 503));
+}
+
+#[tokio::test]
+async fn a_list_shows_what_showing_each_does() {
+    let served = Served::new();
+    for (name, start) in [("vm-0", false), ("vm-1", true), ("vm-2", false)] {
+        let wanted = CreateVm { start: Some(start), ..wish(name) };
+        served.services.vms.create(wanted, None).await.expect("made");
+    }
+    let page = served.client().await.call::<rpc::VmList>(rpc::Page::default()).await;
+    let page = page.expect("a page as clients read it");
+    assert_eq!((page.vms.len(), page.next), (3, None));
+    for vm in page.vms {
+        let shown = served.call("vm.show", json!({"vm": vm.name})).await;
+        assert_eq!(serde_json::to_value(&vm).expect("JSON"), shown["result"]);
+        assert_eq!(vm.state == rpc::VmState::Running, vm.name.as_str() == "vm-1");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Served, code, request};
 use crate::vm::tests::wish;
-use crate::vm::tests::world::Behaviour;
+use crate::vm::tests::world::Plugins;
 use crate::wire::rpc;
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn errors_say_kind_cause_hint_and_operation() {
     let wrong = served.call("vm.show", json!({"vm": 7})).await;
     assert_eq!(wrong["error"]["data"]["kind"], "invalid");
     assert!(wrong["error"]["data"]["cause"][0].is_string(), "{wrong}");
-    served.world.behave(Behaviour { hooks_fail: true, ..Behaviour::default() });
+    served.world.plug(Plugins::BROKEN);
     let failed = served.call("vm.create", json!({"name": "web", "wait": true})).await;
     let end = &failed["result"]["end"];
     assert_eq!(end["error"]["kind"], "refused", "{failed}");

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Served, code};
 use crate::report::Kind;
 use crate::vm::tests::wish;
-use crate::vm::tests::world::Behaviour;
+use crate::vm::tests::world::{Behaviour, Plugins};
 use crate::wire::rpc::{self, CreateVm, EventQuery, Happening, OperationRef, VmState};
 
 #[tokio::test]
@@ -43,6 +43,11 @@ fn words(what: &Happening) -> String {
         Happening::OperationEnded { action, failure, .. } => {
             format!("{action} ended {:?}", failure.as_ref().map(|report| report.kind))
         }
+        Happening::HookFailed { vm_name, plugin, hook, .. } => {
+            format!("{vm_name}: {plugin} failed in {hook}")
+        }
+        Happening::VmStalled { vm_name, reason, .. } => format!("{vm_name} stalled: {reason}"),
+        Happening::VmWentOn { vm_name, .. } => format!("{vm_name} goes on"),
         Happening::Lagged { missed } => format!("missed {missed}"),
     }
 }
@@ -85,7 +90,7 @@ async fn events_tell_the_whole_life_of_a_vm() {
 #[tokio::test]
 async fn a_failed_operation_says_why_in_its_event() {
     let served = Served::new();
-    served.world.behave(Behaviour { hooks_fail: true, ..Behaviour::default() });
+    served.world.plug(Plugins::BROKEN);
     let client = served.client().await;
     client.call::<rpc::VmCreate>(wish("web")).await.expect("it ended");
     let page = client.call::<rpc::EventsList>(EventQuery::default()).await.expect("remembered");

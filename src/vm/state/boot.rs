@@ -1,5 +1,7 @@
 //! One boot of a VM as data: what is needed to reach it and to end it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::BootId;
@@ -23,6 +25,19 @@ pub struct Boot {
     pub vsock: VsockAddress,
     /// The guest's network.
     pub network: Option<Network>,
+    /// What plugins gave it.
+    #[serde(default)]
+    pub extras: Extras,
+}
+
+/// What plugins give a boot besides what the VM's maker said, who wins where both say something. Another
+/// boot asks them anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extras {
+    /// Environment of every command.
+    pub env: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The size of a machine that runs.

@@ -13,6 +13,7 @@ fn boot() -> Boot {
         monitor: ProcessId { pid: 1, start_ticks: 1 },
         vsock: VsockAddress::Context { cid: 3 },
         network: None,
+        extras: Extras::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::fault::Fault;
-use super::world::{Behaviour, World};
+use super::world::{Behaviour, Plugins, World};
 use super::{Daemon, daemon, outcome, run, wish};
 use crate::id::BootId;
 use crate::report::Kind;
@@ -53,7 +53,7 @@ fn a_restart_whose_start_fails_leaves_it_stopped() {
     run(async {
         let world = World::default();
         let daemon = running(&world).await;
-        world.behave(Behaviour { hooks_fail: true, ..Behaviour::default() });
+        world.plug(Plugins::BROKEN);
         match restart(&daemon).await.end.expect("it was waited for") {
             OperationEnd::Failed { error, vm_kept, .. } => {
                 assert_eq!((error.kind, vm_kept), (Kind::Refused, true));

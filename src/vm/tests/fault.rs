@@ -79,6 +79,11 @@ impl Faults {
         seen.wait_for(|now| *now == fate).await.expect("the sender lives");
     }
 
+    /// What has become of the daemon.
+    pub(crate) fn fate(&self) -> Fate {
+        *self.fate.borrow()
+    }
+
     fn count(&self, call: &'static str) -> Option<Fault> {
         let mut calls = self.calls.lock().expect("no panic under the lock");
         calls.push(call);

@@ -5,11 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::AsyncReadExt as _;
 
+use super::fault::PORT_DEADLINE;
 use super::ports::Sim;
 use super::world::folder;
 use crate::id::{BootId, VmId};
 use crate::report::{Kind, Report};
-use crate::vm::ledger::ResourceKind;
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
     ByteStream, Checkout, Guest, GuestSystem, PackedCheckout, PortResult, TreeWrite,
@@ -30,12 +30,16 @@ pub(crate) struct SimGuest {
 }
 
 impl SimGuest {
-    fn monitor(&self) -> PortResult<crate::process::ProcessId> {
-        let host = self.sim.world.host();
-        let kind = ResourceKind::Monitor;
-        let monitor = host.processes.iter().find(|one| one.vm == self.vm && one.kind == kind);
+    /// Its monitor, when the guest answers. One that stands still does not, until a deadline.
+    async fn monitor(&self) -> PortResult<crate::process::ProcessId> {
+        let mut stall = self.sim.world.watch_stall(&self.vm);
+        let answers = tokio::time::timeout(PORT_DEADLINE, stall.wait_for(Option::is_none)).await;
+        if answers.is_err() {
+            return Err(Report::new(Kind::TimedOut, "the guest does not answer"));
+        }
+        let monitors = self.sim.world.monitors_of(&self.vm);
         let gone = || Report::new(Kind::Failed, "the guest does not answer");
-        monitor.map(|one| one.id).ok_or_else(gone)
+        monitors.first().copied().ok_or_else(gone)
     }
 
     fn now(&self) -> Health {
@@ -47,7 +51,7 @@ impl SimGuest {
 impl GuestSystem for SimGuest {
     async fn stats(&self) -> PortResult<GuestStats> {
         let stats = async {
-            self.monitor()?;
+            self.monitor().await?;
             let disk = FileSystemStats { bytes: 1 << 30, available_bytes: 1 << 29 };
             Ok(GuestStats {
                 uptime_ms: 1,
@@ -65,7 +69,7 @@ impl GuestSystem for SimGuest {
 
     async fn listening(&self) -> PortResult<Listening> {
         let listening = async {
-            self.monitor()?;
+            self.monitor().await?;
             let socket = ListeningSocket {
                 protocol: Protocol::Tcp,
                 port: 8080,
@@ -80,7 +84,7 @@ impl GuestSystem for SimGuest {
 
     async fn grow_work_disk(&self, bytes: u64) -> PortResult<()> {
         let grow = async {
-            self.monitor()?;
+            self.monitor().await?;
             let mut host = self.sim.world.host();
             let disk = host.disks.get_mut(&folder(&self.vm)).expect("the disk is there");
             if disk.seen < bytes {
@@ -105,33 +109,34 @@ impl Guest for SimGuest {
                 tokio::time::sleep(deadline).await;
                 return Err(Report::new(Kind::TimedOut, "no answer"));
             }
-            self.monitor().map(|_| self.now())
+            self.monitor().await.map(|_| self.now())
         };
         self.sim.call("guest.wait_answering", wait).await
     }
 
     async fn health(&self) -> PortResult<Health> {
-        self.sim.call("guest.health", async { self.monitor().map(|_| self.now()) }).await
+        self.sim.call("guest.health", async { self.monitor().await.map(|_| self.now()) }).await
     }
 
     async fn set_up(&self, _: Setup, _: WorkDiskPlan) -> PortResult<()> {
-        self.sim.call("guest.set_up", async { self.monitor().map(drop) }).await
+        self.sim.call("guest.set_up", async { self.monitor().await.map(drop) }).await
     }
 
-    async fn exec(&self, _: &Exec) -> PortResult<Box<dyn ByteStream>> {
-        let exec = async {
-            self.monitor()?;
+    async fn exec(&self, exec: &Exec) -> PortResult<Box<dyn ByteStream>> {
+        let run = async {
+            self.monitor().await?;
+            self.sim.world.host().commands.push(exec.clone());
             let (ours, theirs) = tokio::io::duplex(STREAM);
             // A program that gives back what it gets.
             self.sim.echo(theirs);
             Ok(Box::new(ours) as Box<dyn ByteStream>)
         };
-        self.sim.call("guest.exec", exec).await
+        self.sim.call("guest.exec", run).await
     }
 
     async fn power_off(&self) -> PortResult<()> {
         let power_off = async {
-            let monitor = self.monitor()?;
+            let monitor = self.monitor().await?;
             if !self.sim.world.host().behaviour.ignores_power_off {
                 self.sim.world.end(monitor);
             }
@@ -141,7 +146,7 @@ impl Guest for SimGuest {
     }
 
     async fn receive_tree(&self, _: &str, _: TreeWrite) -> PortResult<()> {
-        self.sim.call("guest.receive_tree", async { self.monitor().map(drop) }).await
+        self.sim.call("guest.receive_tree", async { self.monitor().await.map(drop) }).await
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::fault::Fault;
 use super::world::World;
-use super::{daemon, run, wish};
+use super::{daemon, listed, run, wish};
 use crate::report::Kind;
-use crate::wire::rpc::{CreateVm, VmState};
+use crate::wire::rpc::{CreateVm, Page, VmPage, VmState};
 
 #[test]
 fn a_vm_that_runs_tells_of_host_and_guest() {
@@ -61,4 +61,68 @@ fn a_guest_that_does_not_answer_hides_nothing_of_the_host() {
             assert_eq!(stats.host.processes.len(), 4);
         });
     }
+}
+
+#[test]
+fn a_vm_is_found_by_name_by_id_and_by_a_prefix_that_is_its_alone() {
+    run(async {
+        let world = World::default();
+        let daemon = daemon(&world, None);
+        let vms = &daemon.vms;
+        let rests = |name: &str| CreateVm { start: Some(false), ..wish(name) };
+        // More than there are hexadecimal digits: two of them begin alike.
+        for number in 0..17 {
+            vms.create(rests(&format!("vm-{number}")), None).await.expect("made");
+        }
+        let mut ids: Vec<_> = listed(vms).into_iter().map(|vm| vm.id).collect();
+        ids.sort();
+        let named_like_an_id = ids[0].to_string();
+        vms.create(rests(&named_like_an_id), None).await.expect("made");
+        let found = vms.show(&named_like_an_id).expect("there");
+        assert_eq!(found.name.as_str(), named_like_an_id, "a name wins over an id");
+        vms.delete(&named_like_an_id).await.expect("deleted");
+        let found = vms.show(&named_like_an_id).expect("there");
+        assert_eq!(found.id, ids[0], "the name is free, the id is not");
+        let alike = ids.windows(2).find(|two| two[0].as_str()[..1] == two[1].as_str()[..1]);
+        let alike = alike.expect("seventeen of sixteen");
+        let digit = &alike[0].as_str()[..1];
+        let error = vms.show(digit).expect_err("ambiguous");
+        assert_eq!(error.kind, Kind::Conflict);
+        assert!(alike.iter().all(|id| error.message.contains(id.as_str())), "{error}");
+        for id in &ids {
+            assert_eq!(vms.show(&id.as_str()[..11]).expect("there").id, *id);
+        }
+        for unknown in ["", "vm-", "vm-17", "\u{e4}", "zz"] {
+            assert_eq!(vms.show(unknown).expect_err("none").kind, Kind::NotFound, "{unknown}");
+        }
+    });
+}
+
+#[test]
+fn pages_have_every_vm_once_whatever_their_length() {
+    run(async {
+        let world = World::default();
+        let daemon = daemon(&world, None);
+        let vms = &daemon.vms;
+        for number in 0..7 {
+            let made = CreateVm { start: Some(false), ..wish(&format!("vm-{number}")) };
+            vms.create(made, None).await.expect("made");
+        }
+        let all: Vec<_> = listed(vms).into_iter().map(|vm| vm.name).collect();
+        for limit in 1..=8 {
+            let (mut names, mut cursor) = (Vec::new(), None);
+            loop {
+                let page = Page { limit: Some(limit), cursor };
+                let page = serde_json::to_string(&vms.list(&page).expect("a page"));
+                let page: VmPage = serde_json::from_str(&page.expect("JSON")).expect("a page");
+                assert!(page.vms.len() <= limit as usize);
+                names.extend(page.vms.into_iter().map(|vm| vm.name));
+                cursor = page.next;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(names, all, "{limit} on a page");
+        }
+    });
 }

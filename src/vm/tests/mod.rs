@@ -1,25 +1,32 @@
 //! Tests of the VM service over a host in memory: the same transitions, with a fault at every port call.
 //!
 //! - `world`: rows, processes and folders, and what must hold between them
-//! - `ports`, `disks`, `guests`: the ports over them, each call through `fault`
+//! - `ports`, `disks`, `guests`, `plugins`: the ports over them, each call through `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
 //! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
+//! - `hooks`: when plugins are asked and told, and what they cannot keep from happening
 //! - `looking`: what is told of VMs
+//! - `unreadable`: rows that cannot be read
+//! - `stalls`: machines that stand still because the host's disk is full
 //! - `model`: random commands against a model
 
 mod disks;
 pub(crate) mod fault;
 pub(crate) mod guests;
+mod plugins;
 pub(crate) mod ports;
 pub(crate) mod world;
 
 mod endings;
+mod hooks;
 mod idle;
 mod leases;
 mod looking;
 mod model;
 mod queue;
 mod settings;
+mod stalls;
+mod unreadable;
 mod walk;
 
 use std::sync::Arc;
@@ -29,10 +36,13 @@ use fault::{Fault, Faults};
 use ports::Sim;
 use world::World;
 
+use super::ports::Ports;
 use super::{CreateDefaults, StartDeadlines, VmService, VmSettings};
 use crate::size::Size;
 use crate::task::Tasks;
-use crate::wire::rpc::{CreateVm, NetMode, Operation, OperationEnd, SetVm, VmState};
+use crate::wire::rpc::{
+    CreateVm, NetMode, Operation, OperationEnd, Page, SetVm, Vm, VmPage, VmState,
+};
 
 /// One daemon over a world.
 pub(crate) struct Daemon {
@@ -43,6 +53,15 @@ pub(crate) struct Daemon {
 
 /// A daemon over this world, before it recovers.
 pub(crate) fn daemon(world: &World, planned: Option<(usize, Fault)>) -> Daemon {
+    daemon_with(world, planned, |ports| ports)
+}
+
+/// The same with some ports replaced.
+pub(crate) fn daemon_with(
+    world: &World,
+    planned: Option<(usize, Fault)>,
+    replace: impl FnOnce(Ports) -> Ports,
+) -> Daemon {
     let faults = Faults::new(planned);
     let sim = Sim { world: world.clone(), faults: faults.clone() };
     let tasks = Tasks::default();
@@ -62,7 +81,7 @@ pub(crate) fn daemon(world: &World, planned: Option<(usize, Fault)>) -> Daemon {
             net: NetMode::User,
         },
     };
-    let vms = VmService::new(sim.ports(), settings, tasks.clone());
+    let vms = VmService::new(replace(sim.ports()), settings, tasks.clone());
     Daemon { vms, tasks, faults }
 }
 
@@ -80,6 +99,13 @@ pub(crate) fn larger(vm: &str, times: u32) -> SetVm {
         disk_bytes: Some(u64::from(times) << 30),
         ..SetVm::default()
     }
+}
+
+/// The VMs of the first page, as a client reads them.
+fn listed(vms: &VmService) -> Vec<Vm> {
+    let page = vms.list(&Page::default()).expect("a page");
+    let text = serde_json::to_string(&page).expect("string keys only");
+    serde_json::from_str::<VmPage>(&text).expect("a page of VMs").vms
 }
 
 /// How an operation ended: the VM's state, or what failed.

@@ -1,16 +1,16 @@
 //! Random commands against a model that knows nothing but states.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::fault::{Fate, Fault};
 use super::world::World;
-use super::{Daemon, daemon, run, wish};
-use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, Page, SetVm, VmState};
+use super::{Daemon, daemon, listed, run, wish};
+use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, SetVm, VmState};
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Create,
     Make,
@@ -22,6 +22,8 @@ enum Step {
     Larger,
     Prune,
     MonitorsDie,
+    DiskFills,
+    RoomIsMade,
     NextDaemon,
 }
 
@@ -37,6 +39,8 @@ fn step() -> impl Strategy<Value = (Step, u8)> {
         1 => Just(Step::Larger),
         1 => Just(Step::Prune),
         1 => Just(Step::MonitorsDie),
+        2 => Just(Step::DiskFills),
+        2 => Just(Step::RoomIsMade),
         1 => Just(Step::NextDaemon),
     ];
     (step, 0_u8..3)
@@ -73,6 +77,14 @@ async fn act(daemon: &mut Daemon, world: &World, (step, number): (Step, u8)) -> 
             tokio::time::sleep(Duration::from_secs(1)).await;
             true
         }
+        Step::DiskFills => {
+            world.fill();
+            true
+        }
+        Step::RoomIsMade => {
+            world.make_room();
+            true
+        }
         Step::NextDaemon => {
             daemon.tasks.drain(Duration::from_secs(100)).await;
             *daemon = super::daemon(world, None);
@@ -81,36 +93,78 @@ async fn act(daemon: &mut Daemon, world: &World, (step, number): (Step, u8)) -> 
     }
 }
 
-/// The same in the model.
-fn expect(model: &mut BTreeMap<String, VmState>, (step, number): (Step, u8)) -> bool {
-    let name = name(number);
-    let state = model.get(&name).copied();
-    let next = match (step, state) {
-        (Step::Create, None) => Some(VmState::Running),
-        (Step::Make, None) => Some(VmState::Created),
-        (Step::Create | Step::Make, Some(_)) => return false,
-        (Step::Start, Some(VmState::Running) | None) => return false,
-        (Step::Again, None) => return false,
-        (Step::Start | Step::Again, Some(_)) => Some(VmState::Running),
-        (Step::Stop | Step::Kill | Step::Delete | Step::Larger | Step::Prune, None) => {
+/// What the model knows: states, who stands still, and whether the host's disk is full.
+#[derive(Debug, Default)]
+struct Model {
+    states: BTreeMap<String, VmState>,
+    stalled: BTreeSet<String>,
+    full: bool,
+}
+
+impl Model {
+    /// The same in the model.
+    fn expect(&mut self, (step, number): (Step, u8)) -> bool {
+        let name = name(number);
+        let state = self.states.get(&name).copied();
+        if (step, state) == (Step::Start, Some(VmState::Running)) && self.stalled.contains(&name) {
+            return !self.full && self.stalled.remove(&name);
+        }
+        let Some(next) = self.next(step, &name, state) else {
             return false;
+        };
+        let stays = (next, state) == (Some(VmState::Running), Some(VmState::Running));
+        if !stays || step == Step::Again {
+            self.stalled.remove(&name);
         }
-        (Step::Prune, Some(VmState::Running)) => return false,
-        (Step::Prune, Some(_)) => None,
-        (Step::Stop | Step::Kill, Some(VmState::Running)) => Some(VmState::Stopped),
-        (Step::Stop | Step::Kill | Step::Larger | Step::NextDaemon, state) => state,
-        (Step::Delete, Some(_)) => None,
-        (Step::MonitorsDie, state) => {
-            let running = model.values_mut().filter(|state| **state == VmState::Running);
-            running.for_each(|state| *state = VmState::Stopped);
-            state.map(|state| if state == VmState::Running { VmState::Stopped } else { state })
-        }
-    };
-    match next {
-        Some(state) => model.insert(name, state),
-        None => model.remove(&name),
-    };
-    true
+        match next {
+            Some(state) => self.states.insert(name, state),
+            None => self.states.remove(&name),
+        };
+        true
+    }
+
+    /// The state of the step's VM afterwards, none when it is gone; or nothing when the step is refused.
+    fn next(&mut self, step: Step, name: &str, state: Option<VmState>) -> Option<Option<VmState>> {
+        let running = |(_, state): &(&String, &mut VmState)| **state == VmState::Running;
+        Some(match (step, state) {
+            (Step::Create, None) => Some(VmState::Running),
+            (Step::Make, None) => Some(VmState::Created),
+            (Step::Create | Step::Make, Some(_)) => return None,
+            (Step::Start, Some(VmState::Running) | None) | (Step::Again, None) => return None,
+            (Step::Start | Step::Again, Some(_)) => Some(VmState::Running),
+            (Step::Stop | Step::Kill | Step::Delete | Step::Larger | Step::Prune, None) => {
+                return None;
+            }
+            (Step::Prune, Some(VmState::Running)) => return None,
+            (Step::Prune | Step::Delete, Some(_)) => None,
+            (Step::Stop | Step::Kill, Some(VmState::Running)) => Some(VmState::Stopped),
+            (Step::Stop | Step::Kill | Step::Larger | Step::NextDaemon, state) => state,
+            (Step::MonitorsDie, _) => {
+                let died = self.states.iter_mut().filter(running);
+                died.for_each(|(_, state)| *state = VmState::Stopped);
+                self.stalled.clear();
+                self.states.get(name).copied()
+            }
+            (Step::DiskFills, state) => {
+                self.full = true;
+                let fills = self.states.iter_mut().filter(running);
+                self.stalled.extend(fills.map(|(name, _)| name.clone()));
+                state
+            }
+            (Step::RoomIsMade, state) => {
+                self.full = false;
+                state
+            }
+        })
+    }
+}
+
+/// The VMs as they are shown.
+fn shown(daemon: &Daemon) -> (BTreeMap<String, VmState>, BTreeSet<String>) {
+    let vms = listed(&daemon.vms);
+    let stalled = vms.iter().filter(|vm| vm.stalled.is_some()).map(|vm| vm.name.to_string());
+    let stalled = stalled.collect();
+    (vms.into_iter().map(|vm| (vm.name.to_string(), vm.state)).collect(), stalled)
 }
 
 proptest! {
@@ -122,14 +176,12 @@ proptest! {
         run(async {
             let world = World::default();
             let mut daemon = daemon(&world, None);
-            let mut model = BTreeMap::new();
+            let mut model = Model::default();
             for step in steps {
                 let done = act(&mut daemon, &world, step).await;
-                assert_eq!(done, expect(&mut model, step), "{step:?} on {model:?}");
-                let shown = daemon.vms.list(&Page::default()).expect("a page").vms;
-                let shown: BTreeMap<_, _> =
-                    shown.into_iter().map(|vm| (vm.name.to_string(), vm.state)).collect();
-                assert_eq!(shown, model, "after {step:?}");
+                assert_eq!(done, model.expect(step), "{step:?} on {model:?}");
+                let expected = (model.states.clone(), model.stalled.clone());
+                assert_eq!(shown(&daemon), expected, "after {step:?}");
                 assert_eq!(world.complaints(), Vec::<String>::new(), "after {step:?}");
             }
         });

@@ -5,26 +5,24 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
+use tokio::sync::watch;
 
 use super::fault::Faults;
 use super::guests::{SimCheckout, SimGuest};
-use super::world::{World, vm_of};
+use super::world::{World, folder, vm_of};
 use crate::id::{BootId, Digest, ImageName, VmId};
 use crate::process::{ProcessId, Usage};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
-use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
-    Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, HookPhase, HookResult,
-    HookedVm, Intent,
-    MachineSpec, Machines, Needs, Networks, PortResult, Ports, Preflight, Processes, Rows,
-    StartedMachine,
+    Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, MachineSpec, Machines,
+    Needs, Networks, PortResult, Ports, Preflight, Processes, Rows, Stall, Stalls, StartedMachine,
 };
-use crate::vm::record::VmRecord;
+use crate::vm::record::{Stored, VmRecord};
 use crate::vm::state::{Accel, VsockAddress};
 use crate::wire::guest::Network;
 use crate::wire::proof::BootKey;
-use crate::wire::rpc::{ClientContext, CreateWorkspace};
+use crate::wire::rpc::CreateWorkspace;
 
 /// All ports of one daemon over a world.
 #[derive(Clone)]
@@ -40,6 +38,7 @@ impl Sim {
             rows: sim.clone(),
             processes: sim.clone(),
             machines: sim.clone(),
+            stalls: sim.clone(),
             networks: sim.clone(),
             disks: sim.clone(),
             boot_source: sim.clone(),
@@ -119,8 +118,12 @@ impl Rows for Sim {
         self.call("rows.remove", remove).await
     }
 
-    async fn all(&self) -> PortResult<Vec<VmRecord>> {
-        self.call("rows.all", async { Ok(self.world.host().rows.clone()) }).await
+    async fn all(&self) -> PortResult<Stored> {
+        let all = async {
+            let host = self.world.host();
+            Ok(Stored { vms: host.rows.clone(), unreadable: host.unreadable.clone() })
+        };
+        self.call("rows.all", all).await
     }
 
     fn ledger(&self, vm: &VmId) -> Arc<dyn Ledger> {
@@ -245,16 +248,12 @@ impl Machines for Sim {
         self.call("machines.adopt", async { Ok(()) }).await
     }
 
-    async fn grow_work_disk(
-        &self,
-        folder: &Path,
-        monitor: ProcessId,
-        bytes: u64,
-    ) -> PortResult<()> {
+    async fn grow_work_disk(&self, vm: &VmId, bytes: u64) -> PortResult<()> {
         let grow = async {
-            assert!(self.world.alive(monitor), "only a monitor that lives is told");
+            let monitors = self.world.monitors_of(vm);
+            assert_eq!(monitors.len(), 1, "only a monitor that lives is told");
             let mut host = self.world.host();
-            let disk = host.disks.get_mut(folder).expect("the disk is there");
+            let disk = host.disks.get_mut(&folder(vm)).expect("the disk is there");
             assert!(disk.file >= bytes, "its file has grown before");
             disk.seen = bytes;
             Ok(())
@@ -280,6 +279,22 @@ impl Machines for Sim {
         let from = from.and_then(|from| usize::try_from(from).ok()).unwrap_or(0);
         let rest = printed.get(from..).unwrap_or_default();
         Ok((rest.to_vec(), printed.len() as u64, 0))
+    }
+}
+
+#[async_trait]
+impl Stalls for Sim {
+    fn watch(&self, vm: &VmId) -> watch::Receiver<Option<Stall>> {
+        self.world.watch_stall(vm)
+    }
+
+    async fn go_on(&self, vm: &VmId) -> PortResult<()> {
+        let go_on = async {
+            assert_eq!(self.world.monitors_of(vm).len(), 1, "only a monitor that lives is told");
+            self.world.go_on(vm);
+            Ok(())
+        };
+        self.call("stalls.go_on", go_on).await
     }
 }
 
@@ -332,24 +347,6 @@ impl BootSource for Sim {
 impl Guests for Sim {
     fn guest(&self, folder: &Path, _: &VsockAddress, _: BootKey, boot: &BootId) -> Arc<dyn Guest> {
         Arc::new(SimGuest { sim: self.clone(), vm: vm_of(folder), boot: boot.clone() })
-    }
-}
-
-#[async_trait]
-impl HookPhase for Sim {
-    async fn prepare_work_disk(
-        &self,
-        _: &HookedVm,
-        _: &ClientContext,
-        _: Intent,
-    ) -> PortResult<HookResult> {
-        let run = async {
-            if self.world.host().behaviour.hooks_fail {
-                return Err(Report::new(Kind::Refused, "the hook `ssh-key` failed"));
-            }
-            Ok(HookResult { plan: WorkDiskPlan::default(), hooks: Vec::new() })
-        };
-        self.call("hooks.prepare_work_disk", run).await
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::fault::{Fate, Fault};
 use super::world::{Behaviour, World};
-use super::{Daemon, daemon, outcome, run, wish};
+use super::{Daemon, daemon, listed, outcome, run, wish};
 use crate::report::Kind;
-use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, OperationEnd, Page, VmState};
+use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, OperationEnd, VmState};
 
 /// The index of a call when a VM is created.
 fn call_of_create(call: &str) -> usize {
@@ -184,7 +184,7 @@ fn twenty_vms_start_side_by_side() {
             }
         }
         let running = || {
-            let vms = daemon.vms.list(&Page::default()).expect("a page").vms;
+            let vms = listed(&daemon.vms);
             vms.iter().filter(|vm| vm.state == VmState::Running).count()
         };
         while running() < 19 {
@@ -245,7 +245,7 @@ fn a_client_that_goes_away_cancels_nothing() {
             // Time goes on only when nothing else does, so everything is through after this.
             tokio::time::sleep(Duration::from_secs(100)).await;
             assert_eq!(world.complaints(), Vec::<String>::new(), "after {polls} polls");
-            let shown = daemon.vms.list(&Page::default()).expect("a page").vms;
+            let shown = listed(&daemon.vms);
             assert_eq!(shown.len(), world.host().rows.len(), "every row has its owner");
             if !dropped || !shown.is_empty() {
                 assert_eq!(shown[0].state, VmState::Running, "after {polls} polls");

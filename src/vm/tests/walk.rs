@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::fault::{Fate, Fault};
-use super::world::{Behaviour, World, folder};
-use super::{Daemon, daemon, larger, run, wish};
+use super::world::{Behaviour, Plugins, World, folder};
+use super::{Daemon, daemon, larger, listed, run, wish};
 use crate::id::VmId;
 use crate::vm::state::State;
 use crate::vm::{ConnectionId, VmService};
-use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, KillSignal, Page, SetVm};
+use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal, SetVm};
 
 /// Longer than everything that a scenario may wait for.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -29,10 +29,17 @@ enum Scenario {
     Signals,
     Set,
     Idle,
+    Stalled,
+    FailSoftly,
+    Refused,
+    AfterStartFails,
+    AfterStartHangs,
+    BeforeStopHangs,
+    CleanupHangs,
 }
 
 impl Scenario {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 21] = [
         Self::WholeLife,
         Self::CreateOnly,
         Self::FailingHook,
@@ -47,12 +54,26 @@ impl Scenario {
         Self::Signals,
         Self::Set,
         Self::Idle,
+        Self::Stalled,
+        Self::FailSoftly,
+        Self::Refused,
+        Self::AfterStartFails,
+        Self::AfterStartHangs,
+        Self::BeforeStopHangs,
+        Self::CleanupHangs,
     ];
 
     fn behaviour(self) -> Behaviour {
         let usual = Behaviour::default();
+        let plugins = |plugins| Behaviour { plugins, ..usual };
         match self {
-            Self::FailingHook => Behaviour { hooks_fail: true, ..usual },
+            Self::FailingHook => plugins(Plugins::BROKEN),
+            Self::FailSoftly => plugins(Plugins::FailSoftly),
+            Self::Refused => plugins(Plugins::Fail(HookPoint::Preflight)),
+            Self::AfterStartFails => plugins(Plugins::Fail(HookPoint::PostStart)),
+            Self::AfterStartHangs => plugins(Plugins::Hang(HookPoint::PostStart)),
+            Self::BeforeStopHangs => plugins(Plugins::Hang(HookPoint::PreStop)),
+            Self::CleanupHangs => plugins(Plugins::Hang(HookPoint::Cleanup)),
             Self::NeverAnswers | Self::NeverAnswersLeased => {
                 Behaviour { never_answers: true, ..usual }
             }
@@ -66,7 +87,8 @@ impl Scenario {
             | Self::Restart
             | Self::Signals
             | Self::Set
-            | Self::Idle => usual,
+            | Self::Idle
+            | Self::Stalled => usual,
         }
     }
 
@@ -102,11 +124,13 @@ impl Scenario {
                 vms.start("web", client(), true).await.ok();
                 vms.delete("web").await.ok();
             }
-            Self::CreateOnly => {
+            Self::CreateOnly | Self::Refused => {
                 vms.create(CreateVm { start: Some(false), ..wish("web") }, None).await.ok();
                 vms.start("web", client(), true).await.ok();
                 vms.stop("web").await.ok();
             }
+            Self::AfterStartFails | Self::AfterStartHangs => fail_twice(vms).await,
+            Self::FailSoftly | Self::BeforeStopHangs | Self::CleanupHangs => end(vms).await,
             Self::FailingHook | Self::NoLife => {
                 vms.create(wish("web"), None).await.ok();
             }
@@ -137,12 +161,29 @@ impl Scenario {
             Self::Signals => signal(vms).await,
             Self::Set => set(vms).await,
             Self::Idle => idle(vms).await,
+            Self::Stalled => stalled(vms, world).await,
             Self::Recovery => {
                 vms.recover().await.ok();
                 vms.stop("kept").await.ok();
             }
         }
     }
+}
+
+/// A start of its maker's, and one of anybody's.
+async fn fail_twice(vms: &VmService) {
+    vms.create(wish("web"), None).await.ok();
+    vms.create(CreateVm { start: Some(false), ..wish("web") }, None).await.ok();
+    vms.start("web", ClientContext::default(), true).await.ok();
+    vms.delete("web").await.ok();
+}
+
+/// Ends that plugins are told of.
+async fn end(vms: &VmService) {
+    vms.create(wish("web"), None).await.ok();
+    vms.restart("web", ClientContext::default(), true).await.ok();
+    vms.stop("web").await.ok();
+    vms.delete("web").await.ok();
 }
 
 async fn restart(vms: &VmService) {
@@ -176,6 +217,25 @@ async fn idle(vms: &VmService) {
     let vm = "web".to_owned();
     vms.set(SetVm { vm, auto_stop_after_s, ..SetVm::default() }).await.ok();
     tokio::time::sleep(Duration::from_secs(300)).await;
+}
+
+/// The host's disk is full, has room again, is full again.
+async fn stalled(vms: &VmService, world: &World) {
+    let client = ClientContext::default;
+    vms.create(wish("web"), None).await.ok();
+    world.fill();
+    vms.start("web", client(), true).await.ok();
+    vms.stats("web").await.ok();
+    vms.set(larger("web", 2)).await.ok();
+    world.make_room();
+    vms.start("web", client(), true).await.ok();
+    world.fill();
+    vms.restart("web", client(), true).await.ok();
+    world.make_room();
+    vms.restart("web", client(), true).await.ok();
+    world.fill();
+    world.make_room();
+    vms.stop("web").await.ok();
 }
 
 /// A VM that runs, one whose monitor dies behind the daemon's back, one at rest, one never started.
@@ -238,7 +298,7 @@ fn recover(world: &World, told: &str) {
         let daemon = daemon(world, None);
         daemon.vms.recover().await.expect("recovers");
         assert_eq!(world.complaints(), Vec::<String>::new(), "{told}");
-        let shown = daemon.vms.list(&Page::default()).expect("a page").vms;
+        let shown = listed(&daemon.vms);
         let mut rows = world.host().rows.clone();
         // As the service lists them: VMs made in one millisecond go by their ids.
         rows.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
@@ -321,4 +381,11 @@ walks! {
     signals: Signals;
     settings: Set;
     a_vm_that_nobody_uses: Idle;
+    a_vm_that_stands_still: Stalled;
+    hooks_that_fail_and_may: FailSoftly;
+    a_start_that_a_plugin_refuses: Refused;
+    a_hook_that_fails_after_the_start: AfterStartFails;
+    a_hook_that_hangs_after_the_start: AfterStartHangs;
+    a_hook_that_hangs_before_a_stop: BeforeStopHangs;
+    a_hook_that_hangs_in_a_delete: CleanupHangs;
 }

@@ -7,11 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
+use super::plugins::VARIABLE;
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;
-use crate::vm::record::VmRecord;
+use crate::vm::ports::Stall;
+use crate::vm::record::{Unreadable, VmRecord};
 use crate::vm::state::State;
+use crate::wire::guest::Exec;
+use crate::wire::rpc::HookPoint;
 
 /// The folder of the VMs' folders.
 pub(crate) const VMS: &str = "/vms";
@@ -19,8 +23,8 @@ pub(crate) const VMS: &str = "/vms";
 /// How guests and hooks behave.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Behaviour {
-    /// Hooks fail.
-    pub(crate) hooks_fail: bool,
+    /// Plugins.
+    pub(crate) plugins: Plugins,
     /// Guests print but never answer.
     pub(crate) never_answers: bool,
     /// Guests neither print nor answer.
@@ -29,6 +33,26 @@ pub(crate) struct Behaviour {
     pub(crate) ignores_power_off: bool,
     /// Monitors do not end by signals that ask them to.
     pub(crate) ignores_signals: bool,
+    /// The host's disk is full: machines that go on stand still again.
+    pub(crate) full_disk: bool,
+}
+
+/// How plugins behave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Plugins {
+    #[default]
+    Fine,
+    /// A hook fails that must not.
+    Fail(HookPoint),
+    /// A hook does not come to an end before its deadline.
+    Hang(HookPoint),
+    /// All hooks fail, and none of them has to succeed.
+    FailSoftly,
+}
+
+impl Plugins {
+    /// The hook that prepares work disks fails.
+    pub(crate) const BROKEN: Self = Self::Fail(HookPoint::PrepareWorkDisk);
 }
 
 /// A process of the host.
@@ -51,6 +75,7 @@ pub(crate) struct SimDisk {
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     pub(crate) rows: Vec<VmRecord>,
+    pub(crate) unreadable: Vec<Unreadable>,
     pub(crate) resources: BTreeMap<(VmId, ResourceKind), Option<ProcessId>>,
     pub(crate) processes: Vec<SimProcess>,
     pub(crate) folders: BTreeSet<PathBuf>,
@@ -60,6 +85,16 @@ pub(crate) struct Host {
     pub(crate) behaviour: Behaviour,
     pub(crate) printed: u64,
     pub(crate) signals: Vec<(ProcessId, Signal)>,
+    /// What was run in guests.
+    pub(crate) commands: Vec<Exec>,
+    /// The VMs that plugins know of and have not been told to forget.
+    pub(crate) introduced: BTreeSet<VmId>,
+    /// How often plugins have been asked what a machine gets.
+    pub(crate) asked: u64,
+    /// The labels that plugins give.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Whether machines stand still, by VM, as long as their monitors live.
+    stalls: BTreeMap<VmId, watch::Sender<Option<Stall>>>,
     next_pid: i32,
 }
 
@@ -79,11 +114,19 @@ impl World {
         self.host().behaviour = behaviour;
     }
 
+    /// Plugins behave so, and nothing else is unusual.
+    pub(crate) fn plug(&self, plugins: Plugins) {
+        self.behave(Behaviour { plugins, ..Behaviour::default() });
+    }
+
     pub(crate) fn spawn(&self, vm: &VmId, kind: ResourceKind) -> ProcessId {
         let mut host = self.host();
         host.next_pid += 1;
         let id = ProcessId { pid: host.next_pid, start_ticks: 7 };
         host.processes.push(SimProcess { id, vm: vm.clone(), kind });
+        if kind == ResourceKind::Monitor {
+            host.stalls.insert(vm.clone(), watch::Sender::new(None));
+        }
         id
     }
 
@@ -101,7 +144,13 @@ impl World {
 
     /// A process ends, however it comes to it.
     pub(crate) fn end(&self, process: ProcessId) {
-        self.host().processes.retain(|one| one.id != process);
+        let mut host = self.host();
+        let ended = host.processes.iter().find(|one| one.id == process).cloned();
+        host.processes.retain(|one| one.id != process);
+        if let Some(SimProcess { vm, kind: ResourceKind::Monitor, .. }) = ended {
+            host.stalls.remove(&vm);
+        }
+        drop(host);
         self.ended.send_modify(|count| *count += 1);
     }
 
@@ -129,6 +178,41 @@ impl World {
         let host = self.host();
         let monitors = host.processes.iter().filter(|one| one.kind == ResourceKind::Monitor);
         monitors.map(|one| one.id).collect()
+    }
+
+    /// The monitors of one VM that live.
+    pub(crate) fn monitors_of(&self, vm: &VmId) -> Vec<ProcessId> {
+        let host = self.host();
+        let of_vm = |one: &&SimProcess| one.vm == *vm && one.kind == ResourceKind::Monitor;
+        host.processes.iter().filter(of_vm).map(|one| one.id).collect()
+    }
+
+    /// The host's disk is full, and every guest has written something.
+    pub(crate) fn fill(&self) {
+        let mut host = self.host();
+        host.behaviour.full_disk = true;
+        for stall in host.stalls.values() {
+            stall.send_replace(Some(Stall::NoRoom));
+        }
+    }
+
+    /// There is room again.
+    pub(crate) fn make_room(&self) {
+        self.host().behaviour.full_disk = false;
+    }
+
+    /// A machine goes on; on a full disk until its next write, which is at once.
+    pub(crate) fn go_on(&self, vm: &VmId) {
+        let host = self.host();
+        let now = host.behaviour.full_disk.then_some(Stall::NoRoom);
+        if let Some(stall) = host.stalls.get(vm) {
+            stall.send_replace(now);
+        }
+    }
+
+    pub(crate) fn watch_stall(&self, vm: &VmId) -> watch::Receiver<Option<Stall>> {
+        let host = self.host();
+        host.stalls.get(vm).map_or_else(|| watch::channel(None).1, watch::Sender::subscribe)
     }
 
     /// What is wrong between rows and host when nothing is under way.
@@ -164,6 +248,12 @@ impl World {
             }
             wrong.extend(unfit(&host, row));
             wrong.extend(wrong_disk(&host, row));
+            wrong.extend(not_given(&host, row));
+        }
+        for vm in &host.introduced {
+            if row(vm).is_none() {
+                wrong.push(format!("plugins were not told that {vm} goes"));
+            }
         }
         for folder in &host.folders {
             if !host.rows.iter().any(|row| self::folder(&row.id) == *folder) {
@@ -199,6 +289,16 @@ fn wrong_disk(host: &Host, row: &VmRecord) -> Option<String> {
     let SimDisk { file, seen, system } = *disk;
     let sound = system <= seen && seen <= file && boot <= system;
     (!sound).then(|| format!("{} boots with {boot}, but its disk is {disk:?}", row.id))
+}
+
+/// What is wrong with what plugins gave a VM that runs: every boot has its own.
+fn not_given(host: &Host, row: &VmRecord) -> Option<String> {
+    let given = |row: &VmRecord| row.state.boot()?.extras.env.get(VARIABLE).cloned();
+    let own = given(row);
+    let known = host.introduced.contains(&row.id);
+    let shared = host.rows.iter().any(|other| other.id != row.id && given(other) == own);
+    let wrong = row.state.boot().is_some() && (own.is_none() || shared || !known);
+    wrong.then(|| format!("{} runs with {own:?} from plugins that know it: {known}", row.id))
 }
 
 /// A VM's folder.

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::Qemu;
 use super::boot_files::write_initrd;
 use super::command::VSOCK_DEVICE_SOCKET;
+use super::servants::wait_for_socket;
 use super::vsock::{self, Plan};
-use super::{Qemu, wait_for_socket};
 use crate::process::{Process, Servant, ServantOutput};
 use crate::vm::ports::MachineSpec;
 use crate::vm::state::VsockAddress;

@@ -2,7 +2,8 @@
 //!
 //! A machine is two servants in the VM's folder: the vsock device's process, where the kernel has no
 //! vhost-vsock, and QEMU. Both outlive the daemon. The daemon keeps a connection to the console socket
-//! and writes what comes into the ring; without a daemon QEMU drops what the guest prints.
+//! and writes what comes into the ring; without a daemon QEMU drops what the guest prints. Another one, to
+//! the control socket, tells when a guest stands still, and takes what is asked of the machine.
 
 mod bare;
 mod boot_files;
@@ -10,7 +11,9 @@ mod clock;
 mod command;
 mod console_task;
 mod control;
+mod control_task;
 mod probe;
+mod servants;
 mod vsock;
 
 use std::collections::HashMap;
@@ -23,29 +26,28 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::UnixStream;
+use tokio::sync::{oneshot, watch};
 
 use super::accel::Verdicts;
 use super::{VmmError, console};
 use crate::config::AccelChoice;
 use crate::id::{Digest, VmId};
-use crate::process::{
-    FileStamp, Process, ProcessId, Servant, ServantOutput, ShortFolder, Tool, find_program,
-};
+use crate::process::{FileStamp, Process, ProcessId, Servant, ServantOutput, Tool, find_program};
 use crate::report::escape_control;
 use crate::task::Tasks;
 use crate::vm::ledger::{Ledger, ResourceKind};
-use crate::vm::ports::{MachineSpec, Machines, PortResult, StartedMachine};
+use crate::vm::ports::{MachineSpec, Machines, PortResult, Stall, Stalls, StartedMachine};
 use crate::vm::state::Accel;
 use crate::wire::boot;
 pub use bare::BareMachine;
 use command::{CONSOLE_SOCKET, Machine, QMP_SOCKET, TAP_DESCRIPTOR, VsockDevice};
+use control::Connection;
+use control_task::{Keeper, Line, Question};
+use servants::{connect, start_servant};
 
-/// How long a servant may take to open its socket. QEMU needs some 100 ms; ten at once on a busy
-/// machine need seconds.
-const SOCKET_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How often a socket that is not there yet is tried again.
-const SOCKET_RETRY: Duration = Duration::from_millis(2);
+/// How long the daemon waits, when it takes a machine up, until it is known whether that stands still. One
+/// that does not answer is taken up all the same, and what it says later holds then.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// How many lines of a console are quoted in an error.
 const LAST_LINES: usize = 8;
@@ -75,6 +77,8 @@ pub struct Qemu {
     verdicts: Verdicts,
     counter: clock::HostCounter,
     machines: Mutex<HashMap<VmId, Watched>>,
+    /// The control connections of the machines that run.
+    lines: Arc<Mutex<HashMap<VmId, Line>>>,
     /// QEMU's version, with the file that said so.
     version: Mutex<Option<(FileStamp, String)>>,
 }
@@ -97,6 +101,7 @@ impl Qemu {
             tasks,
             verdicts,
             machines: Mutex::default(),
+            lines: Arc::default(),
             version: Mutex::default(),
             counter: clock::HostCounter::new(),
         }
@@ -182,8 +187,45 @@ impl Qemu {
         let console = connect(qemu, &spec.folder, CONSOLE_SOCKET, &process, Some(&output)).await?;
         let control = connect(qemu, &spec.folder, QMP_SOCKET, &process, Some(&output)).await?;
         self.watch_console(&spec.vm, &spec.folder, console, Some(output))?;
-        control::check(control).await?;
+        let mut control = Connection::open(control).await?;
+        control.check().await?;
+        self.keep_control(&spec.vm, &spec.folder, process, Some(control));
         Ok(StartedMachine { monitor, vsock: address })
+    }
+
+    /// Keeps the control connection of a machine until its end. The returned channel tells when it is known
+    /// for the first time whether the machine stands still.
+    fn keep_control(
+        &self,
+        vm: &VmId,
+        folder: &Path,
+        process: Process,
+        connection: Option<Connection>,
+    ) -> oneshot::Receiver<()> {
+        let program = self.settings.qemu.clone();
+        let (keeper, line, known) = Keeper::new(vm.clone(), folder.to_owned(), program, process);
+        let (lines, ours, vm) = (self.lines.clone(), line.stall.clone(), vm.clone());
+        lines.lock().expect("no panic under the lock").insert(vm.clone(), line);
+        self.tasks.spawn_until_shutdown("control", async move {
+            keeper.run(connection).await;
+            let mut lines = lines.lock().expect("no panic under the lock");
+            // The VM may have been started again by now.
+            if lines.get(&vm).is_some_and(|line| line.stall.same_channel(&ours)) {
+                lines.remove(&vm);
+            }
+        });
+        known
+    }
+
+    fn line(&self, vm: &VmId) -> Option<Line> {
+        self.lines.lock().expect("no panic under the lock").get(vm).cloned()
+    }
+
+    async fn ask(&self, vm: &VmId, question: Question) -> Result<(), VmmError> {
+        match self.line(vm) {
+            Some(line) => line.ask(question).await,
+            None => Err(VmmError::Control { source: io::ErrorKind::NotConnected.into() }),
+        }
     }
 
     fn watch_console(
@@ -220,24 +262,23 @@ impl Machines for Qemu {
     }
 
     async fn adopt(&self, vm: &VmId, folder: &Path, monitor: ProcessId) -> PortResult<()> {
-        let console_failed = |source| VmmError::Console { folder: folder.to_owned(), source };
-        let Some(process) = Process::open(monitor).map_err(console_failed)? else { return Ok(()) };
-        let qemu = &self.settings.qemu;
-        let console = connect(qemu, folder, CONSOLE_SOCKET, &process, None).await?;
-        Ok(self.watch_console(vm, folder, console, None)?)
+        let failed = |source| VmmError::Control { source };
+        let Some(process) = Process::open(monitor).map_err(failed)? else { return Ok(()) };
+        let known = self.keep_control(vm, folder, process, None);
+        let look = tokio::time::timeout(FIRST_LOOK, known);
+        let console = async {
+            let Some(process) = Process::open(monitor).map_err(failed)? else { return Ok(()) };
+            let qemu = &self.settings.qemu;
+            let console = connect(qemu, folder, CONSOLE_SOCKET, &process, None).await?;
+            self.watch_console(vm, folder, console, None)
+        };
+        let (_looked, console) = tokio::join!(look, console);
+        Ok(console?)
     }
 
-    async fn grow_work_disk(
-        &self,
-        folder: &Path,
-        monitor: ProcessId,
-        bytes: u64,
-    ) -> PortResult<()> {
-        let failed = |source| VmmError::Control { source };
-        let process = Process::open(monitor).map_err(failed)?;
-        let process = process.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-        let control = connect(&self.settings.qemu, folder, QMP_SOCKET, &process, None).await?;
-        Ok(control::resize(control, boot::WORK_DISK, bytes).await?)
+    async fn grow_work_disk(&self, vm: &VmId, bytes: u64) -> PortResult<()> {
+        let drive = boot::WORK_DISK;
+        Ok(self.ask(vm, Question::Resize { drive, bytes }).await?)
     }
 
     fn console_position(&self, vm: &VmId) -> u64 {
@@ -276,86 +317,13 @@ impl Machines for Qemu {
     }
 }
 
-/// Starts a servant with a row before and after.
-async fn start_servant(
-    servant: Servant,
-    kind: ResourceKind,
-    ledger: &dyn Ledger,
-) -> Result<(Process, ServantOutput), VmmError> {
-    ledger.intend(kind).await.map_err(VmmError::Ledger)?;
-    let program = servant.program.clone();
-    let (process, output) =
-        servant.spawn().map_err(|source| VmmError::Spawn { program, source })?;
-    // Whoever called tears down what the row says when this fails.
-    ledger.made(kind, process.id()).await.map_err(VmmError::Ledger)?;
-    Ok((process, output))
-}
+#[async_trait]
+impl Stalls for Qemu {
+    fn watch(&self, vm: &VmId) -> watch::Receiver<Option<Stall>> {
+        self.line(vm).map_or_else(|| watch::channel(None).1, |line| line.stall)
+    }
 
-/// Connects to a servant's socket as soon as it is there.
-async fn connect(
-    program: &Path,
-    folder: &Path,
-    socket: &'static str,
-    process: &Process,
-    output: Option<&ServantOutput>,
-) -> Result<UnixStream, VmmError> {
-    let failed = |source| VmmError::Control { source };
-    let short = ShortFolder::open(folder).map_err(failed)?;
-    let path = short.path_of(socket);
-    let attempts = async {
-        loop {
-            match UnixStream::connect(&path).await {
-                Ok(stream) => return Ok(stream),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                    ) => {}
-                Err(error) => return Err(failed(error)),
-            }
-            tokio::time::sleep(SOCKET_RETRY).await;
-        }
-    };
-    while_alive(program, socket, process, output, attempts).await
-}
-
-/// Waits until a servant has made its socket, without connecting: it serves one connection only.
-async fn wait_for_socket(
-    program: &Path,
-    folder: &Path,
-    socket: &'static str,
-    process: &Process,
-    output: &ServantOutput,
-) -> Result<(), VmmError> {
-    let path = folder.join(socket);
-    let there = async {
-        while !path.exists() {
-            tokio::time::sleep(SOCKET_RETRY).await;
-        }
-        Ok(())
-    };
-    while_alive(program, socket, process, Some(output), there).await
-}
-
-/// Bounds attempts by the deadline and by the servant's life. There is no event that tells of a socket,
-/// so attempts are made every few milliseconds.
-async fn while_alive<T>(
-    program: &Path,
-    socket: &'static str,
-    process: &Process,
-    output: Option<&ServantOutput>,
-    attempts: impl Future<Output = Result<T, VmmError>>,
-) -> Result<T, VmmError> {
-    let program = program.to_owned();
-    // Both arms are cancel-safe: an unfinished connection is dropped, readiness is not consumed.
-    tokio::select! {
-        connected = tokio::time::timeout(SOCKET_DEADLINE, attempts) => match connected {
-            Ok(connected) => connected,
-            Err(_) => Err(VmmError::NoSocket { program, socket, deadline: SOCKET_DEADLINE }),
-        },
-        _ = process.ended() => {
-            let said = output.map(ServantOutput::text).unwrap_or_default();
-            Err(VmmError::Ended { program, said: escape_control(&said) })
-        }
+    async fn go_on(&self, vm: &VmId) -> PortResult<()> {
+        Ok(self.ask(vm, Question::GoOn).await?)
     }
 }

@@ -4,8 +4,9 @@
 use std::fs::OpenOptions;
 use std::path::Path;
 
+use super::Qemu;
 use super::command::{VSOCK_DEVICE_SOCKET, VsockDevice};
-use super::{Qemu, start_servant, wait_for_socket};
+use super::servants::{start_servant, wait_for_socket};
 use crate::id::VmId;
 use crate::process::{Servant, Tool};
 use crate::vm::ledger::{Ledger, ResourceKind};

@@ -74,10 +74,13 @@ pub struct CreateWorkspace {
 pub struct CreatePlan {
     /// Processors, memory, disks, image and kernel after defaults.
     pub machine: MachinePlan,
+    /// What the user should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What would go in of the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspacePlan>,
-    /// What each hook would write, in the order in which they run.
+    /// What each plugin would write and asks for, in the order in which they run.
     pub hooks: Vec<HookPlan>,
 }
 

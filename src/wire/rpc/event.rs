@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::VmState;
-use crate::id::{OperationId, VmId, VmName};
+use super::{HookPoint, VmState};
+use crate::id::{OperationId, PluginId, VmId, VmName};
 use crate::report::Report;
 
 /// Something that happened.
@@ -42,6 +42,35 @@ pub enum Happening {
         /// Why, where it was not asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
+    },
+    /// A VM that runs has come to stand still: the host does not take what its guest writes.
+    VmStalled {
+        /// The VM.
+        vm: VmId,
+        /// Its name.
+        vm_name: VmName,
+        /// Why.
+        reason: String,
+    },
+    /// A VM that stood still goes on.
+    VmWentOn {
+        /// The VM.
+        vm: VmId,
+        /// Its name.
+        vm_name: VmName,
+    },
+    /// A hook failed where that stopped nothing: its plugin is optional, or the VM was stopping or going.
+    HookFailed {
+        /// The VM.
+        vm: VmId,
+        /// Its name.
+        vm_name: VmName,
+        /// The plugin.
+        plugin: PluginId,
+        /// The hook point.
+        hook: HookPoint,
+        /// What went wrong.
+        message: String,
     },
     /// A VM was deleted.
     VmDeleted {

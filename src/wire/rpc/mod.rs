@@ -21,9 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::OperationId;
 use crate::wire::guest::Listening;
 
-pub use create::{
-    CreatePlan, CreateVm, CreateWorkspace, MachinePlan, WorkspacePlan,
-};
+pub use create::{CreatePlan, CreateVm, CreateWorkspace, MachinePlan, WorkspacePlan};
 pub use event::{Event, EventPage, EventQuery, Happening};
 pub use hook::{Hook, HookNeed, HookPlan, HookPoint, HookStep, HookWish};
 pub use host::{Check, DaemonStatusReply, Image, Kernel, Pong, Verdict};

@@ -33,8 +33,9 @@ pub struct Operation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Stage {
-    /// Its name: `stop`, `disks`, `network`, `monitor`, `boot`, `hooks`, `workspace`, `setup`; and `hook ID` for
-    /// the component of each plugin, as a part of `hooks`.
+    /// Its name: `preflight`, `stop`, `disks`, `configure`, `network`, `monitor`, `boot`, `hooks`, `setup`,
+    /// `workspace`, `post-start`; and for the component of each plugin `hook ID` as a part of `hooks`, and
+    /// `hook ID POINT` as a part of others.
     pub name: String,
     /// Microseconds since the operation began.
     pub began_us: u64,

@@ -40,6 +40,10 @@ pub struct Vm {
     /// Why it is in state `error`, or why its guest was found dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// Why it stands still although it runs: the host does not take what its guest writes. `vm.start` has
+    /// it go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<String>,
     /// Its image.
     pub image: ImageName,
     /// The digest of its kernel.

@@ -125,7 +125,11 @@ impl machine_request::HostMachineRequest for State {
 impl host_files::Host for State {}
 
 impl host_files::HostHostFiles for State {
-    fn entries(&mut self, files: Resource<HostFiles>, name: String) -> Call<Vec<Resource<HostFile>>> {
+    fn entries(
+        &mut self,
+        files: Resource<HostFiles>,
+        name: String,
+    ) -> Call<Vec<Resource<HostFile>>> {
         self.host_entries(&files, name)
     }
 

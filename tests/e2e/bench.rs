@@ -1,0 +1,23 @@
+//! Benchmarks whose daemon is their own: that they measure, and leave nothing. Figures are for reading.
+
+use crate::harness::{Who, World, as_everybody};
+
+as_everybody!(the_rpc_is_measured_beside_its_floors_and_nothing_is_left);
+
+fn the_rpc_is_measured_beside_its_floors_and_nothing_is_left(who: Who) {
+    let world = World::new(who);
+    let found = world.json(["bench", "rpc", "--runs", "20", "--idle", "0", "--json"]);
+    assert_eq!(found["runs"], 20, "{found}");
+    for measured in [&found, &found["list"], &found["page"]] {
+        for side in ["cove", "floor"] {
+            let [p50, p95] = ["p50_ms", "p95_ms"].map(|key| measured[side][key].as_f64());
+            assert!(p50 > Some(0.0) && p95 >= p50, "{side} of {measured}");
+        }
+        assert!(measured["ratio"].as_f64() > Some(0.0), "{measured}");
+    }
+    // 500 VMs of the 10,000.
+    assert!(found["page"]["bytes"].as_u64() > Some(500 * 300), "{found}");
+    let left = std::fs::read_dir(world.home.join("scratch")).expect("its folder").count();
+    assert_eq!(left, 0, "the daemon's folder is gone, so its daemon is");
+    world.finish();
+}
