@@ -47,12 +47,6 @@ struct Checked {
     checkout: Option<Arc<dyn Checkout>>,
 }
 
-/// The host can start it.
-struct Passed {
-    warnings: Vec<String>,
-    took: Duration,
-}
-
 impl VmService {
     /// Makes a VM and, unless told otherwise, starts it.
     ///
