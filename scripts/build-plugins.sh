@@ -3,7 +3,7 @@
 #
 #   scripts/build-plugins.sh DEST              the standard plugins into DEST, which come granted, and the
 #                                              others into DEST-extra, which users install and grant
-#   scripts/build-plugins.sh --examples DEST   all of these and the examples of the tests into DEST
+#   scripts/build-plugins.sh --examples DEST   all of these and those of the tests into DEST
 #
 # The examples for authors, in four languages, are built by scripts/build-examples.sh.
 # Honours CARGO_TARGET_DIR.
@@ -43,7 +43,7 @@ put_into() {
     for plugin in "$@"; do
         source="plugins/$plugin"
         [ -d "$source" ] || source="plugins/examples/$plugin"
-        [ "$plugin" != hostile ] || source="tests/hostile/rust"
+        [ -d "$source" ] || source="tests/hostile/rust"
         wasm="$built/cove_plugin_$(echo "$plugin" | tr - _).wasm"
         mkdir -p "$folder/$plugin"
         # Written beside and renamed: a daemon that looks meanwhile sees the old file or the new one.

@@ -284,6 +284,28 @@ description = "the shell"
     }
 
     #[test]
+    fn no_hook_has_more_wall_time_than_its_point() {
+        let seconds = |point: HookPoint, timeout: &str| {
+            let hook = format!("[hooks.{point}]\n{timeout}\nafter");
+            let text = GOOD.replace("[hooks.prepare-work-disk]\nafter", &hook);
+            let text = text.replace("timeout = \"500ms\"\n", "");
+            Manifest::parse(&text).expect("it is good").hooks[&point].wall.as_secs()
+        };
+        for (point, usual, most) in [
+            (HookPoint::Preflight, 10, 10),
+            (HookPoint::ConfigureMachine, 10, 10),
+            (HookPoint::PrepareWorkDisk, 10, 60),
+            (HookPoint::PostStart, 60, 900),
+            (HookPoint::PreStop, 5, 5),
+            (HookPoint::Cleanup, 5, 5),
+            (HookPoint::Doctor, 10, 10),
+        ] {
+            let asked = seconds(point, "timeout = '7200s'");
+            assert_eq!((seconds(point, ""), asked), (usual, most), "{point}");
+        }
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused() {
         for (from, to, expected) in [
             ("[limits]", "[limit]", "unknown field"),

@@ -52,6 +52,8 @@ fn growing() -> Hostile {
 
 async fn assert_bomb(bomb: Hostile, expected: &str) {
     let mut world = World::new().await;
+    // With a cache of its own: none of this may have been compiled before.
+    world.reopen_with_compiler(env!("CARGO_BIN_EXE_coved").into()).await;
     world.put(&bomb);
     let error = world.run().await.expect_err("it cannot be compiled");
     let text = error.to_string();

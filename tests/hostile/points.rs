@@ -128,7 +128,7 @@ async fn answers_are_cut_and_shown_escaped() {
 }
 
 /// Sleepers, with a manifest that says nothing about time and one that asks for an hour. The points whose
-/// hooks may take minutes are not waited for here: `src/hooks/manifest.rs` looks at their ceilings.
+/// hooks may take minutes are not waited for here: `src/hooks/manifest.rs` has a test of every ceiling.
 #[tokio::test]
 async fn a_hook_that_sleeps_ends_with_the_wall_time_of_its_point() {
     let sleeper = |point, hook, said| async move {
