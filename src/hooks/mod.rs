@@ -57,6 +57,8 @@ mod tests_limits;
 #[cfg(test)]
 mod tests_points;
 #[cfg(test)]
+mod tests_programs;
+#[cfg(test)]
 mod tests_standard;
 #[cfg(test)]
 mod tests_support;
