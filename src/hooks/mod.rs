@@ -76,6 +76,8 @@ mod tests_host;
 #[cfg(test)]
 mod tests_points;
 #[cfg(test)]
+mod tests_programs;
+#[cfg(test)]
 mod tests_registry;
 #[cfg(test)]
 mod tests_standard;

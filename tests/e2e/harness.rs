@@ -244,7 +244,7 @@ impl World {
     }
 
     /// A process that was told to end, or is ending, may take a moment.
-    fn wait_for_no(&self, which: impl Fn(&Found) -> bool, ids: &[String]) {
+    pub(crate) fn wait_for_no(&self, which: impl Fn(&Found) -> bool, ids: &[String]) {
         let left = wait_until(Duration::from_secs(5), || {
             let left: Vec<_> = self.processes(ids).into_iter().filter(&which).collect();
             if left.is_empty() { Ok(()) } else { Err(left) }
