@@ -86,7 +86,7 @@ fn tracked(files: &HostFiles) -> Result<Vec<Tracked>> {
 /// What is in the mapped folder, by path.
 fn files(files: &HostFiles) -> Result<HashMap<String, HostFile>> {
     let entries = files.entries(FOLDER)?;
-    if !entries.first().is_some_and(|root| root.kind() == Kind::Folder) {
+    if entries.first().is_none_or(|root| root.kind() != Kind::Folder) {
         let message = format!("the folder of your dotfiles is not there: {ADVICE}");
         return Err(Error::new("not-found", message));
     }

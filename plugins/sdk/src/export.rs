@@ -2,7 +2,7 @@
 
 /// Exports hook points, each with the function that does its work:
 ///
-/// ```ignore
+/// ```text
 /// plugin! { prepare_work_disk = prepare, doctor = look }
 ///
 /// fn prepare(call: &PrepareWorkDisk) -> Result<()> { … }

@@ -22,8 +22,8 @@
 //! - [`Preflight`], [`ConfigureMachine`], [`PrepareWorkDisk`], [`PostStart`], [`PreStop`], [`Cleanup`] and
 //!   [`Doctor`] are what a function is called with. Their fields are the handles of the contract,
 //!   `wit/0.2.0/reference.md`.
-//! - [`Error`] is what goes wrong, on either side. `?` makes one of a text, and [`Context`] says what was
-//!   being done.
+//! - [`Error`] is what goes wrong, on either side. `?` and `into()` make one of a text, and [`Context`] says
+//!   what was being done.
 //! - [`debug!`], [`info!`], [`warning!`] and [`error!`] write to the log of the run.
 //! - [`HostFiles::single`], [`HostFile::bytes`], [`HostFile::text`] and [`Command`] are the short ways for
 //!   what many plugins do.

@@ -8,7 +8,7 @@ fn greet(call: &PrepareWorkDisk) -> Result<()> {
     let text = call.settings.text("text")?;
     let text = text.unwrap_or_else(|| format!("This is {}.", call.machine.name()));
     if text.contains(char::is_control) {
-        return Err("the setting `text` is more than one line of text")?;
+        return Err("the setting `text` is more than one line of text".into());
     }
     // Single quotes keep everything from the shell, except themselves.
     let line = format!("echo '{}'\n", text.replace('\'', r"'\''"));
