@@ -35,6 +35,7 @@ mod engine;
 mod error;
 mod failures;
 mod files;
+mod granting;
 mod guest;
 mod handles;
 mod host;
@@ -54,6 +55,7 @@ mod outcome;
 mod package;
 mod paths;
 mod plugin;
+mod problem;
 mod refusal;
 mod registry;
 mod run;
@@ -63,7 +65,11 @@ mod staging;
 mod standing;
 mod state;
 #[cfg(test)]
+mod tests_decisions;
+#[cfg(test)]
 mod tests_host;
+#[cfg(test)]
+mod tests_installing;
 #[cfg(test)]
 mod tests_limits;
 #[cfg(test)]
@@ -75,10 +81,11 @@ mod tests_standard;
 #[cfg(test)]
 mod tests_support;
 mod wishes;
+mod words;
 
 pub use ceiling::Ceiling;
 pub use contract::Finding;
-pub use error::{BoxError, Failure, HookError, Problem};
+pub use error::{BoxError, Failure, HookError};
 pub use guest::{GuestOutput, GuestProgram, GuestPrograms};
 pub use host::HookHost;
 pub use inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose, SignatureRules};
@@ -86,6 +93,7 @@ pub use journal::Read;
 pub use log::{LogLevel, LogLine};
 pub use needs::Grant;
 pub use outcome::{HookOutcome, HookRun};
+pub use problem::Problem;
 pub use registry::{GrantError, InstallError};
 pub use source::{HostFilesSource, HostPath, VirtualFile};
 pub use state::Used;

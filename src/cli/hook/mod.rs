@@ -1,11 +1,13 @@
 //! `cove hook`: the plugins that decide what enters a guest. One file per command.
 
 mod grant;
-pub(super) mod inspect;
+mod inspect;
 mod install;
-pub(super) mod list;
+mod list;
 mod remove;
 mod revoke;
+#[cfg(test)]
+mod tests;
 
 use crate::report::{Kind, Report, escape_control};
 use crate::wire::rpc::{HookNeed, HookState};
