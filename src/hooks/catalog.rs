@@ -5,17 +5,19 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::engine::Machine;
-use super::error::{HookError, Problem};
+use super::error::HookError;
 use super::files::{Component, Files, Found, Home, scan};
 use super::inputs::HookSettings;
 use super::manifest::{Manifest, OnFailure};
-use super::needs::{Grant, all_words};
+use super::needs::Grant;
 use super::order::{Order, Wishes};
 use super::outcome::Weight;
 use super::package::{Package, read_manifest};
 use super::plugin::{Loaded, Loader, Plugin, Readiness};
+use super::problem::Problem;
 use super::registry::{Entry, Record, Registry};
 use super::standing::{Disabled, Holds, Standing};
+use super::words::all_words;
 use crate::id::{Digest, PluginId};
 use crate::wire::rpc::HookPoint;
 

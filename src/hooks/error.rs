@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-pub use super::failure::Failure;
-pub use super::problem::Problem;
+use super::problem::Problem;
 use crate::id::{Digest, PluginId};
 use crate::report::{Explain, Kind};
 use crate::wire::rpc::HookPoint;

@@ -6,9 +6,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::error::{HookError, Problem};
+use super::error::HookError;
 use super::limits;
 use super::manifest::Manifest;
+use super::problem::Problem;
 use crate::id::{Digest, PluginId};
 
 /// How a component begins: magic, version 13, layer 1.

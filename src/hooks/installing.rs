@@ -1,4 +1,4 @@
-//! What users do with plugins: look, install, grant, revoke, remove.
+//! What users do with plugins: look, install, remove. `granting` has the rest.
 //!
 //! ```text
 //!  path ─▶ files read once, signature ─▶ compiled, imports and exports checked ─▶ started once
@@ -6,30 +6,24 @@
 //!                      record written ◀─ renamed to its place ◀─ copied beside ◀──────┘
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::error::{Failure, Problem};
+use super::error::Failure;
 use super::files::{Component, Home};
 use super::host::HookHost;
 use super::limits;
-use super::needs::all_words;
 use super::package::Package;
 use super::plugin::{Loaded, Readiness};
-use super::registry::{
-    ChangeError, GrantError, Granting, InstallError, Missing, Placed, Record, Release,
-};
+use super::problem::Problem;
+use super::registry::{ChangeError, GrantError, InstallError, Missing, Placed, Record};
 use super::run::explain;
 use super::signature::Signed;
 use super::state::{Chance, store};
 use crate::id::{Digest, PluginId};
-use crate::wire::rpc::{
-    GrantHook, Happening, HookChanged, HookDetails, HookInstalled, InspectHook, InstallOutcome,
-    RevokeHook,
-};
+use crate::wire::rpc::{Happening, HookDetails, HookInstalled, InspectHook, InstallOutcome};
 
 /// How long an installation waits for others: as long as the compiler may take.
 const PATIENCE: Duration = Duration::from_secs(480);
@@ -37,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(480);
 const START: Duration = Duration::from_secs(10);
 
 /// A plugin's files, compiled and started once.
-struct Tried {
-    package: Package,
+pub(super) struct Tried {
+    pub(super) package: Package,
     loaded: Loaded,
 }
 
@@ -116,144 +110,6 @@ impl HookHost {
         Ok(HookInstalled { plugin, version, outcome, notes })
     }
 
-    /// Grants a plugin what it asks for, or parts of that.
-    ///
-    /// # Errors
-    /// When there is no such plugin, it does not ask for that, or the files are no more those that the user
-    /// has seen.
-    pub async fn grant(&self, wanted: GrantHook) -> Result<HookChanged, GrantError> {
-        let GrantHook { plugin: id, needs, host_files, release } = wanted;
-        let plugin = self.plugin(&id).await?;
-        let words: BTreeSet<String> = needs.into_iter().collect();
-        let record = self.catalog.record(&id);
-        let was_off = record.failures.as_ref().is_some_and(|failures| failures.off.is_some());
-        let (after, version) = if self.catalog.configured(&id).is_some() {
-            if !was_off {
-                return Err(GrantError::Configured { plugin: id });
-            }
-            let forgiven = |record: Record| (Record { failures: None, ..record }, ());
-            let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
-            (self.change(&id, Missing::IsAnError, forgiven).await?.0, version.to_owned())
-        } else if plugin.found.home == Home::Standard {
-            let asks = plugin.manifest.as_ref().map(|manifest| all_words(&manifest.needs));
-            let asks = asks.unwrap_or_default();
-            let words = chosen(&id, words, &asks)?;
-            check_mapping(&id, &host_files, &|_| false)?;
-            let granted = move |record: Record| (record.grant_standard(&words, &asks), ());
-            let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
-            (self.change(&id, Missing::IsEmpty, granted).await?.0, version.to_owned())
-        } else {
-            let target = self.target(&id, &record, release.as_ref()).await?;
-            let words = chosen(&id, words, &target.asks)?;
-            let asked = |name: &str| {
-                ["read", "import"]
-                    .iter()
-                    .any(|verb| target.asks.contains(&format!("host-files.{verb}:{name}")))
-            };
-            check_mapping(&id, &host_files, &asked)?;
-            let granting = Granting {
-                words,
-                host_files,
-                uid: nix::unistd::geteuid().as_raw(),
-                at: crate::vm::now(),
-            };
-            let key = target.key.clone();
-            let granted = move |record: Record| match record.candidate() {
-                Some(candidate) if candidate.key == key => (record.grant(granting), true),
-                Some(_) | None => (record, false),
-            };
-            let (after, same) = self.change(&id, Missing::IsAnError, granted).await?;
-            if !same {
-                return Err(GrantError::Changed { plugin: id });
-            }
-            (after, target.version)
-        };
-        self.granted(&id, version, was_off, &after).await
-    }
-
-    /// Tells of a grant, and what the user should know of it.
-    async fn granted(
-        &self,
-        id: &PluginId,
-        version: String,
-        was_off: bool,
-        after: &Record,
-    ) -> Result<HookChanged, GrantError> {
-        let plugin = self.details(id).await?;
-        let mut notes = Vec::new();
-        if was_off {
-            notes.push(format!("`{id}` was switched off, and is on again"));
-            self.tell(Happening::HookSwitchedOn { plugin: id.clone(), version: version.clone() });
-        }
-        let needs = granted_words(&plugin);
-        self.tell(Happening::HookGranted { plugin: id.clone(), version, needs });
-        let active = after.active.as_ref().and_then(|active| active.grant.as_ref());
-        for need in plugin.hook.needs.iter().filter(|need| need.kind.starts_with("host-files.")) {
-            for name in need.what.iter().filter(|_| need.granted && !plugin.hook.standard) {
-                if active.is_some_and(|grant| !grant.host_files.contains_key(name)) {
-                    let note = format!(
-                        "nothing stands behind its files `{name}` unless cove has some of that name: `cove hook grant {id} --map {name}=PATH`"
-                    );
-                    if !notes.contains(&note) {
-                        notes.push(note);
-                    }
-                }
-            }
-        }
-        let above = plugin.hook.needs.iter().flat_map(|need| &need.above_ceiling);
-        let above: Vec<_> = above.cloned().collect();
-        if !above.is_empty() {
-            notes.push(format!("`hooks.ceiling` cuts `{}`", above.join("`, `")));
-        }
-        Ok(HookChanged { plugin, notes })
-    }
-
-    /// Takes back what a plugin was granted, or parts of that.
-    ///
-    /// # Errors
-    /// When there is no such plugin, it does not ask for that, or the configuration grants it.
-    pub async fn revoke(&self, wanted: RevokeHook) -> Result<HookChanged, GrantError> {
-        let RevokeHook { plugin: id, needs } = wanted;
-        let plugin = self.plugin(&id).await?;
-        if self.catalog.configured(&id).is_some() {
-            return Err(GrantError::Configured { plugin: id });
-        }
-        let words: BTreeSet<String> = needs.into_iter().collect();
-        let record = self.catalog.record(&id);
-        let asks = match (&plugin.manifest, record.active) {
-            (_, Some(active)) => active.release.asks,
-            (Some(manifest), None) => all_words(&manifest.needs),
-            (None, None) => BTreeSet::new(),
-        };
-        if !words.is_empty() {
-            chosen(&id, words.clone(), &asks)?;
-        }
-        let standard = plugin.found.home == Home::Standard;
-        let missing = if standard { Missing::IsEmpty } else { Missing::IsAnError };
-        let revoked = move |record: Record| match standard {
-            true => (record.revoke_standard(&words, &asks), ()),
-            false => (record.revoke(&words), ()),
-        };
-        self.change(&id, missing, revoked).await?;
-        let plugin = self.details(&id).await?;
-        let needs = granted_words(&plugin);
-        let mut notes = Vec::new();
-        match plugin.hook.state {
-            crate::wire::rpc::HookState::PendingGrant => {
-                notes.push(format!(
-                    "`{id}` does not take part any more; `cove hook grant {id}` brings it back"
-                ));
-            }
-            crate::wire::rpc::HookState::Active
-            | crate::wire::rpc::HookState::Void
-            | crate::wire::rpc::HookState::Off
-            | crate::wire::rpc::HookState::Disabled
-            | crate::wire::rpc::HookState::Broken => {}
-        }
-        self.tell(Happening::HookRevoked { plugin: id, needs });
-        Ok(HookChanged { plugin, notes })
-    }
-
     /// Removes an installed plugin with its grant and what it remembers.
     ///
     /// # Errors
@@ -279,7 +135,7 @@ impl HookHost {
     }
 
     /// Reads, compiles and starts a plugin's files once.
-    async fn try_out(&self, path: &Path) -> Result<Tried, InstallError> {
+    pub(super) async fn try_out(&self, path: &Path) -> Result<Tried, InstallError> {
         let turn = tokio::time::timeout(PATIENCE, self.installing.acquire()).await;
         let _turn = turn.map_err(|_| InstallError::Busy(PATIENCE))?;
         let (path, rules) = (path.to_owned(), self.catalog.settings.signatures.clone());
@@ -301,7 +157,7 @@ impl HookHost {
     }
 
     /// Puts a package into the registry.
-    async fn keep(&self, package: Package) -> Result<(Record, Placed), InstallError> {
+    pub(super) async fn keep(&self, package: Package) -> Result<(Record, Placed), InstallError> {
         let id = package.manifest.id.clone();
         if self.is_standard(&id).await.map_err(InstallError::Look)? {
             return Err(InstallError::Standard { plugin: id });
@@ -324,38 +180,7 @@ impl HookHost {
         })
     }
 
-    /// The release that a grant is for. Where its files were replaced, those that are there now are installed
-    /// in their place first.
-    async fn target(
-        &self,
-        id: &PluginId,
-        record: &Record,
-        seen: Option<&Digest>,
-    ) -> Result<Release, GrantError> {
-        let gone = || GrantError::NotThere { plugin: id.clone() };
-        let release = record.candidate().ok_or_else(gone)?.clone();
-        let place = self.catalog.registry.place(id, &release.key);
-        let unusable = |source| {
-            let (plugin, source) = (id.clone(), Box::new(source));
-            GrantError::Unusable { plugin, source }
-        };
-        let tried = self.try_out(&place).await.map_err(unusable)?;
-        if tried.package.manifest.id != *id {
-            let reason = "has a plugin of another id in it now";
-            return Err(unusable(InstallError::Unusable(Problem::Name { path: place, reason })));
-        }
-        let key = tried.package.key();
-        if seen.is_some_and(|seen| *seen != key) {
-            return Err(GrantError::Changed { plugin: id.clone() });
-        }
-        if key == release.key {
-            return Ok(release);
-        }
-        let (record, _) = self.keep(tried.package).await.map_err(unusable)?;
-        record.candidate().cloned().ok_or_else(gone)
-    }
-
-    async fn change<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         id: &PluginId,
         missing: Missing,
@@ -369,12 +194,15 @@ impl HookHost {
         changed.map_err(|error| GrantError::of(id, self.registry_folder(), error))
     }
 
-    async fn details(&self, id: &PluginId) -> Result<HookDetails, GrantError> {
+    pub(super) async fn details(&self, id: &PluginId) -> Result<HookDetails, GrantError> {
         let details = self.catalog.details(id).await.map_err(GrantError::Look)?;
         details.ok_or_else(|| GrantError::NotThere { plugin: id.clone() })
     }
 
-    async fn plugin(&self, id: &PluginId) -> Result<Arc<super::plugin::Plugin>, GrantError> {
+    pub(super) async fn plugin(
+        &self,
+        id: &PluginId,
+    ) -> Result<Arc<super::plugin::Plugin>, GrantError> {
         let plugins = self.catalog.all().await.map_err(GrantError::Look)?;
         let found = plugins.into_iter().find(|plugin| plugin.found.id() == *id);
         let plugin = found.ok_or_else(|| GrantError::NotThere { plugin: id.clone() })?;
@@ -400,63 +228,6 @@ impl HookHost {
 
     fn registry_folder(&self) -> PathBuf {
         self.catalog.settings.registry_folder.clone()
-    }
-}
-
-/// The words that are meant: those that were said, or all that the plugin asks for.
-fn chosen(
-    id: &PluginId,
-    words: BTreeSet<String>,
-    asks: &BTreeSet<String>,
-) -> Result<BTreeSet<String>, GrantError> {
-    if words.is_empty() {
-        return Ok(asks.clone());
-    }
-    match words.iter().find(|word| !asks.contains(*word)) {
-        None => Ok(words),
-        Some(word) => Err(GrantError::NotAsked {
-            plugin: id.clone(),
-            word: word.clone(),
-            asks: asks.iter().cloned().collect(),
-        }),
-    }
-}
-
-fn check_mapping(
-    id: &PluginId,
-    host_files: &BTreeMap<String, Vec<String>>,
-    asked: &dyn Fn(&str) -> bool,
-) -> Result<(), GrantError> {
-    for (name, paths) in host_files {
-        for path in paths {
-            let reason = if !asked(name) {
-                "it asks for no files of that name"
-            } else if !path.starts_with('/') && !path.starts_with("~/") && path != "~" {
-                "it must be absolute or begin with `~/`"
-            } else {
-                continue;
-            };
-            let (plugin, name, path) = (id.clone(), name.clone(), path.clone());
-            return Err(GrantError::Mapping { plugin, name, path, reason });
-        }
-    }
-    Ok(())
-}
-
-/// All that a plugin has.
-fn granted_words(plugin: &HookDetails) -> Vec<String> {
-    match &plugin.grant {
-        Some(grant) => grant.needs.clone(),
-        None => {
-            let needs = plugin.hook.needs.iter();
-            let words = needs.flat_map(|need| {
-                let words = need.what.iter().map(|what| format!("{}:{what}", need.kind));
-                let words =
-                    if need.what.is_empty() { vec![need.kind.clone()] } else { words.collect() };
-                words.into_iter().filter(|word| !need.missing.contains(word))
-            });
-            words.collect()
-        }
     }
 }
 

@@ -7,12 +7,14 @@ use super::catalog::{Catalog, order};
 use super::error::HookError;
 use super::files::{Found, Home};
 use super::manifest::Manifest;
-use super::needs::{Granted, all_words, digest_of_words, shown};
+use super::needs::Granted;
 use super::order::Order;
 use super::package::Package;
 use super::plugin::{Loaded, Plugin, Readiness};
+use super::problem::Problem;
 use super::registry::{Record, Release};
 use super::standing::{Holds, Standing};
+use super::words::{all_words, digest_of_words, shown};
 use crate::id::{Digest, PluginId};
 use crate::report::Explain as _;
 use crate::wire::rpc::{
@@ -48,7 +50,7 @@ impl Catalog {
     /// What was put into the registry's folder by hand.
     fn stranger(&self, path: std::path::PathBuf) -> Hook {
         let reason = "was not installed, and does not take part";
-        let problem = super::error::Problem::Name { path: path.clone(), reason };
+        let problem = Problem::Name { path: path.clone(), reason };
         let plugin = Plugin {
             found: Found::stranger(path),
             standing: Standing::of_stranger(),

@@ -38,6 +38,7 @@ mod error;
 mod failure;
 mod failures;
 mod files;
+mod granting;
 mod guest;
 mod handles;
 mod host;
@@ -72,7 +73,11 @@ mod state;
 #[cfg(test)]
 mod tests_audit;
 #[cfg(test)]
+mod tests_decisions;
+#[cfg(test)]
 mod tests_host;
+#[cfg(test)]
+mod tests_installing;
 #[cfg(test)]
 mod tests_points;
 #[cfg(test)]
@@ -84,10 +89,12 @@ mod tests_standard;
 #[cfg(test)]
 mod tests_support;
 mod wishes;
+mod words;
 
 pub use ceiling::Ceiling;
 pub use contract::Finding;
-pub use error::{BoxError, Failure, HookError, Problem};
+pub use error::{BoxError, HookError};
+pub use failure::Failure;
 pub use guest::{GuestOutput, GuestProgram, GuestPrograms};
 pub use host::HookHost;
 pub use inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose, SignatureRules};
@@ -95,6 +102,7 @@ pub use journal::{Import, Read};
 pub use log::{LogLevel, LogLine};
 pub use needs::Grant;
 pub use outcome::{HookOutcome, HookRun};
+pub use problem::Problem;
 pub use registry::{GrantError, InstallError};
 pub use source::{HostFilesSource, HostPath, VirtualFile};
 pub use state::Used;

@@ -13,7 +13,6 @@ use super::ceiling::Ceiling;
 use super::paths;
 use crate::id::{Digest, PluginId};
 use crate::report::escape_control;
-use crate::wire::rpc::HookNeed;
 
 /// What the configuration allows to one plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,9 +87,9 @@ impl NeedKind {
 /// One need of a manifest.
 #[derive(Debug, Clone)]
 pub(super) struct Need {
-    kind: NeedKind,
-    what: Vec<String>,
-    reason: String,
+    pub(super) kind: NeedKind,
+    pub(super) what: Vec<String>,
+    pub(super) reason: String,
 }
 
 impl Need {
@@ -227,43 +226,6 @@ impl Granted<'_> {
             Self::Nothing => false,
         }
     }
-}
-
-/// The needs as clients see them.
-pub(super) fn shown(needs: &[Need], granted: Granted<'_>, ceiling: &Ceiling) -> Vec<HookNeed> {
-    let shown = needs.iter().map(|need| {
-        let words = need.words();
-        let missing: Vec<_> = words.iter().filter(|word| !granted.has(word)).cloned().collect();
-        let above = |word: &String| {
-            let name = word.split_once(':').map_or("", |(_, name)| name);
-            !name.starts_with('@') && !ceiling.allows(need.kind, name)
-        };
-        HookNeed {
-            kind: need.kind.as_str().to_owned(),
-            what: need.what.clone(),
-            reason: need.reason.clone(),
-            granted: missing.is_empty(),
-            missing,
-            above_ceiling: words.into_iter().filter(above).collect(),
-        }
-    });
-    shown.collect()
-}
-
-/// All words for these needs, sorted, each once.
-pub(super) fn all_words(needs: &[Need]) -> BTreeSet<String> {
-    needs.iter().flat_map(Need::words).collect()
-}
-
-/// What stands for these wishes: other wishes, another digest. Their reasons do not count.
-pub(super) fn digest_of_words(words: &BTreeSet<String>) -> Digest {
-    let mut text = String::new();
-    for word in words {
-        text.push_str(word);
-        // No word has it: neither names nor paths do.
-        text.push('\0');
-    }
-    Digest::of(text.as_bytes())
 }
 
 fn matches(pattern: &str, name: &str, options: MatchOptions) -> bool {

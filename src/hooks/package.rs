@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::error::Problem;
 use super::files::other_than_component;
 use super::inputs::SignatureRules;
 use super::limits;
 use super::manifest::Manifest;
-use super::needs::all_words;
+use super::problem::Problem;
 use super::registry::Release;
 use super::signature::{Signed, verify};
 use super::source::open_below;
+use super::words::all_words;
 use crate::id::Digest;
 
 /// The name of a manifest.

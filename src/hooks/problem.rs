@@ -1,4 +1,4 @@
-//! What is wrong with a plugin's files.
+//! What is wrong with a plugin's files, and what can be done about it.
 
 use std::path::PathBuf;
 

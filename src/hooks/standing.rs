@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::needs::{Grant, Granted, digest_of_words};
+use super::needs::{Grant, Granted};
 use super::registry::{GrantRecord, Off, Record, Release, Revoked};
 use super::source::{HostFilesSource, HostPath};
+use super::words::digest_of_words;
 use crate::id::Digest;
 
 /// The decisions. When they are equal to earlier ones, nothing was decided since.

@@ -142,9 +142,13 @@ async fn a_hook_whose_caller_is_gone_runs_nothing_on() {
         ended = host.post_start(&user.inputs, guest) => panic!("it hangs: {ended:?}"),
         called = calls.recv() => called.expect("called"),
     }
-    // The run lets go of the guest, and with it of the program in it.
-    while running.upgrade().is_some() {
-        tokio::task::yield_now().await;
-    }
+    // The run lets go of the guest, and with it of the program in it, long before its wall time is over.
+    let let_go = async {
+        while running.upgrade().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(limits::wall(HookPoint::PostStart).0 / 2, let_go).await;
+    waited.expect("it has let go");
     assert!(remembered(&user, ID).is_empty());
 }

@@ -1,14 +1,16 @@
 //! `cove hook`: the plugins that decide what enters a guest. One file per command.
 
 mod grant;
-pub(super) mod inspect;
+mod inspect;
 mod install;
-pub(super) mod list;
+mod list;
 mod plan;
 mod remove;
 mod revoke;
 mod runs;
 mod test;
+#[cfg(test)]
+mod tests;
 
 use crate::report::{Kind, Report, escape_control};
 use crate::wire::rpc::{HookNeed, HookState};

@@ -17,7 +17,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::record::{Active, By, Failures, GrantRecord, Off, Record, Release, Revoked};
-use crate::hooks::needs::{Grant, digest_of_words};
+use crate::hooks::needs::Grant;
+use crate::hooks::words::digest_of_words;
 use crate::id::Digest;
 use crate::wire::rpc::HookPoint;
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ChangeError;
-use crate::hooks::error::{HookError, Problem};
+use crate::hooks::error::HookError;
+use crate::hooks::problem::Problem;
 use crate::id::PluginId;
 use crate::report::{Explain, Kind};
 

@@ -37,10 +37,10 @@ pub(super) use change::{Came, Granting, Placed};
 pub use error::{GrantError, InstallError};
 pub(super) use record::{GrantRecord, Off, Record, Release, Revoked};
 
-use super::error::Problem;
 use super::limits;
 use super::needs::Grant;
 use super::package::Package;
+use super::problem::Problem;
 use crate::id::{Digest, PluginId};
 
 /// How folders begin that hold a release on its way in.
