@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use super::failure::Failure;
 use super::problem::Problem;
 use crate::id::{Digest, PluginId};
 use crate::report::{Explain, Kind};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::catalog::is_required;
-use super::error::Failure;
+use super::failure::Failure;
 use super::files::Home;
 use super::host::HookHost;
 use super::outcome::Weight;

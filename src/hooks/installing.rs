@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::error::Failure;
+use super::failure::Failure;
 use super::files::{Component, Home};
 use super::host::HookHost;
 use super::limits;

@@ -1,7 +1,8 @@
 //! What came of hooks, and what it means for a start.
 
 use super::contract::{Answer, Finding};
-use super::error::{Failure, HookError};
+use super::error::HookError;
+use super::failure::Failure;
 use super::handles::Remembered;
 use super::journal::{Import, Read};
 use super::limits;

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::audit::{About, Imports, run as recorded, turned_away};
 use super::catalog::{order, weight};
-use super::error::{Failure, HookError};
+use super::error::HookError;
+use super::failure::Failure;
 use super::guest::GuestPrograms;
 use super::handles::{Remembered, Settings};
 use super::host::{HookHost, forgetful};

@@ -16,7 +16,7 @@ use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
 use super::contract::{Answer, Call, PluginError, Sources};
-use super::error::Failure;
+use super::failure::Failure;
 use super::guest::GuestPrograms;
 use super::handles::{
     GitConfig, GuestHandle, HostFiles, Machine, MachineRequest, PluginState, Remembered, Settings,

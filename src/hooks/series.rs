@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::error::Failure;
+use super::failure::Failure;
 use super::limits;
 use super::outcome::Weight;
 use super::run::{CancelOnDrop, Ended, Run};

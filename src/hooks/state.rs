@@ -12,7 +12,7 @@ use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::random::Deterministic;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
-use super::error::Failure;
+use super::failure::Failure;
 use super::journal::Journal;
 use super::limits;
 use super::log::{LogRing, StderrTail};

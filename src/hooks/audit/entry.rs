@@ -1,6 +1,6 @@
 //! What is written down of a run.
 
-use crate::hooks::error::Failure;
+use crate::hooks::failure::Failure;
 use crate::hooks::inputs::{HookInputs, Purpose};
 use crate::hooks::limits;
 use crate::hooks::log::shortened;

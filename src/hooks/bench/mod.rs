@@ -17,7 +17,7 @@ use self::bare::Bare;
 use super::ceiling::Ceiling;
 use super::contract::KNOWN;
 use super::engine::Machine;
-use super::error::{HookError, Problem};
+use super::error::HookError;
 use super::files::{Found, Home};
 use super::guest::{GuestOutput, GuestProgram, GuestPrograms};
 use super::handles::{Remembered, Settings};
@@ -26,6 +26,7 @@ use super::inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose, S
 use super::manifest::Manifest;
 use super::needs::{Granted, Rights};
 use super::plugin::{Loaded, Loader};
+use super::problem::Problem;
 use super::run::{Cancel, Run, View};
 use super::source::{HostFilesSource, HostPath};
 use super::state::{Chance, store};

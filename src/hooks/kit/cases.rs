@@ -8,7 +8,7 @@ use super::fixtures::{Fixtures, MadeUpGuest};
 use super::golden::{self, Seen};
 use super::{KitCase, KitError, KitOptions, KitVerdict};
 use crate::hooks::ceiling::Ceiling;
-use crate::hooks::error::Failure;
+use crate::hooks::failure::Failure;
 use crate::hooks::guest::GuestPrograms;
 use crate::hooks::handles::{Remembered, Settings};
 use crate::hooks::manifest::Manifest;
