@@ -36,6 +36,10 @@ fn items(file: &Source) -> Vec<u32> {
     names.filter_map(|name| name.split_once('_')?.0.parse().ok()).collect()
 }
 
+/// Stages that make nothing: a machine that stands still goes on, and a daemon that is killed meanwhile
+/// leaves it as it is, in `tests/e2e/stalled.rs`.
+const MAKES_NOTHING: [&str; 1] = ["go on"];
+
 /// The stages that a file begins, as in `operation.stage("boot")`.
 fn stages(file: &Source) -> BTreeSet<String> {
     let calls = file.tokens.windows(3);
@@ -67,7 +71,9 @@ fn a_daemon_is_killed_at_every_stage() {
     let begun: BTreeSet<_> = crate::library().iter().flat_map(stages).collect();
     assert!(begun.contains("boot") && begun.contains("stop"), "{begun:?}");
     let walked = texts(&Source::read("tests/e2e/kill_walk.rs"));
-    let missing: Vec<_> = begun.difference(&walked).collect();
+    let missing =
+        begun.difference(&walked).filter(|stage| !MAKES_NOTHING.contains(&stage.as_str()));
+    let missing: Vec<_> = missing.collect();
     assert!(missing.is_empty(), "tests/e2e/kill_walk.rs kills no daemon at the stages {missing:?}");
     let file =
         Source::new("a.rs", "fn stage(a: A) { b.stage(\"c\"); b.stage(d); past_stage(\"e\") }");
