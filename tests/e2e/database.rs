@@ -67,9 +67,14 @@ fn a_damaged_database_is_refused_and_kept_and_one_can_begin_anew(who: Who) {
     written_back.expect("written back");
     drop(database);
     let sound = fs::read(&path).expect("reads");
-    for damaged in [&sound[..sound.len() / 2], &sound[..10], b"no database at all".as_slice()] {
+    let mut torn = sound.clone();
+    // Its first page is fine: the damage is met when it is looked through.
+    torn[4096..8192].fill(0xa5);
+    let nonsense = b"no database at all".as_slice();
+    for damaged in [&sound[..sound.len() / 2], &sound[..10], nonsense, &torn] {
         refused(&world, &path, damaged);
         assert!(world.vm_folder(&vm).join("work.ext4").exists());
+        world.assert_no_process(&[]);
     }
 
     // With the sound one everything is as it was.
@@ -93,8 +98,10 @@ fn a_damaged_database_is_refused_and_kept_and_one_can_begin_anew(who: Who) {
 #[track_caller]
 fn refused(world: &World, path: &Path, damaged: &[u8]) {
     fs::write(path, damaged).expect("written");
-    let ran = world.cove(["list"]).status(1).prints("");
-    let ran = ran.says("is damaged").says("\nhint: ").says("begin anew").says("not deleted");
-    assert_eq!(ran.stderr.matches("error: ").count(), 1, "{}", ran.told());
+    for command in [&["list"][..], &["create", "--name", "second"]] {
+        let ran = world.cove(command).status(1).prints("");
+        let ran = ran.says("is damaged").says("\nhint: ").says("begin anew").says("not deleted");
+        assert_eq!(ran.stderr.matches("error: ").count(), 1, "{}", ran.told());
+    }
     assert_eq!(fs::read(path).expect("there"), damaged, "it is as it was");
 }

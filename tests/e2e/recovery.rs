@@ -1,5 +1,5 @@
 //! What a daemon makes of what it finds: VMs that go on, pids that are somebody else's by now, handles that
-//! are missing or wrong, a folder or a database that is not for it.
+//! are missing or wrong, a folder that is not for it.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -137,35 +137,4 @@ fn a_folder_of_somebody_else_is_refused_and_left_alone(who: Who) {
 
 fn names(folder: &Path) -> String {
     tool("ls", &["-A", folder.to_str().expect("UTF-8")], &[]).success().stdout
-}
-
-as_everybody!(a_corrupt_database_is_left_as_it_is_and_nothing_is_begun_on_it);
-
-fn a_corrupt_database_is_left_as_it_is_and_nothing_is_begun_on_it(who: Who) {
-    let world = World::new(who);
-    world.cove(["create", "--name", "kept"]).success();
-    world.cove(["daemon", "stop"]).success();
-    let database = world.home.join("cove.db");
-    // Looked at once more, so that SQLite has moved everything into the one file.
-    assert_eq!(world.row("nobody"), None);
-    let whole = fs::read(&database).expect("readable");
-    let mut torn = whole.clone();
-    // Its first page is fine: the damage is met when it is looked through.
-    torn[4096..8192].fill(0xa5);
-    for damaged in [b"this is no database\n".repeat(100), torn, whole[..whole.len() / 2].to_vec()] {
-        fs::write(&database, &damaged).expect("written");
-        for arguments in [&["list"][..], &["create", "--name", "second"], &["doctor"]] {
-            let ran = world.command(arguments).deadline(QUICK).run().status(1);
-            let said = format!("{}{}", ran.stdout, ran.stderr);
-            for part in ["is damaged", "to begin anew", database.to_str().expect("UTF-8")] {
-                assert!(said.contains(part), "{part}: {}", ran.told());
-            }
-        }
-        assert!(fs::read(&database).expect("readable") == damaged, "it is as it was");
-        assert_eq!(world.vm_folders().len(), 1, "no disk is touched");
-        world.assert_no_process(&[]);
-    }
-    fs::write(&database, whole).expect("written");
-    assert_eq!(world.json(["show", "kept", "--json"])["state"], "created");
-    world.finish();
 }
