@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cove::hooks::{
-    Asked, GitValues, Grant, HookError, HookHost, HookInputs, HookOutcome, HookSettings,
-    HostFilesSource, HostPath, MachineView, Purpose,
+    Asked, Ceiling, GitValues, HookError, HookHost, HookInputs, HookOutcome, HookSettings,
+    MachineView, Purpose, SignatureRules,
 };
-use cove::id::Digest;
-use cove::wire::rpc::{MachinePlan, NetMode};
+use cove::id::PluginId;
+use cove::wire::rpc::{GrantHook, MachinePlan, NetMode};
 
 /// What the plugin asks for.
 const NEEDS: [&str; 2] = ["host-files.read:env-file", "machine.env:@variables"];
@@ -18,43 +18,40 @@ const FILE: &str = "export URL=https://api.example.org\nTOKEN='t0ken-marker'\nOT
 /// A user with the plugin and a file of variables.
 struct User {
     folder: tempfile::TempDir,
-    settings: HookSettings,
+    host: HookHost,
     inputs: HookInputs,
 }
 
 impl User {
-    /// The user names these variables, and has granted these needs.
-    fn new(variables: &[&str], needs: &[&str]) -> Self {
+    /// The user names these variables, and grants these needs.
+    async fn new(variables: &[&str], needs: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let plugins = folder.path().join("plugins");
-        fs::create_dir_all(plugins.join("env-file")).expect("made");
-        fs::write(folder.path().join("guest.env"), FILE).expect("written");
-        for file in ["plugin.toml", "plugin.wasm"] {
-            let from = built().join(file);
-            let copied = fs::copy(&from, plugins.join("env-file").join(file));
-            copied.unwrap_or_else(|error| panic!("{}: {error}", from.display()));
-        }
-        let component = fs::read(plugins.join("env-file/plugin.wasm")).expect("readable");
-        let id: cove::id::PluginId = "env-file".parse().expect("an id");
-        let path = HostPath { path: "~/guest.env".to_owned(), guest: None, mode: None };
-        let grant = Grant {
-            plugin: id.clone(),
-            component: Digest::of(&component),
-            needs: needs.iter().map(|need| (*need).to_owned()).collect(),
-            host_files: BTreeMap::from([(
-                "env-file".to_owned(),
-                HostFilesSource::Paths(vec![path]),
-            )]),
-        };
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("guest.env"), FILE).expect("written");
         let settings = HookSettings {
-            standard_folder: folder.path().join("standard"),
-            user_folder: plugins,
+            standard_folder: path("standard"),
+            registry_folder: path("plugins"),
             cache_folder: target().join("test-plugin-cache"),
-            state_folder: folder.path().join("state"),
+            state_folder: path("state"),
+            log_folder: path("log"),
             compiler: PathBuf::from(env!("CARGO_BIN_EXE_coved")),
-            grants: vec![grant],
+            grants: Vec::new(),
+            ceiling: Ceiling::default(),
+            signatures: SignatureRules::default(),
             disabled: BTreeSet::new(),
         };
+        let host = HookHost::open(settings).await.expect("the engine starts");
+        // Where `scripts/build-plugins.sh --examples` puts it.
+        host.install(&target().join("test-plugins/env-file")).await.expect("installed");
+        let plugin: PluginId = "env-file".parse().expect("an id");
+        let mapped = ("env-file".to_owned(), vec!["~/guest.env".to_owned()]);
+        let grant = GrantHook {
+            plugin: plugin.clone(),
+            needs: needs.iter().map(|need| (*need).to_owned()).collect(),
+            host_files: BTreeMap::from([mapped]),
+            release: None,
+        };
+        host.grant(grant).await.expect("granted");
         let variables = variables.iter().map(|name| toml::Value::from(*name)).collect::<Vec<_>>();
         let table = toml::Table::from_iter([("variables".to_owned(), variables.into())]);
         let inputs = HookInputs {
@@ -63,14 +60,13 @@ impl User {
             home: folder.path().to_owned(),
             host_files: BTreeMap::new(),
             git: GitValues::default(),
-            settings: BTreeMap::from([(id, table)]),
+            settings: BTreeMap::from([(plugin, table)]),
         };
-        Self { folder, settings, inputs }
+        Self { folder, host, inputs }
     }
 
     async fn run(&self) -> Result<(Asked, Vec<HookOutcome>), HookError> {
-        let host = HookHost::open(self.settings.clone()).await.expect("the engine starts");
-        host.configure_machine(&self.inputs).await
+        self.host.configure_machine(&self.inputs).await
     }
 
     /// What is said when it fails.
@@ -81,11 +77,6 @@ impl User {
 
 fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder")
-}
-
-/// Where `scripts/build-plugins.sh --examples` puts it.
-fn built() -> PathBuf {
-    target().join("test-plugins/env-file")
 }
 
 fn machine() -> MachineView {
@@ -107,7 +98,7 @@ fn machine() -> MachineView {
 
 #[tokio::test]
 async fn only_named_variables_go_in_and_no_value_is_told() {
-    let user = User::new(&["URL", "TOKEN", "SALT"], &NEEDS);
+    let user = User::new(&["URL", "TOKEN", "SALT"], &NEEDS).await;
     let (asked, hooks) = user.run().await.expect("it works");
     let env: Vec<_> =
         asked.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -118,11 +109,11 @@ async fn only_named_variables_go_in_and_no_value_is_told() {
 
 #[tokio::test]
 async fn a_withheld_need_and_a_missing_file_are_said() {
-    let failure = User::new(&["TOKEN"], &NEEDS[1..]).failure().await;
+    let failure = User::new(&["TOKEN"], &NEEDS[1..]).await.failure().await;
     assert!(failure.contains("not granted") && failure.contains("env-file"), "{failure}");
-    let failure = User::new(&["TOKEN"], &NEEDS[..1]).failure().await;
+    let failure = User::new(&["TOKEN"], &NEEDS[..1]).await.failure().await;
     assert!(failure.contains("machine.env"), "{failure}");
-    let user = User::new(&["TOKEN"], &NEEDS);
+    let user = User::new(&["TOKEN"], &NEEDS).await;
     fs::remove_file(user.folder.path().join("guest.env")).expect("removed");
     let failure = user.failure().await;
     assert!(failure.contains("--map env-file=PATH"), "{failure}");
@@ -130,13 +121,13 @@ async fn a_withheld_need_and_a_missing_file_are_said() {
 
 #[tokio::test]
 async fn a_malformed_file_and_a_reserved_name_are_refused_without_the_secret() {
-    let user = User::new(&["TOKEN"], &NEEDS);
+    let user = User::new(&["TOKEN"], &NEEDS).await;
     let malformed = "URL=x\nTOKEN='t0ken-marker\n";
     fs::write(user.folder.path().join("guest.env"), malformed).expect("written");
     let failure = user.failure().await;
     assert!(failure.contains("after the line of `URL`"), "{failure}");
     assert!(!failure.contains("marker"), "{failure}");
-    let user = User::new(&["PATH"], &NEEDS);
+    let user = User::new(&["PATH"], &NEEDS).await;
     fs::write(user.folder.path().join("guest.env"), "PATH=/marker\n").expect("written");
     let failure = user.failure().await;
     assert!(failure.contains("PATH") && !failure.contains("marker"), "{failure}");

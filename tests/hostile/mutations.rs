@@ -38,7 +38,7 @@ impl Numbers {
 fn damaged(good: &[u8], seed: usize) -> Vec<u8> {
     let mut numbers = Numbers::of(seed);
     let mut bytes = good.to_vec();
-    if seed % 8 == 0 {
+    if seed.is_multiple_of(8) {
         bytes.truncate(numbers.below(good.len()));
         return bytes;
     }

@@ -12,10 +12,11 @@ use crate::hooks::failure::Failure;
 use crate::hooks::guest::GuestPrograms;
 use crate::hooks::handles::{Remembered, Settings};
 use crate::hooks::manifest::Manifest;
-use crate::hooks::needs::{Granted, Rights, all_words};
+use crate::hooks::needs::{Granted, Rights};
 use crate::hooks::plugin::Loaded;
 use crate::hooks::run::{Ended, Run, View};
 use crate::hooks::state::Chance;
+use crate::hooks::words::all_words;
 use crate::id::Digest;
 use crate::wire::rpc::HookPoint;
 
