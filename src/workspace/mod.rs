@@ -67,7 +67,9 @@ pub struct Workspaces {
 }
 
 impl Workspaces {
-    /// Makes the scratch folder and removes what a killed daemon left in it.
+    /// Makes the scratch folder and removes what a killed daemon left in it. A git of that daemon may still
+    /// be writing there for a moment: what cannot be removed stays until the next start, and is in nobody's
+    /// way, since every package has a folder of its own.
     ///
     /// # Errors
     /// When the scratch folder cannot be made or read.
@@ -77,7 +79,10 @@ impl Workspaces {
         for entry in fs::read_dir(&settings.scratch).map_err(scratch)? {
             let entry = entry.map_err(scratch)?;
             if entry.file_name().as_encoded_bytes().starts_with(SCRATCH_PREFIX.as_bytes()) {
-                fs::remove_dir_all(entry.path()).map_err(scratch)?;
+                fs::remove_dir_all(entry.path()).unwrap_or_else(|error| {
+                    let folder = entry.path();
+                    tracing::warn!(folder = %folder.display(), %error, "a leftover stays for now");
+                });
             }
         }
         Ok(Self { settings })

@@ -269,7 +269,13 @@ async fn leftovers_of_a_killed_daemon_go() {
     let scratch = fixture.scratch();
     write(&scratch, "pack-abc/tree/file", "left");
     write(&scratch, "other", "not ours");
+    write(
+        &scratch,
+        "pack-file",
+        "cannot be removed as a folder, as one in which a git still writes",
+    );
     Workspaces::new(WorkspaceSettings { scratch: scratch.clone(), depth: 50 }).expect("service");
     assert!(!scratch.join("pack-abc").exists() && scratch.join("other").exists());
+    assert!(scratch.join("pack-file").exists(), "it stays, and keeps no daemon from starting");
     assert!(try_git(&scratch, &["rev-parse", "--git-dir"]).await.is_err());
 }
