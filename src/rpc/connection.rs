@@ -2,6 +2,7 @@
 //! it has turned into, and looked at once it speaks WebSocket.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -100,8 +101,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for Connection<I> {
             return Poll::Ready(Ok(()));
         }
         while !this.hand_out(buffer) && !this.ended && buffer.remaining() > 0 {
-            let mut bytes = [0; READ];
-            let mut read = ReadBuf::new(&mut bytes);
+            let mut bytes = [MaybeUninit::uninit(); READ];
+            let mut read = ReadBuf::uninit(&mut bytes);
             ready!(Pin::new(&mut this.io).poll_read(context, &mut read))?;
             if read.filled().is_empty() {
                 this.ended = true;

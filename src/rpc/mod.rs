@@ -22,6 +22,7 @@ mod frames;
 mod front;
 #[cfg(feature = "daemon")]
 mod hook_runs;
+#[cfg(feature = "daemon")]
 mod ids;
 #[cfg(feature = "daemon")]
 mod limits;

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each line ends with its own digest and carries that of the line before it, so that no byte of the log
-//! can change, and no line go, without [`verify`] seeing it. Who can write the files can write a whole new
+//! can change, and no line go, without [`verify`](chain::verify) seeing it. Who can write the files can write a whole new
 //! chain; the log shows damage and careless changes, and does not keep the daemon's user from lying. The
 //! last lines of a log that nobody has open can be removed unseen; a running daemon knows how it ended.
 //!
