@@ -1,4 +1,4 @@
-//! One command on many VMs: resolved against one list, run in parallel, reported in the order given.
+//! One command on many VMs: run in parallel, reported in the order given.
 //! Those that exist are served even when others do not.
 
 use futures_util::StreamExt;
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::report::{Kind, Report};
 use crate::rpc::client::Client;
-use crate::wire::rpc::{Page, Vm, VmList};
+use crate::wire::rpc::{Page, Vm, VmList, VmRef, VmShow};
 
 use super::completion::vm_names;
 use super::connect::connect;
@@ -38,22 +38,22 @@ impl Targets {
         shown: impl Fn(&T) -> String,
     ) -> Result<u8, Failure> {
         let client = connect().await?;
-        let known = all(&client).await?;
-        each_of(&client, resolve_all(&self.vms, &known), act, shown, self.format).await
+        let vms = resolve_all(&client, &self.vms).await;
+        each_of(&client, vms, act, shown, self.format).await
     }
 }
 
 /// Does `act` on VMs that are known, in parallel, prints the results in their order, and returns the
 /// exit status of the first failure.
-pub(super) async fn each_of<'a, T: Serialize>(
+pub(super) async fn each_of<T: Serialize>(
     client: &Client,
-    vms: impl IntoIterator<Item = Result<&'a Vm, Report>>,
+    vms: impl IntoIterator<Item = Result<Vm, Report>>,
     act: impl AsyncFn(&Client, &Vm) -> Result<T, Report>,
     shown: impl Fn(&T) -> String,
     format: Format,
 ) -> Result<u8, Failure> {
     let outcomes = futures_util::stream::iter(vms)
-        .map(async |vm| act(client, vm?).await)
+        .map(async |vm| act(client, &vm?).await)
         .buffered(AT_ONCE)
         .collect::<Vec<_>>()
         .await;
@@ -85,32 +85,13 @@ pub(super) async fn all(client: &Client) -> Result<Vec<Vm>, Report> {
     Err(Report::new(Kind::Failed, "the daemon's list of VMs has no end"))
 }
 
-/// Every reference as its VM; a VM that is named twice counts once.
-pub(super) fn resolve_all<'a>(
-    references: &[String],
-    known: &'a [Vm],
-) -> Vec<Result<&'a Vm, Report>> {
+/// Every reference as its VM, as the daemon understands it; a VM that is named twice counts once.
+pub(super) async fn resolve_all(client: &Client, references: &[String]) -> Vec<Result<Vm, Report>> {
+    let shown = |vm: &String| client.call::<VmShow>(VmRef { vm: vm.clone() });
+    let resolved: Vec<_> =
+        futures_util::stream::iter(references).map(shown).buffered(AT_ONCE).collect().await;
     let mut seen = std::collections::HashSet::new();
-    let resolved = references.iter().map(|reference| resolve(reference, known));
-    resolved.filter(|vm| vm.as_ref().map_or(true, |vm| seen.insert(vm.id.clone()))).collect()
-}
-
-fn resolve<'a>(reference: &str, known: &'a [Vm]) -> Result<&'a Vm, Report> {
-    let exact = |vm: &&Vm| vm.name.as_str() == reference || vm.id.as_str() == reference;
-    if let Some(vm) = known.iter().find(exact) {
-        return Ok(vm);
-    }
-    let begins = |vm: &&Vm| !reference.is_empty() && vm.id.as_str().starts_with(reference);
-    let candidates: Vec<&Vm> = known.iter().filter(begins).collect();
-    match candidates.as_slice() {
-        [] => Err(Report::new(Kind::NotFound, format!("there is no VM `{reference}`"))
-            .with_hint("`cove list` shows all VMs")),
-        [vm] => Ok(vm),
-        several => {
-            let several = several.iter().map(|vm| format!("{} ({})", vm.id, vm.name));
-            let several = several.collect::<Vec<_>>().join(", ");
-            let message = format!("`{reference}` is the beginning of several ids: {several}");
-            Err(Report::new(Kind::Conflict, message).with_hint("write more of the id, or the name"))
-        }
-    }
+    let is_new =
+        |vm: &Result<Vm, Report>| vm.as_ref().map_or(true, |vm| seen.insert(vm.id.clone()));
+    resolved.into_iter().filter(is_new).collect()
 }

@@ -30,7 +30,7 @@ impl Arguments {
         }
         let client = connect().await?;
         let known = all(&client).await?;
-        let doomed: Vec<&Vm> = known.iter().filter(|vm| at_rest(vm.state)).collect();
+        let doomed: Vec<Vm> = known.into_iter().filter(|vm| at_rest(vm.state)).collect();
         if doomed.is_empty() {
             say("nothing to delete: there is no VM that is not running");
         } else if !self.force && !agreed(&doomed).await? {
@@ -47,7 +47,7 @@ impl Arguments {
     }
 }
 
-async fn agreed(doomed: &[&Vm]) -> Result<bool, Report> {
+async fn agreed(doomed: &[Vm]) -> Result<bool, Report> {
     let names: Vec<_> = doomed.iter().map(|vm| vm.name.as_str()).collect();
     say(&format!("to be deleted with their disks: {}", names.join(", ")));
     confirm("delete them?").await

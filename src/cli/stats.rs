@@ -39,10 +39,12 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) async fn run(self) -> Result<u8, Failure> {
         let client = connect().await?;
-        let known = all(&client).await?;
-        let wanted: Vec<Result<&Vm, Report>> = match self.vms.as_slice() {
-            [] => known.iter().filter(|vm| vm.state == VmState::Running).map(Ok).collect(),
-            named => resolve_all(named, &known),
+        let wanted: Vec<Result<Vm, Report>> = match self.vms.as_slice() {
+            [] => {
+                let known = all(&client).await?.into_iter();
+                known.filter(|vm| vm.state == VmState::Running).map(Ok).collect()
+            }
+            named => resolve_all(&client, named).await,
         };
         if wanted.is_empty() {
             say("there is no VM that runs");
@@ -68,7 +70,7 @@ impl Arguments {
 }
 
 /// The VMs there are; the others are shown as failures.
-fn known_of(wanted: Vec<Result<&Vm, Report>>) -> (Vec<&Vm>, u8) {
+fn known_of(wanted: Vec<Result<Vm, Report>>) -> (Vec<Vm>, u8) {
     let mut status = 0;
     let mut vms = Vec::new();
     for vm in wanted {
@@ -94,7 +96,7 @@ fn say_silence(stats: &VmStats) {
     }
 }
 
-async fn watch(client: &Client, vms: &[&Vm], seconds: u64, format: Format) -> Result<u8, Failure> {
+async fn watch(client: &Client, vms: &[Vm], seconds: u64, format: Format) -> Result<u8, Failure> {
     let mut events: SelectAll<BoxStream<'_, Result<VmStats, Report>>> = SelectAll::new();
     for vm in vms {
         let interval_ms = Some(seconds.saturating_mul(1000));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::{CommandFactory, Parser};
 
 use super::failure::{Statuses, render, status};
-use super::{Arguments, Command, batch, config, doctor, help, list, logs, op, output, show};
+use super::{Arguments, Command, config, doctor, help, list, logs, op, output, show};
 use crate::id::{Digest, VmName};
 use crate::report::{Kind, Report};
 use crate::wire::rpc::{
@@ -239,27 +239,6 @@ fn vms_are_listed_and_shown() {
     base commit   none yet
     label         team=a
     "#);
-}
-
-#[test]
-fn references_are_resolved_against_one_list() {
-    let known = two();
-    let names = |references: &[&str]| {
-        let references: Vec<String> = references.iter().map(ToString::to_string).collect();
-        let resolved = batch::resolve_all(&references, &known).into_iter();
-        let name = |vm: Result<&Vm, Report>| vm.map(|vm| vm.name.to_string());
-        resolved.map(|vm| name(vm).map_err(|report| report.kind)).collect::<Vec<_>>()
-    };
-    let (web, longer) = (Ok("web".to_owned()), Ok("a-longer-name".to_owned()));
-    assert_eq!(
-        names(&["web", "aaaaaaaaaaaa", "aa"]),
-        std::slice::from_ref(&web),
-        "one VM counts once"
-    );
-    assert_eq!(
-        names(&["ab", "nobody", "a", "", "web"]),
-        [longer, Err(Kind::NotFound), Err(Kind::Conflict), Err(Kind::NotFound), web]
-    );
 }
 
 #[test]

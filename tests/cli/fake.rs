@@ -279,7 +279,9 @@ impl Script {
         }
         let json = |operation: &Operation| serde_json::to_value(operation).expect("JSON");
         let vms = [vm("a", "aaaaaaaaaaaa"), vm("b", "abbbbbbbbbbb")];
-        let wanted = vms.iter().find(|vm| params["vm"] == vm.id.as_str());
+        let wanted = vms
+            .iter()
+            .find(|vm| params["vm"] == vm.id.as_str() || params["vm"] == vm.name.as_str());
         match method {
             "vm.list" => Ok(json!({ "vms": vms })),
             "vm.create" | "vm.start" | "op.show" => Ok(json(&self.operation.borrow())),
@@ -291,7 +293,11 @@ impl Script {
                 });
                 Ok(json(&self.operation.borrow()))
             }
-            "vm.show" | "vm.stop" | "vm.kill" => Ok(json!(wanted)),
+            "vm.show" | "vm.stop" | "vm.kill" => wanted.map(|vm| json!(vm)).ok_or_else(|| {
+                let shown = params["vm"].as_str().unwrap_or_default();
+                Report::new(Kind::NotFound, format!("there is no VM `{shown}`"))
+                    .with_hint("`cove list` shows the VMs there are")
+            }),
             "vm.delete" => Ok(json!({ "id": params["vm"], "name": wanted.map(|vm| &vm.name) })),
             "vm.exec" => {
                 let exec = serde_json::from_value(params).expect("an exec");

@@ -370,12 +370,12 @@ async fn wrong_usage_is_125_for_run_and_exec_and_reaches_no_daemon() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_vms_are_served_in_order_even_when_some_do_not_exist() {
     let fake = Fake::start();
-    let output = run(&fake, &["stop", "b", "nobody", "aaaa", "a", "ab"]).await;
+    let output = run(&fake, &["stop", "b", "nobody", "aaaaaaaaaaaa", "a", "b"]).await;
     assert_eq!((status(&output), stdout(&output)), (3, "b\na\n"));
     insta::assert_snapshot!(stderr(&output), @r#"
     error: there is no VM `nobody`
 
-    hint: `cove list` shows all VMs
+    hint: `cove list` shows the VMs there are
     "#);
     let output = run(&fake, &["delete", "a", "--json"]).await;
     let deleted: Value = serde_json::from_str(stdout(&output)).expect("JSON");

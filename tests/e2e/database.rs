@@ -34,7 +34,9 @@ fn a_corrupt_row_costs_its_vm_and_no_other(who: Who) {
     assert_eq!(names, ["good"], "the daemon runs, with the others");
     world.cove(["set", "good", "--label", "still=works"]).success();
     world.cove(["create", "--name", "bad"]).status(4).says("`bad`");
-    world.cove(["show", "bad"]).status(1).says("cannot be read").says("`cove doctor`");
+    for command in ["show", "start", "stop", "kill", "touch", "delete"] {
+        world.cove([command, "bad"]).status(1).says("cannot be read").says("`cove doctor`");
+    }
     let doctor = world.cove(["doctor"]).status(1);
     let folder = world.vm_folder(&bad);
     for said in ["database row", "`bad`", "`state`", folder.to_str().expect("UTF-8"), "sqlite3"] {

@@ -126,3 +126,34 @@ fn pages_have_every_vm_once_whatever_their_length() {
         }
     });
 }
+
+#[test]
+fn a_name_wins_over_an_id_and_a_beginning_must_be_of_one_id() {
+    run(async {
+        let daemon = daemon(&World::default(), None);
+        let make = async |name: &str| {
+            let wanted = CreateVm { start: Some(false), ..wish(name) };
+            daemon.vms.create(wanted, None).await.expect("created");
+            daemon.vms.show(name).expect("there").id
+        };
+        let web = make("web").await;
+        let found = |wanted: &str| daemon.vms.show(wanted).map(|vm| vm.name.to_string());
+        for wanted in ["web", web.as_str(), &web.as_str()[..1]] {
+            assert_eq!(found(wanted).expect("found"), "web");
+        }
+        for wanted in ["nobody", ""] {
+            assert_eq!(found(wanted).expect_err("nobody").kind, Kind::NotFound);
+        }
+        // Sixteen more, so that two ids begin with one digit.
+        for number in 0..16 {
+            make(&format!("more-{number}")).await;
+        }
+        let digits = "0123456789abcdef".chars().map(String::from);
+        let found_by_digit: Vec<_> = digits.map(|digit| found(&digit)).collect();
+        let error = found_by_digit.into_iter().filter_map(Result::err);
+        let error = error.into_iter().find(|error| error.kind == Kind::Conflict).expect("two are");
+        assert!(error.message.contains(" could be "), "{}", error.message);
+        make(web.as_str()).await;
+        assert_eq!(found(web.as_str()).expect("found"), web.as_str(), "its name, and another's id");
+    });
+}
