@@ -1,6 +1,32 @@
-//! Benchmarks whose daemon is their own: that they measure, and leave nothing. Figures are for reading.
+//! Benchmarks whose daemon is their own, or that have none: that they measure, and leave nothing. Figures are
+//! for reading.
 
 use crate::harness::{Who, World, as_everybody};
+
+as_everybody!(hooks_are_measured_beside_their_floor);
+
+fn hooks_are_measured_beside_their_floor(who: Who) {
+    let world = World::new(who);
+    let found = world.json(["bench", "hooks", "--runs", "20", "--json"]);
+    assert_eq!(found["runs"], 20, "{found}");
+    let parts = ["instantiate", "host_call", "load", "start"].map(|part| &found[part]);
+    for measured in std::iter::once(&found).chain(parts) {
+        for side in ["cove", "floor"] {
+            let [p50, p95] = ["p50_ms", "p95_ms"].map(|key| measured[side][key].as_f64());
+            assert!(p50 >= Some(0.0) && p95 >= p50, "{side} of {measured}");
+        }
+        assert!(measured["ratio"].is_number() || measured["floor"]["p50_ms"] == 0.0, "{measured}");
+    }
+    // The file's bytes never are in the plugin's memory.
+    let import = &found["import"];
+    let [with, without, file] = ["memory_with", "memory_without", "file_bytes"]
+        .map(|key| import[key].as_u64().expect("a size"));
+    assert!(without > 0 && with.saturating_sub(without) < file, "{import}");
+    assert_eq!(file, 64 << 10);
+    let table = world.cove(["bench", "hooks", "--runs", "1"]).success().stdout;
+    assert!(table.contains("full call: cove"), "{table}");
+    world.finish();
+}
 
 as_everybody!(the_rpc_is_measured_beside_its_floors_and_nothing_is_left);
 
