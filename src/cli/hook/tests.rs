@@ -126,7 +126,7 @@ fn versions_cannot_turn_a_line_around() {
     let changed: HookChanged = from(json!({"notes": [], "plugin": {
         "plugin": "one", "version": "1", "state": "active", "hooks": [], "needs": [],
         "digest": "0".repeat(64), "standard": false, "pending": TURNING, "api": "0.2",
-        "class": "small", "imports": [], "exports": [], "needs_digest": "0".repeat(64),
+        "class": "small", "imports": [], "exports": [], "releases": [], "needs_digest": "0".repeat(64),
         "limits": {"memory_bytes": 1, "cpu_ms": 1, "output_bytes": 1, "output_steps": 1},
     }}));
     let planned = plan::render(&plans);
@@ -155,7 +155,17 @@ fn what_a_plugin_logged_stands_below_its_cases() {
         component: None,
         cases: vec![case("runs", &["first\nline", "second"]), case("log", &[])],
     };
-    insta::assert_snapshot!(test::render(&report), @r"");
+    insta::assert_snapshot!(test::render(&report), @r"
+          HOOK    CASE  FOUND
+    PASS  doctor  runs
+    PASS  doctor  log
+
+    doctor logged:
+      first\nline
+      second
+
+    one 1\u{202e}: 2 of 2 cases passed
+    ");
     let junit = String::from_utf8(test::junit(&report).expect("written")).expect("a text");
     assert!(junit.contains("<system-out>first\\nline\nsecond</system-out>"), "{junit}");
 }

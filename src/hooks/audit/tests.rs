@@ -184,9 +184,9 @@ fn what_cannot_be_written_whole_is_not_written_at_all() {
 fn no_file_is_larger_than_it_may_be() {
     let folder = tempfile::tempdir().expect("tempdir");
     let mut writer = written(folder.path(), 2000, 0);
-    assert_eq!(writer.append((0..30).map(entry).collect()).expect("appended"), 1);
+    assert_eq!(writer.append((0..60).map(entry).collect()).expect("appended"), 1);
     let chain = checked(folder.path());
-    assert_eq!((chain.last, &chain.broken), (30, &None));
+    assert_eq!((chain.last, &chain.broken), (60, &None));
     for age in 0..=OLD_FILES {
         let length = fs::metadata(path(folder.path(), age)).expect("there").len();
         assert!(length <= 2000, "file {age} has {length} bytes");
