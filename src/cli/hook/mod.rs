@@ -63,7 +63,7 @@ fn is_path(text: &str) -> bool {
 }
 
 /// A path as the daemon can use it, whose working folder is another.
-fn absolute(path: &std::path::Path) -> Result<String, Report> {
+pub(super) fn absolute(path: &std::path::Path) -> Result<String, Report> {
     let absolute = std::path::absolute(path).map_err(|error| {
         let message = format!("`{}` is no path", path.display());
         Report::new(Kind::Invalid, message).with_cause(&error)
