@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::report::escape_control;
 use crate::wire::rpc::Operation;
 
 use super::output;
@@ -46,10 +45,10 @@ impl View<'_> {
     pub(super) fn update(&mut self, operation: &Operation) {
         for note in operation.notes.iter().skip(self.notes) {
             let note = format!("note: {}: {note}", operation.vm_name);
-            self.progress.say(&escape_control(&note));
+            self.progress.say(&output::one_line(&note));
         }
         self.notes = self.notes.max(operation.notes.len());
-        self.bar.set_message(escape_control(&doing(operation)));
+        self.bar.set_message(output::one_line(&doing(operation)));
     }
 
     /// Shows one line that stays.

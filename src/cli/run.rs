@@ -128,7 +128,7 @@ impl Arguments {
             );
         }
         let include_untracked = self.include_untracked;
-        let workspace = self.path.as_deref().map(absolute).transpose()?;
+        let workspace = self.path.as_deref().map(existing_folder).transpose()?;
         let request = CreateVm {
             workspace: workspace.map(|path| CreateWorkspace { path, include_untracked }),
             start: Some(true),
@@ -147,7 +147,7 @@ impl Arguments {
 }
 
 /// The absolute path of an existing folder: the daemon has another working folder.
-pub(super) fn absolute(path: &Path) -> Result<String, Report> {
+pub(super) fn existing_folder(path: &Path) -> Result<String, Report> {
     let invalid = |problem: &str| {
         let message = format!("`{}` {problem}", path.display());
         Report::new(Kind::Invalid, message).with_hint("PATH is a folder inside a git repository")

@@ -226,6 +226,11 @@ fn ran(vm: &HookedVm, outcomes: Vec<HookOutcome>) -> Vec<HookRan> {
         let (vm, wall) = (&vm.id, outcome.used.wall);
         let (plugin, point) = (&outcome.plugin, outcome.point);
         tracing::debug!(%vm, %plugin, %point, ?wall, "a hook ran");
+        for line in &outcome.log {
+            // On one line: what a plugin says must not look like what the daemon does.
+            let said = line.text.replace('\n', "\\n");
+            tracing::debug!(%vm, %plugin, %point, said, "a hook logged");
+        }
         let log = outcome.for_user();
         let wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
         let wishes = outcome.asked.shown();

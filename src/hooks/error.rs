@@ -111,8 +111,8 @@ pub enum HookError {
         #[source]
         source: std::io::Error,
     },
-    /// What hooks do cannot be written down, so they do nothing.
-    #[error("cannot write down in `{}` what hooks do", file.display())]
+    /// What hooks do cannot be written down, so they do nothing, or what they have done cannot be read.
+    #[error("cannot use `{}`, where it is written down what hooks do", file.display())]
     Record {
         /// The log of hook runs.
         file: PathBuf,
@@ -207,7 +207,7 @@ impl Explain for HookError {
                 "make room, or remove `{plugin}.json` in the folder `plugin-state`: it then begins anew"
             ),
             Self::Record { .. } => {
-                "make room on that disk, or let your user write the file: nothing goes into a machine unrecorded"
+                "let your user read and write it, and make room on that disk: nothing goes into a machine unrecorded"
                     .into()
             }
             Self::Circle { .. } => "change `after` and `before` in their manifests".into(),

@@ -56,7 +56,7 @@ async fn imported(host: &HookHost, run: u64) -> Vec<ImportedDigest> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         let found = records(host).await.into_iter().find_map(|record| match record.entry {
-            HookEntry::Imported { run: of, files } if of == run => Some(files),
+            HookEntry::Imported { run: of, files, .. } if of == run => Some(files),
             _ => None,
         });
         match found {
@@ -260,7 +260,7 @@ async fn what_cannot_be_written_down_does_not_happen() {
     host.audit.replace_file(full);
     let error = host.prepare_work_disk(&user.inputs).await.expect_err("nothing goes in");
     let text = error.to_string();
-    assert!(text.contains("cannot write down in") && text.contains("hooks.jsonl"), "{text}");
+    assert!(text.contains("hooks.jsonl`, where it is written down what hooks do"), "{text}");
     assert!(error.hint().expect("what to do").contains("make room"));
     let source = std::error::Error::source(&error).expect("the cause").to_string();
     assert!(source.contains("No space left"), "{source}");

@@ -4,7 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::id::{Digest, hex};
 use crate::wire::guest::PlanStep;
+
+/// Bytes that are read at once for a digest.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// What is to be written below the work disk's root, in order. Nothing in it has been written yet.
 #[derive(Debug, Default)]
@@ -50,6 +56,30 @@ impl Content {
         }
     }
 
+    /// The digest of all of it, read piece by piece; none where there is no content.
+    ///
+    /// # Errors
+    /// When the host's file cannot be read, or has become shorter than it was.
+    pub fn digest(&self) -> io::Result<Option<Digest>> {
+        if matches!(self, Self::None) {
+            return Ok(None);
+        }
+        let mut hash = Sha256::new();
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut offset = 0;
+        loop {
+            match self.read_at(offset, &mut piece)? {
+                0 => break,
+                read => {
+                    hash.update(&piece[..read]);
+                    offset += read as u64;
+                }
+            }
+        }
+        let digest = hex(&hash.finalize()).parse();
+        Ok(Some(digest.expect("a sha256 in hexadecimal is a digest")))
+    }
+
     /// Fills `buffer` with the content from `offset`, as far as it goes. Returns how many bytes, 0 at
     /// the end.
     ///
@@ -73,5 +103,31 @@ impl Content {
                 read => Ok(read),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_of_exactly_what_is_sent() {
+        let long = vec![b'x'; PIECE_BYTES + 1];
+        let of_host = |bytes: &[u8], size: usize| {
+            let mut file = tempfile::tempfile().expect("a file");
+            io::Write::write_all(&mut file, bytes).expect("written");
+            Content::HostFile { file, size: size as u64 }
+        };
+        for bytes in [&b""[..], b"hello", &long] {
+            let expected = Some(Digest::of(bytes));
+            let made = Content::Bytes(bytes.to_vec());
+            assert_eq!(made.digest().expect("read"), expected);
+            assert_eq!(of_host(bytes, bytes.len()).digest().expect("read"), expected);
+            // What was added since is not sent.
+            let grown = [bytes, b"more"].concat();
+            assert_eq!(of_host(&grown, bytes.len()).digest().expect("read"), expected);
+            of_host(bytes, bytes.len() + 1).digest().expect_err("it became shorter");
+        }
+        assert_eq!(Content::None.digest().expect("nothing to read"), None);
     }
 }

@@ -1,5 +1,7 @@
 //! `cove hook`: what is asked of the daemon, what is printed, and which status is shown.
 
+use std::path::Path;
+
 use cove::report::{Kind, Report};
 use serde_json::{Value, json};
 
@@ -148,4 +150,115 @@ async fn the_ids_of_plugins_are_completed() {
         let mut names = stdout(&output).split_whitespace();
         assert!(names.any(|name| name == "io.example.notes"), "{command}: {}", stdout(&output));
     }
+}
+
+/// A record that says nothing, with this number.
+fn record(number: u64) -> Value {
+    json!({
+        "number": number, "time": "2026-11-25T12:00:00Z", "previous": "0".repeat(64),
+        "entry": {"kind": "dropped", "runs": [number]},
+    })
+}
+
+/// The daemon gives the newest of what is asked for, page by page.
+#[tokio::test]
+async fn nothing_between_two_looks_is_passed_over() {
+    let mut answers = Answers::new();
+    let pages = |query: &Value| {
+        let page = |records: &[u64], next: Option<u64>| {
+            let records: Vec<_> = records.iter().copied().map(record).collect();
+            Ok(json!({"records": records, "next": next}))
+        };
+        match (query["after"].as_u64(), query["before"].as_u64()) {
+            (None, None) => page(&[9, 10], Some(9)),
+            (Some(10), None) => page(&[14, 15], Some(14)),
+            (Some(10), Some(14)) => page(&[12, 13], Some(12)),
+            (Some(10), Some(12)) => page(&[11], None),
+            // Nothing ends it but the daemon.
+            (Some(15), None) => Err(Report::new(Kind::Failed, "enough")),
+            _ => panic!("{query}"),
+        }
+    };
+    answers.insert("hook.runs", Box::new(pages));
+    let fake = Fake::with(operation(None), answers, "");
+    let arguments = ["hook", "runs", "--follow", "--limit", "2", "--json", "--plugin", "one"];
+    let output = run(&fake, &arguments).await;
+    assert!(stderr(&output).starts_with("error: enough"), "{}", stderr(&output));
+    let numbers = stdout(&output).lines().map(|line| {
+        let record: Value = serde_json::from_str(line).expect("a record a line");
+        record["number"].as_u64().expect("a number")
+    });
+    assert_eq!(numbers.collect::<Vec<_>>(), [9, 10, 11, 12, 13, 14, 15]);
+    let calls = fake.calls("hook.runs");
+    assert!(calls.iter().all(|call| call["plugin"] == "one"), "{calls:?}");
+}
+
+/// A page may have fewer records than are wanted, because they are long.
+#[tokio::test]
+async fn as_many_records_are_shown_as_are_wanted() {
+    let mut answers = Answers::new();
+    let pages = |query: &Value| {
+        let limit = query["limit"].as_u64().expect("a number");
+        let (records, next) = match query["before"].as_u64() {
+            None => ([record(8), record(9)], 8),
+            Some(before) => ([record(before - 2), record(before - 1)], before - 2),
+        };
+        let newest = records.len() - usize::try_from(limit).expect("small").min(2);
+        Ok(json!({"records": records[newest..], "next": next + newest as u64}))
+    };
+    answers.insert("hook.runs", Box::new(pages));
+    let fake = Fake::with(operation(None), answers, "");
+    let output = run(&fake, &["hook", "runs", "--limit", "5", "--json"]).await;
+    let records: Value = serde_json::from_str(stdout(&output)).expect("JSON");
+    let records = records.as_array().expect("a list").iter();
+    let numbers: Vec<_> = records.map(|record| record["number"].as_u64()).collect();
+    assert_eq!(numbers, [5, 6, 7, 8, 9].map(Some));
+}
+
+/// A copy of a built plugin, with this component in place of its own.
+fn plugin(name: &str, component: Option<&[u8]>) -> tempfile::TempDir {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
+    let built = target.join("test-plugins").join(name);
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["plugin.toml", "plugin.wasm"] {
+        std::fs::copy(built.join(file), folder.path().join(file)).unwrap_or_else(|error| {
+            panic!(
+                "{error}: run `scripts/build-plugins.sh --examples {}` first",
+                target.join("test-plugins").display()
+            )
+        });
+    }
+    if let Some(bytes) = component {
+        std::fs::write(folder.path().join("plugin.wasm"), bytes).expect("written");
+    }
+    folder
+}
+
+#[tokio::test]
+async fn a_plugin_is_tested_without_a_daemon() {
+    let fake = daemon(false);
+    for (component, expected) in [(None, 0), (Some(&b"no component"[..]), 1)] {
+        let plugin = plugin("git-identity", component);
+        let junit = plugin.path().join("junit.xml");
+        let (path, file) = (plugin.path().display().to_string(), junit.display().to_string());
+        let output = run(&fake, &["hook", "test", &path, "--junit", &file, "--json"]).await;
+        assert_eq!(status(&output), expected, "{}{}", stdout(&output), stderr(&output));
+        let report: Value = serde_json::from_str(stdout(&output)).expect("JSON and nothing else");
+        assert_eq!(report["plugin"], "git-identity");
+        let cases = report["cases"].as_array().expect("a list");
+        let failed = cases.iter().filter(|case| case["passed"] == false).count();
+        assert_eq!(
+            (report["failures"].as_u64(), failed),
+            (Some(failed as u64), usize::from(expected != 0))
+        );
+        let junit = std::fs::read_to_string(&junit).expect("written");
+        let counted = format!("tests=\"{}\" failures=\"{failed}\"", cases.len());
+        assert!(junit.contains(&counted), "{junit}");
+        assert_eq!(junit.matches("<testcase ").count(), cases.len(), "{junit}");
+        assert_eq!(junit.matches("<failure ").count(), failed, "{junit}");
+    }
+    assert!(fake.script_was_not_asked());
+    let left = std::fs::read_dir(fake.home.join("scratch")).expect("made").count();
+    assert_eq!(left, 0, "what was made up is gone");
+    assert_eq!(status(&run(&fake, &["hook", "test", "/no/such/plugin"]).await), 3);
 }

@@ -90,6 +90,14 @@ impl World {
         Self::make(who, "cove", |home| Some(SmallDisk::mount(home)))
     }
 
+    /// A world of the caller's whose programs are its own, so that it can put plugins into their folder
+    /// `plugins`: those are standard ones, then.
+    pub(crate) fn with_own_programs() -> Self {
+        let mut world = Self::new(Who::Caller);
+        world.program = who::linked_programs(&world.program, &world.folder().join(SHARED));
+        world
+    }
+
     fn make(who: Who, home: &str, disk: impl FnOnce(&Path) -> Option<SmallDisk>) -> Self {
         let (program, cache) = (PathBuf::from(env!("CARGO_BIN_EXE_cove")), cache());
         require_companions(&program);

@@ -53,7 +53,7 @@ fn runs_of_hooks_are_written_down_without_a_secret(who: Who) {
     config += &install(&world, "every-hook", &["work-disk:every-hook/**", "state"]);
     config += &format!(
         "[hooks.settings.env-file]\nvariables = [\"TOKEN\"]\n\
-         [hooks.settings.every-hook]\nprepare-work-disk = [\"remember key={MARKER}\"]\n\
+         [hooks.settings.every-hook]\nprepare-work-disk = [\"remember key={MARKER}\", \"say all is well\"]\n\
          [[file_sync]]\nhost = \"~/synced\"\nguest = \"~/synced\"\n"
     );
     world.configure(&config);
@@ -61,8 +61,14 @@ fn runs_of_hooks_are_written_down_without_a_secret(who: Who) {
     let started = daemon.env("COVE_LOG", "cove=debug").status().expect("it starts");
     assert!(started.success(), "{started}");
     let plan = world.cove(["hook", "plan", world.repo().arg()]).success().told();
-    for expected in ["plugin file-sync", "copied from ~/synced", "set-env TOKEN", "+ ssh-", "plan "]
-    {
+    for expected in [
+        "plugin file-sync",
+        "copied from ~/synced",
+        "set-env TOKEN",
+        "+ ssh-",
+        "plan ",
+        "log: all is well",
+    ] {
         assert!(plan.contains(expected), "{expected}: {plan}");
     }
     world.start("web", &[]);
@@ -76,7 +82,11 @@ fn runs_of_hooks_are_written_down_without_a_secret(who: Who) {
     let json = world.cove(["hook", "runs", "--json", "--limit", "1000"]).success().told();
     let events = world.cove(["events", "--json"]).success().told();
     let shown = world.cove(["show", "web", "--json"]).success().told();
-    let told = format!("{plan}{again}{runs}{json}{events}{shown}{}", world.log());
+    let log = world.log();
+    let mut lines = log.lines().filter(|line| line.contains("a hook logged"));
+    let said = |line: &str| line.contains("every-hook") && line.contains("all is well");
+    assert!(lines.any(said), "what a plugin logs is in the daemon's log");
+    let told = format!("{plan}{again}{runs}{json}{events}{shown}{log}");
     assert!(!told.contains(MARKER), "{told}");
     assert_eq!(leaks(&world.home), [""; 0]);
 
@@ -89,6 +99,15 @@ fn runs_of_hooks_are_written_down_without_a_secret(who: Who) {
     bytes[middle] ^= 1;
     fs::write(&file, bytes).expect("written");
     let broken = world.cove(["hook", "runs", "--verify"]).status(1);
-    broken.says("the records of hooks are damaged: line ");
+    broken
+        .says("the records of hooks are damaged: line ")
+        .says("To begin anew: `cove daemon stop`");
+    // As it says.
+    world.cove(["daemon", "stop"]).success();
+    fs::rename(world.home.join("hooks.jsonl"), world.home.join("damaged")).expect("moved away");
+    world
+        .cove(["hook", "runs", "--verify"])
+        .success()
+        .prints("the chain holds: 0 records, from 0 to 0\n");
     world.finish();
 }

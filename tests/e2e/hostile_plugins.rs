@@ -1,28 +1,27 @@
 //! The whole corpus of hostile plugins with a real daemon: every one ends in a sentence of its own, nothing is
-//! left, and the daemon answers meanwhile. How fast it answers is printed, beside how fast it is at rest;
-//! `cargo nextest run --release --no-capture hostile_plugins` shows it.
+//! left, and the daemon answers every call meanwhile. How fast it answers is printed, beside how fast it is at
+//! rest: `cargo nextest run --release --no-capture hostile_plugins` shows it.
 //!
 //! There once, as whoever runs the tests: a daemon runs plugins in the same way for everybody.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cove::rpc::client::Client;
-use cove::wire::rpc::{Page, VmList};
+use cove::wire::rpc::{DaemonPing, Nothing};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::corpus::{self, Ends, Hostile};
-use crate::harness::{Who, World};
+use crate::harness::World;
 
 /// Plugins that are tried together: fewer than a folder may have.
 const TOGETHER: usize = 48;
 /// Calls at rest, for the comparison.
 const AT_REST: usize = 2000;
-/// What the manifests ask for.
-const NEEDS: &str =
-    "[\"work-disk:allowed\", \"work-disk:allowed/**\", \"host-files.import:importable\"]";
+/// How long one answer may take, on the busiest machine: a daemon that is held up by a plugin that never ends
+/// takes longer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// The id under which a plugin is put in.
 fn id(number: usize) -> String {
@@ -32,23 +31,24 @@ fn id(number: usize) -> String {
 /// The number of the honest plugin beside the hostile ones.
 const HONEST: usize = 9999;
 
-/// Puts plugins into the user's folder, granted, and as such that need not run.
+/// The folder of the plugins beside the programs.
+fn standard(world: &World) -> PathBuf {
+    world.program.with_file_name("plugins")
+}
+
+/// Puts plugins beside the programs, as if they had come with cove, and as such that need not run.
 fn install(world: &World, hostile: &[(usize, Hostile)]) {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
     let mut configuration = String::new();
     for (number, hostile) in hostile {
         let id = id(*number);
-        let folder = world.home.join("plugins").join(&id);
+        let folder = standard(world).join(&id);
         fs::create_dir_all(&folder).expect("made");
-        let (bytes, table) = (hostile.bytes(target), format!("[hooks.{}]", hostile.at));
+        let table = format!("[hooks.{}]", hostile.at);
         let manifest = hostile.manifest().replace("id = \"hostile\"", &format!("id = \"{id}\""));
         let manifest = manifest.replace(&table, &format!("{table}\nfailure = 'optional'"));
-        let component = Sha256::digest(&bytes);
-        let component: String = component.iter().map(|byte| format!("{byte:02x}")).collect();
         fs::write(folder.join("plugin.toml"), manifest).expect("written");
-        fs::write(folder.join("plugin.wasm"), bytes).expect("written");
-        let grant = format!("component = \"{component}\"\nneeds = {NEEDS}\n");
-        configuration.push_str(&format!("[hooks.grants.{id}]\n{grant}"));
+        fs::write(folder.join("plugin.wasm"), hostile.bytes(target)).expect("written");
         if hostile.component.is_none() {
             let (misbehaviour, path) = &hostile.settings;
             configuration
@@ -67,7 +67,8 @@ async fn latencies(client: &Client, mut more: impl FnMut(usize) -> bool) -> Vec<
     let mut all = Vec::new();
     while more(all.len()) {
         let begun = Instant::now();
-        client.call::<VmList>(Page::default()).await.expect("the daemon answers");
+        let answer = tokio::time::timeout(ANSWER, client.call::<DaemonPing>(Nothing {})).await;
+        answer.expect("the daemon is not held up").expect("it answers");
         all.push(begun.elapsed());
     }
     all.sort_unstable();
@@ -101,7 +102,7 @@ fn assert_said(plan: &Value, number: usize, hostile: &Hostile) {
 #[test]
 #[expect(clippy::print_stderr, reason = "a measurement is for reading")]
 fn the_daemon_answers_while_plugins_do_their_worst() {
-    let world = World::new(Who::Caller);
+    let world = World::with_own_programs();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let mut all: Vec<_> = corpus::all().into_iter().enumerate().collect();
@@ -134,7 +135,9 @@ fn the_daemon_answers_while_plugins_do_their_worst() {
         );
         world.assert_no_vm(&[]);
         world.cove(["daemon", "stop"]).success();
-        fs::remove_dir_all(world.home.join("plugins")).expect("removed");
+        for (number, _) in &some {
+            fs::remove_dir_all(standard(&world).join(id(*number))).expect("removed");
+        }
     }
     world.finish();
 }

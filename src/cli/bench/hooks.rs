@@ -26,15 +26,16 @@ pub(in super::super) struct Arguments {
     format: Format,
 }
 
-/// What was found.
+/// What was found. That of a whole call is at the top, as with every benchmark.
 #[derive(Debug, Serialize)]
 struct Found {
     runs: u32,
     floor_is: &'static str,
+    /// A whole call, from the handles to the plan.
+    #[serde(flatten)]
+    call: Pair,
     /// A store with its limits, and an instance in it.
     instantiate: Pair,
-    /// A whole call, from the handles to the plan.
-    call: Pair,
     /// One call of the host, with its part of the plugin's loop.
     host_call: Pair,
     /// Loading a component whose code is in the cache.
@@ -82,8 +83,8 @@ async fn measure(runs: u32) -> Result<Found, Report> {
     Ok(Found {
         runs,
         floor_is: FLOOR,
-        instantiate: pair(runs, async || bench.instantiate().await).await?,
         call: pair(runs, async || bench.call().await).await?,
+        instantiate: pair(runs, async || bench.instantiate().await).await?,
         host_call: pair(runs, async || bench.host_call().await).await?,
         load: pair(runs, async || bench.load().await).await?,
         start: pair(runs, async || bench.start().await).await?,

@@ -4,7 +4,7 @@
 //! can have ten thousand VMs, and nobody else keeps it busy. Round trips are measured as the bytes of the
 //! answer come, without reading them: what a client makes of them is not the daemon's time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -19,9 +19,11 @@ use super::super::output::{Format, failed, pairs, say, table};
 use super::spread::{Spread, ratio};
 use home::{Home, with_home};
 use idle::Idle;
+use responsive::Responsive;
 
 mod home;
 mod idle;
+mod responsive;
 
 /// How many VMs are stored for lists.
 const STORED: u32 = 10_000;
@@ -50,6 +52,9 @@ pub(in super::super) struct Arguments {
     /// Also watch it with so many VMs of 256 MiB running
     #[arg(long, value_name = "K", default_value_t = 0)]
     vms: u32,
+    /// Also measure while this plugin runs again and again, with the settings in its `test.toml`
+    #[arg(long, value_name = "PLUGIN", value_hint = clap::ValueHint::AnyPath)]
+    beside: Option<PathBuf>,
     #[command(flatten)]
     format: Format,
 }
@@ -63,6 +68,8 @@ struct Found {
     list: Beside,
     page: Beside,
     idle: Vec<Idle>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    responsive: Option<Responsive>,
 }
 
 /// Something beside its floor.
@@ -112,13 +119,17 @@ impl Arguments {
             idle.push(idle::watch(home, self.vms, self.idle).await?);
         }
         home.stop().await?;
+        let responsive = match &self.beside {
+            Some(plugin) => Some(responsive::measure(home, plugin, self.runs).await?),
+            None => None,
+        };
         say(&format!("storing {STORED} VMs"));
         home.store(STORED).await?;
         home.start().await?;
         let short = Page { limit: Some(SHORT_PAGE), cursor: None };
         let list = self.round_trips::<VmList>(home, &RawCall::of::<VmList>(&short)).await?;
         let page = self.pages(home.socket()).await?;
-        Ok(Found { runs: self.runs, ping, list, page, idle })
+        Ok(Found { runs: self.runs, ping, list, page, idle, responsive })
     }
 
     /// Round trips of one call, taking turns with a bare server that gives the same answer.
@@ -220,6 +231,8 @@ fn render(found: &Found) -> String {
         ("percentiles", "nearest rank".to_owned()),
     ];
     facts.extend(found.idle.iter().map(|idle| ("daemon with nothing to do", idle.shown())));
+    let responsive = found.responsive.iter();
+    facts.extend(responsive.map(|found| ("p99 of `daemon.ping` beside hooks", found.shown())));
     let rows = rows.into_iter().flatten();
     format!("{}\n\n{}", table(["MEASURED", "P50", "P95", "MIN", "MAX"], rows), pairs(&facts))
 }

@@ -27,9 +27,7 @@ impl Spread {
     pub(super) fn fine(durations: &[Duration]) -> Self {
         let mut sorted = durations.to_vec();
         sorted.sort_unstable();
-        let at = |percent| {
-            (nearest_rank(&sorted, percent).as_secs_f64() * 100_000_000.0).round() / 100_000.0
-        };
+        let at = |percent| fine(&sorted, percent);
         Self { p50_ms: at(50), p95_ms: at(95), min_ms: at(0), max_ms: at(100) }
     }
 
@@ -47,6 +45,29 @@ impl Spread {
     }
 }
 
+/// How long the slowest take, in milliseconds, to the nearest 10 ns. Percentiles by nearest rank.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Tail {
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) max_ms: f64,
+}
+
+impl Tail {
+    /// Of at least one duration.
+    pub(super) fn of(durations: &[Duration]) -> Self {
+        let mut sorted = durations.to_vec();
+        sorted.sort_unstable();
+        let [p50_ms, p99_ms, max_ms] = [50, 99, 100].map(|percent| fine(&sorted, percent));
+        Self { p50_ms, p99_ms, max_ms }
+    }
+
+    /// How many times longer the 99th percentile of another is, in hundredths.
+    pub(super) fn ratio_p99(&self, other: &Self) -> f64 {
+        (other.p99_ms / self.p99_ms * 100.0).round() / 100.0
+    }
+}
+
 /// How many times longer one median is than the other, in hundredths.
 pub(super) fn ratio(ours: &Spread, floor: &Spread) -> f64 {
     (ours.p50_ms / floor.p50_ms * 100.0).round() / 100.0
@@ -55,6 +76,11 @@ pub(super) fn ratio(ours: &Spread, floor: &Spread) -> f64 {
 fn nearest_rank(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+/// A percentile to the nearest 10 ns.
+fn fine(sorted: &[Duration], percent: usize) -> f64 {
+    (nearest_rank(sorted, percent).as_secs_f64() * 100_000_000.0).round() / 100_000.0
 }
 
 /// In whole microseconds: more is noise.
@@ -82,6 +108,16 @@ mod tests {
             let expected = Spread { p50_ms, p95_ms, min_ms, max_ms };
             assert_eq!(spread(measured), expected, "{measured:?}");
         }
+    }
+
+    #[test]
+    fn the_tail_is_where_the_slowest_are() {
+        let tail = |slow: u64| {
+            let all = (0..200).map(|run| Duration::from_millis(if run < 197 { 2 } else { slow }));
+            Tail::of(&all.collect::<Vec<_>>())
+        };
+        assert_eq!(tail(9), Tail { p50_ms: 2.0, p99_ms: 9.0, max_ms: 9.0 });
+        assert_eq!(tail(4).ratio_p99(&tail(10)), 2.5);
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn show(details: &HookDetails) {
 /// What the plugin is now, and what it has.
 pub(super) fn render(changed: &HookChanged) -> String {
     let hook = &changed.plugin.hook;
-    let state = state(hook.state, hook.pending.as_deref());
+    let state = one_line(&state(hook.state, hook.pending.as_deref()));
     let mut lines = vec![format!("{} {}: {state}", hook.plugin, one_line(&hook.version))];
     lines.extend(needs(&hook.needs).into_iter().map(|need| format!("  needs {need}")));
     lines.join("\n")

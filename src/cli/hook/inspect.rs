@@ -9,7 +9,7 @@ use super::super::completion::plugin_ids;
 use super::super::connect::connect;
 use super::super::failure::Failure;
 use super::super::output::{Format, one_line, pairs, size};
-use super::{absolute, needs, state};
+use super::{absolute, is_path, needs, state};
 
 /// Arguments of `cove hook inspect`.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ impl Arguments {
 
 /// An id, unless there is a slash in it.
 pub(super) fn wanted(text: &str) -> Result<InspectHook, Report> {
-    if text.contains('/') || text == "." || text == ".." {
+    if is_path(text) {
         let path = Some(absolute(Path::new(text))?);
         return Ok(InspectHook { path, ..InspectHook::default() });
     }

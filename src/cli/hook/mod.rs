@@ -57,8 +57,13 @@ impl Command {
     }
 }
 
+/// Whether an argument that can be an id or a name is a path: there is a slash in it, or it is `.` or `..`.
+fn is_path(text: &str) -> bool {
+    text.contains('/') || text == "." || text == ".."
+}
+
 /// A path as the daemon can use it, whose working folder is another.
-fn absolute(path: &std::path::Path) -> Result<String, Report> {
+pub(super) fn absolute(path: &std::path::Path) -> Result<String, Report> {
     let absolute = std::path::absolute(path).map_err(|error| {
         let message = format!("`{}` is no path", path.display());
         Report::new(Kind::Invalid, message).with_cause(&error)

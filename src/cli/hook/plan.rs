@@ -12,7 +12,8 @@ use super::super::completion::vm_names;
 use super::super::connect::{client_context, connect};
 use super::super::failure::Failure;
 use super::super::output::{Format, one_line};
-use super::super::run::absolute;
+use super::super::run::existing_folder;
+use super::is_path;
 
 /// Arguments of `cove hook plan`.
 #[derive(Debug, clap::Args)]
@@ -43,16 +44,13 @@ impl Arguments {
     }
 }
 
-fn is_path(target: &str) -> bool {
-    target.contains('/') || target == "." || target == ".."
-}
-
 fn of_vm(vm: &str) -> HookPlanQuery {
     HookPlanQuery { vm: Some(vm.to_owned()), client: client_context(), create: None }
 }
 
 fn of_repository(path: &str) -> Result<HookPlanQuery, Report> {
-    let workspace = CreateWorkspace { path: absolute(Path::new(path))?, include_untracked: false };
+    let path = existing_folder(Path::new(path))?;
+    let workspace = CreateWorkspace { path, include_untracked: false };
     let create = CreateVm { workspace: Some(workspace), ..CreateVm::default() };
     Ok(HookPlanQuery { create: Some(Box::new(create)), client: client_context(), vm: None })
 }
@@ -64,8 +62,8 @@ pub(in super::super) fn render(plans: &HookPlans) -> String {
 }
 
 fn of_plugin(plan: &PluginPlan) -> String {
-    let mut text =
-        format!("plugin {} {}, plan {}\n", plan.plugin, plan.version, &plan.plan.as_str()[..12]);
+    let (version, digest) = (one_line(&plan.version), &plan.plan.as_str()[..12]);
+    let mut text = format!("plugin {} {version}, plan {digest}\n", plan.plugin);
     let mut line = |content: String| writeln!(text, "{content}").expect("a String takes it");
     for wish in &plan.wishes {
         let value = wish.value.as_ref().map(|value| format!("={value}")).unwrap_or_default();
@@ -83,6 +81,9 @@ fn of_plugin(plan: &PluginPlan) -> String {
             }
             Some(other) => line(format!("  (not shown: {})", one_line(other))),
         }
+    }
+    if plan.left_out > 0 {
+        line(format!("  … and {} more steps", plan.left_out));
     }
     for said in &plan.log {
         line(format!("  log: {}", one_line(said)));

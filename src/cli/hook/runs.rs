@@ -17,6 +17,9 @@ use super::super::output::{Format, failed, one_line, print, size, table};
 /// How often `--follow` asks.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
+/// Records that `--follow` asks for at once: as many as there are on a page.
+const PAGE: u32 = 1000;
+
 /// Arguments of `cove hook runs`.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Arguments {
@@ -45,26 +48,48 @@ impl Arguments {
         if self.verify {
             return self.verify(&client).await;
         }
-        let page = client.call::<HookRuns>(self.query(None)).await?;
+        let records = self.newest(&client).await?;
         if !self.follow {
-            self.format.print(&page.records, |records| render(records))?;
+            self.format.print(&records, |records| render(records))?;
             return Ok(0);
         }
-        let mut seen = self.show(&page.records, 0)?;
+        let mut seen = self.show(&records, 0)?;
         loop {
             tokio::time::sleep(ASK_EVERY).await;
-            let page = client.call::<HookRuns>(self.query(Some(seen))).await?;
-            seen = self.show(&page.records, seen)?;
+            seen = self.show(&self.since(&client, seen).await?, seen)?;
         }
     }
 
-    fn query(&self, after: Option<u64>) -> HookRunQuery {
-        HookRunQuery {
-            plugin: self.plugin.clone(),
-            vm: self.vm.clone(),
-            limit: Some(self.limit),
-            before: None,
-            after,
+    fn query(&self) -> HookRunQuery {
+        HookRunQuery { plugin: self.plugin.clone(), vm: self.vm.clone(), ..HookRunQuery::default() }
+    }
+
+    /// The newest records, as many as are wanted. A page may have fewer.
+    async fn newest(&self, client: &Client) -> Result<Vec<HookRecord>, Report> {
+        let mut records = Vec::new();
+        let mut query = HookRunQuery { limit: Some(self.limit), ..self.query() };
+        loop {
+            let page = client.call::<HookRuns>(query.clone()).await?;
+            records.splice(0..0, page.records);
+            let left = self.limit.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX));
+            if left == 0 || page.next.is_none() {
+                return Ok(records);
+            }
+            query = HookRunQuery { limit: Some(left), before: page.next, ..query };
+        }
+    }
+
+    /// All records after this one: pages are the newest ones, so those between come after them.
+    async fn since(&self, client: &Client, seen: u64) -> Result<Vec<HookRecord>, Report> {
+        let mut records = Vec::new();
+        let mut query = HookRunQuery { limit: Some(PAGE), after: Some(seen), ..self.query() };
+        loop {
+            let page = client.call::<HookRuns>(query.clone()).await?;
+            records.splice(0..0, page.records);
+            if page.next.is_none() {
+                return Ok(records);
+            }
+            query = HookRunQuery { before: page.next, ..query };
         }
     }
 
@@ -76,7 +101,7 @@ impl Arguments {
                     let line = serde_json::to_string(record);
                     print(&line.map_err(|error| failed("cannot write a record as JSON", &error))?)?;
                 }
-                false => print(&cells(record).join("  "))?,
+                false => print(&row(record))?,
             }
         }
         Ok(records.last().map_or(seen, |record| record.number))
@@ -88,7 +113,7 @@ impl Arguments {
             Some(broken) if !self.format.json => {
                 let message =
                     format!("the records of hooks are damaged: {}", one_line(&broken.reason));
-                let hint = "what follows that line cannot be relied on; keep the files and look at who wrote them";
+                let hint = "what follows that line cannot be relied on; keep the files and look at who wrote them. To begin anew: `cove daemon stop`, and move `hooks*.jsonl` away";
                 Err(Report::new(Kind::Failed, message).with_hint(hint).into())
             }
             broken => {
@@ -117,6 +142,11 @@ pub(in super::super) fn render(records: &[HookRecord]) -> String {
     table(header, records.iter().map(cells))
 }
 
+/// The same on a line of its own.
+pub(in super::super) fn row(record: &HookRecord) -> String {
+    cells(record).map(|cell| one_line(&cell)).join("  ")
+}
+
 fn cells(record: &HookRecord) -> [String; 10] {
     let number = record.number.to_string();
     let time = record.time.clone();
@@ -126,8 +156,12 @@ fn cells(record: &HookRecord) -> [String; 10] {
     };
     match &record.entry {
         HookEntry::Run(run) => of_run(&number, &time, run),
-        HookEntry::Imported { run, files } => {
-            blank(format!("digests of {} files that run {run} imported", files.len()))
+        HookEntry::Imported { run, files, left_out } => {
+            let without = match left_out {
+                0 => String::new(),
+                more => format!("; {more} more stay without"),
+            };
+            blank(format!("digests of {} files that run {run} imported{without}", files.len()))
         }
         HookEntry::Dropped { runs } => {
             let runs = runs.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
@@ -151,6 +185,7 @@ fn of_run(number: &str, time: &str, run: &HookRunEntry) -> [String; 10] {
     ];
     let what = counted.into_iter().filter(|(count, _)| *count > 0);
     let what = what.map(|(count, what)| format!("{count} {what}"));
+    let more = (run.left_out > 0).then(|| format!("{} more", run.left_out));
     let looked = (run.purpose == "look").then(|| "only looked".to_owned());
     let outcome = match &run.code {
         Some(code) => format!("{} ({code})", run.outcome),
@@ -166,6 +201,6 @@ fn of_run(number: &str, time: &str, run: &HookRunEntry) -> [String; 10] {
         milliseconds(run.used.cpu_us),
         milliseconds(run.used.wall_us),
         size(run.used.memory),
-        what.chain(looked).collect::<Vec<_>>().join(", "),
+        what.chain(more).chain(looked).collect::<Vec<_>>().join(", "),
     ]
 }

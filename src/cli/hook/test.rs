@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use quick_xml::Writer;
-use quick_xml::events::{BytesDecl, Event};
+use quick_xml::events::{BytesDecl, BytesText, Event};
 use serde::Serialize;
 
+use crate::daemon::scratch;
 use crate::hooks::kit::{KitCase, KitOptions, KitReport, KitVerdict, test};
 use crate::report::Report;
 
@@ -49,15 +50,19 @@ struct ShownCase<'a> {
     passed: bool,
     said: Option<&'a str>,
     took_us: u64,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    log: &'a [String],
 }
 
 impl Arguments {
     pub(in super::super) async fn run(self) -> Result<u8, Failure> {
+        let paths = paths()?;
         let options = KitOptions {
             plugin: self.plugin,
-            compiler: paths()?.programs.join("coved"),
+            compiler: paths.programs.join("coved"),
             golden: self.golden,
             update: self.update,
+            scratch: scratch(&paths),
         };
         let report = test(&options).await.map_err(|error| Report::of(&error))?;
         if let Some(file) = &self.junit {
@@ -80,7 +85,7 @@ fn shown(report: &KitReport) -> Shown<'_> {
         let (passed, said) = said(&case.verdict);
         let hook = case.point.map(|point| point.as_str());
         let took_us = u64::try_from(case.took.as_micros()).unwrap_or(u64::MAX);
-        ShownCase { name: &case.name, hook, passed, said, took_us }
+        ShownCase { name: &case.name, hook, passed, said, took_us, log: &case.log }
     });
     Shown {
         plugin: &report.plugin,
@@ -91,7 +96,7 @@ fn shown(report: &KitReport) -> Shown<'_> {
     }
 }
 
-/// A row for each case, and a line that counts them.
+/// A row for each case, what the plugin logged, and a line that counts the cases.
 pub(in super::super) fn render(report: &KitReport) -> String {
     let rows = report.cases.iter().map(|case| {
         let (passed, said) = said(&case.verdict);
@@ -105,7 +110,13 @@ pub(in super::super) fn render(report: &KitReport) -> String {
     let rows = table(["", "HOOK", "CASE", "FOUND"], rows);
     let (all, failures) = (report.cases.len(), report.failures());
     let plugin = one_line(&format!("{} {}", report.plugin, report.version));
-    format!("{rows}\n\n{plugin}: {} of {all} cases passed", all - failures)
+    let mut text = format!("{rows}\n");
+    for case in report.cases.iter().filter(|case| !case.log.is_empty()) {
+        let point = case.point.map_or("-", |point| point.as_str());
+        let lines = case.log.iter().map(|line| format!("\n  {}", one_line(line)));
+        text += &format!("\n{point} logged:{}\n", lines.collect::<String>());
+    }
+    format!("{text}\n{plugin}: {} of {all} cases passed", all - failures)
 }
 
 /// Writes the report for a build server.
@@ -139,14 +150,25 @@ fn junit_case(writer: &mut Writer<Vec<u8>>, case: &KitCase) -> std::io::Result<(
     let name = one_line(&case.name);
     let about = [("name", name.as_str()), ("classname", point), ("time", seconds.as_str())];
     let element = writer.create_element("testcase").with_attributes(about);
-    match &case.verdict {
-        KitVerdict::Passed(_) => element.write_empty()?,
-        KitVerdict::Failed(reason) => element.write_inner_content(|writer| {
-            let reason = one_line(reason);
+    let failure = match &case.verdict {
+        KitVerdict::Passed(_) => None,
+        KitVerdict::Failed(reason) => Some(one_line(reason)),
+    };
+    let logged: Vec<_> = case.log.iter().map(|line| one_line(line)).collect();
+    if failure.is_none() && logged.is_empty() {
+        element.write_empty()?;
+        return Ok(());
+    }
+    element.write_inner_content(|writer| {
+        if let Some(reason) = &failure {
             let failure = writer.create_element("failure");
             failure.with_attribute(("message", reason.as_str())).write_empty()?;
-            Ok(())
-        })?,
-    };
+        }
+        if !logged.is_empty() {
+            let log = writer.create_element("system-out");
+            log.write_text_content(BytesText::new(&logged.join("\n")))?;
+        }
+        Ok(())
+    })?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What is written down of a run.
 
+use serde::Serialize;
+
 use crate::hooks::failure::Failure;
 use crate::hooks::inputs::{HookInputs, Purpose};
 use crate::hooks::limits;
@@ -16,6 +18,9 @@ use crate::wire::rpc::{
 
 /// Bytes of a path or name that a plugin made up.
 const NAME_BYTES: usize = 512;
+/// Bytes of one list of a record, as its line has them. Some two hundred usual files fit, and a run whose names
+/// are as long as names can be does not push more than a hundredth of the log out.
+pub(super) const LIST_BYTES: usize = 32 << 10;
 /// Bytes of the code of an error.
 const CODE_BYTES: usize = 64;
 
@@ -40,10 +45,11 @@ pub(in crate::hooks) fn run(about: About<'_>, ended: &Ended) -> HookEntry {
     };
     let mut entry = HookRunEntry { code, ..nothing_done(about, outcome) };
     let journal = &ended.journal;
-    entry.left_out = journal.left_out;
-    entry.reads = journal.reads.iter().map(read).collect();
-    entry.imports = journal.imports.iter().map(import).collect();
-    entry.denials = journal.refusals.iter().map(|denial| short(denial)).collect();
+    let mut left_out = journal.left_out;
+    entry.reads = bounded(journal.reads.iter().map(read), &mut left_out);
+    entry.imports = bounded(journal.imports.iter().map(import), &mut left_out);
+    entry.denials = bounded(journal.refusals.iter().map(|denial| short(denial)), &mut left_out);
+    entry.left_out = left_out;
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let used = &ended.used;
     entry.used = HookUse {
@@ -99,22 +105,41 @@ fn add_effects(entry: &mut HookRunEntry, effects: &Effects) {
             Content::HostFile { size, .. } => entry.used.imported_bytes += size,
         }
     }
-    entry.left_out += steps.len().saturating_sub(limits::JOURNAL_ENTRIES) as u64;
-    let steps = steps.iter().zip(&digests.contents).take(limits::JOURNAL_ENTRIES);
+    let steps = steps.iter().zip(&digests.contents);
     let writes = steps.map(|(step, sha256)| {
         let shown = shown_step(&step.step);
         let (path, sha256) = (short(&shown.path), sha256.clone());
         HookWrite { action: shown.action, path, bytes: shown.bytes, sha256 }
     });
-    entry.writes = writes.collect();
+    entry.writes = bounded(writes, &mut entry.left_out);
     let wishes = asked.shown().into_iter();
-    entry.wishes = wishes.map(|wish| short(&format!("{} {}", wish.action, wish.name))).collect();
+    let wishes = wishes.map(|wish| short(&format!("{} {}", wish.action, wish.name)));
+    entry.wishes = bounded(wishes, &mut entry.left_out);
     entry.plan = digests.plan.clone();
+}
+
+/// The first items of a list, as many as a record names and has room for; the others are counted.
+pub(super) fn bounded<T: Serialize>(items: impl Iterator<Item = T>, left_out: &mut u64) -> Vec<T> {
+    let (mut kept, mut bytes) = (Vec::new(), 0);
+    let mut is_full = false;
+    for item in items {
+        let line = serde_json::to_vec(&item).expect("an entry is plain data");
+        // Each with the comma after it.
+        is_full |= kept.len() == limits::JOURNAL_ENTRIES || bytes + line.len() + 1 > LIST_BYTES;
+        match is_full {
+            true => *left_out += 1,
+            false => {
+                bytes += line.len() + 1;
+                kept.push(item);
+            }
+        }
+    }
+    kept
 }
 
 fn read(read: &crate::hooks::journal::Read) -> HookRead {
     HookRead {
-        name: read.name.clone(),
+        name: short(&read.name),
         file: short(&read.label),
         offset: read.offset,
         bytes: read.bytes,
@@ -123,7 +148,8 @@ fn read(read: &crate::hooks::journal::Read) -> HookRead {
 }
 
 fn import(import: &crate::hooks::journal::Import) -> HookImport {
-    HookImport { name: import.name.clone(), file: short(&import.label), path: short(&import.path) }
+    let (name, file) = (short(&import.name), short(&import.label));
+    HookImport { name, file, path: short(&import.path) }
 }
 
 /// The code of a returned error, if it is one: text of a plugin is not written down.

@@ -17,9 +17,11 @@
 //! - A start whose hooks cannot be written down fails: what goes into machines unseen is what this log is
 //!   against. Stopping and deleting go on, with an error in the daemon's log.
 //! - Files are bounded: at [`FILE_BYTES`] a file becomes `hooks.1.jsonl`, and of these [`OLD_FILES`] stay.
-//!   The chain goes on from file to file.
+//!   The chain goes on from file to file. Each list of a record is bounded, too, and says how much more there
+//!   was: no run writes more than a hundredth of the log.
 //! - Imported files are digested after their run, by a thread that does only this, from descriptors of the
-//!   run's own. What is not digested when the daemon ends stays without a digest.
+//!   run's own. Files that are too many to be digested are counted; what is not digested when the daemon ends
+//!   has no such record.
 
 mod chain;
 mod contents;
@@ -114,7 +116,7 @@ impl Audit {
         chain::path(&self.folder, 0)
     }
 
-    /// Appends entries, all or none. Returns the number of the first; the others follow.
+    /// Appends entries. Returns the number of the first; the others follow.
     pub(super) fn append(&self, entries: Vec<HookEntry>) -> std::io::Result<u64> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.append(entries)

@@ -1,4 +1,4 @@
-//! The chain, byte by byte.
+//! The chain, byte by byte, and its bounds.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,6 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::chain::{open_all, path, verify};
 use super::writer::Writer;
 use super::*;
+use crate::hooks::tests_support::User;
+use crate::id::Digest;
+use crate::vm::plan::{Content, PlannedStep};
+use crate::wire::guest::PlanStep;
 use crate::wire::rpc::HookRecord;
 
 /// An entry with a number in it.
@@ -99,10 +103,8 @@ fn a_line_that_was_cut_off_is_removed_and_noted_wherever_it_was_cut() {
         drop(Writer::open(folder.path(), FILE_BYTES).expect("opens"));
         let chain = checked(folder.path());
         assert_eq!((chain.records, chain.cuts, chain.broken), (2, 1, None), "{end}");
-        let expected = HookEntry::Cut {
-            bytes: (end - begin) as u64,
-            sha256: crate::id::Digest::of(&good[begin..end]),
-        };
+        let expected =
+            HookEntry::Cut { bytes: (end - begin) as u64, sha256: Digest::of(&good[begin..end]) };
         assert_eq!(records(folder.path())[1].entry, expected);
     }
 }
@@ -175,4 +177,114 @@ fn what_cannot_be_written_whole_is_not_written_at_all() {
     assert_eq!(writer.end(), end);
     let chain = checked(folder.path());
     assert_eq!((chain.records, chain.broken), (2, None));
+}
+
+/// As many at once as no file holds.
+#[test]
+fn no_file_is_larger_than_it_may_be() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let mut writer = written(folder.path(), 2000, 0);
+    assert_eq!(writer.append((0..60).map(entry).collect()).expect("appended"), 1);
+    let chain = checked(folder.path());
+    assert_eq!((chain.last, &chain.broken), (60, &None));
+    for age in 0..=OLD_FILES {
+        let length = fs::metadata(path(folder.path(), age)).expect("there").len();
+        assert!(length <= 2000, "file {age} has {length} bytes");
+    }
+}
+
+#[test]
+fn a_page_is_never_more_than_an_answer_may_be() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let mut writer = written(folder.path(), FILE_BYTES, 0);
+    // Three of these are more than a page.
+    let runs = vec![u64::MAX; read::PAGE_BYTES * 3 / 8 / 21];
+    for _ in 0..4 {
+        writer.append(vec![HookEntry::Dropped { runs: runs.clone() }]).expect("appended");
+    }
+    let page = |before| {
+        let query = HookRunQuery { before, ..HookRunQuery::default() };
+        let page = read::page(open_all(folder.path()).expect("opens"), &query).expect("read");
+        let numbers: Vec<_> = page.records.iter().map(|record| record.number).collect();
+        (numbers, page.next)
+    };
+    assert_eq!(page(None), (vec![3, 4], Some(3)));
+    assert_eq!(page(Some(3)), (vec![1, 2], None));
+}
+
+#[test]
+fn a_list_has_room_for_so_many_bytes_and_says_how_much_more_there_was() {
+    for (name, count, kept) in [("short", 100, 100), ("short", 300, 256), ("", 0, 0)] {
+        let mut left_out = 0;
+        let list = entry::bounded((0..count).map(|_| name), &mut left_out);
+        assert_eq!((list.len(), left_out), (kept, (count - kept) as u64), "{count}");
+    }
+    // Quotation marks take two bytes in a line.
+    for name in ["x".repeat(512), "\"".repeat(512)] {
+        let mut left_out = 1;
+        let list = entry::bounded((0..256).map(|_| name.clone()), &mut left_out);
+        let bytes = serde_json::to_vec(&list).expect("plain data").len();
+        assert!(bytes <= entry::LIST_BYTES && bytes > entry::LIST_BYTES * 9 / 10, "{bytes}");
+        assert_eq!(left_out, 1 + 256 - list.len() as u64);
+    }
+}
+
+#[tokio::test]
+async fn long_names_make_no_long_record() {
+    let mut user = User::new();
+    user.install(&user.settings.standard_folder, "every-hook", "every-hook", |manifest| manifest);
+    let long = "\"".repeat(250);
+    let steps = (0..200).map(|n| toml::Value::from(format!("write every-hook/{long}/{n}=x")));
+    let table = user.inputs.settings.entry("every-hook".parse().expect("an id")).or_default();
+    table.insert(HookPoint::PrepareWorkDisk.to_string(), steps.collect::<Vec<_>>().into());
+    let host = user.host().await;
+    host.prepare_work_disk(&user.inputs).await.expect("it runs");
+    let page = host.runs(HookRunQuery::default()).await.expect("read");
+    let [HookRecord { entry: HookEntry::Run(run), .. }] = &page.records[..] else {
+        panic!("{page:?}");
+    };
+    assert!(run.left_out > 0 && run.writes.len() as u64 + run.left_out == 200, "{run:?}");
+    let line = serde_json::to_vec(&page.records[0]).expect("plain data").len();
+    assert!(line < entry::LIST_BYTES + 4096, "{line} bytes");
+}
+
+/// A plan that imports so many empty files.
+fn imports(count: usize) -> Imports {
+    let step = |number: usize| PlannedStep {
+        step: PlanStep::WriteFile { path: format!("file-{number}"), mode: 0o644, size: 0 },
+        content: Content::HostFile { file: tempfile::tempfile().expect("a file"), size: 0 },
+    };
+    Imports::of(&(0..count).map(step).collect::<Vec<_>>())
+}
+
+/// The log says of each imported file either its digest or that it has none.
+#[test]
+fn files_without_a_digest_are_counted() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let writer = Arc::new(Mutex::new(written(folder.path(), FILE_BYTES, 0)));
+    let (digesting, work) = Digesting::new(writer);
+    digesting.add(1, imports(300));
+    for run in 2..=20 {
+        digesting.add(run, imports(1));
+    }
+    digesting.add(21, imports(0));
+    drop(digesting);
+    work.until_closed();
+    let mut told: Vec<(u64, u64, u64)> = Vec::new();
+    for record in records(folder.path()) {
+        let HookEntry::Imported { run, files, left_out } = record.entry else {
+            panic!("{record:?}");
+        };
+        assert!(files.iter().all(|file| file.sha256 == Some(Digest::of(&[]))), "{files:?}");
+        told.push((run, files.len() as u64, left_out));
+    }
+    told.sort_unstable();
+    let (run, digested, left_out) = told[0];
+    assert_eq!((run, digested + left_out), (1, 300));
+    assert!(left_out >= 44 && digested > 100, "{told:?}");
+    assert_eq!(told.len(), 20, "nothing is told of what imported nothing: {told:?}");
+    let without = told.iter().filter(|(_, digested, left_out)| (*digested, *left_out) == (0, 1));
+    // Sixteen wait, the first among them.
+    assert_eq!(without.count(), 4, "{told:?}");
+    assert_eq!(checked(folder.path()).broken, None);
 }

@@ -74,7 +74,8 @@ impl Writer {
         self.end.clone()
     }
 
-    /// Appends entries by one write, all or none. Returns the number of the first.
+    /// Appends entries by one write, all or none; more than fit into one file by one write for each. Returns
+    /// the number of the first.
     pub(super) fn append(&mut self, entries: Vec<HookEntry>) -> io::Result<u64> {
         let first = self.end.number + 1;
         let time = crate::vm::now();
@@ -82,20 +83,30 @@ impl Writer {
         let mut end = self.end.clone();
         for entry in entries {
             let (line, digest) = seal(&end, time.clone(), entry);
+            if !lines.is_empty() && (lines.len() + line.len()) as u64 > self.limit {
+                self.write(&lines, end.clone())?;
+                lines.clear();
+            }
             lines.extend(line);
             end = End { number: end.number + 1, digest };
         }
+        self.write(&lines, end)?;
+        Ok(first)
+    }
+
+    /// Appends whole lines by one write, all or none; `end` is how the chain ends with them.
+    fn write(&mut self, lines: &[u8], end: End) -> io::Result<()> {
         if self.length > 0 && self.length + lines.len() as u64 > self.limit {
             self.rotate()?;
         }
-        if let Err(error) = self.file.write_all(&lines) {
+        if let Err(error) = self.file.write_all(lines) {
             // A part of it may be there. Should this fail too, the next start cuts it off.
             self.file.set_len(self.length).ok();
             return Err(error);
         }
         self.length += lines.len() as u64;
         self.end = end;
-        Ok(first)
+        Ok(())
     }
 
     /// Makes the file an older one and begins a new one.

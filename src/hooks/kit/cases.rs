@@ -40,8 +40,8 @@ impl Bench {
         for point in self.manifest.hooks.keys().copied() {
             let began = Instant::now();
             let ended = self.run(point, &self.words(), Chance::default()).await;
-            let undisturbed = verdict_of(&ended);
-            cases.push(case("runs", point, began, undisturbed));
+            let undisturbed = case("runs", point, began, verdict_of(&ended));
+            cases.push(KitCase { log: logged(&ended), ..undisturbed });
             if let Ok(effects) = &ended.result {
                 cases.push(self.deterministic(point, &effects.digests.plan).await);
                 seen.push((point, Seen::of(effects)));
@@ -152,7 +152,14 @@ impl Bench {
         let began = Instant::now();
         let others: BTreeSet<_> = self.words().into_iter().filter(|other| other != word).collect();
         let ended = self.run(point, &others, Chance::default()).await;
-        case(&format!("`{word}` withheld"), point, began, verdict_when_disturbed(&ended))
+        let verdict = match verdict_when_disturbed(&ended) {
+            // A hook that did not try says nothing about what happens to those that do.
+            KitVerdict::Passed(_) if ended.journal.refusals.is_empty() => {
+                KitVerdict::Passed(Some("not exercised".to_owned()))
+            }
+            verdict => verdict,
+        };
+        case(&format!("`{word}` withheld"), point, began, verdict)
     }
 
     /// Each call that can fail does, once.
@@ -172,7 +179,13 @@ impl Bench {
 }
 
 fn case(name: &str, point: HookPoint, began: Instant, verdict: KitVerdict) -> KitCase {
-    KitCase { name: name.to_owned(), point: Some(point), verdict, took: began.elapsed() }
+    let (name, took) = (name.to_owned(), began.elapsed());
+    KitCase { name, point: Some(point), verdict, took, log: Vec::new() }
+}
+
+/// All lines that a run logged.
+fn logged(ended: &Ended) -> Vec<String> {
+    ended.log.iter().map(|line| line.text.clone()).collect()
 }
 
 pub(super) fn failed(reason: &str) -> KitVerdict {

@@ -12,6 +12,7 @@ mod golden;
 #[cfg(test)]
 mod tests;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,8 +22,12 @@ use self::fixtures::Fixtures;
 use super::contract::{Contract, KNOWN};
 use super::engine::Machine;
 use super::error::HookError;
-use super::files::{Found, Home};
-use super::plugin::Loader;
+use super::files::Component;
+use super::inputs::SignatureRules;
+use super::manifest::Manifest;
+use super::package::{Package, read_manifest};
+use super::plugin::{Loaded, Loader};
+use super::problem::Problem;
 use crate::id::Digest;
 use crate::report::{Explain, Kind};
 use crate::wire::rpc::HookPoint;
@@ -38,6 +43,8 @@ pub struct KitOptions {
     pub golden: Option<PathBuf>,
     /// Whether that is written anew instead of compared.
     pub update: bool,
+    /// The folder in which a folder for made-up files is made.
+    pub scratch: PathBuf,
 }
 
 /// What was found.
@@ -64,6 +71,8 @@ pub struct KitCase {
     pub verdict: KitVerdict,
     /// How long it took.
     pub took: Duration,
+    /// What the plugin logged, where it was let do its work.
+    pub log: Vec<String>,
 }
 
 /// How a case went. The texts are sentences without a full stop.
@@ -150,18 +159,11 @@ pub(super) async fn test_for(
     contracts: &'static [&'static dyn Contract],
 ) -> Result<KitReport, KitError> {
     let folder = folder(&options.plugin)?;
-    let name = name(&folder);
-    let found = Found::at(Home::Stranger, folder.clone(), name.clone());
-    let files = found.read();
     let began = Instant::now();
-    let id = files.manifest.as_ref().map(|manifest| manifest.id.to_string());
-    let mut report = KitReport {
-        plugin: id.unwrap_or(name),
-        version: files.manifest.as_ref().map_or("?".into(), |manifest| manifest.version.clone()),
-        component: files.digest.clone(),
-        cases: Vec::new(),
-    };
-    let scratch = scratch()?;
+    // As they are read when it is installed.
+    let package = Package::read_folder(&folder, &SignatureRules::default());
+    let mut report = empty_report(&folder, package.as_ref().ok());
+    let scratch = scratch(&options.scratch)?;
     let machine = tokio::task::spawn_blocking(move || Machine::new(contracts)).await;
     let machine = machine.map_err(|error| KitError::Engine(HookError::Engine(Box::new(error))))?;
     let machine = machine.map_err(KitError::Engine)?;
@@ -170,12 +172,9 @@ pub(super) async fn test_for(
         cache_folder: &scratch.path().join("compiled"),
         compiler: &options.compiler,
     };
-    let loaded = match (files.component, &files.manifest, &files.digest) {
-        (Ok(component), Some(manifest), Some(digest)) => {
-            loader.load(component, manifest, digest).await
-        }
-        (Ok(_), ..) => unreachable!("a component is read after its manifest"),
-        (Err(problem), ..) => Err(problem),
+    let loaded = match package {
+        Ok(package) => load(&loader, package).await,
+        Err(problem) => Err(problem),
     };
     let verdict = match &loaded {
         Ok(_) => KitVerdict::Passed(None),
@@ -186,8 +185,9 @@ pub(super) async fn test_for(
         point: None,
         verdict,
         took: began.elapsed(),
+        log: Vec::new(),
     });
-    let (Ok(loaded), Some(manifest)) = (loaded, files.manifest) else {
+    let Ok((loaded, manifest)) = loaded else {
         return Ok(report);
     };
     let fixtures = Fixtures::make(&folder, scratch.path(), &manifest)?;
@@ -210,19 +210,35 @@ fn folder(path: &Path) -> Result<PathBuf, KitError> {
     }
 }
 
-/// The id in its manifest, whatever its folder is called while it is worked on.
-fn name(folder: &Path) -> String {
-    let manifest = std::fs::read_to_string(folder.join("plugin.toml")).ok();
-    let manifest = manifest.and_then(|text| text.parse::<toml::Table>().ok());
-    let id = manifest.as_ref().and_then(|manifest| manifest.get("plugin")?.get("id")?.as_str());
+/// A report about the plugin in a folder, whatever that is called while it is worked on.
+fn empty_report(folder: &Path, package: Option<&Package>) -> KitReport {
+    // Of a plugin that cannot be used the manifest alone may be well.
+    let manifest = match package {
+        Some(package) => Some(package.manifest.clone()),
+        None => read_manifest(folder).ok().map(|(_, manifest)| manifest),
+    };
     let called = || folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    id.map_or_else(called, str::to_owned)
+    KitReport {
+        plugin: manifest.as_ref().map_or_else(called, |manifest| manifest.id.to_string()),
+        version: manifest.map_or("?".into(), |manifest| manifest.version),
+        component: package.map(|package| package.digest.clone()),
+        cases: Vec::new(),
+    }
 }
 
-fn scratch() -> Result<tempfile::TempDir, KitError> {
-    let path = std::env::temp_dir();
-    tempfile::Builder::new()
-        .prefix("cove-hook-test-")
-        .tempdir_in(&path)
-        .map_err(|source| KitError::File { path, source })
+async fn load(loader: &Loader<'_>, package: Package) -> Result<(Loaded, Manifest), Problem> {
+    let path = package.component_path();
+    let Package { manifest, component: bytes, digest, .. } = package;
+    let loaded = loader.load(Component { path, bytes }, &manifest, &digest).await?;
+    Ok((loaded, manifest))
+}
+
+/// A folder that goes with the test, in one that is there or can be made.
+fn scratch(folder: &Path) -> Result<tempfile::TempDir, KitError> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .and_then(|()| tempfile::Builder::new().prefix("hook-test-").tempdir_in(folder));
+    made.map_err(|source| KitError::File { path: folder.to_owned(), source })
 }

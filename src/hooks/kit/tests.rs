@@ -22,6 +22,7 @@ async fn tested(folder: &Path, golden: Option<&Path>, update: bool) -> KitReport
         compiler: compiler::tests::program(folder),
         golden: golden.map(Path::to_owned),
         update,
+        scratch: folder.join("scratch"),
     };
     test(&options).await.expect("it can be tested")
 }
@@ -112,9 +113,54 @@ async fn what_is_no_plugin_is_one_failure_or_an_error() {
         compiler: compiler::tests::program(folder.path()),
         golden: None,
         update: false,
+        scratch: folder.path().join("scratch"),
     };
     let error = test(&options).await.expect_err("wrong inputs").to_string();
     assert!(error.contains("test.toml") && error.contains("unheard-of"), "{error}");
     let options = KitOptions { plugin: "/no/such/plugin".into(), ..options };
     assert_eq!(test(&options).await.expect_err("not there").kind(), Kind::NotFound);
+}
+
+/// What is refused when it is installed does not pass before.
+#[tokio::test]
+async fn links_are_not_followed() {
+    for file in ["plugin.toml", "plugin.wasm"] {
+        let folder = copy("ssh-key", "");
+        fs::rename(folder.path().join(file), folder.path().join("elsewhere")).expect("renamed");
+        std::os::unix::fs::symlink("elsewhere", folder.path().join(file)).expect("linked");
+        let report = tested(folder.path(), None, false).await;
+        let [failure] = &failures(&report)[..] else { panic!("{report:?}") };
+        assert!(failure.contains(file) && failure.contains("it is a symbolic link"), "{failure}");
+        let (plugin, version) = (report.plugin.as_str(), report.version.as_str());
+        match file {
+            "plugin.wasm" => assert_eq!((plugin, version), ("ssh-key", "0.1.0")),
+            _ => assert_eq!(version, "?"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_a_need_that_was_missed_has_been_tried_without() {
+    let folder = copy(
+        "every-hook",
+        "[settings]\nprepare-work-disk = ['write every-hook/a=b', 'say hello']\n",
+    );
+    let report = tested(folder.path(), None, false).await;
+    let withheld = |word: &str| &case(&report, &format!("`{word}` withheld")).verdict;
+    let said = |word| match withheld(word) {
+        KitVerdict::Passed(Some(said)) => said.clone(),
+        verdict => panic!("{word}: {verdict:?}"),
+    };
+    assert_eq!(said("state"), "not exercised");
+    let of_disk = report.cases.iter().filter(|case| {
+        case.name == "`work-disk:every-hook/**` withheld"
+            && case.point == Some(HookPoint::PrepareWorkDisk)
+    });
+    let of_disk: Vec<_> = of_disk.map(|case| &case.verdict).collect();
+    assert!(
+        matches!(&of_disk[..], [KitVerdict::Passed(Some(said))] if said.starts_with("returns `")),
+        "{of_disk:?}"
+    );
+    let all = |case: &KitCase| case.name == "runs" && case.log == ["hello"];
+    assert!(report.cases.iter().any(all), "what it logs is in the report: {report:?}");
 }

@@ -45,10 +45,13 @@ pub struct PluginPlan {
     pub plan: Digest,
     /// The steps of that plan.
     pub steps: Vec<PlannedWrite>,
+    /// How many steps more there are, for which an answer has no room.
+    #[serde(default, skip_serializing_if = "super::hook_run::is_zero")]
+    pub left_out: u64,
     /// What it asks the machine to be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<HookWish>,
-    /// What it says to the user.
+    /// What it said: its answer, and all that it logged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
 }

@@ -39,6 +39,10 @@ pub enum HookEntry {
         run: u64,
         /// The files.
         files: Vec<ImportedDigest>,
+        /// How many files more it imported, which stay without digests: a run has only so many, and a run
+        /// that comes while too many wait for theirs has none.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        left_out: u64,
     },
     /// What these runs wanted was dropped although they ended well: a later plugin failed, or two of them
     /// wanted different things.
@@ -102,7 +106,7 @@ pub struct HookRunEntry {
     /// What it wanted and was not granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<String>,
-    /// How many reads, imports, writes and denials more there were.
+    /// How many reads, imports, writes, wishes and denials more there were, which had no room here.
     #[serde(default)]
     pub left_out: u64,
     /// The digest of its plan.
@@ -199,7 +203,8 @@ pub struct HookRunQuery {
     /// Only those of this VM: its name, its id, or the beginning of its id. It need not be there any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
-    /// At most so many, the newest; 100 when not given, at most 1000.
+    /// At most so many, the newest; 100 when not given, at most 1000. A page may have fewer although there
+    /// are more: it has no more than 8 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// Only those with smaller numbers: the `next` of the page before.
@@ -208,6 +213,11 @@ pub struct HookRunQuery {
     /// Only those with larger numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+pub(super) fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A page of records.

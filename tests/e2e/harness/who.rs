@@ -119,18 +119,12 @@ impl Who {
         match self {
             Self::Caller => (program, cache),
             Self::Ordinary => {
-                let programs = place.join("programs");
-                fs::create_dir_all(&programs).expect("made");
-                let built = program.parent().expect("a folder");
-                for name in PROGRAMS {
-                    link_or_copy(&built.join(name), &programs.join(name));
-                }
                 let cached = place.join("cache");
                 fs::create_dir_all(&cached).expect("made");
                 for name in CACHED.into_iter().filter(|name| cache.join(name).exists()) {
                     link_or_copy(&cache.join(name), &cached.join(name));
                 }
-                (programs.join("cove"), cached)
+                (linked_programs(&program, place), cached)
             }
         }
     }
@@ -143,6 +137,17 @@ impl Who {
             Self::Ordinary => give_away(path),
         }
     }
+}
+
+/// The program `cove` and those beside it in a folder of a world's own, in which it may put others.
+pub(super) fn linked_programs(program: &Path, place: &Path) -> PathBuf {
+    let programs = place.join("programs");
+    fs::create_dir_all(&programs).expect("made");
+    let built = program.parent().expect("a folder");
+    for name in PROGRAMS {
+        link_or_copy(&built.join(name), &programs.join(name));
+    }
+    programs.join("cove")
 }
 
 /// Gives everything below a path to the ordinary user. What is theirs already is left alone, and what

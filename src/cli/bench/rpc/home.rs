@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::config::{Config, Paths, daemon_environment};
 use crate::daemon::scratch;
-use crate::id::{Digest, VmId};
+use crate::id::{Digest, PluginId, VmId};
 use crate::process::{Process, ProcessId};
 use crate::report::{Kind, Report};
 use crate::rpc::client::Client;
@@ -65,11 +65,18 @@ impl Home {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&scratch);
         let folder = folder.map_err(|error| super::super::cannot("use", &scratch, &error))?;
         let paths = users.of_another(folder.path().to_owned());
-        let text = toml::to_string(&config)
-            .map_err(|error| failed("the configuration cannot be written", &error))?;
-        std::fs::write(&paths.config, text)
-            .map_err(|error| super::super::cannot("write", &paths.config, &error))?;
+        write(&paths, &config)?;
         Ok(Self { folder, paths, config, daemon: None })
+    }
+
+    /// Sets the settings of a plugin, for the next daemon.
+    pub(super) fn configure(
+        &mut self,
+        plugin: &PluginId,
+        settings: toml::Table,
+    ) -> Result<(), Report> {
+        self.config.hooks.settings.insert(plugin.clone(), settings);
+        write(&self.paths, &self.config)
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -120,7 +127,8 @@ impl Home {
         stopped.and(removed)
     }
 
-    async fn client(&self) -> Result<Client, Report> {
+    /// A client of the daemon, which must run.
+    pub(super) async fn client(&self) -> Result<Client, Report> {
         Client::connect(&self.paths.socket).await.map_err(|error| Report::of(&error))
     }
 
@@ -196,4 +204,12 @@ impl Home {
             last_touched_at: now,
         }
     }
+}
+
+/// Writes the configuration file.
+fn write(paths: &Paths, config: &Config) -> Result<(), Report> {
+    let text = toml::to_string(config)
+        .map_err(|error| failed("the configuration cannot be written", &error))?;
+    std::fs::write(&paths.config, text)
+        .map_err(|error| super::super::cannot("write", &paths.config, &error))
 }
