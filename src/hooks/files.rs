@@ -98,13 +98,6 @@ fn traces(folder: &Path) -> io::Result<Vec<Trace>> {
     Ok(traces)
 }
 
-impl Found {
-    /// A folder that is looked at once.
-    pub(super) fn at(home: Home, path: PathBuf, name: String) -> Self {
-        Self { home, path, name, files: Vec::new() }
-    }
-}
-
 /// A plugin's files, as far as they could be read.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -123,6 +116,11 @@ pub(super) struct Component {
 }
 
 impl Found {
+    /// A folder that is looked at once.
+    pub(super) fn at(home: Home, path: PathBuf, name: String) -> Self {
+        Self { home, path, name, files: Vec::new() }
+    }
+
     /// A plugin in the registry. A folder that is gone has no files.
     pub(super) fn in_registry(path: PathBuf, id: &PluginId) -> Self {
         let files = traces(&path).unwrap_or_default();

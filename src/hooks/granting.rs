@@ -27,16 +27,14 @@ impl HookHost {
                 return Err(GrantError::Configured { plugin: id });
             }
             let forgiven = |record: Record| (Record { failures: None, ..record }, ());
-            let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
-            (self.change(&id, Missing::IsAnError, forgiven).await?.0, version.to_owned())
+            (self.change(&id, Missing::IsAnError, forgiven).await?.0, plugin.version())
         } else if plugin.found.home == Home::Standard {
             let asks = plugin.manifest.as_ref().map(|manifest| all_words(&manifest.needs));
             let asks = asks.unwrap_or_default();
             let words = chosen(&id, words, &asks)?;
             check_mapping(&id, &host_files, &|_| false)?;
             let granted = move |record: Record| (record.grant_standard(&words, &asks), ());
-            let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
-            (self.change(&id, Missing::IsEmpty, granted).await?.0, version.to_owned())
+            (self.change(&id, Missing::IsEmpty, granted).await?.0, plugin.version())
         } else {
             let target = self.target(&id, &record, release.as_ref()).await?;
             let words = chosen(&id, words, &target.asks)?;

@@ -36,7 +36,6 @@ mod contract;
 mod engine;
 mod error;
 mod failure;
-mod failures;
 mod files;
 mod granting;
 mod guest;
@@ -70,6 +69,7 @@ mod source;
 mod staging;
 mod standing;
 mod state;
+mod telling;
 #[cfg(test)]
 mod tests_audit;
 #[cfg(test)]

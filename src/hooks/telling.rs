@@ -60,11 +60,10 @@ impl HookHost {
         });
         match noted.await {
             Ok(Ok((_, Some(off)))) => {
-                let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
                 tracing::warn!(plugin = %id, %point, failure = off.failure, "switched a plugin off");
                 self.tell(Happening::HookSwitchedOff {
                     plugin: id,
-                    version: version.to_owned(),
+                    version: plugin.version(),
                     point,
                     failure: off.failure,
                 });
