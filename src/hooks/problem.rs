@@ -1,6 +1,6 @@
 //! What is wrong with a plugin's files, and what can be done about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::list;
 use crate::report::{FULL_DISK, Kind};
@@ -156,6 +156,9 @@ impl Problem {
             Self::Missing { .. } | Self::Unreadable { .. } => {
                 "a plugin is a folder with `plugin.toml` and its component, both plain files that you can read; `cove hook remove` removes one that is installed"
             }
+            Self::TooLarge { file, .. } if is_text(file) => {
+                "get it anew from the plugin's author: such a file is a page of text at most"
+            }
             Self::TooLarge { .. } => "build it in release mode",
             Self::Manifest { .. } => "correct the manifest, and install the plugin again",
             Self::NotAComponent { .. } | Self::Compile { .. } => {
@@ -183,4 +186,9 @@ impl Problem {
             }
         }
     }
+}
+
+/// Whether a file is a manifest or a signature, by its name.
+fn is_text(file: &Path) -> bool {
+    file.extension().is_some_and(|end| end == "toml" || end == "minisig")
 }

@@ -128,7 +128,8 @@ async fn two_plugins_on_one_path_are_a_conflict_unless_their_order_is_said() {
     let error = user.run().await.expect_err("a conflict");
     let text = error.to_string();
     assert_eq!(text, "plugins `one` and `two` both want to write `allowed/file`");
-    assert!(error.hint().is_some_and(|hint| hint.contains("after = [\"one\"]")));
+    assert!(error.hint().is_some_and(|hint| hint.contains("after = [\"one\"]")
+        && hint.contains("`hooks.disabled`")));
     let after = |other: &'static str| {
         move |manifest: String| {
             let table = format!("[hooks.prepare-work-disk]\nafter = ['{other}']");
