@@ -4,11 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::Home;
 use super::host::HookHost;
+use super::limits;
+use super::log::shortened;
 use super::problem::Problem;
 use super::registry::{GrantError, Granting, InstallError, Missing, Record, Release};
-use super::words::all_words;
+use super::words::{all_words, asks_for_files};
 use crate::id::{Digest, PluginId};
 use crate::wire::rpc::{GrantHook, Happening, HookChanged, HookDetails, HookState, RevokeHook};
+
+/// Paths that may stand behind all names of one plugin's files: each is looked at in every run that lists them.
+const PATHS: usize = 64;
+/// Bytes of a refused path that are shown.
+const PATH_SHOWN: usize = 200;
 
 impl HookHost {
     /// Grants a plugin what it asks for, or parts of that.
@@ -32,18 +39,14 @@ impl HookHost {
             let asks = plugin.manifest.as_ref().map(|manifest| all_words(&manifest.needs));
             let asks = asks.unwrap_or_default();
             let words = chosen(&id, words, &asks)?;
-            check_mapping(&id, &host_files, &|_| false)?;
+            check_mapping(&id, &host_files, 0, &BTreeSet::new())?;
             let granted = move |record: Record| (record.grant_standard(&words, &asks), ());
             (self.change(&id, Missing::IsEmpty, granted).await?.0, plugin.version())
         } else {
             let target = self.target(&id, &record, release.as_ref()).await?;
             let words = chosen(&id, words, &target.asks)?;
-            let asked = |name: &str| {
-                ["read", "import"]
-                    .iter()
-                    .any(|verb| target.asks.contains(&format!("host-files.{verb}:{name}")))
-            };
-            check_mapping(&id, &host_files, &asked)?;
+            let others = record.paths_beside(&host_files, &target.asks);
+            check_mapping(&id, &host_files, others, &target.asks)?;
             let granting = Granting {
                 words,
                 host_files,
@@ -198,22 +201,33 @@ fn chosen(
     }
 }
 
+/// Looks at paths that are to stand behind names of host files, where so many stand behind others already.
 fn check_mapping(
     id: &PluginId,
     host_files: &BTreeMap<String, Vec<String>>,
-    asked: &dyn Fn(&str) -> bool,
+    others: usize,
+    asks: &BTreeSet<String>,
 ) -> Result<(), GrantError> {
+    let all = others + host_files.values().map(Vec::len).sum::<usize>();
     for (name, paths) in host_files {
+        let refused = |path: &str, reason| {
+            let (plugin, name, path) = (id.clone(), name.clone(), shortened(path, PATH_SHOWN));
+            Err(GrantError::Mapping { plugin, name, path, reason })
+        };
+        if !asks_for_files(asks, name) {
+            let path = paths.first().map_or("", String::as_str);
+            return refused(path, "it asks for no files of that name");
+        }
         for path in paths {
-            let reason = if !asked(name) {
-                "it asks for no files of that name"
-            } else if !path.starts_with('/') && !path.starts_with("~/") && path != "~" {
-                "it must be absolute or begin with `~/`"
-            } else {
-                continue;
-            };
-            let (plugin, name, path) = (id.clone(), name.clone(), path.clone());
-            return Err(GrantError::Mapping { plugin, name, path, reason });
+            if !path.starts_with('/') && !path.starts_with("~/") && path != "~" {
+                return refused(path, "it must be absolute or begin with `~/`");
+            }
+            if path.len() > limits::PATH_BYTES {
+                return refused(path, "it is longer than paths can be");
+            }
+            if all > PATHS {
+                return refused(path, "64 paths can stand behind all names of its files, and no more");
+            }
         }
     }
     Ok(())

@@ -308,13 +308,29 @@ async fn what_is_asked_for_wrongly_is_said() {
     let error = host.grant(granting(&["work-disk:**"])).await.expect_err("not asked for");
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.hint().is_some_and(|hint| hint.contains("work-disk:allowed/**")), "{error}");
-    for (name, path, expected) in
-        [("other", "/x", "asks for no files of that name"), ("readable", "x", "must be absolute")]
-    {
-        let host_files = BTreeMap::from([(name.to_owned(), vec![path.to_owned()])]);
+    let many = |count: usize| (0..count).map(|number| format!("/{number}")).collect();
+    for (name, paths, expected) in [
+        ("other", vec!["/x".to_owned()], "asks for no files of that name"),
+        ("other", Vec::new(), "asks for no files of that name"),
+        ("readable", vec!["x".to_owned()], "must be absolute"),
+        ("readable", vec!["/".repeat(limits::PATH_BYTES + 1)], "longer than paths can be"),
+        ("readable", many(65), "and no more"),
+    ] {
+        let host_files = BTreeMap::from([(name.to_owned(), paths)]);
         let error = host.grant(GrantHook { host_files, ..all() }).await.expect_err(expected);
         assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.to_string().len() < 1000, "{error}");
     }
+    let mapped = |name: &str, count: usize| {
+        let host_files = BTreeMap::from([(name.to_owned(), many(count))]);
+        host.grant(GrantHook { host_files, ..all() })
+    };
+    mapped("readable", 40).await.expect("granted");
+    let error = mapped("importable", 25).await.expect_err("too many with those before");
+    assert!(error.to_string().contains("and no more"), "{error}");
+    mapped("readable", 64).await.expect("in place of those before");
+    mapped("readable", 0).await.expect("none");
+    mapped("importable", 64).await.expect("they are gone");
     let neither = host.inspect(InspectHook::default()).await.expect_err("neither");
     assert_eq!(neither.kind(), Kind::Invalid);
 }

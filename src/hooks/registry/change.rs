@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::record::{Active, By, Failures, GrantRecord, Off, Record, Release, Revoked};
 use crate::hooks::needs::Grant;
-use crate::hooks::words::digest_of_words;
+use crate::hooks::words::{asks_for_files, digest_of_words};
 use crate::id::Digest;
 use crate::wire::rpc::HookPoint;
 
@@ -62,6 +62,20 @@ impl Record {
     /// All releases, the active one first.
     pub(in crate::hooks) fn releases(&self) -> impl Iterator<Item = &Release> {
         self.active.iter().map(|active| &active.release).chain(&self.pending)
+    }
+
+    /// How many paths stand behind names that are asked for, besides these.
+    pub(in crate::hooks) fn paths_beside(
+        &self,
+        host_files: &BTreeMap<String, Vec<String>>,
+        asks: &BTreeSet<String>,
+    ) -> usize {
+        let grant = self.active.as_ref().and_then(|active| active.grant.as_ref());
+        let behind = grant.into_iter().flat_map(|grant| &grant.host_files);
+        behind
+            .filter(|(name, _)| asks_for_files(asks, name) && !host_files.contains_key(*name))
+            .map(|(_, paths)| paths.len())
+            .sum()
     }
 
     /// A release is installed. What the configuration grants is granted by it alone.
@@ -108,6 +122,7 @@ impl Record {
         };
         all.retain(|word| release.asks.contains(word));
         all.extend(words);
+        files.retain(|name, _| asks_for_files(&release.asks, name));
         files.extend(host_files);
         let grant = GrantRecord {
             component: release.component.clone(),
