@@ -71,7 +71,8 @@ pub(super) fn scan(folder: &Path) -> Result<Vec<Found>, HookError> {
         if found.len() >= limits::PLUGINS {
             return Err(failed(io::Error::other("there are too many plugins in it")));
         }
-        let files = if is_folder { traces(&path).map_err(failed)? } else { Vec::new() };
+        // One that cannot be looked into is broken, and keeps no other from being used.
+        let files = if is_folder { traces(&path).unwrap_or_default() } else { Vec::new() };
         found.push(Found { home: Home::Standard, path, name, files });
     }
     found.sort_by(|one, two| one.name.cmp(&two.name));

@@ -1,6 +1,7 @@
 //! Folders, grants, order and the cache, through the host's own interface.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::tests_support::User;
@@ -115,6 +116,21 @@ async fn broken_folders_are_named_too() {
         fs::create_dir(standard.join(format!("p{number}"))).expect("made");
     }
     assert!(matches!(host.check().await, Err(HookError::Folder { .. })));
+}
+
+#[tokio::test]
+async fn a_folder_of_one_plugin_that_cannot_be_looked_into_is_that_plugin_s_problem() {
+    if nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: root can look into every folder");
+        return;
+    }
+    let user = User::new();
+    let folder = user.settings.standard_folder.join("broken");
+    fs::create_dir(&folder).expect("made");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o000)).expect("set");
+    let host = user.host().await;
+    let error = host.check().await.expect_err("it is in the way of starts");
+    assert!(error.to_string().starts_with("plugin `broken` cannot be used"), "{error}");
 }
 
 #[tokio::test]

@@ -197,6 +197,43 @@ async fn what_a_killed_daemon_left_is_removed_and_what_was_installed_stays() {
 }
 
 #[tokio::test]
+async fn what_a_user_put_into_the_folder_is_never_removed() {
+    let user = User::new();
+    let registry = &user.settings.registry_folder;
+    for file in ["checkout/releases/v1.txt", "checkout/plugin.toml", "sources/releases/v1", "sources/README"] {
+        let file = registry.join(file);
+        fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        fs::write(file, "mine").expect("written");
+    }
+    let before = files(registry);
+    let host = user.host().await;
+    assert_eq!(files(registry), before);
+    assert_eq!(host.list().await.expect("listed").len(), 1, "the one with a manifest is shown");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_tidied_keeps_no_daemon_from_starting() {
+    let (user, package) = user(same);
+    let host = user.host().await;
+    host.install(&package).await.expect("installed");
+    host.grant(all()).await.expect("granted");
+    drop(host);
+    let registry = &user.settings.registry_folder;
+    // Files where folders should be, and the other way round.
+    for folder in ["io.example.guest/.record-abc", "io.example.other/record.json"] {
+        fs::create_dir_all(registry.join(folder)).expect("made");
+    }
+    fs::write(registry.join(ID).join("releases/odd"), "odd").expect("written");
+    fs::write(registry.join(".incoming-abc"), "odd").expect("written");
+    let host = user.host().await;
+    assert_eq!(listed(&host).await.state, HookState::Active);
+    let hooks = host.list().await.expect("listed");
+    let other = hooks.iter().find(|hook| hook.plugin.as_str() == "io.example.other");
+    let problem = other.and_then(|hook| hook.problem.as_deref()).expect("it is damaged");
+    assert!(problem.contains("record.json` cannot be read"), "{problem}");
+}
+
+#[tokio::test]
 async fn two_installations_at_once_both_come_to_an_end() {
     let (user, package) = user(same);
     let other = user.package("hostile", "io.example.other", same);

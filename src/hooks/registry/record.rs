@@ -175,6 +175,21 @@ pub(super) fn read(folder: &Path) -> io::Result<Option<Record>> {
     Ok(Some(written.record))
 }
 
+/// Whether a folder without a record holds nothing but what an installation makes before the record: a folder
+/// of releases and a record that is being written. What somebody put there has more in it.
+pub(super) fn is_cut_off(folder: &Path, releases: &str) -> io::Result<bool> {
+    let mut found = false;
+    for item in fs::read_dir(folder)? {
+        let name = item?.file_name();
+        let is_releases = name == releases;
+        if !is_releases && !name.to_string_lossy().starts_with(HALF) {
+            return Ok(false);
+        }
+        found |= is_releases;
+    }
+    Ok(found)
+}
+
 /// Removes records that were never renamed to their place.
 pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     for item in fs::read_dir(folder)? {
