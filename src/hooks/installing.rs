@@ -60,6 +60,7 @@ impl HookHost {
     pub async fn install(&self, path: &Path) -> Result<HookInstalled, InstallError> {
         let Tried { package, loaded: _ } = self.try_out(path).await?;
         let (id, version) = (package.manifest.id.clone(), package.manifest.version.clone());
+        let key = package.key();
         let before = self.catalog.record(&id);
         let active = |record: &Record| {
             let active = record.active.as_ref();
@@ -91,7 +92,7 @@ impl HookHost {
             notes.push(format!("`{id}` was switched off; this version is on"));
             self.tell(Happening::HookSwitchedOn { plugin: id.clone(), version: version.clone() });
         }
-        let waits = record.pending.as_ref().is_some_and(|pending| pending.version == version);
+        let waits = record.pending.as_ref().is_some_and(|pending| pending.key == key);
         match (placed, active(&record)) {
             (Placed::Active, _) => {}
             (Placed::Pending | Placed::Unchanged, Some(runs)) if waits => notes.push(format!(
