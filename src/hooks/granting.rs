@@ -6,6 +6,7 @@ use super::files::Home;
 use super::host::HookHost;
 use super::limits;
 use super::log::shortened;
+use super::plugin::Plugin;
 use super::problem::Problem;
 use super::registry::{GrantError, Granting, InstallError, Missing, Record, Release};
 use super::words::{all_words, asks_for_files};
@@ -29,8 +30,9 @@ impl HookHost {
         let words: BTreeSet<String> = needs.into_iter().collect();
         let record = self.catalog.record(&id);
         let was_off = record.failures.as_ref().is_some_and(|failures| failures.off.is_some());
-        let (after, version) = if self.catalog.configured(&id).is_some() {
-            if !was_off {
+        let (after, version) = if self.is_configured(&plugin) {
+            // All that a command can do here is to switch it on again.
+            if !was_off || !words.is_empty() || !host_files.is_empty() {
                 return Err(GrantError::Configured { plugin: id });
             }
             let forgiven = |record: Record| (Record { failures: None, ..record }, ());
@@ -111,7 +113,7 @@ impl HookHost {
     pub async fn revoke(&self, wanted: RevokeHook) -> Result<HookChanged, GrantError> {
         let RevokeHook { plugin: id, needs } = wanted;
         let plugin = self.plugin(&id).await?;
-        if self.catalog.configured(&id).is_some() {
+        if self.is_configured(&plugin) {
             return Err(GrantError::Configured { plugin: id });
         }
         let words: BTreeSet<String> = needs.into_iter().collect();
@@ -148,6 +150,11 @@ impl HookHost {
         }
         self.tell(Happening::HookRevoked { plugin: id, needs });
         Ok(HookChanged { plugin, notes })
+    }
+
+    /// Whether the configuration decides what a plugin is granted. It never does for one that came with cove.
+    fn is_configured(&self, plugin: &Plugin) -> bool {
+        plugin.found.home != Home::Standard && self.catalog.configured(&plugin.found.id()).is_some()
     }
 
     /// The release that a grant is for. Where its files were replaced, those that are there now are installed

@@ -172,3 +172,45 @@ async fn the_configuration_can_grant_and_then_decides_alone() {
     assert_eq!(listed(&host).await.state, HookState::Disabled);
     assert!(written(&user, &host).await.is_empty());
 }
+
+#[tokio::test]
+async fn what_the_configuration_grants_is_only_switched_on_by_command() {
+    let (mut user, package) = user(optional);
+    let component = Digest::of(&fs::read(package.join("plugin.wasm")).expect("read"));
+    let needs = BTreeSet::from(["work-disk:allowed/**".to_owned()]);
+    user.settings.grants =
+        vec![Grant { plugin: id(), component, needs, host_files: BTreeMap::new() }];
+    user.set(ID, "misbehaviour", "panic");
+    let host = user.host().await;
+    host.install(&package).await.expect("installed");
+    for _ in 0..3 {
+        host.prepare_work_disk(&user.inputs).await.expect("optional");
+    }
+    assert_eq!(listed(&host).await.state, HookState::Off);
+    let host_files = BTreeMap::from([("readable".to_owned(), vec!["~/notes".to_owned()])]);
+    for more in [granting(&["work-disk:allowed/**"]), GrantHook { host_files, ..all() }] {
+        let error = host.grant(more).await.expect_err("it would be dropped");
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
+        assert_eq!(listed(&host).await.state, HookState::Off);
+    }
+    let changed = host.grant(all()).await.expect("switched on");
+    assert_eq!(changed.plugin.hook.state, HookState::Active);
+}
+
+#[tokio::test]
+async fn what_the_configuration_says_of_cove_s_own_plugins_stands_in_no_command_s_way() {
+    let mut user = User::with_standard_plugins();
+    let plugin: PluginId = "ssh-key".parse().expect("an id");
+    user.settings.grants = vec![Grant {
+        plugin: plugin.clone(),
+        component: Digest::of(b"any"),
+        needs: BTreeSet::new(),
+        host_files: BTreeMap::new(),
+    }];
+    let host = user.host().await;
+    let revoke = RevokeHook { plugin: plugin.clone(), needs: Vec::new() };
+    let changed = host.revoke(revoke).await.expect("revoked");
+    assert_eq!(changed.plugin.hook.state, HookState::PendingGrant);
+    let changed = host.grant(GrantHook { plugin, ..all() }).await.expect("granted again");
+    assert_eq!(changed.plugin.hook.state, HookState::Active);
+}
