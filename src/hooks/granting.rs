@@ -128,12 +128,21 @@ impl HookHost {
         }
         let standard = plugin.found.home == Home::Standard;
         let missing = if standard { Missing::IsEmpty } else { Missing::IsAnError };
-        let revoked = move |record: Record| match standard {
-            true => (record.revoke_standard(&words, &asks), ()),
-            false => (record.revoke(&words), ()),
+        let revoked = move |record: Record| {
+            let before = record.clone();
+            let after = match standard {
+                true => record.revoke_standard(&words, &asks),
+                false => record.revoke(&words),
+            };
+            let changed = after != before;
+            (after, changed)
         };
-        self.change(&id, missing, revoked).await?;
+        let (_, changed) = self.change(&id, missing, revoked).await?;
         let plugin = self.details(&id).await?;
+        if !changed {
+            let notes = vec![format!("`{id}` had nothing of that: all is as it was")];
+            return Ok(HookChanged { plugin, notes });
+        }
         let needs = granted_words(&plugin);
         let mut notes = Vec::new();
         match plugin.hook.state {

@@ -137,6 +137,8 @@ async fn a_plugin_runs_from_its_grant_until_that_is_taken_back() {
     let changed = host.revoke(revoking(&[])).await.expect("all is revoked");
     assert_eq!(changed.plugin.hook.state, HookState::PendingGrant);
     assert!(written(&user, &host).await.is_empty());
+    let changed = host.revoke(revoking(&[])).await.expect("nothing is left to revoke");
+    assert_eq!(changed.notes, [format!("`{ID}` had nothing of that: all is as it was")]);
     host.remove(&id()).await.expect("removed");
     assert!(host.list().await.expect("listed").is_empty());
     assert!(files(&user.settings.registry_folder).is_empty(), "nothing is left");
