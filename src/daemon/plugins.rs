@@ -53,7 +53,8 @@ fn absolute(path: &str) -> Result<&Path, Report> {
         true => Ok(path),
         false => {
             let message = format!("`{}` is not an absolute path", path.display());
-            let hint = "write the whole path, from `/` on: the daemon has a working folder of its own";
+            let hint =
+                "write the whole path, from `/` on: the daemon has a working folder of its own";
             Err(Report::new(Kind::Invalid, message).with_hint(hint))
         }
     }

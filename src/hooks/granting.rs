@@ -242,7 +242,10 @@ fn check_mapping(
                 return refused(path, "it is longer than paths can be");
             }
             if all > PATHS {
-                return refused(path, "64 paths can stand behind all names of its files, and no more");
+                return refused(
+                    path,
+                    "64 paths can stand behind all names of its files, and no more",
+                );
             }
         }
     }

@@ -182,7 +182,7 @@ impl Problem {
             Self::Cache { .. } => "make it a folder of your own with mode 0700, or delete it",
             Self::NoRoom { .. } => FULL_DISK,
             Self::Name { .. } => {
-                "`cove hook install` takes a folder with `plugin.toml` and its component in it"
+                "`cove hook install` takes a folder with `plugin.toml` and its component in it, or one of these files"
             }
         }
     }

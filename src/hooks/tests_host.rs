@@ -119,9 +119,10 @@ async fn broken_folders_are_named_too() {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
 async fn a_folder_of_one_plugin_that_cannot_be_looked_into_is_that_plugin_s_problem() {
     if nix::unistd::geteuid().is_root() {
-        println!("SKIPPED: root can look into every folder");
+        eprintln!("SKIPPED: root can look into every folder");
         return;
     }
     let user = User::new();
@@ -144,8 +145,9 @@ async fn two_plugins_on_one_path_are_a_conflict_unless_their_order_is_said() {
     let error = user.run().await.expect_err("a conflict");
     let text = error.to_string();
     assert_eq!(text, "plugins `one` and `two` both want to write `allowed/file`");
-    assert!(error.hint().is_some_and(|hint| hint.contains("after = [\"one\"]")
-        && hint.contains("`hooks.disabled`")));
+    assert!(error.hint().is_some_and(
+        |hint| hint.contains("after = [\"one\"]") && hint.contains("`hooks.disabled`")
+    ));
     let after = |other: &'static str| {
         move |manifest: String| {
             let table = format!("[hooks.prepare-work-disk]\nafter = ['{other}']");

@@ -9,7 +9,7 @@ use super::tests_registry::*;
 use super::tests_support::User;
 use super::*;
 use crate::report::{Explain, Kind, Report};
-use crate::wire::rpc::{HookState, InspectHook};
+use crate::wire::rpc::{HookState, InspectHook, InstallOutcome};
 
 #[tokio::test]
 async fn signatures_are_verified_when_present_and_required_when_configured() {
@@ -132,11 +132,16 @@ async fn only_plain_files_of_a_plugin_are_installed_and_nothing_is_left_of_other
 }
 
 #[tokio::test]
-async fn a_plugin_is_its_folder_or_its_manifest_and_can_be_looked_at_before() {
+async fn a_plugin_is_its_folder_or_a_file_of_it_and_can_be_looked_at_before() {
     let (user, package) = user(same);
     let host = user.host().await;
+    let (other, alone) = (package.join("other.wasm"), user.folder.path().join("plugin.wasm"));
+    for path in [&other, &alone] {
+        fs::copy(package.join("plugin.wasm"), path).expect("copied");
+    }
     for (path, expected) in [
-        (package.join("plugin.wasm"), "is neither a plugin's folder nor its `plugin.toml`"),
+        (other, "is neither a plugin's folder, nor its `plugin.toml`, nor the component"),
+        (alone, "is neither a plugin's folder, nor its `plugin.toml`, nor the component"),
         (user.folder.path().join("no/such"), "no/such` is not there"),
         (PathBuf::from("/dev/null"), "is neither a file nor a folder"),
         (user.home.clone(), "plugin.toml` is not there"),
@@ -150,7 +155,12 @@ async fn a_plugin_is_its_folder_or_its_manifest_and_can_be_looked_at_before() {
     let hooks = |name: &String| name.starts_with("cove:hooks/");
     assert!(looked.imports.iter().any(hooks), "{:?}", looked.imports);
     assert!(host.list().await.expect("listed").is_empty(), "it was only looked at");
-    host.install(&package.join("plugin.toml")).await.expect("the manifest's path will do");
+    for (file, outcome) in
+        [("plugin.toml", InstallOutcome::PendingGrant), ("plugin.wasm", InstallOutcome::Unchanged)]
+    {
+        let installed = host.install(&package.join(file)).await.expect("a file's path will do");
+        assert_eq!(installed.outcome, outcome, "{file}");
+    }
 }
 
 #[tokio::test]
@@ -200,7 +210,12 @@ async fn what_a_killed_daemon_left_is_removed_and_what_was_installed_stays() {
 async fn what_a_user_put_into_the_folder_is_never_removed() {
     let user = User::new();
     let registry = &user.settings.registry_folder;
-    for file in ["checkout/releases/v1.txt", "checkout/plugin.toml", "sources/releases/v1", "sources/README"] {
+    for file in [
+        "checkout/releases/v1.txt",
+        "checkout/plugin.toml",
+        "sources/releases/v1",
+        "sources/README",
+    ] {
         let file = registry.join(file);
         fs::create_dir_all(file.parent().expect("a folder")).expect("made");
         fs::write(file, "mine").expect("written");
