@@ -268,6 +268,26 @@ impl Catalog {
         })
     }
 
+    /// The plugins in the circle that there is as soon as one with this manifest takes part.
+    pub(super) async fn circle_with(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<Option<Vec<PluginId>>, HookError> {
+        let plugins = self.refresh().await?;
+        let others = plugins.iter().filter_map(|plugin| plugin.manifest.as_ref());
+        let others: Vec<_> = others.filter(|other| other.id != manifest.id).collect();
+        let circle = HookPoint::ALL.into_iter().find_map(|point| {
+            match order_of(others.iter().copied().chain([manifest]), point) {
+                // One without it was there before.
+                Err(HookError::Circle { plugins }) if plugins.contains(&manifest.id) => {
+                    Some(plugins)
+                }
+                Ok(_) | Err(_) => None,
+            }
+        });
+        Ok(circle)
+    }
+
     /// Whether all plugins that take part can run.
     pub(super) async fn check(&self) -> Result<(), HookError> {
         let plugins = self.refresh().await?;
@@ -317,7 +337,13 @@ pub(super) fn weight(plugin: &Plugin, point: HookPoint) -> Weight {
 
 /// The order at a hook point of the plugins whose manifests could be read.
 pub(super) fn order(plugins: &[Arc<Plugin>], point: HookPoint) -> Result<Order, HookError> {
-    let manifests = plugins.iter().filter_map(|plugin| plugin.manifest.as_ref());
+    order_of(plugins.iter().filter_map(|plugin| plugin.manifest.as_ref()), point)
+}
+
+fn order_of<'a>(
+    manifests: impl Iterator<Item = &'a Manifest>,
+    point: HookPoint,
+) -> Result<Order, HookError> {
     let wishes = manifests.filter_map(|manifest| {
         let rules = manifest.hooks.get(&point)?;
         Some(Wishes { id: &manifest.id, after: &rules.after, before: &rules.before })

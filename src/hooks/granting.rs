@@ -6,6 +6,7 @@ use super::files::Home;
 use super::host::HookHost;
 use super::limits;
 use super::log::shortened;
+use super::manifest::Manifest;
 use super::plugin::Plugin;
 use super::problem::Problem;
 use super::registry::{GrantError, Granting, InstallError, Missing, Record, Release};
@@ -25,48 +26,88 @@ impl HookHost {
     /// When there is no such plugin, it does not ask for that, or the files are no more those that the user
     /// has seen.
     pub async fn grant(&self, wanted: GrantHook) -> Result<HookChanged, GrantError> {
-        let GrantHook { plugin: id, needs, host_files, release } = wanted;
+        let id = wanted.plugin.clone();
         let plugin = self.plugin(&id).await?;
-        let words: BTreeSet<String> = needs.into_iter().collect();
         let record = self.catalog.record(&id);
         let was_off = record.failures.as_ref().is_some_and(|failures| failures.off.is_some());
         let (after, version) = if self.is_configured(&plugin) {
             // All that a command can do here is to switch it on again.
-            if !was_off || !words.is_empty() || !host_files.is_empty() {
+            if !was_off || !wanted.needs.is_empty() || !wanted.host_files.is_empty() {
                 return Err(GrantError::Configured { plugin: id });
             }
             let forgiven = |record: Record| (Record { failures: None, ..record }, ());
-            (self.change(&id, Missing::IsAnError, forgiven).await?.0, plugin.version())
+            let manifest = plugin.manifest.as_ref();
+            let (after, ()) = self.let_in(&id, manifest, Missing::IsAnError, forgiven).await?;
+            (after, plugin.version())
         } else if plugin.found.home == Home::Standard {
-            let asks = plugin.manifest.as_ref().map(|manifest| all_words(&manifest.needs));
-            let asks = asks.unwrap_or_default();
-            let words = chosen(&id, words, &asks)?;
-            check_mapping(&id, &host_files, 0, &BTreeSet::new())?;
-            let granted = move |record: Record| (record.grant_standard(&words, &asks), ());
-            (self.change(&id, Missing::IsEmpty, granted).await?.0, plugin.version())
+            (self.grant_standard(&plugin, wanted).await?, plugin.version())
         } else {
-            let target = self.target(&id, &record, release.as_ref()).await?;
-            let words = chosen(&id, words, &target.asks)?;
-            let others = record.paths_beside(&host_files, &target.asks);
-            check_mapping(&id, &host_files, others, &target.asks)?;
-            let granting = Granting {
-                words,
-                host_files,
-                uid: nix::unistd::geteuid().as_raw(),
-                at: crate::vm::now(),
-            };
-            let key = target.key.clone();
-            let granted = move |record: Record| match record.candidate() {
-                Some(candidate) if candidate.key == key => (record.grant(granting), true),
-                Some(_) | None => (record, false),
-            };
-            let (after, same) = self.change(&id, Missing::IsAnError, granted).await?;
-            if !same {
-                return Err(GrantError::Changed { plugin: id });
-            }
-            (after, target.version)
+            self.grant_installed(&record, wanted).await?
         };
         self.granted(&id, version, was_off, &after).await
+    }
+
+    /// Gives a plugin that came with cove back what was taken.
+    async fn grant_standard(
+        &self,
+        plugin: &Plugin,
+        wanted: GrantHook,
+    ) -> Result<Record, GrantError> {
+        let GrantHook { plugin: id, needs, host_files, release: _ } = wanted;
+        let asks = plugin.manifest.as_ref().map(|manifest| all_words(&manifest.needs));
+        let asks = asks.unwrap_or_default();
+        let words = chosen(&id, needs.into_iter().collect(), &asks)?;
+        check_mapping(&id, &host_files, 0, &BTreeSet::new())?;
+        let granted = move |record: Record| (record.grant_standard(&words, &asks), ());
+        let manifest = plugin.manifest.as_ref();
+        Ok(self.let_in(&id, manifest, Missing::IsEmpty, granted).await?.0)
+    }
+
+    /// Grants an installed plugin what it asks for. Returns which version that was, too.
+    async fn grant_installed(
+        &self,
+        record: &Record,
+        wanted: GrantHook,
+    ) -> Result<(Record, String), GrantError> {
+        let GrantHook { plugin: id, needs, host_files, release } = wanted;
+        let (target, manifest) = self.target(&id, record, release.as_ref()).await?;
+        let words = chosen(&id, needs.into_iter().collect(), &target.asks)?;
+        let others = record.paths_beside(&host_files, &target.asks);
+        check_mapping(&id, &host_files, others, &target.asks)?;
+        let granting = Granting {
+            words,
+            host_files,
+            uid: nix::unistd::geteuid().as_raw(),
+            at: crate::vm::now(),
+        };
+        let key = target.key.clone();
+        let granted = move |record: Record| match record.candidate() {
+            Some(candidate) if candidate.key == key => (record.grant(granting), true),
+            Some(_) | None => (record, false),
+        };
+        let (after, same) = self.let_in(&id, Some(&manifest), Missing::IsAnError, granted).await?;
+        match same {
+            true => Ok((after, target.version)),
+            false => Err(GrantError::Changed { plugin: id }),
+        }
+    }
+
+    /// Changes the record of a plugin so that it takes part, unless it would do so in a circle.
+    async fn let_in<T: Send + 'static>(
+        &self,
+        id: &PluginId,
+        manifest: Option<&Manifest>,
+        missing: Missing,
+        change: impl FnOnce(Record) -> (Record, T) + Send + 'static,
+    ) -> Result<(Record, T), GrantError> {
+        let _alone = self.letting_in.acquire().await;
+        if let Some(manifest) = manifest {
+            let circle = self.catalog.circle_with(manifest).await.map_err(GrantError::Look)?;
+            if let Some(plugins) = circle {
+                return Err(GrantError::Circle { plugin: id.clone(), plugins });
+            }
+        }
+        self.change(id, missing, change).await
     }
 
     /// Tells of a grant, and what the user should know of it.
@@ -166,14 +207,14 @@ impl HookHost {
         plugin.found.home != Home::Standard && self.catalog.configured(&plugin.found.id()).is_some()
     }
 
-    /// The release that a grant is for. Where its files were replaced, those that are there now are installed
+    /// The release that a grant is for, with its manifest. Where its files were replaced, those that are there now are installed
     /// in their place first.
     async fn target(
         &self,
         id: &PluginId,
         record: &Record,
         seen: Option<&Digest>,
-    ) -> Result<Release, GrantError> {
+    ) -> Result<(Release, Manifest), GrantError> {
         let gone = || GrantError::NotThere { plugin: id.clone() };
         let release = record.candidate().ok_or_else(gone)?.clone();
         let place = self.catalog.registry.place(id, &release.key);
@@ -190,11 +231,13 @@ impl HookHost {
         if seen.is_some_and(|seen| *seen != key) {
             return Err(GrantError::Changed { plugin: id.clone() });
         }
+        let manifest = tried.package.manifest.clone();
         if key == release.key {
-            return Ok(release);
+            return Ok((release, manifest));
         }
-        let (record, _) = self.keep(tried.package).await.map_err(unusable)?;
-        record.candidate().cloned().ok_or_else(gone)
+        let kept = self.keep(tried.package).await.map_err(unusable)?;
+        let release = kept.record.candidate().cloned().ok_or_else(gone)?;
+        Ok((release, manifest))
     }
 }
 

@@ -30,6 +30,8 @@ pub struct HookHost {
     pub(super) memory: Arc<Memory>,
     /// Plugins are installed one after the other.
     pub(super) installing: Semaphore,
+    /// Plugins are let in one after the other: whether one fits depends on those that take part already.
+    pub(super) letting_in: Semaphore,
     /// Who hears of what happens to plugins.
     pub(super) events: OnceLock<Events>,
     pub(super) turns: Semaphore,
@@ -75,6 +77,7 @@ impl HookHost {
             audit,
             memory,
             installing: Semaphore::new(1),
+            letting_in: Semaphore::new(1),
             events: OnceLock::new(),
             turns: Semaphore::new(limits::CONCURRENT as usize),
             turns_in_guests: Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize),

@@ -18,7 +18,9 @@ use super::limits;
 use super::package::Package;
 use super::plugin::{Loaded, Readiness};
 use super::problem::Problem;
-use super::registry::{ChangeError, GrantError, InstallError, Missing, Placed, Record};
+use super::registry::{
+    ChangeError, Fit, GrantError, InstallError, Missing, Placed, Record, circle,
+};
 use super::run::explain;
 use super::signature::Signed;
 use super::state::{Chance, store};
@@ -34,6 +36,42 @@ const START: Duration = Duration::from_secs(10);
 pub(super) struct Tried {
     pub(super) package: Package,
     loaded: Loaded,
+}
+
+/// What became of a package that was put into the registry.
+pub(super) struct Kept {
+    pub(super) record: Record,
+    placed: Placed,
+    /// The plugins with which it would run in a circle.
+    circle: Option<Vec<PluginId>>,
+}
+
+impl Kept {
+    /// What is said of a version that does not take part yet.
+    fn waits(&self, id: &PluginId, version: &str, key: &Digest) -> Vec<String> {
+        let waits = self.record.pending.as_ref().is_some_and(|pending| pending.key == *key);
+        let note = match (self.placed, active(&self.record)) {
+            (Placed::Pending | Placed::Unchanged, Some(runs)) if waits => format!(
+                "{version} does not take part before you grant it; {runs} goes on until then: `cove hook grant {id}`"
+            ),
+            (Placed::Pending | Placed::Unchanged, None) => format!(
+                "it does not take part before you grant it what it asks for: `cove hook grant {id}`"
+            ),
+            (Placed::Pending | Placed::Unchanged, Some(_)) | (Placed::Active, _) => {
+                return Vec::new();
+            }
+        };
+        let circle = self
+            .circle
+            .iter()
+            .map(|plugins| format!("as things are it cannot: {}", circle(plugins)));
+        std::iter::once(note).chain(circle).collect()
+    }
+}
+
+/// The version that takes part.
+fn active(record: &Record) -> Option<String> {
+    record.active.as_ref().map(|active| active.release.version.clone())
 }
 
 impl HookHost {
@@ -62,13 +100,10 @@ impl HookHost {
         let (id, version) = (package.manifest.id.clone(), package.manifest.version.clone());
         let key = package.key();
         let before = self.catalog.record(&id);
-        let active = |record: &Record| {
-            let active = record.active.as_ref();
-            active.map(|active| active.release.version.clone())
-        };
         let unverified = package.signed == Signed::ByUnknown;
         let was_off = before.failures.as_ref().is_some_and(|failures| failures.off.is_some());
-        let (record, placed) = self.keep(package).await?;
+        let kept = self.keep(package).await?;
+        let placed = kept.placed;
         if placed != Placed::Unchanged {
             self.tell(Happening::HookInstalled {
                 plugin: id.clone(),
@@ -92,17 +127,7 @@ impl HookHost {
             notes.push(format!("`{id}` was switched off; this version is on"));
             self.tell(Happening::HookSwitchedOn { plugin: id.clone(), version: version.clone() });
         }
-        let waits = record.pending.as_ref().is_some_and(|pending| pending.key == key);
-        match (placed, active(&record)) {
-            (Placed::Active, _) => {}
-            (Placed::Pending | Placed::Unchanged, Some(runs)) if waits => notes.push(format!(
-                "{version} does not take part before you grant it; {runs} goes on until then: `cove hook grant {id}`"
-            )),
-            (Placed::Pending | Placed::Unchanged, None) => notes.push(format!(
-                "it does not take part before you grant it what it asks for: `cove hook grant {id}`"
-            )),
-            (Placed::Pending | Placed::Unchanged, Some(_)) => {}
-        }
+        notes.extend(kept.waits(&id, &version, &key));
         let outcome = match placed {
             Placed::Active => InstallOutcome::Active,
             Placed::Pending => InstallOutcome::PendingGrant,
@@ -158,18 +183,29 @@ impl HookHost {
     }
 
     /// Puts a package into the registry.
-    pub(super) async fn keep(&self, package: Package) -> Result<(Record, Placed), InstallError> {
+    pub(super) async fn keep(&self, package: Package) -> Result<Kept, InstallError> {
         let id = package.manifest.id.clone();
         if self.is_standard(&id).await.map_err(InstallError::Look)? {
             return Err(InstallError::Standard { plugin: id });
         }
+        let _alone = self.letting_in.acquire().await;
+        let circle = self.catalog.circle_with(&package.manifest).await;
+        let circle = circle.map_err(InstallError::Look)?;
+        let configured = self.catalog.configured(&id);
+        if let (Some(plugins), Some(grant)) = (&circle, configured)
+            && grant.component == package.digest
+        {
+            return Err(InstallError::Circle { plugin: id, plugins: plugins.clone() });
+        }
+        let fit = if circle.is_some() { Fit::InACircle } else { Fit::Fits };
         let catalog = Arc::clone(&self.catalog);
         let kept = tokio::task::spawn_blocking(move || {
             let configured = catalog.configured(&package.manifest.id);
-            catalog.registry.install(&package, &package.release(), configured)
+            catalog.registry.install(&package, &package.release(), configured, fit)
         });
         let kept = kept.await.unwrap_or_else(|error| Err(ChangeError::Disk(error.into())));
         let folder = self.registry_folder();
+        let kept = kept.map(|(record, placed)| Kept { record, placed, circle });
         kept.map_err(|error| match error {
             ChangeError::Damaged(problem) => InstallError::Unusable(problem),
             ChangeError::TooMany => InstallError::TooMany { limit: limits::PLUGINS },

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use super::signature::tests::Author;
 use super::tests_registry::*;
 use super::tests_support::User;
 use super::*;
@@ -213,4 +214,79 @@ async fn what_the_configuration_says_of_cove_s_own_plugins_stands_in_no_command_
     assert_eq!(changed.plugin.hook.state, HookState::PendingGrant);
     let changed = host.grant(GrantHook { plugin, ..all() }).await.expect("granted again");
     assert_eq!(changed.plugin.hook.state, HookState::Active);
+}
+
+const OTHER: &str = "io.example.other";
+
+/// Runs after another plugin.
+fn after(other: &'static str) -> impl Fn(String) -> String {
+    let rules = format!("[hooks.prepare-work-disk]\nafter = ['{other}']");
+    move |manifest| manifest.replace("[hooks.prepare-work-disk]", &rules)
+}
+
+#[tokio::test]
+async fn a_plugin_that_would_run_in_a_circle_is_not_let_in() {
+    let (user, package) = user(after(OTHER));
+    let other: PluginId = OTHER.parse().expect("an id");
+    let other_package = user.package("hostile", OTHER, after(ID));
+    let host = user.host().await;
+    host.install(&package).await.expect("installed");
+    host.grant(all()).await.expect("alone it can be anywhere");
+    let installed = host.install(&other_package).await.expect("it waits");
+    assert!(installed.notes.iter().any(|note| note.contains(ID)), "{:?}", installed.notes);
+    let grant = || GrantHook { plugin: other.clone(), ..all() };
+
+    let error = host.grant(grant()).await.expect_err("a circle");
+    assert_eq!(error.kind(), Kind::Conflict);
+    let text = error.to_string();
+    assert!(text.contains(&format!("`{ID}` and `{OTHER}` each want to run before")), "{text}");
+    let hint = error.hint().expect("what to do");
+    assert!(hint.contains(&format!("cove hook revoke {ID}")), "{hint}");
+    host.check().await.expect("nothing is in the way of starts");
+    assert_eq!(written(&user, &host).await, [FILE]);
+
+    host.revoke(revoking(&[])).await.expect("revoked");
+    host.grant(grant()).await.expect("it is alone now");
+    let error = host.grant(all()).await.expect_err("and the first one is not let in");
+    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    host.check().await.expect("nothing is in the way of starts");
+}
+
+#[tokio::test]
+async fn a_version_that_would_run_in_a_circle_waits_although_its_grant_would_hold() {
+    let (mut user, package) = user(same);
+    let author = Author::new();
+    user.settings.signatures.signers = vec![author.named("author")];
+    sign(&author, &package);
+    let other = user.package("hostile", OTHER, after(ID));
+    let host = user.host().await;
+    host.install(&package).await.expect("installed");
+    host.grant(all()).await.expect("granted");
+    host.install(&other).await.expect("installed");
+    let plugin = OTHER.parse().expect("an id");
+    host.grant(GrantHook { plugin, ..all() }).await.expect("granted");
+
+    let newer = |manifest| after(OTHER)(version("2", "")(manifest));
+    let package = user.package("hostile", ID, newer);
+    sign(&author, &package);
+    let installed = host.install(&package).await.expect("installed");
+    assert_eq!(installed.outcome, InstallOutcome::PendingGrant);
+    let said = |note: &String| note.contains("each want to run before the other");
+    assert!(installed.notes.iter().any(said), "{:?}", installed.notes);
+    host.check().await.expect("nothing is in the way of starts");
+    assert_eq!(listed(&host).await.version, "0.1.0", "the old one goes on");
+    drop(host);
+
+    // What the configuration grants would take part at once.
+    let component = Digest::of(&fs::read(package.join("plugin.wasm")).expect("read"));
+    let (needs, host_files) = (BTreeSet::new(), BTreeMap::new());
+    let host = user.host().await;
+    host.remove(&id()).await.expect("removed");
+    drop(host);
+    user.settings.grants = vec![Grant { plugin: id(), component, needs, host_files }];
+    let host = user.host().await;
+    let error = host.install(&package).await.expect_err("a circle");
+    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains(OTHER)));
+    host.check().await.expect("nothing is in the way of starts");
 }

@@ -33,7 +33,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(super) use change::{Came, Granting, Placed};
+pub(super) use change::{Came, Fit, Granting, Placed};
+pub(super) use error::circle;
 pub use error::{GrantError, InstallError};
 pub(super) use record::{GrantRecord, Off, Record, Release, Revoked};
 
@@ -140,6 +141,7 @@ impl Registry {
         package: &Package,
         release: &Release,
         configured: Option<&Grant>,
+        fit: Fit,
     ) -> Result<(Record, Placed), ChangeError> {
         let id = &package.manifest.id;
         let incoming = tempfile::Builder::new().prefix(INCOMING).tempdir_in(&self.folder)?;
@@ -157,7 +159,7 @@ impl Registry {
         let new = before.releases().next().is_none() && before == Record::default();
         let kept = self.keep(&incoming, id, &release.key).map_err(ChangeError::Disk);
         let unchanged = before.clone();
-        let (after, placed) = before.install(release.clone(), configured);
+        let (after, placed) = before.install(release.clone(), configured, fit);
         let written = kept.and_then(|()| self.write(&mut entries, id, after.clone()));
         let folder = self.folder.join(id.as_str());
         match &written {
