@@ -296,7 +296,7 @@ fn check_mapping(
 }
 
 /// All that a plugin has.
-fn granted_words(plugin: &HookDetails) -> Vec<String> {
+pub(super) fn granted_words(plugin: &HookDetails) -> Vec<String> {
     match &plugin.grant {
         Some(grant) => grant.needs.clone(),
         None => {

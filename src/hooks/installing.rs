@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::files::{Component, Home};
+use super::granting::granted_words;
 use super::host::HookHost;
 use super::limits;
 use super::package::Package;
 use super::plugin::{Loaded, Readiness};
 use super::problem::Problem;
 use super::registry::{
-    ChangeError, Fit, GrantError, InstallError, Missing, Placed, Record, circle,
+    ChangeError, Entry, Fit, GrantError, InstallError, Missing, Placed, Record, circle,
 };
 use super::run::explain;
 use super::signature::Signed;
@@ -136,27 +137,40 @@ impl HookHost {
         Ok(HookInstalled { plugin, version, outcome, notes })
     }
 
-    /// Removes an installed plugin with its grant and what it remembers.
+    /// Removes an installed plugin with its grant and what it remembers. Of a plugin that came with cove a
+    /// record that cannot be read is removed, and nothing else.
     ///
     /// # Errors
     /// When there is no such plugin, it came with cove, or its files cannot be removed.
     pub async fn remove(&self, id: &PluginId) -> Result<(), GrantError> {
-        if self.is_standard(id).await.map_err(GrantError::Look)? {
-            return Err(GrantError::Standard { plugin: id.clone() });
-        }
-        if !self.catalog.registry.entries().contains_key(id) {
-            return Err(GrantError::NotThere { plugin: id.clone() });
+        let standard = self.is_standard(id).await.map_err(GrantError::Look)?;
+        match (self.catalog.registry.entries().get(id), standard) {
+            (Some(Entry::Damaged(_)), true) | (Some(_), false) => {}
+            (Some(Entry::Known(_)) | None, true) => {
+                return Err(GrantError::Standard { plugin: id.clone() });
+            }
+            (None, false) => return Err(GrantError::NotThere { plugin: id.clone() }),
         }
         let (catalog, memory, gone) =
             (Arc::clone(&self.catalog), Arc::clone(&self.memory), id.clone());
         let removed = tokio::task::spawn_blocking(move || {
             // In this order: what is left halfway is still an installed plugin.
-            memory.forget(&gone).map_err(ChangeError::Disk)?;
+            if !standard {
+                memory.forget(&gone).map_err(ChangeError::Disk)?;
+            }
             catalog.registry.remove(&gone)
         });
         let removed = removed.await.unwrap_or_else(|error| Err(ChangeError::Disk(error.into())));
         removed.map_err(|error| GrantError::of(id, self.registry_folder(), error))?;
-        self.tell(Happening::HookRemoved { plugin: id.clone() });
+        if !standard {
+            self.tell(Happening::HookRemoved { plugin: id.clone() });
+            return Ok(());
+        }
+        // Nobody knows any more what was revoked of it.
+        tracing::warn!(plugin = %id, "removed its record; what was revoked of it is granted again");
+        let plugin = self.details(id).await?;
+        let (version, needs) = (plugin.hook.version.clone(), granted_words(&plugin));
+        self.tell(Happening::HookGranted { plugin: id.clone(), version, needs });
         Ok(())
     }
 

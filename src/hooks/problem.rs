@@ -177,7 +177,7 @@ impl Problem {
                 "if you know whose key it is, put it into `hooks.signers` of the configuration"
             }
             Self::Record { .. } => {
-                "`cove hook remove` removes the plugin, which can then be installed anew"
+                "`cove hook remove` removes the plugin, which can then be installed anew; of a plugin that came with cove it removes the record alone, and what was revoked is granted again"
             }
             Self::Cache { .. } => "make it a folder of your own with mode 0700, or delete it",
             Self::NoRoom { .. } => FULL_DISK,

@@ -82,6 +82,35 @@ async fn what_came_with_cove_can_be_revoked_and_granted_again() {
 }
 
 #[tokio::test]
+async fn a_damaged_record_of_cove_s_own_can_be_removed_and_the_plugin_stays() {
+    let mut user = User::new();
+    user.install(&user.settings.standard_folder, "hostile", ID, same);
+    user.set(ID, "misbehaviour", "write");
+    let host = user.host().await;
+    host.revoke(revoking(&[])).await.expect("revoked");
+    drop(host);
+    fs::write(user.settings.registry_folder.join(ID).join("record.json"), "{").expect("written");
+    fs::create_dir_all(&user.settings.state_folder).expect("made");
+    let remembered = user.settings.state_folder.join(format!("{ID}.json"));
+    fs::write(&remembered, "{}").expect("written");
+
+    let host = user.host().await;
+    let events = Events::default();
+    host.tell_to(events.clone());
+    let error = host.check().await.expect_err("nobody knows what was revoked");
+    let hint = error.hint().expect("what to do");
+    assert!(hint.contains("cove hook remove") && hint.contains("granted again"), "{hint}");
+    host.remove(&id()).await.expect("the record is removed");
+    assert_eq!(written(&user, &host).await, [FILE], "the plugin is there, with all it asks for");
+    assert!(remembered.exists(), "and knows what it knew");
+    let told = events.list(&EventQuery::default()).events;
+    let kinds: Vec<_> = told.iter().map(|event| kind(&event.what)).collect();
+    assert_eq!(kinds, ["granted"]);
+    assert_eq!(host.remove(&id()).await.expect_err("it stays").kind(), Kind::Refused);
+    assert_eq!(written(&user, &user.host().await).await, [FILE], "after a restart too");
+}
+
+#[tokio::test]
 async fn an_optional_plugin_that_fails_three_times_in_a_row_is_switched_off() {
     let (mut user, package) = user(optional);
     user.set(ID, "misbehaviour", "panic");
