@@ -17,7 +17,7 @@ use super::granting::granted_words;
 use super::host::HookHost;
 use super::limits;
 use super::package::Package;
-use super::plugin::{Loaded, Readiness};
+use super::plugin::{Loaded, Plugin, Readiness};
 use super::problem::Problem;
 use super::registry::{
     ChangeError, Entry, Fit, GrantError, InstallError, Missing, Placed, Record, circle,
@@ -143,7 +143,7 @@ impl HookHost {
     /// # Errors
     /// When there is no such plugin, it came with cove, or its files cannot be removed.
     pub async fn remove(&self, id: &PluginId) -> Result<(), GrantError> {
-        let standard = self.is_standard(id).await.map_err(GrantError::Look)?;
+        let standard = self.catalog.is_standard(id).map_err(GrantError::Look)?;
         match (self.catalog.registry.entries().get(id), standard) {
             (Some(Entry::Damaged(_)), true) | (Some(_), false) => {}
             (Some(Entry::Known(_)) | None, true) => {
@@ -199,7 +199,7 @@ impl HookHost {
     /// Puts a package into the registry.
     pub(super) async fn keep(&self, package: Package) -> Result<Kept, InstallError> {
         let id = package.manifest.id.clone();
-        if self.is_standard(&id).await.map_err(InstallError::Look)? {
+        if self.catalog.is_standard(&id).map_err(InstallError::Look)? {
             return Err(InstallError::Standard { plugin: id });
         }
         let _alone = self.letting_in.acquire().await;
@@ -250,12 +250,8 @@ impl HookHost {
         details.ok_or_else(|| GrantError::NotThere { plugin: id.clone() })
     }
 
-    pub(super) async fn plugin(
-        &self,
-        id: &PluginId,
-    ) -> Result<Arc<super::plugin::Plugin>, GrantError> {
-        let plugins = self.catalog.all().await.map_err(GrantError::Look)?;
-        let found = plugins.into_iter().find(|plugin| plugin.found.id() == *id);
+    pub(super) async fn plugin(&self, id: &PluginId) -> Result<Arc<Plugin>, GrantError> {
+        let found = self.catalog.one(id).await.map_err(GrantError::Look)?;
         let plugin = found.ok_or_else(|| GrantError::NotThere { plugin: id.clone() })?;
         match &plugin.state {
             Readiness::Broken(problem @ Problem::Record { .. }) => {
@@ -269,12 +265,6 @@ impl HookHost {
             | Readiness::Void
             | Readiness::Broken(_) => Ok(plugin),
         }
-    }
-
-    async fn is_standard(&self, id: &PluginId) -> Result<bool, super::HookError> {
-        let plugins = self.catalog.all().await?;
-        let mut standard = plugins.iter().filter(|plugin| plugin.found.home == Home::Standard);
-        Ok(standard.any(|plugin| plugin.found.id() == *id))
     }
 
     fn registry_folder(&self) -> PathBuf {

@@ -101,11 +101,10 @@ impl Catalog {
 
     /// All that is known of a plugin; none where there is none of this id.
     pub(super) async fn details(&self, id: &PluginId) -> Result<Option<HookDetails>, HookError> {
-        let plugins = self.all().await?;
-        let plugin = plugins.iter().find(|plugin| plugin.found.id() == *id);
-        let Some(plugin) = plugin else {
+        let Some(plugin) = self.one(id).await? else {
             return Ok(None);
         };
+        let plugin = &plugin;
         let record = self.record(id);
         let loaded = match &plugin.state {
             Readiness::Ready(loaded) => Some(Arc::clone(loaded)),

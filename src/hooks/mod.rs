@@ -65,6 +65,7 @@ mod registry;
 mod run;
 mod series;
 mod signature;
+mod slots;
 mod source;
 mod staging;
 mod standing;

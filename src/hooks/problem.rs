@@ -1,9 +1,14 @@
 //! What is wrong with a plugin's files, and what can be done about it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::list;
 use crate::report::{FULL_DISK, Kind};
+
+/// How long after a compilation that failed there is another one: each may take minutes, and whoever looks at
+/// plugins waits for it.
+const COMPILED_AGAIN: Duration = Duration::from_secs(300);
 
 /// What is wrong with a plugin's files.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -148,6 +153,30 @@ impl Problem {
             | Self::Contract { .. }
             | Self::Instantiate { .. }
             | Self::Name { .. } => Kind::Invalid,
+        }
+    }
+
+    /// How long a plugin is taken to have this problem while its files are as they were; none where only other
+    /// files end it.
+    pub(super) fn lasts(&self) -> Option<Duration> {
+        match self {
+            Self::Unreadable { .. } | Self::Cache { .. } | Self::NoRoom { .. } => {
+                Some(Duration::ZERO)
+            }
+            // The machine may have been busy, or short of memory.
+            Self::Compile { .. } => Some(COMPILED_AGAIN),
+            Self::Missing { .. }
+            | Self::TooLarge { .. }
+            | Self::Manifest { .. }
+            | Self::NotAComponent { .. }
+            | Self::Imports { .. }
+            | Self::Contract { .. }
+            | Self::Instantiate { .. }
+            | Self::Signature { .. }
+            | Self::Unsigned { .. }
+            | Self::UnknownSigner { .. }
+            | Self::Record { .. }
+            | Self::Name { .. } => None,
         }
     }
 
