@@ -66,6 +66,12 @@ impl Catalog {
         Arc::clone(&known.insert(new).plugin)
     }
 
+    /// Whether there is a plugin of this id.
+    pub(super) fn is_there(&self, id: &PluginId) -> bool {
+        self.registry.entries().contains_key(id)
+            || self.settings.standard_folder.join(id.as_str()).exists()
+    }
+
     /// Whether a plugin of this id came with cove.
     pub(super) fn is_standard(&self, id: &PluginId) -> Result<bool, HookError> {
         let standard = scan(&self.settings.standard_folder)?;

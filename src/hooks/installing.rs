@@ -212,9 +212,14 @@ impl HookHost {
             return Err(InstallError::Circle { plugin: id, plugins: plugins.clone() });
         }
         let fit = if circle.is_some() { Fit::InACircle } else { Fit::Fits };
-        let catalog = Arc::clone(&self.catalog);
+        let (catalog, memory) = (Arc::clone(&self.catalog), Arc::clone(&self.memory));
         let kept = tokio::task::spawn_blocking(move || {
-            let configured = catalog.configured(&package.manifest.id);
+            let id = &package.manifest.id;
+            // What another plugin of this id remembered is none of its business.
+            if !catalog.registry.entries().contains_key(id) {
+                memory.forget(id)?;
+            }
+            let configured = catalog.configured(id);
             catalog.registry.install(&package, &package.release(), configured, fit)
         });
         let kept = kept.await.unwrap_or_else(|error| Err(ChangeError::Disk(error.into())));

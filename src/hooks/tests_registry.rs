@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::outcome::Wanted;
+use super::phase::Part;
 use super::signature::tests::Author;
 use super::tests_support::{User, lines};
 use super::*;
@@ -354,4 +356,29 @@ async fn files_are_mapped_by_the_grant() {
     let changed = host.grant(GrantHook { host_files, ..all() }).await.expect("granted");
     assert_eq!(changed.plugin.grant.expect("granted").host_files["importable"], ["~/notes"]);
     assert!(!changed.notes.iter().any(|note| note.contains("importable")), "{:?}", changed.notes);
+}
+
+#[tokio::test]
+async fn nothing_is_remembered_of_a_plugin_that_is_gone() {
+    let (user, package) = user(same);
+    let host = user.host().await;
+    let file = user.settings.state_folder.join(format!("{ID}.json"));
+    let remembered = BTreeMap::from([("key".to_owned(), b"value".to_vec())]);
+    let wanted = || Wanted { remembered: Some(remembered.clone()), ..Wanted::default() };
+    let part = || [Part { plugin: id(), before: BTreeMap::new(), wanted: wanted() }];
+    host.remember(Purpose::Act, &part()).await.expect("it was removed while it ran");
+    assert!(!file.exists());
+
+    host.install(&package).await.expect("installed");
+    host.remember(Purpose::Act, &part()).await.expect("kept");
+    assert!(file.exists());
+    host.install(&package).await.expect("again");
+    assert!(file.exists(), "another version knows what the one before knew");
+    host.remove(&id()).await.expect("removed");
+    assert!(!file.exists());
+
+    // A run may have ended just between the two steps of a removal.
+    fs::write(&file, "{\"key\": \"ff\"}").expect("written");
+    host.install(&package).await.expect("installed anew");
+    assert!(!file.exists(), "it begins with nothing");
 }
