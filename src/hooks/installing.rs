@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::files::{Component, Home};
+use super::files::Component;
 use super::granting::granted_words;
 use super::host::HookHost;
 use super::limits;

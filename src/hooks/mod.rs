@@ -104,7 +104,7 @@ pub use log::{LogLevel, LogLine};
 pub use needs::Grant;
 pub use outcome::{HookOutcome, HookRun};
 pub use problem::Problem;
-pub use registry::{GrantError, InstallError};
+pub use registry::{FAILURES, GrantError, InstallError};
 pub use source::{HostFilesSource, HostPath, VirtualFile};
 pub use state::Used;
 pub use wishes::Asked;

@@ -11,7 +11,7 @@ use crate::id::{Digest, PluginId};
 use crate::report::{Explain, Kind};
 use crate::vm::events::Events;
 use crate::wire::rpc::{
-    EventQuery, GrantHook, Happening, HookPoint, HookState, InstallOutcome, RevokeHook,
+    EventQuery, GrantHook, Happening, Hook, HookPoint, HookState, InstallOutcome, RevokeHook,
 };
 
 #[tokio::test]
@@ -127,7 +127,12 @@ async fn an_optional_plugin_that_fails_three_times_in_a_row_is_switched_off() {
     for _ in 0..2 {
         host.prepare_work_disk(&user.inputs).await.expect("optional");
     }
-    assert_eq!(listed(&host).await.state, HookState::Active, "looks do not count");
+    let hook = listed(&host).await;
+    assert_eq!(hook.state, HookState::Active, "looks do not count");
+    let twice = BTreeMap::from([(HookPoint::PrepareWorkDisk, 2)]);
+    assert_eq!(host.failures(&hook), twice);
+    let other = Hook { digest: Digest::of(b"another"), ..hook };
+    assert!(host.failures(&other).is_empty(), "they are another component's");
     // The count is on the disk.
     let host = user.host().await;
     host.tell_to(events.clone());

@@ -179,7 +179,7 @@ async fn settings_must_fit_the_manifest() {
     assert!(error.hint().is_some_and(|hint| hint.contains("[hooks.settings.hostile]")));
 }
 
-fn compiled(folder: &Path) -> Vec<std::path::PathBuf> {
+fn compiled(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("there");
     let paths = entries.map(|entry| entry.expect("read").path());
     paths.filter(|path| path.extension().is_some_and(|end| end == "compiled")).collect()

@@ -23,7 +23,7 @@ use crate::id::Digest;
 use crate::wire::rpc::HookPoint;
 
 /// Failures in a row after which an optional plugin is switched off.
-pub(in crate::hooks) const FAILURES: u32 = 3;
+pub const FAILURES: u32 = 3;
 
 /// What became of a release that was installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,6 +33,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use change::FAILURES;
 pub(super) use change::{Came, Fit, Granting, Placed};
 pub(super) use error::circle;
 pub use error::{GrantError, InstallError};
