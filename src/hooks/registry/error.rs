@@ -236,6 +236,9 @@ impl Explain for GrantError {
                 format!("`cove hook revoke {plugin}` keeps it from taking part")
             }
             Self::Files(source) | Self::Unusable { source, .. } => return source.hint(),
+            Self::Keep { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                "grant it less: fewer or shorter paths".to_owned()
+            }
             Self::Keep { folder, .. } => {
                 format!("make `{}` a folder that you can write to", folder.display())
             }
