@@ -300,7 +300,7 @@ async fn a_version_that_would_run_in_a_circle_waits_although_its_grant_would_hol
     let plugin = OTHER.parse().expect("an id");
     host.grant(GrantHook { plugin, ..all() }).await.expect("granted");
 
-    let newer = |manifest| after(OTHER)(version("2", "")(manifest));
+    let newer = |manifest| after(OTHER)(version("2", false)(manifest));
     let package = user.package("hostile", ID, newer);
     sign(&author, &package);
     let installed = host.install(&package).await.expect("installed");

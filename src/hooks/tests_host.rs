@@ -175,7 +175,9 @@ async fn settings_must_fit_the_manifest() {
     user.set("hostile", "pth", "x");
     let error = user.run().await.expect_err("unknown");
     assert_eq!(error.kind(), Kind::Invalid);
-    assert!(error.to_string().contains("`pth` is unknown; there is `misbehaviour`, `path`"));
+    assert!(
+        error.to_string().contains("`pth` is unknown; there is `hook`, `misbehaviour`, `path`")
+    );
     assert!(error.hint().is_some_and(|hint| hint.contains("[hooks.settings.hostile]")));
 }
 

@@ -256,7 +256,7 @@ async fn two_installations_at_once_both_come_to_an_end() {
     fs::create_dir(&newer).expect("made");
     fs::copy(package.join("plugin.wasm"), newer.join("plugin.wasm")).expect("copied");
     let manifest = fs::read_to_string(package.join("plugin.toml")).expect("read");
-    fs::write(newer.join("plugin.toml"), version("2", "state")(manifest)).expect("written");
+    fs::write(newer.join("plugin.toml"), version("2", true)(manifest)).expect("written");
     let host = user.host().await;
     let (one, two, three) =
         tokio::join!(host.install(&package), host.install(&newer), host.install(&other));

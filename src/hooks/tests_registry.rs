@@ -18,7 +18,6 @@ use crate::wire::rpc::{
 
 /// An id with dots.
 pub(super) const ID: &str = "io.example.guest";
-const POINT: &str = "[hooks.prepare-work-disk]";
 
 pub(super) fn id() -> PluginId {
     ID.parse().expect("an id")
@@ -28,17 +27,25 @@ pub(super) fn same(manifest: String) -> String {
     manifest
 }
 
+/// Fails at whatever hook point, and nothing depends on it.
 pub(super) fn optional(manifest: String) -> String {
-    manifest.replace(POINT, "[hooks.prepare-work-disk]\nfailure = 'optional'")
+    let line = |line: &str| match line.starts_with("[hooks.") {
+        true => format!("{line}\nfailure = 'optional'\n"),
+        false => format!("{line}\n"),
+    };
+    manifest.lines().map(line).collect()
 }
 
-/// Another version, that asks for this besides.
-pub(super) fn version(version: &str, asks: &str) -> impl Fn(String) -> String {
-    let (version, asks) = (format!("version = \"{version}\""), asks.to_owned());
+/// What a version may ask for besides.
+pub(super) const MORE: &str = "git-config:user.name";
+
+/// Another version, that asks for [`MORE`] or not.
+pub(super) fn version(version: &str, more: bool) -> impl Fn(String) -> String {
+    let version = format!("version = \"{version}\"");
     move |manifest| {
-        let need = match asks.as_str() {
-            "" => String::new(),
-            kind => format!("\n[[need]]\nkind = '{kind}'\nreason = 'more'\n"),
+        let need = match more {
+            true => "\n[[need]]\nkind = 'git-config'\nname = 'user.name'\nreason = 'more'\n",
+            false => "",
         };
         let manifest = manifest.replace("version = \"0.1.0\"", &version);
         // A table of its own, before those that follow.
@@ -218,10 +225,10 @@ async fn an_upgrade_that_asks_for_more_waits_while_the_old_version_runs() {
     let host = user.host().await;
     host.install(&package).await.expect("installed");
     host.grant(all()).await.expect("granted");
-    let upgrade = user.package("hostile", ID, version("0.2.0", "state"));
+    let upgrade = user.package("hostile", ID, version("0.2.0", true));
     let installed = host.install(&upgrade).await.expect("installed");
     assert_eq!(installed.outcome, InstallOutcome::PendingGrant);
-    assert_eq!(installed.plugin.asks_anew, ["state"]);
+    assert_eq!(installed.plugin.asks_anew, [MORE]);
     let hook = listed(&host).await;
     assert_eq!((hook.version.as_str(), hook.state), ("0.1.0", HookState::Active));
     assert_eq!(hook.pending.as_deref(), Some("0.2.0"));
@@ -236,12 +243,10 @@ async fn an_upgrade_that_asks_for_more_waits_while_the_old_version_runs() {
     let release = Some(Digest::of(b"another"));
     let seen = GrantHook { release, ..all() };
     assert_eq!(host.grant(seen).await.expect_err("another").kind(), Kind::Conflict);
-    let changed = host.grant(granting(&["state"])).await.expect("granted");
+    let changed = host.grant(granting(&[MORE])).await.expect("granted");
     assert_eq!(changed.plugin.hook.version, "0.2.0");
     let needs = changed.plugin.grant.expect("granted").needs;
-    assert!(
-        needs.contains(&"state".to_owned()) && needs.contains(&"work-disk:allowed/**".to_owned())
-    );
+    assert!(needs.contains(&MORE.to_owned()) && needs.contains(&"work-disk:allowed/**".to_owned()));
     assert_eq!(written(&user, &host).await, [FILE]);
     assert_eq!(fs::read_dir(&registry).expect("there").count(), 1, "the old files are gone");
 
@@ -263,7 +268,7 @@ pub(super) fn sign(author: &Author, package: &Path) {
 
 #[tokio::test]
 async fn a_signed_upgrade_that_asks_for_nothing_new_is_active_at_once() {
-    let (mut user, package) = user(version("1", "state"));
+    let (mut user, package) = user(version("1", true));
     let (author, other) = (Author::new(), Author::new());
     user.settings.signatures.signers = vec![author.named("author"), other.named("other")];
     sign(&author, &package);
@@ -273,10 +278,10 @@ async fn a_signed_upgrade_that_asks_for_nothing_new_is_active_at_once() {
     host.grant(all()).await.expect("granted");
 
     for (number, more, by, outcome) in [
-        ("2", "", &author, InstallOutcome::Active),
-        ("3", "state", &author, InstallOutcome::PendingGrant),
-        ("4", "", &other, InstallOutcome::PendingGrant),
-        ("1.9", "", &author, InstallOutcome::Active),
+        ("2", false, &author, InstallOutcome::Active),
+        ("3", true, &author, InstallOutcome::PendingGrant),
+        ("4", false, &other, InstallOutcome::PendingGrant),
+        ("1.9", false, &author, InstallOutcome::Active),
     ] {
         let package = user.package("hostile", ID, version(number, more));
         let component = package.join("plugin.wasm");
@@ -294,7 +299,7 @@ async fn a_signed_upgrade_that_asks_for_nothing_new_is_active_at_once() {
     let plugin = InspectHook { plugin: Some(id()), path: None };
     let grant = host.inspect(plugin).await.expect("there").grant.expect("granted");
     assert_eq!(grant.by, "carried over from 2");
-    assert!(!grant.needs.contains(&"state".to_owned()), "2 did not ask for it");
+    assert!(!grant.needs.contains(&MORE.to_owned()), "2 did not ask for it");
 }
 
 #[tokio::test]

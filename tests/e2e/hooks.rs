@@ -147,7 +147,9 @@ fn a_plugin_is_looked_at_installed_granted_and_removed(who: Who) {
     let folder = package(&world);
     let folder = folder.to_str().expect("UTF-8");
     let looked = world.json(["hook", "inspect", folder, "--json"]);
-    assert_eq!(looked["exports"], serde_json::json!(["cove:hooks/prepare-work-disk@0.2.0"]));
+    let exports = looked["exports"].as_array().expect("a list");
+    assert_eq!(exports.len(), 7, "{looked}");
+    assert!(exports.contains(&"cove:hooks/prepare-work-disk@0.2.0".into()), "{looked}");
     world.cove(["hook", "inspect", "hostile"]).status(3).says("there is no plugin `hostile`");
 
     let ran = world.cove(["hook", "install", folder]).success();
@@ -162,7 +164,8 @@ fn a_plugin_is_looked_at_installed_granted_and_removed(who: Who) {
     let ran = world.cove(["hook", "grant", "hostile"]).success().says("hostile 0.1.0 asks for:");
     assert!(ran.stdout.starts_with("hostile 0.1.0: active\n"), "{}", ran.told());
     assert!(planned().contains("allowed/file"));
-    world.cove(["hook", "grant", "hostile", "state"]).status(2).says("does not ask for `state`");
+    let ran = world.cove(["hook", "grant", "hostile", "git-config:user.name"]).status(2);
+    ran.says("does not ask for `git-config:user.name`");
     world.cove(["hook", "revoke", "hostile", "work-disk:allowed/**"]).success();
     let ran = world.cove(["run", "--dry-run"]).status(125);
     ran.says("hint: not granted; grant it with `cove hook grant hostile 'work-disk:allowed/**'`");
@@ -172,7 +175,7 @@ fn a_plugin_is_looked_at_installed_granted_and_removed(who: Who) {
     // Another version, which asks for more, waits while the old one runs.
     let manifest = Path::new(folder).join("plugin.toml");
     let text = fs::read_to_string(&manifest).expect("read").replace("0.1.0", "0.2.0");
-    let more = "[[need]]\nkind = \"state\"\nreason = \"remember\"\n";
+    let more = "[[need]]\nkind = \"git-config\"\nname = \"user.name\"\nreason = \"greet\"\n";
     fs::write(&manifest, format!("{text}\n{more}")).expect("written");
     let ran = world.cove(["hook", "install", manifest.to_str().expect("UTF-8")]).success();
     ran.says("note: 0.2.0 does not take part before you grant it; 0.1.0 goes on until then");
