@@ -10,6 +10,7 @@ use super::contract::{Contract, KNOWN};
 use super::engine::Machine;
 use super::error::HookError;
 use super::guest::GuestPrograms;
+use super::handles::Remembered;
 use super::inputs::{HookInputs, HookSettings, Purpose};
 use super::limits;
 use super::memory::Memory;
@@ -218,20 +219,32 @@ impl HookHost {
         if purpose == Purpose::Look {
             return Ok(());
         }
-        for Part { plugin, before, wanted } in parts {
-            let Some(after) = wanted.remembered.as_ref().filter(|after| *after != before) else {
-                continue;
-            };
-            let (catalog, memory) = (Arc::clone(&self.catalog), Arc::clone(&self.memory));
-            let (id, before, after) = (plugin.clone(), before.clone(), after.clone());
-            let kept = tokio::task::spawn_blocking(move || match catalog.is_there(&id) {
-                true => memory.keep(&id, &before, &after),
-                false => Ok(()),
-            });
-            let kept = kept.await.unwrap_or_else(|error| Err(error.into()));
-            kept.map_err(|source| forgetful(plugin, source))?;
+        for part in parts {
+            if let Some(after) = &part.wanted.remembered {
+                self.keep_memory(&part.plugin, &part.before, after).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Keeps what one run of a plugin has changed of what it remembers.
+    pub(super) async fn keep_memory(
+        &self,
+        plugin: &PluginId,
+        before: &Remembered,
+        after: &Remembered,
+    ) -> Result<(), HookError> {
+        if before == after {
+            return Ok(());
+        }
+        let (catalog, memory) = (Arc::clone(&self.catalog), Arc::clone(&self.memory));
+        let (id, before, after) = (plugin.clone(), before.clone(), after.clone());
+        let kept = tokio::task::spawn_blocking(move || match catalog.is_there(&id) {
+            true => memory.keep(&id, &before, &after),
+            false => Ok(()),
+        });
+        let kept = kept.await.unwrap_or_else(|error| Err(error.into()));
+        kept.map_err(|source| forgetful(plugin, source))
     }
 }
 

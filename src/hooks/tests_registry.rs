@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::outcome::Wanted;
-use super::phase::Part;
 use super::signature::tests::Author;
 use super::tests_support::{User, lines};
 use super::*;
@@ -368,14 +366,13 @@ async fn nothing_is_remembered_of_a_plugin_that_is_gone() {
     let (user, package) = user(same);
     let host = user.host().await;
     let file = user.settings.state_folder.join(format!("{ID}.json"));
-    let remembered = BTreeMap::from([("key".to_owned(), b"value".to_vec())]);
-    let wanted = || Wanted { remembered: Some(remembered.clone()), ..Wanted::default() };
-    let part = || [Part { plugin: id(), before: BTreeMap::new(), wanted: wanted() }];
-    host.remember(Purpose::Act, &part()).await.expect("it was removed while it ran");
-    assert!(!file.exists());
+    let (before, after) = (BTreeMap::new(), BTreeMap::from([("key".to_owned(), vec![1])]));
+    let ended = async || host.keep_memory(&id(), &before, &after).await.expect("no failure");
+    ended().await;
+    assert!(!file.exists(), "it was removed while it ran");
 
     host.install(&package).await.expect("installed");
-    host.remember(Purpose::Act, &part()).await.expect("kept");
+    ended().await;
     assert!(file.exists());
     host.install(&package).await.expect("again");
     assert!(file.exists(), "another version knows what the one before knew");
