@@ -1,5 +1,6 @@
 //! What this host has and lacks: told by `doctor`, and asked before every start.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use async_trait::async_trait;
 use super::hooks::Hooks;
 use super::images::BootImages;
 use crate::doctor::{self, pass, problem};
-use crate::hooks::HookHost;
+use crate::hooks::{FAILURES, HookHost};
 use crate::id::ImageName;
 use crate::net::Networks;
 use crate::report::{Explain, Kind, Report, escape_control};
@@ -17,7 +18,7 @@ use crate::vm::ports::{Needs, PortResult, Preflight, Rows};
 use crate::vm::record::Unreadable;
 use crate::vm::state::Accel;
 use crate::vmm::qemu::Qemu;
-use crate::wire::rpc::{Check, Hook, HookState, NetMode, Verdict};
+use crate::wire::rpc::{Check, Hook, HookPoint, HookState, NetMode, Verdict};
 
 /// The parts of a daemon that can be checked.
 pub(super) struct Checks {
@@ -88,42 +89,13 @@ impl Checks {
         rows
     }
 
-    /// Plugins that are there and do not take part, or not in the version that was installed last.
+    /// Plugins that are there and do not take part, or not in the version that was installed last, or fail.
     async fn bystanders(&self) -> Vec<Check> {
         let Ok(hooks) = self.hooks.list().await else {
             // The row before says why.
             return Vec::new();
         };
-        let row = |hook: Hook| {
-            let name = format!("plugin {}", hook.plugin);
-            let hint = match hook.state {
-                HookState::PendingGrant | HookState::Off => {
-                    format!(
-                        "`cove hook inspect {0}`, then `cove hook grant {0}`, or remove it",
-                        hook.plugin
-                    )
-                }
-                HookState::Broken => "install it again, or remove it".to_owned(),
-                HookState::Active => format!(
-                    "`cove hook inspect {0}` shows what it asks for anew, `cove hook grant {0}` lets it take part",
-                    hook.plugin
-                ),
-                // The first is meant, and the second is in the way of starts, which the row before says.
-                HookState::Disabled | HookState::Void => return None,
-            };
-            let found = match (hook.state, hook.pending, hook.problem) {
-                (HookState::Active, Some(version), _) => {
-                    format!("{version} is pending-grant, {} goes on", hook.version)
-                }
-                (HookState::Active, None, _) => return None,
-                (state, _, Some(problem)) => format!("{}: {problem}", state.as_str()),
-                (state, _, None) => state.as_str().to_owned(),
-            };
-            // What is revoked of cove's own was meant.
-            let meant = hook.standard && hook.state == HookState::PendingGrant;
-            (!meant).then(|| problem(Verdict::Warn, &name, escape_control(&found), &hint))
-        };
-        hooks.into_iter().filter_map(row).collect()
+        hooks.iter().flat_map(|hook| bystander(hook, &self.hooks.failures(hook))).collect()
     }
 
     /// What cannot be read in the database.
@@ -209,6 +181,47 @@ impl Preflight for Checks {
     }
 }
 
+/// What somebody should know of a plugin that every start gets by without, or soon will: it has failed so often
+/// in a row at these points.
+fn bystander(hook: &Hook, failures: &BTreeMap<HookPoint, u32>) -> Vec<Check> {
+    let id = &hook.plugin;
+    let row = |found: &str, hint: &str| {
+        problem(Verdict::Warn, &format!("plugin {id}"), escape_control(found), hint)
+    };
+    let state = |hint: &str| {
+        let state = hook.state.as_str();
+        let problem = hook.problem.as_ref().map(|problem| format!("{state}: {problem}"));
+        vec![row(problem.as_deref().unwrap_or(state), hint)]
+    };
+    match (hook.state, hook.standard) {
+        // What is revoked of cove's own was meant, and so was what the configuration says.
+        (HookState::PendingGrant, true) | (HookState::Disabled, _) => Vec::new(),
+        (HookState::Off | HookState::Void, true) => state(&format!("`cove hook grant {id}`")),
+        (HookState::PendingGrant | HookState::Off | HookState::Void, false) => {
+            state(&format!("`cove hook inspect {id}`, then `cove hook grant {id}`, or remove it"))
+        }
+        (HookState::Broken, true) => state("run scripts/setup.sh again"),
+        (HookState::Broken, false) => state("install it again, or remove it"),
+        (HookState::Active, _) => {
+            let waits = hook.pending.iter().map(|version| {
+                let found = format!("{version} is pending-grant, {} goes on", hook.version);
+                let hint = format!(
+                    "`cove hook inspect {id}` shows what it asks for anew, `cove hook grant {id}` lets it take part"
+                );
+                row(&found, &hint)
+            });
+            let fails = failures.iter().map(|(point, count)| {
+                let runs = if *count == 1 { "run".to_owned() } else { format!("{count} runs") };
+                let found = format!(
+                    "failed at `{point}` in its last {runs}; after {FAILURES} in a row it is switched off"
+                );
+                row(&found, &format!("`cove hook runs --plugin {id}` says how"))
+            });
+            waits.chain(fails).collect()
+        }
+    }
+}
+
 fn network_row(check: crate::net::Check, verdict: Verdict) -> Check {
     let name = format!("network: {}", check.need);
     match check.found {
@@ -239,4 +252,68 @@ fn failed(name: &str, error: &impl Explain) -> Check {
     let report = Report::of(error);
     let hint = report.hint.clone().unwrap_or_else(|| "run scripts/setup.sh again".to_owned());
     problem(Verdict::Fail, name, escape_control(&report.one_line()), &hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Digest;
+
+    fn hook(state: HookState, standard: bool) -> Hook {
+        let active = state == HookState::Active;
+        Hook {
+            plugin: "one".parse().expect("an id"),
+            version: "1".to_owned(),
+            state,
+            hooks: vec![HookPoint::PrepareWorkDisk],
+            digest: Digest::of(b"one"),
+            standard,
+            needs: Vec::new(),
+            problem: (!active).then(|| "what is wrong".to_owned()),
+            pending: None,
+        }
+    }
+
+    /// The rows of a plugin, each with its hint.
+    fn shown(hook: &Hook, failures: &[(HookPoint, u32)]) -> Vec<(String, String)> {
+        let rows = bystander(hook, &failures.iter().copied().collect()).into_iter();
+        let row = |row: Check| {
+            assert_eq!((row.verdict, row.name.as_str()), (Verdict::Warn, "plugin one"));
+            (row.found, row.hint.expect("what to do"))
+        };
+        rows.map(row).collect()
+    }
+
+    #[test]
+    fn a_plugin_that_starts_get_by_without_has_a_row() {
+        let grant = "`cove hook inspect one`, then `cove hook grant one`, or remove it";
+        for (state, standard, hint) in [
+            (HookState::Active, false, None),
+            (HookState::Disabled, false, None),
+            (HookState::PendingGrant, true, None),
+            (HookState::PendingGrant, false, Some(grant)),
+            (HookState::Off, false, Some(grant)),
+            (HookState::Off, true, Some("`cove hook grant one`")),
+            (HookState::Void, false, Some(grant)),
+            (HookState::Broken, false, Some("install it again, or remove it")),
+            (HookState::Broken, true, Some("run scripts/setup.sh again")),
+        ] {
+            let found = format!("{}: what is wrong", state.as_str());
+            let expected: Vec<_> = hint.map(|hint| (found, hint.to_owned())).into_iter().collect();
+            assert_eq!(shown(&hook(state, standard), &[]), expected, "{state:?} {standard}");
+        }
+    }
+
+    #[test]
+    fn failures_are_told_before_they_are_too_many() {
+        let hook = Hook { pending: Some("2".to_owned()), ..hook(HookState::Active, true) };
+        let failures = [(HookPoint::Preflight, 1), (HookPoint::PrepareWorkDisk, 2)];
+        let found: Vec<_> = shown(&hook, &failures).into_iter().map(|(found, _)| found).collect();
+        let expected = [
+            "2 is pending-grant, 1 goes on",
+            "failed at `preflight` in its last run; after 3 in a row it is switched off",
+            "failed at `prepare-work-disk` in its last 2 runs; after 3 in a row it is switched off",
+        ];
+        assert_eq!(found, expected);
+    }
 }

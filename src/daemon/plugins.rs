@@ -53,7 +53,22 @@ fn absolute(path: &str) -> Result<&Path, Report> {
         true => Ok(path),
         false => {
             let message = format!("`{}` is not an absolute path", path.display());
-            Err(Report::new(Kind::Invalid, message))
+            let hint =
+                "write the whole path, from `/` on: the daemon has a working folder of its own";
+            Err(Report::new(Kind::Invalid, message).with_hint(hint))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_not_absolute_is_refused_with_what_to_write() {
+        assert_eq!(absolute("/plugins/one").expect("absolute"), Path::new("/plugins/one"));
+        let report = absolute("plugins/one").expect_err("relative");
+        assert_eq!(report.kind, Kind::Invalid);
+        assert!(report.hint.is_some_and(|hint| hint.contains("from `/` on")));
     }
 }

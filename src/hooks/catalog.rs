@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-
 use super::engine::Machine;
 use super::error::HookError;
 use super::files::{Component, Files, Found, Home, scan};
@@ -16,6 +14,7 @@ use super::package::{Package, read_manifest};
 use super::plugin::{Loaded, Loader, Plugin, Readiness};
 use super::problem::Problem;
 use super::registry::{Entry, Record, Registry};
+use super::slots::{Known, Slots};
 use super::standing::{Disabled, Holds, Standing};
 use super::words::all_words;
 use crate::id::{Digest, PluginId};
@@ -26,29 +25,57 @@ pub(super) struct Catalog {
     pub(super) machine: Machine,
     pub(super) settings: HookSettings,
     pub(super) registry: Registry,
-    plugins: Mutex<Vec<Arc<Plugin>>>,
+    slots: Slots,
 }
 
 impl Catalog {
     pub(super) fn new(machine: Machine, settings: HookSettings, registry: Registry) -> Self {
-        Self { machine, settings, registry, plugins: Mutex::default() }
+        Self { machine, settings, registry, slots: Slots::default() }
     }
 
     /// All plugins as they are now. What is new, has changed, or was decided anew is loaded.
     pub(super) async fn all(&self) -> Result<Vec<Arc<Plugin>>, HookError> {
-        let mut known = self.plugins.lock().await;
-        let mut plugins: Vec<Arc<Plugin>> = Vec::new();
-        for (found, standing) in self.found()? {
-            let twin = plugins.iter().any(|other| other.found.name == found.name);
-            let old = known.iter().find(|old| old.found == found && old.standing == standing);
-            let plugin = match old {
-                Some(old) => Arc::clone(old),
-                None => Arc::new(self.load(found, standing, twin).await),
-            };
-            plugins.push(plugin);
+        let found = self.found()?;
+        self.slots.keep_only(&found.iter().map(|(found, _)| found.path.as_path()).collect());
+        let mut plugins = Vec::new();
+        for index in 0..found.len() {
+            plugins.push(self.current(&found, index).await);
         }
-        known.clone_from(&plugins);
         Ok(plugins)
+    }
+
+    /// The plugin of an id as it is now: the one that came with cove before another. No other is loaded.
+    pub(super) async fn one(&self, id: &PluginId) -> Result<Option<Arc<Plugin>>, HookError> {
+        let all = self.found()?;
+        match all.iter().position(|(found, _)| found.id() == *id) {
+            Some(index) => Ok(Some(self.current(&all, index).await)),
+            None => Ok(None),
+        }
+    }
+
+    /// One of the plugins that were found, loaded unless it is known.
+    async fn current(&self, all: &[(Found, Standing)], index: usize) -> Arc<Plugin> {
+        let (found, standing) = &all[index];
+        let slot = self.slots.of(&found.path);
+        let mut known = slot.lock().await;
+        if let Some(known) = known.as_ref().filter(|known| known.holds(found, standing)) {
+            return Arc::clone(&known.plugin);
+        }
+        let twin = all[..index].iter().any(|(other, _)| other.name == found.name);
+        let new = Known::now(self.load(found.clone(), standing.clone(), twin).await);
+        Arc::clone(&known.insert(new).plugin)
+    }
+
+    /// Whether there is a plugin of this id.
+    pub(super) fn is_there(&self, id: &PluginId) -> bool {
+        self.registry.entries().contains_key(id)
+            || self.settings.standard_folder.join(id.as_str()).exists()
+    }
+
+    /// Whether a plugin of this id came with cove.
+    pub(super) fn is_standard(&self, id: &PluginId) -> Result<bool, HookError> {
+        let standard = scan(&self.settings.standard_folder)?;
+        Ok(standard.iter().any(|found| found.id() == *id))
     }
 
     /// Those that take part.
@@ -268,6 +295,26 @@ impl Catalog {
         })
     }
 
+    /// The plugins in the circle that there is as soon as one with this manifest takes part.
+    pub(super) async fn circle_with(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<Option<Vec<PluginId>>, HookError> {
+        let plugins = self.refresh().await?;
+        let others = plugins.iter().filter_map(|plugin| plugin.manifest.as_ref());
+        let others: Vec<_> = others.filter(|other| other.id != manifest.id).collect();
+        let circle = HookPoint::ALL.into_iter().find_map(|point| {
+            match order_of(others.iter().copied().chain([manifest]), point) {
+                // One without it was there before.
+                Err(HookError::Circle { plugins }) if plugins.contains(&manifest.id) => {
+                    Some(plugins)
+                }
+                Ok(_) | Err(_) => None,
+            }
+        });
+        Ok(circle)
+    }
+
     /// Whether all plugins that take part can run.
     pub(super) async fn check(&self) -> Result<(), HookError> {
         let plugins = self.refresh().await?;
@@ -317,7 +364,13 @@ pub(super) fn weight(plugin: &Plugin, point: HookPoint) -> Weight {
 
 /// The order at a hook point of the plugins whose manifests could be read.
 pub(super) fn order(plugins: &[Arc<Plugin>], point: HookPoint) -> Result<Order, HookError> {
-    let manifests = plugins.iter().filter_map(|plugin| plugin.manifest.as_ref());
+    order_of(plugins.iter().filter_map(|plugin| plugin.manifest.as_ref()), point)
+}
+
+fn order_of<'a>(
+    manifests: impl Iterator<Item = &'a Manifest>,
+    point: HookPoint,
+) -> Result<Order, HookError> {
     let wishes = manifests.filter_map(|manifest| {
         let rules = manifest.hooks.get(&point)?;
         Some(Wishes { id: &manifest.id, after: &rules.after, before: &rules.before })

@@ -210,7 +210,9 @@ impl Explain for HookError {
                 "let your user read and write it, and make room on that disk: nothing goes into a machine unrecorded"
                     .into()
             }
-            Self::Circle { .. } => "change `after` and `before` in their manifests".into(),
+            Self::Circle { .. } => {
+                "change `after` and `before` in their manifests, or switch one of them off: `hooks.disabled`".into()
+            }
             Self::Settings { plugin, .. } => {
                 format!("correct `[{}]` in the configuration", table("settings", plugin))
             }
@@ -220,7 +222,7 @@ impl Explain for HookError {
                 None => format!("`{plugin}` logged nothing; without it the VM would start"),
             },
             Self::Conflict { first, second, .. } => format!(
-                "say in the manifest of `{second}` that it runs `after = [\"{first}\"]`, if it may overwrite"
+                "say in the manifest of `{second}` that it runs `after = [\"{first}\"]`, if it may overwrite, or switch one of them off: `hooks.disabled`"
             ),
         })
     }

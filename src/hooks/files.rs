@@ -71,7 +71,8 @@ pub(super) fn scan(folder: &Path) -> Result<Vec<Found>, HookError> {
         if found.len() >= limits::PLUGINS {
             return Err(failed(io::Error::other("there are too many plugins in it")));
         }
-        let files = if is_folder { traces(&path).map_err(failed)? } else { Vec::new() };
+        // One that cannot be looked into is broken, and keeps no other from being used.
+        let files = if is_folder { traces(&path).unwrap_or_default() } else { Vec::new() };
         found.push(Found { home: Home::Standard, path, name, files });
     }
     found.sort_by(|one, two| one.name.cmp(&two.name));
@@ -98,13 +99,6 @@ fn traces(folder: &Path) -> io::Result<Vec<Trace>> {
     Ok(traces)
 }
 
-impl Found {
-    /// A folder that is looked at once.
-    pub(super) fn at(home: Home, path: PathBuf, name: String) -> Self {
-        Self { home, path, name, files: Vec::new() }
-    }
-}
-
 /// A plugin's files, as far as they could be read.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -123,6 +117,11 @@ pub(super) struct Component {
 }
 
 impl Found {
+    /// A folder that is looked at once.
+    pub(super) fn at(home: Home, path: PathBuf, name: String) -> Self {
+        Self { home, path, name, files: Vec::new() }
+    }
+
     /// A plugin in the registry. A folder that is gone has no files.
     pub(super) fn in_registry(path: PathBuf, id: &PluginId) -> Self {
         let files = traces(&path).unwrap_or_default();

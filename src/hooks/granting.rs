@@ -4,11 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::Home;
 use super::host::HookHost;
+use super::limits;
+use super::log::shortened;
+use super::manifest::Manifest;
+use super::plugin::Plugin;
 use super::problem::Problem;
 use super::registry::{GrantError, Granting, InstallError, Missing, Record, Release};
-use super::words::all_words;
+use super::words::{all_words, asks_for_files};
 use crate::id::{Digest, PluginId};
 use crate::wire::rpc::{GrantHook, Happening, HookChanged, HookDetails, HookState, RevokeHook};
+
+/// Paths that may stand behind all names of one plugin's files: each is looked at in every run that lists them.
+const PATHS: usize = 64;
+/// Bytes of a refused path that are shown.
+const PATH_SHOWN: usize = 200;
 
 impl HookHost {
     /// Grants a plugin what it asks for, or parts of that.
@@ -17,53 +26,88 @@ impl HookHost {
     /// When there is no such plugin, it does not ask for that, or the files are no more those that the user
     /// has seen.
     pub async fn grant(&self, wanted: GrantHook) -> Result<HookChanged, GrantError> {
-        let GrantHook { plugin: id, needs, host_files, release } = wanted;
+        let id = wanted.plugin.clone();
         let plugin = self.plugin(&id).await?;
-        let words: BTreeSet<String> = needs.into_iter().collect();
         let record = self.catalog.record(&id);
         let was_off = record.failures.as_ref().is_some_and(|failures| failures.off.is_some());
-        let (after, version) = if self.catalog.configured(&id).is_some() {
-            if !was_off {
+        let (after, version) = if self.is_configured(&plugin) {
+            // All that a command can do here is to switch it on again.
+            if !was_off || !wanted.needs.is_empty() || !wanted.host_files.is_empty() {
                 return Err(GrantError::Configured { plugin: id });
             }
             let forgiven = |record: Record| (Record { failures: None, ..record }, ());
-            let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
-            (self.change(&id, Missing::IsAnError, forgiven).await?.0, version.to_owned())
+            let manifest = plugin.manifest.as_ref();
+            let (after, ()) = self.let_in(&id, manifest, Missing::IsAnError, forgiven).await?;
+            (after, plugin.version())
         } else if plugin.found.home == Home::Standard {
-            let asks = plugin.manifest.as_ref().map(|manifest| all_words(&manifest.needs));
-            let asks = asks.unwrap_or_default();
-            let words = chosen(&id, words, &asks)?;
-            check_mapping(&id, &host_files, &|_| false)?;
-            let granted = move |record: Record| (record.grant_standard(&words, &asks), ());
-            let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
-            (self.change(&id, Missing::IsEmpty, granted).await?.0, version.to_owned())
+            (self.grant_standard(&plugin, wanted).await?, plugin.version())
         } else {
-            let target = self.target(&id, &record, release.as_ref()).await?;
-            let words = chosen(&id, words, &target.asks)?;
-            let asked = |name: &str| {
-                ["read", "import"]
-                    .iter()
-                    .any(|verb| target.asks.contains(&format!("host-files.{verb}:{name}")))
-            };
-            check_mapping(&id, &host_files, &asked)?;
-            let granting = Granting {
-                words,
-                host_files,
-                uid: nix::unistd::geteuid().as_raw(),
-                at: crate::vm::now(),
-            };
-            let key = target.key.clone();
-            let granted = move |record: Record| match record.candidate() {
-                Some(candidate) if candidate.key == key => (record.grant(granting), true),
-                Some(_) | None => (record, false),
-            };
-            let (after, same) = self.change(&id, Missing::IsAnError, granted).await?;
-            if !same {
-                return Err(GrantError::Changed { plugin: id });
-            }
-            (after, target.version)
+            self.grant_installed(&record, wanted).await?
         };
         self.granted(&id, version, was_off, &after).await
+    }
+
+    /// Gives a plugin that came with cove back what was taken.
+    async fn grant_standard(
+        &self,
+        plugin: &Plugin,
+        wanted: GrantHook,
+    ) -> Result<Record, GrantError> {
+        let GrantHook { plugin: id, needs, host_files, release: _ } = wanted;
+        let asks = plugin.manifest.as_ref().map(|manifest| all_words(&manifest.needs));
+        let asks = asks.unwrap_or_default();
+        let words = chosen(&id, needs.into_iter().collect(), &asks)?;
+        check_mapping(&id, &host_files, 0, &BTreeSet::new())?;
+        let granted = move |record: Record| (record.grant_standard(&words, &asks), ());
+        let manifest = plugin.manifest.as_ref();
+        Ok(self.let_in(&id, manifest, Missing::IsEmpty, granted).await?.0)
+    }
+
+    /// Grants an installed plugin what it asks for. Returns which version that was, too.
+    async fn grant_installed(
+        &self,
+        record: &Record,
+        wanted: GrantHook,
+    ) -> Result<(Record, String), GrantError> {
+        let GrantHook { plugin: id, needs, host_files, release } = wanted;
+        let (target, manifest) = self.target(&id, record, release.as_ref()).await?;
+        let words = chosen(&id, needs.into_iter().collect(), &target.asks)?;
+        let others = record.paths_beside(&host_files, &target.asks);
+        check_mapping(&id, &host_files, others, &target.asks)?;
+        let granting = Granting {
+            words,
+            host_files,
+            uid: nix::unistd::geteuid().as_raw(),
+            at: crate::vm::now(),
+        };
+        let key = target.key.clone();
+        let granted = move |record: Record| match record.candidate() {
+            Some(candidate) if candidate.key == key => (record.grant(granting), true),
+            Some(_) | None => (record, false),
+        };
+        let (after, same) = self.let_in(&id, Some(&manifest), Missing::IsAnError, granted).await?;
+        match same {
+            true => Ok((after, target.version)),
+            false => Err(GrantError::Changed { plugin: id }),
+        }
+    }
+
+    /// Changes the record of a plugin so that it takes part, unless it would do so in a circle.
+    async fn let_in<T: Send + 'static>(
+        &self,
+        id: &PluginId,
+        manifest: Option<&Manifest>,
+        missing: Missing,
+        change: impl FnOnce(Record) -> (Record, T) + Send + 'static,
+    ) -> Result<(Record, T), GrantError> {
+        let _alone = self.letting_in.acquire().await;
+        if let Some(manifest) = manifest {
+            let circle = self.catalog.circle_with(manifest).await.map_err(GrantError::Look)?;
+            if let Some(plugins) = circle {
+                return Err(GrantError::Circle { plugin: id.clone(), plugins });
+            }
+        }
+        self.change(id, missing, change).await
     }
 
     /// Tells of a grant, and what the user should know of it.
@@ -110,7 +154,7 @@ impl HookHost {
     pub async fn revoke(&self, wanted: RevokeHook) -> Result<HookChanged, GrantError> {
         let RevokeHook { plugin: id, needs } = wanted;
         let plugin = self.plugin(&id).await?;
-        if self.catalog.configured(&id).is_some() {
+        if self.is_configured(&plugin) {
             return Err(GrantError::Configured { plugin: id });
         }
         let words: BTreeSet<String> = needs.into_iter().collect();
@@ -125,12 +169,21 @@ impl HookHost {
         }
         let standard = plugin.found.home == Home::Standard;
         let missing = if standard { Missing::IsEmpty } else { Missing::IsAnError };
-        let revoked = move |record: Record| match standard {
-            true => (record.revoke_standard(&words, &asks), ()),
-            false => (record.revoke(&words), ()),
+        let revoked = move |record: Record| {
+            let before = record.clone();
+            let after = match standard {
+                true => record.revoke_standard(&words, &asks),
+                false => record.revoke(&words),
+            };
+            let changed = after != before;
+            (after, changed)
         };
-        self.change(&id, missing, revoked).await?;
+        let (_, changed) = self.change(&id, missing, revoked).await?;
         let plugin = self.details(&id).await?;
+        if !changed {
+            let notes = vec![format!("`{id}` had nothing of that: all is as it was")];
+            return Ok(HookChanged { plugin, notes });
+        }
         let needs = granted_words(&plugin);
         let mut notes = Vec::new();
         match plugin.hook.state {
@@ -149,14 +202,19 @@ impl HookHost {
         Ok(HookChanged { plugin, notes })
     }
 
-    /// The release that a grant is for. Where its files were replaced, those that are there now are installed
+    /// Whether the configuration decides what a plugin is granted. It never does for one that came with cove.
+    fn is_configured(&self, plugin: &Plugin) -> bool {
+        plugin.found.home != Home::Standard && self.catalog.configured(&plugin.found.id()).is_some()
+    }
+
+    /// The release that a grant is for, with its manifest. Where its files were replaced, those that are there now are installed
     /// in their place first.
     async fn target(
         &self,
         id: &PluginId,
         record: &Record,
         seen: Option<&Digest>,
-    ) -> Result<Release, GrantError> {
+    ) -> Result<(Release, Manifest), GrantError> {
         let gone = || GrantError::NotThere { plugin: id.clone() };
         let release = record.candidate().ok_or_else(gone)?.clone();
         let place = self.catalog.registry.place(id, &release.key);
@@ -173,11 +231,13 @@ impl HookHost {
         if seen.is_some_and(|seen| *seen != key) {
             return Err(GrantError::Changed { plugin: id.clone() });
         }
+        let manifest = tried.package.manifest.clone();
         if key == release.key {
-            return Ok(release);
+            return Ok((release, manifest));
         }
-        let (record, _) = self.keep(tried.package).await.map_err(unusable)?;
-        record.candidate().cloned().ok_or_else(gone)
+        let kept = self.keep(tried.package).await.map_err(unusable)?;
+        let release = kept.record.candidate().cloned().ok_or_else(gone)?;
+        Ok((release, manifest))
     }
 }
 
@@ -200,29 +260,43 @@ fn chosen(
     }
 }
 
+/// Looks at paths that are to stand behind names of host files, where so many stand behind others already.
 fn check_mapping(
     id: &PluginId,
     host_files: &BTreeMap<String, Vec<String>>,
-    asked: &dyn Fn(&str) -> bool,
+    others: usize,
+    asks: &BTreeSet<String>,
 ) -> Result<(), GrantError> {
+    let all = others + host_files.values().map(Vec::len).sum::<usize>();
     for (name, paths) in host_files {
+        let refused = |path: &str, reason| {
+            let (plugin, name, path) = (id.clone(), name.clone(), shortened(path, PATH_SHOWN));
+            Err(GrantError::Mapping { plugin, name, path, reason })
+        };
+        if !asks_for_files(asks, name) {
+            let path = paths.first().map_or("", String::as_str);
+            return refused(path, "it asks for no files of that name");
+        }
         for path in paths {
-            let reason = if !asked(name) {
-                "it asks for no files of that name"
-            } else if !path.starts_with('/') && !path.starts_with("~/") && path != "~" {
-                "it must be absolute or begin with `~/`"
-            } else {
-                continue;
-            };
-            let (plugin, name, path) = (id.clone(), name.clone(), path.clone());
-            return Err(GrantError::Mapping { plugin, name, path, reason });
+            if !path.starts_with('/') && !path.starts_with("~/") && path != "~" {
+                return refused(path, "it must be absolute or begin with `~/`");
+            }
+            if path.len() > limits::PATH_BYTES {
+                return refused(path, "it is longer than paths can be");
+            }
+            if all > PATHS {
+                return refused(
+                    path,
+                    "64 paths can stand behind all names of its files, and no more",
+                );
+            }
         }
     }
     Ok(())
 }
 
 /// All that a plugin has.
-fn granted_words(plugin: &HookDetails) -> Vec<String> {
+pub(super) fn granted_words(plugin: &HookDetails) -> Vec<String> {
     match &plugin.grant {
         Some(grant) => grant.needs.clone(),
         None => {

@@ -10,6 +10,7 @@ use super::contract::{Contract, KNOWN};
 use super::engine::Machine;
 use super::error::HookError;
 use super::guest::GuestPrograms;
+use super::handles::Remembered;
 use super::inputs::{HookInputs, HookSettings, Purpose};
 use super::limits;
 use super::memory::Memory;
@@ -30,6 +31,8 @@ pub struct HookHost {
     pub(super) memory: Arc<Memory>,
     /// Plugins are installed one after the other.
     pub(super) installing: Semaphore,
+    /// Plugins are let in one after the other: whether one fits depends on those that take part already.
+    pub(super) letting_in: Semaphore,
     /// Who hears of what happens to plugins.
     pub(super) events: OnceLock<Events>,
     pub(super) turns: Semaphore,
@@ -75,6 +78,7 @@ impl HookHost {
             audit,
             memory,
             installing: Semaphore::new(1),
+            letting_in: Semaphore::new(1),
             events: OnceLock::new(),
             turns: Semaphore::new(limits::CONCURRENT as usize),
             turns_in_guests: Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize),
@@ -126,10 +130,10 @@ impl HookHost {
         let asked = phase.parts.iter_mut();
         let asked = asked.map(|part| (part.plugin.clone(), std::mem::take(&mut part.wanted.asked)));
         let asked = merge_wishes(asked.collect(), &phase.order);
-        let kept = asked.and_then(|asked| {
-            self.remember(inputs.purpose, &phase.parts)?;
-            Ok(asked)
-        });
+        let kept = match asked {
+            Ok(asked) => self.remember(inputs.purpose, &phase.parts).await.map(|()| asked),
+            Err(error) => Err(error),
+        };
         let asked = self.or_dropped(HookPoint::ConfigureMachine, &phase.runs, kept).await?;
         Ok((asked, phase.hooks))
     }
@@ -144,10 +148,10 @@ impl HookHost {
         let steps = phase.parts.iter_mut();
         let steps = steps.map(|part| (part.plugin.clone(), std::mem::take(&mut part.wanted.steps)));
         let plan = merge(steps.collect(), &phase.order);
-        let kept = plan.and_then(|plan| {
-            self.remember(inputs.purpose, &phase.parts)?;
-            Ok(plan)
-        });
+        let kept = match plan {
+            Ok(plan) => self.remember(inputs.purpose, &phase.parts).await.map(|()| plan),
+            Err(error) => Err(error),
+        };
         let plan = self.or_dropped(HookPoint::PrepareWorkDisk, &phase.runs, kept).await?;
         Ok(HookRun { plan, hooks: phase.hooks })
     }
@@ -162,7 +166,7 @@ impl HookHost {
         guest: Arc<dyn GuestPrograms>,
     ) -> Result<Vec<HookOutcome>, HookError> {
         let phase = self.phase(HookPoint::PostStart, inputs, Some(guest)).await?;
-        self.remember(inputs.purpose, &phase.parts)?;
+        self.remember(inputs.purpose, &phase.parts).await?;
         Ok(phase.hooks)
     }
 
@@ -172,7 +176,7 @@ impl HookHost {
     /// When a folder of plugins cannot be read or the order is a circle: no hook has run.
     pub async fn pre_stop(&self, inputs: &HookInputs) -> Result<Vec<HookOutcome>, HookError> {
         let phase = self.phase(HookPoint::PreStop, inputs, None).await?;
-        self.remember(inputs.purpose, &phase.parts)?;
+        self.remember(inputs.purpose, &phase.parts).await?;
         Ok(phase.hooks)
     }
 
@@ -182,7 +186,7 @@ impl HookHost {
     /// When a folder of plugins cannot be read or the order is a circle: no hook has run.
     pub async fn cleanup(&self, inputs: &HookInputs) -> Result<Vec<HookOutcome>, HookError> {
         let phase = self.phase(HookPoint::Cleanup, inputs, None).await?;
-        self.remember(inputs.purpose, &phase.parts)?;
+        self.remember(inputs.purpose, &phase.parts).await?;
         Ok(phase.hooks)
     }
 
@@ -210,18 +214,37 @@ impl HookHost {
         self.audit.read(Audit::verify).await
     }
 
-    /// Keeps what plugins want to remember.
-    fn remember(&self, purpose: Purpose, parts: &[Part]) -> Result<(), HookError> {
+    /// Keeps what plugins want to remember. One that was removed while it ran is forgotten.
+    pub(super) async fn remember(&self, purpose: Purpose, parts: &[Part]) -> Result<(), HookError> {
         if purpose == Purpose::Look {
             return Ok(());
         }
-        parts.iter().try_for_each(|part| match &part.wanted.remembered {
-            Some(after) => {
-                let kept = self.memory.keep(&part.plugin, &part.before, after);
-                kept.map_err(|source| forgetful(&part.plugin, source))
+        for part in parts {
+            if let Some(after) = &part.wanted.remembered {
+                self.keep_memory(&part.plugin, &part.before, after).await?;
             }
-            None => Ok(()),
-        })
+        }
+        Ok(())
+    }
+
+    /// Keeps what one run of a plugin has changed of what it remembers.
+    pub(super) async fn keep_memory(
+        &self,
+        plugin: &PluginId,
+        before: &Remembered,
+        after: &Remembered,
+    ) -> Result<(), HookError> {
+        if before == after {
+            return Ok(());
+        }
+        let (catalog, memory) = (Arc::clone(&self.catalog), Arc::clone(&self.memory));
+        let (id, before, after) = (plugin.clone(), before.clone(), after.clone());
+        let kept = tokio::task::spawn_blocking(move || match catalog.is_there(&id) {
+            true => memory.keep(&id, &before, &after),
+            false => Ok(()),
+        });
+        let kept = kept.await.unwrap_or_else(|error| Err(error.into()));
+        kept.map_err(|source| forgetful(plugin, source))
     }
 }
 

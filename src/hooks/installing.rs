@@ -12,13 +12,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::files::{Component, Home};
+use super::files::Component;
+use super::granting::granted_words;
 use super::host::HookHost;
 use super::limits;
 use super::package::Package;
-use super::plugin::{Loaded, Readiness};
+use super::plugin::{Loaded, Plugin, Readiness};
 use super::problem::Problem;
-use super::registry::{ChangeError, GrantError, InstallError, Missing, Placed, Record};
+use super::registry::{
+    ChangeError, Entry, Fit, GrantError, InstallError, Missing, Placed, Record, circle,
+};
 use super::run::explain;
 use super::signature::Signed;
 use super::state::{Chance, store};
@@ -34,6 +37,42 @@ const START: Duration = Duration::from_secs(10);
 pub(super) struct Tried {
     pub(super) package: Package,
     loaded: Loaded,
+}
+
+/// What became of a package that was put into the registry.
+pub(super) struct Kept {
+    pub(super) record: Record,
+    placed: Placed,
+    /// The plugins with which it would run in a circle.
+    circle: Option<Vec<PluginId>>,
+}
+
+impl Kept {
+    /// What is said of a version that does not take part yet.
+    fn waits(&self, id: &PluginId, version: &str, key: &Digest) -> Vec<String> {
+        let waits = self.record.pending.as_ref().is_some_and(|pending| pending.key == *key);
+        let note = match (self.placed, active(&self.record)) {
+            (Placed::Pending | Placed::Unchanged, Some(runs)) if waits => format!(
+                "{version} does not take part before you grant it; {runs} goes on until then: `cove hook grant {id}`"
+            ),
+            (Placed::Pending | Placed::Unchanged, None) => format!(
+                "it does not take part before you grant it what it asks for: `cove hook grant {id}`"
+            ),
+            (Placed::Pending | Placed::Unchanged, Some(_)) | (Placed::Active, _) => {
+                return Vec::new();
+            }
+        };
+        let circle = self
+            .circle
+            .iter()
+            .map(|plugins| format!("as things are it cannot: {}", circle(plugins)));
+        std::iter::once(note).chain(circle).collect()
+    }
+}
+
+/// The version that takes part.
+fn active(record: &Record) -> Option<String> {
+    record.active.as_ref().map(|active| active.release.version.clone())
 }
 
 impl HookHost {
@@ -60,14 +99,12 @@ impl HookHost {
     pub async fn install(&self, path: &Path) -> Result<HookInstalled, InstallError> {
         let Tried { package, loaded: _ } = self.try_out(path).await?;
         let (id, version) = (package.manifest.id.clone(), package.manifest.version.clone());
+        let key = package.key();
         let before = self.catalog.record(&id);
-        let active = |record: &Record| {
-            let active = record.active.as_ref();
-            active.map(|active| active.release.version.clone())
-        };
         let unverified = package.signed == Signed::ByUnknown;
         let was_off = before.failures.as_ref().is_some_and(|failures| failures.off.is_some());
-        let (record, placed) = self.keep(package).await?;
+        let kept = self.keep(package).await?;
+        let placed = kept.placed;
         if placed != Placed::Unchanged {
             self.tell(Happening::HookInstalled {
                 plugin: id.clone(),
@@ -91,17 +128,7 @@ impl HookHost {
             notes.push(format!("`{id}` was switched off; this version is on"));
             self.tell(Happening::HookSwitchedOn { plugin: id.clone(), version: version.clone() });
         }
-        let waits = record.pending.as_ref().is_some_and(|pending| pending.version == version);
-        match (placed, active(&record)) {
-            (Placed::Active, _) => {}
-            (Placed::Pending | Placed::Unchanged, Some(runs)) if waits => notes.push(format!(
-                "{version} does not take part before you grant it; {runs} goes on until then: `cove hook grant {id}`"
-            )),
-            (Placed::Pending | Placed::Unchanged, None) => notes.push(format!(
-                "it does not take part before you grant it what it asks for: `cove hook grant {id}`"
-            )),
-            (Placed::Pending | Placed::Unchanged, Some(_)) => {}
-        }
+        notes.extend(kept.waits(&id, &version, &key));
         let outcome = match placed {
             Placed::Active => InstallOutcome::Active,
             Placed::Pending => InstallOutcome::PendingGrant,
@@ -110,27 +137,40 @@ impl HookHost {
         Ok(HookInstalled { plugin, version, outcome, notes })
     }
 
-    /// Removes an installed plugin with its grant and what it remembers.
+    /// Removes an installed plugin with its grant and what it remembers. Of a plugin that came with cove a
+    /// record that cannot be read is removed, and nothing else.
     ///
     /// # Errors
     /// When there is no such plugin, it came with cove, or its files cannot be removed.
     pub async fn remove(&self, id: &PluginId) -> Result<(), GrantError> {
-        if self.is_standard(id).await.map_err(GrantError::Look)? {
-            return Err(GrantError::Standard { plugin: id.clone() });
-        }
-        if !self.catalog.registry.entries().contains_key(id) {
-            return Err(GrantError::NotThere { plugin: id.clone() });
+        let standard = self.catalog.is_standard(id).map_err(GrantError::Look)?;
+        match (self.catalog.registry.entries().get(id), standard) {
+            (Some(Entry::Damaged(_)), true) | (Some(_), false) => {}
+            (Some(Entry::Known(_)) | None, true) => {
+                return Err(GrantError::Standard { plugin: id.clone() });
+            }
+            (None, false) => return Err(GrantError::NotThere { plugin: id.clone() }),
         }
         let (catalog, memory, gone) =
             (Arc::clone(&self.catalog), Arc::clone(&self.memory), id.clone());
         let removed = tokio::task::spawn_blocking(move || {
             // In this order: what is left halfway is still an installed plugin.
-            memory.forget(&gone).map_err(ChangeError::Disk)?;
+            if !standard {
+                memory.forget(&gone).map_err(ChangeError::Disk)?;
+            }
             catalog.registry.remove(&gone)
         });
         let removed = removed.await.unwrap_or_else(|error| Err(ChangeError::Disk(error.into())));
         removed.map_err(|error| GrantError::of(id, self.registry_folder(), error))?;
-        self.tell(Happening::HookRemoved { plugin: id.clone() });
+        if !standard {
+            self.tell(Happening::HookRemoved { plugin: id.clone() });
+            return Ok(());
+        }
+        // Nobody knows any more what was revoked of it.
+        tracing::warn!(plugin = %id, "removed its record; what was revoked of it is granted again");
+        let plugin = self.details(id).await?;
+        let (version, needs) = (plugin.hook.version.clone(), granted_words(&plugin));
+        self.tell(Happening::HookGranted { plugin: id.clone(), version, needs });
         Ok(())
     }
 
@@ -157,18 +197,34 @@ impl HookHost {
     }
 
     /// Puts a package into the registry.
-    pub(super) async fn keep(&self, package: Package) -> Result<(Record, Placed), InstallError> {
+    pub(super) async fn keep(&self, package: Package) -> Result<Kept, InstallError> {
         let id = package.manifest.id.clone();
-        if self.is_standard(&id).await.map_err(InstallError::Look)? {
+        if self.catalog.is_standard(&id).map_err(InstallError::Look)? {
             return Err(InstallError::Standard { plugin: id });
         }
-        let catalog = Arc::clone(&self.catalog);
+        let _alone = self.letting_in.acquire().await;
+        let circle = self.catalog.circle_with(&package.manifest).await;
+        let circle = circle.map_err(InstallError::Look)?;
+        let configured = self.catalog.configured(&id);
+        if let (Some(plugins), Some(grant)) = (&circle, configured)
+            && grant.component == package.digest
+        {
+            return Err(InstallError::Circle { plugin: id, plugins: plugins.clone() });
+        }
+        let fit = if circle.is_some() { Fit::InACircle } else { Fit::Fits };
+        let (catalog, memory) = (Arc::clone(&self.catalog), Arc::clone(&self.memory));
         let kept = tokio::task::spawn_blocking(move || {
-            let configured = catalog.configured(&package.manifest.id);
-            catalog.registry.install(&package, &package.release(), configured)
+            let id = &package.manifest.id;
+            // What another plugin of this id remembered is none of its business.
+            if !catalog.registry.entries().contains_key(id) {
+                memory.forget(id)?;
+            }
+            let configured = catalog.configured(id);
+            catalog.registry.install(&package, &package.release(), configured, fit)
         });
         let kept = kept.await.unwrap_or_else(|error| Err(ChangeError::Disk(error.into())));
         let folder = self.registry_folder();
+        let kept = kept.map(|(record, placed)| Kept { record, placed, circle });
         kept.map_err(|error| match error {
             ChangeError::Damaged(problem) => InstallError::Unusable(problem),
             ChangeError::TooMany => InstallError::TooMany { limit: limits::PLUGINS },
@@ -199,12 +255,8 @@ impl HookHost {
         details.ok_or_else(|| GrantError::NotThere { plugin: id.clone() })
     }
 
-    pub(super) async fn plugin(
-        &self,
-        id: &PluginId,
-    ) -> Result<Arc<super::plugin::Plugin>, GrantError> {
-        let plugins = self.catalog.all().await.map_err(GrantError::Look)?;
-        let found = plugins.into_iter().find(|plugin| plugin.found.id() == *id);
+    pub(super) async fn plugin(&self, id: &PluginId) -> Result<Arc<Plugin>, GrantError> {
+        let found = self.catalog.one(id).await.map_err(GrantError::Look)?;
         let plugin = found.ok_or_else(|| GrantError::NotThere { plugin: id.clone() })?;
         match &plugin.state {
             Readiness::Broken(problem @ Problem::Record { .. }) => {
@@ -218,12 +270,6 @@ impl HookHost {
             | Readiness::Void
             | Readiness::Broken(_) => Ok(plugin),
         }
-    }
-
-    async fn is_standard(&self, id: &PluginId) -> Result<bool, super::HookError> {
-        let plugins = self.catalog.all().await?;
-        let mut standard = plugins.iter().filter(|plugin| plugin.found.home == Home::Standard);
-        Ok(standard.any(|plugin| plugin.found.id() == *id))
     }
 
     fn registry_folder(&self) -> PathBuf {

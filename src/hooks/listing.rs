@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::registry::{Record, Release};
 use super::standing::{Holds, Standing};
 use super::words::{all_words, digest_of_words, shown};
-use crate::id::{Digest, PluginId};
+use crate::id::PluginId;
 use crate::report::Explain as _;
 use crate::wire::rpc::{
     Hook, HookDetails, HookGrantShown, HookLimits, HookPoint, HookRelease, HookState,
@@ -77,7 +77,7 @@ impl Catalog {
             plugin.standing.release.as_ref().is_some_and(|release| release.key != pending.key)
         });
         Hook {
-            version: manifest.map_or("?".into(), |manifest| manifest.version.clone()),
+            version: plugin.version(),
             state: match &plugin.state {
                 Readiness::Ready(_) => HookState::Active,
                 Readiness::Disabled => HookState::Disabled,
@@ -90,7 +90,7 @@ impl Catalog {
                 .into_iter()
                 .flat_map(|manifest| manifest.hooks.keys().copied())
                 .collect(),
-            digest: plugin.digest.clone().unwrap_or_else(|| Digest::of(&[])),
+            digest: plugin.component(),
             standard: plugin.found.home == Home::Standard,
             needs: shown(needs, plugin.granted(), &self.settings.ceiling),
             problem,
@@ -101,11 +101,10 @@ impl Catalog {
 
     /// All that is known of a plugin; none where there is none of this id.
     pub(super) async fn details(&self, id: &PluginId) -> Result<Option<HookDetails>, HookError> {
-        let plugins = self.all().await?;
-        let plugin = plugins.iter().find(|plugin| plugin.found.id() == *id);
-        let Some(plugin) = plugin else {
+        let Some(plugin) = self.one(id).await? else {
             return Ok(None);
         };
+        let plugin = &plugin;
         let record = self.record(id);
         let loaded = match &plugin.state {
             Readiness::Ready(loaded) => Some(Arc::clone(loaded)),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::limits::{self, Class};
 use super::needs::{Need, NeedKind};
 use crate::id::PluginId;
+use crate::report::escape_control;
 use crate::wire::rpc::HookPoint;
 
 /// A manifest, checked.
@@ -139,7 +140,9 @@ impl Manifest {
         if component.is_empty() || component.starts_with('.') || component.contains(['/', '\0']) {
             return Err("`component` must be the name of a file in the plugin's folder".into());
         }
-        if raw.plugin.version.len() > 64 || raw.plugin.version.chars().any(char::is_control) {
+        let version = &raw.plugin.version;
+        let hides = version.chars().any(char::is_control) || escape_control(version) != *version;
+        if version.len() > 64 || hides {
             return Err("`version` must be at most 64 printable characters".into());
         }
         if raw.hooks.is_empty() {
@@ -319,6 +322,8 @@ description = "the shell"
             ("@^0.2", "@0.2.1", "is no version"),
             ("hooks@^0.2", "hook@0.2", "is no version"),
             ("plugin.wasm", "../plugin.wasm", "name of a file"),
+            ("1.2.0", "1.2\u{202e}0.", "printable characters"),
+            ("1.2.0", "1.2\\n0", "printable characters"),
             ("500ms", "soon", "not a time"),
             ("500ms", "0s", "not a time"),
             ("32MiB", "lots", "not a size"),

@@ -38,7 +38,7 @@ pub(super) struct Package {
 }
 
 impl Package {
-    /// Reads the files of a folder, or of the folder that a manifest is in.
+    /// Reads the files of a folder, or of the folder that a manifest or the component that it names is in.
     pub(super) fn read(path: &Path, rules: &SignatureRules) -> Result<Self, Problem> {
         let named = |reason| Err(Problem::Name { path: path.to_owned(), reason });
         let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
@@ -47,7 +47,18 @@ impl Package {
         } else if path.file_name().is_some_and(|name| name == MANIFEST) {
             path.parent().unwrap_or(path)
         } else if metadata.is_file() {
-            return named("is neither a plugin's folder nor its `plugin.toml`");
+            let folder = path.parent().unwrap_or(path);
+            let component = match read_manifest(folder) {
+                Ok((_, manifest)) => Some(manifest.component),
+                Err(Problem::Missing { .. }) => None,
+                Err(problem) => return Err(problem),
+            };
+            if component.is_none_or(|component| path.file_name() != Some(component.as_ref())) {
+                return named(
+                    "is neither a plugin's folder, nor its `plugin.toml`, nor the component that a `plugin.toml` beside it names",
+                );
+            }
+            folder
         } else {
             return named("is neither a file nor a folder");
         };

@@ -102,9 +102,7 @@ impl Plugin {
             None => matches!(point, HookPoint::Preflight | HookPoint::PrepareWorkDisk),
         }
     }
-}
 
-impl Plugin {
     /// Its version; a question mark when its manifest cannot be read.
     pub(super) fn version(&self) -> String {
         self.manifest.as_ref().map_or("?".into(), |manifest| manifest.version.clone())

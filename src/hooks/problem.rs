@@ -1,9 +1,14 @@
 //! What is wrong with a plugin's files, and what can be done about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::list;
 use crate::report::{FULL_DISK, Kind};
+
+/// How long after a compilation that failed there is another one: each may take minutes, and whoever looks at
+/// plugins waits for it.
+const COMPILED_AGAIN: Duration = Duration::from_secs(300);
 
 /// What is wrong with a plugin's files.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -151,10 +156,37 @@ impl Problem {
         }
     }
 
+    /// How long a plugin is taken to have this problem while its files are as they were; none where only other
+    /// files end it.
+    pub(super) fn lasts(&self) -> Option<Duration> {
+        match self {
+            Self::Unreadable { .. } | Self::Cache { .. } | Self::NoRoom { .. } => {
+                Some(Duration::ZERO)
+            }
+            // The machine may have been busy, or short of memory.
+            Self::Compile { .. } => Some(COMPILED_AGAIN),
+            Self::Missing { .. }
+            | Self::TooLarge { .. }
+            | Self::Manifest { .. }
+            | Self::NotAComponent { .. }
+            | Self::Imports { .. }
+            | Self::Contract { .. }
+            | Self::Instantiate { .. }
+            | Self::Signature { .. }
+            | Self::Unsigned { .. }
+            | Self::UnknownSigner { .. }
+            | Self::Record { .. }
+            | Self::Name { .. } => None,
+        }
+    }
+
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::Missing { .. } | Self::Unreadable { .. } => {
                 "a plugin is a folder with `plugin.toml` and its component, both plain files that you can read; `cove hook remove` removes one that is installed"
+            }
+            Self::TooLarge { file, .. } if is_text(file) => {
+                "get it anew from the plugin's author: such a file is a page of text at most"
             }
             Self::TooLarge { .. } => "build it in release mode",
             Self::Manifest { .. } => "correct the manifest, and install the plugin again",
@@ -174,13 +206,18 @@ impl Problem {
                 "if you know whose key it is, put it into `hooks.signers` of the configuration"
             }
             Self::Record { .. } => {
-                "`cove hook remove` removes the plugin, which can then be installed anew"
+                "`cove hook remove` removes the plugin, which can then be installed anew; of a plugin that came with cove it removes the record alone, and what was revoked is granted again"
             }
             Self::Cache { .. } => "make it a folder of your own with mode 0700, or delete it",
             Self::NoRoom { .. } => FULL_DISK,
             Self::Name { .. } => {
-                "`cove hook install` takes a folder with `plugin.toml` and its component in it"
+                "`cove hook install` takes a folder with `plugin.toml` and its component in it, or one of these files"
             }
         }
     }
+}
+
+/// Whether a file is a manifest or a signature, by its name.
+fn is_text(file: &Path) -> bool {
+    file.extension().is_some_and(|end| end == "toml" || end == "minisig")
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use super::signature::tests::Author;
 use super::tests_registry::*;
 use super::tests_support::User;
 use super::*;
@@ -10,7 +11,7 @@ use crate::id::{Digest, PluginId};
 use crate::report::{Explain, Kind};
 use crate::vm::events::Events;
 use crate::wire::rpc::{
-    EventQuery, GrantHook, Happening, HookPoint, HookState, InstallOutcome, RevokeHook,
+    EventQuery, GrantHook, Happening, Hook, HookPoint, HookState, InstallOutcome, RevokeHook,
 };
 
 #[tokio::test]
@@ -81,6 +82,35 @@ async fn what_came_with_cove_can_be_revoked_and_granted_again() {
 }
 
 #[tokio::test]
+async fn a_damaged_record_of_cove_s_own_can_be_removed_and_the_plugin_stays() {
+    let mut user = User::new();
+    user.install(&user.settings.standard_folder, "hostile", ID, same);
+    user.set(ID, "misbehaviour", "write");
+    let host = user.host().await;
+    host.revoke(revoking(&[])).await.expect("revoked");
+    drop(host);
+    fs::write(user.settings.registry_folder.join(ID).join("record.json"), "{").expect("written");
+    fs::create_dir_all(&user.settings.state_folder).expect("made");
+    let remembered = user.settings.state_folder.join(format!("{ID}.json"));
+    fs::write(&remembered, "{}").expect("written");
+
+    let host = user.host().await;
+    let events = Events::default();
+    host.tell_to(events.clone());
+    let error = host.check().await.expect_err("nobody knows what was revoked");
+    let hint = error.hint().expect("what to do");
+    assert!(hint.contains("cove hook remove") && hint.contains("granted again"), "{hint}");
+    host.remove(&id()).await.expect("the record is removed");
+    assert_eq!(written(&user, &host).await, [FILE], "the plugin is there, with all it asks for");
+    assert!(remembered.exists(), "and knows what it knew");
+    let told = events.list(&EventQuery::default()).events;
+    let kinds: Vec<_> = told.iter().map(|event| kind(&event.what)).collect();
+    assert_eq!(kinds, ["granted"]);
+    assert_eq!(host.remove(&id()).await.expect_err("it stays").kind(), Kind::Refused);
+    assert_eq!(written(&user, &user.host().await).await, [FILE], "after a restart too");
+}
+
+#[tokio::test]
 async fn an_optional_plugin_that_fails_three_times_in_a_row_is_switched_off() {
     let (mut user, package) = user(optional);
     user.set(ID, "misbehaviour", "panic");
@@ -97,7 +127,12 @@ async fn an_optional_plugin_that_fails_three_times_in_a_row_is_switched_off() {
     for _ in 0..2 {
         host.prepare_work_disk(&user.inputs).await.expect("optional");
     }
-    assert_eq!(listed(&host).await.state, HookState::Active, "looks do not count");
+    let hook = listed(&host).await;
+    assert_eq!(hook.state, HookState::Active, "looks do not count");
+    let twice = BTreeMap::from([(HookPoint::PrepareWorkDisk, 2)]);
+    assert_eq!(host.failures(&hook), twice);
+    let other = Hook { digest: Digest::of(b"another"), ..hook };
+    assert!(host.failures(&other).is_empty(), "they are another component's");
     // The count is on the disk.
     let host = user.host().await;
     host.tell_to(events.clone());
@@ -171,4 +206,121 @@ async fn the_configuration_can_grant_and_then_decides_alone() {
     let host = user.host().await;
     assert_eq!(listed(&host).await.state, HookState::Disabled);
     assert!(written(&user, &host).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_the_configuration_grants_is_only_switched_on_by_command() {
+    let (mut user, package) = user(optional);
+    let component = Digest::of(&fs::read(package.join("plugin.wasm")).expect("read"));
+    let needs = BTreeSet::from(["work-disk:allowed/**".to_owned()]);
+    user.settings.grants =
+        vec![Grant { plugin: id(), component, needs, host_files: BTreeMap::new() }];
+    user.set(ID, "misbehaviour", "panic");
+    let host = user.host().await;
+    host.install(&package).await.expect("installed");
+    for _ in 0..3 {
+        host.prepare_work_disk(&user.inputs).await.expect("optional");
+    }
+    assert_eq!(listed(&host).await.state, HookState::Off);
+    let host_files = BTreeMap::from([("readable".to_owned(), vec!["~/notes".to_owned()])]);
+    for more in [granting(&["work-disk:allowed/**"]), GrantHook { host_files, ..all() }] {
+        let error = host.grant(more).await.expect_err("it would be dropped");
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
+        assert_eq!(listed(&host).await.state, HookState::Off);
+    }
+    let changed = host.grant(all()).await.expect("switched on");
+    assert_eq!(changed.plugin.hook.state, HookState::Active);
+}
+
+#[tokio::test]
+async fn what_the_configuration_says_of_cove_s_own_plugins_stands_in_no_command_s_way() {
+    let mut user = User::with_standard_plugins();
+    let plugin: PluginId = "ssh-key".parse().expect("an id");
+    user.settings.grants = vec![Grant {
+        plugin: plugin.clone(),
+        component: Digest::of(b"any"),
+        needs: BTreeSet::new(),
+        host_files: BTreeMap::new(),
+    }];
+    let host = user.host().await;
+    let revoke = RevokeHook { plugin: plugin.clone(), needs: Vec::new() };
+    let changed = host.revoke(revoke).await.expect("revoked");
+    assert_eq!(changed.plugin.hook.state, HookState::PendingGrant);
+    let changed = host.grant(GrantHook { plugin, ..all() }).await.expect("granted again");
+    assert_eq!(changed.plugin.hook.state, HookState::Active);
+}
+
+const OTHER: &str = "io.example.other";
+
+/// Runs after another plugin.
+fn after(other: &'static str) -> impl Fn(String) -> String {
+    let rules = format!("[hooks.prepare-work-disk]\nafter = ['{other}']");
+    move |manifest| manifest.replace("[hooks.prepare-work-disk]", &rules)
+}
+
+#[tokio::test]
+async fn a_plugin_that_would_run_in_a_circle_is_not_let_in() {
+    let (user, package) = user(after(OTHER));
+    let other: PluginId = OTHER.parse().expect("an id");
+    let other_package = user.package("hostile", OTHER, after(ID));
+    let host = user.host().await;
+    host.install(&package).await.expect("installed");
+    host.grant(all()).await.expect("alone it can be anywhere");
+    let installed = host.install(&other_package).await.expect("it waits");
+    assert!(installed.notes.iter().any(|note| note.contains(ID)), "{:?}", installed.notes);
+    let grant = || GrantHook { plugin: other.clone(), ..all() };
+
+    let error = host.grant(grant()).await.expect_err("a circle");
+    assert_eq!(error.kind(), Kind::Conflict);
+    let text = error.to_string();
+    assert!(text.contains(&format!("`{ID}` and `{OTHER}` each want to run before")), "{text}");
+    let hint = error.hint().expect("what to do");
+    assert!(hint.contains(&format!("cove hook revoke {ID}")), "{hint}");
+    host.check().await.expect("nothing is in the way of starts");
+    assert_eq!(written(&user, &host).await, [FILE]);
+
+    host.revoke(revoking(&[])).await.expect("revoked");
+    host.grant(grant()).await.expect("it is alone now");
+    let error = host.grant(all()).await.expect_err("and the first one is not let in");
+    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    host.check().await.expect("nothing is in the way of starts");
+}
+
+#[tokio::test]
+async fn a_version_that_would_run_in_a_circle_waits_although_its_grant_would_hold() {
+    let (mut user, package) = user(same);
+    let author = Author::new();
+    user.settings.signatures.signers = vec![author.named("author")];
+    sign(&author, &package);
+    let other = user.package("hostile", OTHER, after(ID));
+    let host = user.host().await;
+    host.install(&package).await.expect("installed");
+    host.grant(all()).await.expect("granted");
+    host.install(&other).await.expect("installed");
+    let plugin = OTHER.parse().expect("an id");
+    host.grant(GrantHook { plugin, ..all() }).await.expect("granted");
+
+    let newer = |manifest| after(OTHER)(version("2", false)(manifest));
+    let package = user.package("hostile", ID, newer);
+    sign(&author, &package);
+    let installed = host.install(&package).await.expect("installed");
+    assert_eq!(installed.outcome, InstallOutcome::PendingGrant);
+    let said = |note: &String| note.contains("each want to run before the other");
+    assert!(installed.notes.iter().any(said), "{:?}", installed.notes);
+    host.check().await.expect("nothing is in the way of starts");
+    assert_eq!(listed(&host).await.version, "0.1.0", "the old one goes on");
+    drop(host);
+
+    // What the configuration grants would take part at once.
+    let component = Digest::of(&fs::read(package.join("plugin.wasm")).expect("read"));
+    let (needs, host_files) = (BTreeSet::new(), BTreeMap::new());
+    let host = user.host().await;
+    host.remove(&id()).await.expect("removed");
+    drop(host);
+    user.settings.grants = vec![Grant { plugin: id(), component, needs, host_files }];
+    let host = user.host().await;
+    let error = host.install(&package).await.expect_err("a circle");
+    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains(OTHER)));
+    host.check().await.expect("nothing is in the way of starts");
 }

@@ -1,11 +1,15 @@
 //! Folders, grants, order and the cache, through the host's own interface.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::tests_registry::{id, revoking, user};
 use super::tests_support::User;
 use super::*;
 use crate::report::{Explain, Kind};
+use crate::wire::rpc::InspectHook;
 
 const MANIFEST: &str = "[plugin]\nid = 'broken'\nversion = '1'\napi = 'cove:hooks@0.2'\ncomponent = 'plugin.wasm'\n[hooks.prepare-work-disk]\n";
 
@@ -118,6 +122,22 @@ async fn broken_folders_are_named_too() {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
+async fn a_folder_of_one_plugin_that_cannot_be_looked_into_is_that_plugin_s_problem() {
+    if nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: root can look into every folder");
+        return;
+    }
+    let user = User::new();
+    let folder = user.settings.standard_folder.join("broken");
+    fs::create_dir(&folder).expect("made");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o000)).expect("set");
+    let host = user.host().await;
+    let error = host.check().await.expect_err("it is in the way of starts");
+    assert!(error.to_string().starts_with("plugin `broken` cannot be used"), "{error}");
+}
+
+#[tokio::test]
 async fn two_plugins_on_one_path_are_a_conflict_unless_their_order_is_said() {
     let mut user = User::new();
     let folder = user.settings.standard_folder.clone();
@@ -128,7 +148,9 @@ async fn two_plugins_on_one_path_are_a_conflict_unless_their_order_is_said() {
     let error = user.run().await.expect_err("a conflict");
     let text = error.to_string();
     assert_eq!(text, "plugins `one` and `two` both want to write `allowed/file`");
-    assert!(error.hint().is_some_and(|hint| hint.contains("after = [\"one\"]")));
+    assert!(error.hint().is_some_and(
+        |hint| hint.contains("after = [\"one\"]") && hint.contains("`hooks.disabled`")
+    ));
     let after = |other: &'static str| {
         move |manifest: String| {
             let table = format!("[hooks.prepare-work-disk]\nafter = ['{other}']");
@@ -159,7 +181,7 @@ async fn settings_must_fit_the_manifest() {
     assert!(error.hint().is_some_and(|hint| hint.contains("[hooks.settings.hostile]")));
 }
 
-fn compiled(folder: &Path) -> Vec<std::path::PathBuf> {
+fn compiled(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("there");
     let paths = entries.map(|entry| entry.expect("read").path());
     paths.filter(|path| path.extension().is_some_and(|end| end == "compiled")).collect()
@@ -192,4 +214,78 @@ async fn a_damaged_cache_is_compiled_again_and_a_changed_plugin_is_noticed() {
     assert!(host.check().await.is_err());
     fs::remove_dir_all(folder.join("git-identity")).expect("removed");
     assert!(host.list().await.expect("listed").is_empty());
+}
+
+#[tokio::test]
+async fn a_problem_that_passes_is_gone_without_another_daemon() {
+    let mut user = User::new();
+    user.settings.cache_folder = user.folder.path().join("cache");
+    user.install(&user.settings.standard_folder, "git-identity", "git-identity", |text| text);
+    fs::create_dir(&user.settings.cache_folder).expect("made");
+    let mode = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&user.settings.cache_folder, mode).expect("set");
+    };
+    mode(0o770);
+    let host = user.host().await;
+    let error = host.check().await.expect_err("others may write to it");
+    assert!(error.hint().is_some_and(|hint| hint.contains("mode 0700")), "{error}");
+    mode(0o700);
+    host.check().await.expect("what the hint says helps");
+}
+
+/// A compiler that says into one pipe that it runs, and goes on when something comes from another.
+fn halting(user: &mut User) -> (PathBuf, PathBuf) {
+    let pipe = |name: &str| {
+        let pipe = user.folder.path().join(name);
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        pipe
+    };
+    let (runs, goes_on) = (pipe("runs"), pipe("goes-on"));
+    let (compiler, slow) = (&user.settings.compiler, user.folder.path().join("slow"));
+    let script = format!(
+        "#!/bin/sh\necho x > '{}'\nread x < '{}'\nexec '{}' \"$@\"\n",
+        runs.display(),
+        goes_on.display(),
+        compiler.display()
+    );
+    fs::write(&slow, script).expect("written");
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).expect("executable");
+    user.settings.compiler = slow;
+    (runs, goes_on)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_the_compilation_of_a_plugin_that_is_not_wanted() {
+    const DEADLINE: Duration = Duration::from_secs(60);
+    let (mut user, package) = user(|manifest| manifest);
+    user.settings.cache_folder = user.folder.path().join("cache");
+    user.host().await.install(&package).await.expect("compiled");
+    let (runs, goes_on) = halting(&mut user);
+    let host = user.host().await;
+    let standard = &user.settings.standard_folder;
+    user.install(standard, "git-identity", "git-identity", |manifest| manifest);
+
+    let begun = tokio::task::spawn_blocking(move || fs::read_to_string(runs));
+    let both = async { tokio::join!(host.list(), host.list()) };
+    let beside = async {
+        let begun = tokio::time::timeout(DEADLINE, begun).await.expect("it runs");
+        assert_eq!(begun.expect("no panic").expect("read"), "x\n");
+        // It compiles, and does not end before it is told to.
+        let plugin = InspectHook { plugin: Some(id()), path: None };
+        let inspected = tokio::time::timeout(DEADLINE, host.inspect(plugin)).await;
+        inspected.expect("it does not wait").expect("it is there");
+        let granted = tokio::time::timeout(DEADLINE, host.revoke(revoking(&[]))).await;
+        granted.expect("it does not wait").expect("nothing to revoke");
+        let go_on = tokio::task::spawn_blocking(move || fs::write(goes_on, "x\n"));
+        tokio::time::timeout(DEADLINE, go_on)
+            .await
+            .expect("read")
+            .expect("no panic")
+            .expect("written");
+    };
+    // One compiler runs for both lists: a second one would wait for ever.
+    let lists = async { tokio::time::timeout(DEADLINE, both).await.expect("they end") };
+    let ((one, two), ()) = tokio::join!(lists, beside);
+    assert_eq!((one.expect("listed").len(), two.expect("listed").len()), (2, 2));
 }

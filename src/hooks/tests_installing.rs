@@ -9,7 +9,7 @@ use super::tests_registry::*;
 use super::tests_support::User;
 use super::*;
 use crate::report::{Explain, Kind, Report};
-use crate::wire::rpc::{HookState, InspectHook};
+use crate::wire::rpc::{HookState, InspectHook, InstallOutcome};
 
 #[tokio::test]
 async fn signatures_are_verified_when_present_and_required_when_configured() {
@@ -120,7 +120,10 @@ async fn only_plain_files_of_a_plugin_are_installed_and_nothing_is_left_of_other
         let text = error.to_string();
         assert!(text.contains(&format!("{file}`")) && text.contains(expected), "{fault:?}: {text}");
         assert_eq!(error.kind(), kind, "{text}");
-        assert!(error.hint().is_some() && !text.contains('\n'));
+        let hint = error.hint().expect("what to do");
+        assert!(!text.contains('\n'));
+        let to_build = text.contains("is larger than") && file == "plugin.wasm";
+        assert_eq!(hint.contains("release mode"), to_build, "{text}: {hint}");
         assert!(files(&user.settings.registry_folder).is_empty(), "{fault:?}");
         fs::remove_file(&path).ok();
         fs::write(&path, good).expect("written");
@@ -129,11 +132,16 @@ async fn only_plain_files_of_a_plugin_are_installed_and_nothing_is_left_of_other
 }
 
 #[tokio::test]
-async fn a_plugin_is_its_folder_or_its_manifest_and_can_be_looked_at_before() {
+async fn a_plugin_is_its_folder_or_a_file_of_it_and_can_be_looked_at_before() {
     let (user, package) = user(same);
     let host = user.host().await;
+    let (other, alone) = (package.join("other.wasm"), user.folder.path().join("plugin.wasm"));
+    for path in [&other, &alone] {
+        fs::copy(package.join("plugin.wasm"), path).expect("copied");
+    }
     for (path, expected) in [
-        (package.join("plugin.wasm"), "is neither a plugin's folder nor its `plugin.toml`"),
+        (other, "is neither a plugin's folder, nor its `plugin.toml`, nor the component"),
+        (alone, "is neither a plugin's folder, nor its `plugin.toml`, nor the component"),
         (user.folder.path().join("no/such"), "no/such` is not there"),
         (PathBuf::from("/dev/null"), "is neither a file nor a folder"),
         (user.home.clone(), "plugin.toml` is not there"),
@@ -147,7 +155,12 @@ async fn a_plugin_is_its_folder_or_its_manifest_and_can_be_looked_at_before() {
     let hooks = |name: &String| name.starts_with("cove:hooks/");
     assert!(looked.imports.iter().any(hooks), "{:?}", looked.imports);
     assert!(host.list().await.expect("listed").is_empty(), "it was only looked at");
-    host.install(&package.join("plugin.toml")).await.expect("the manifest's path will do");
+    for (file, outcome) in
+        [("plugin.toml", InstallOutcome::PendingGrant), ("plugin.wasm", InstallOutcome::Unchanged)]
+    {
+        let installed = host.install(&package.join(file)).await.expect("a file's path will do");
+        assert_eq!(installed.outcome, outcome, "{file}");
+    }
 }
 
 #[tokio::test]
@@ -191,6 +204,48 @@ async fn what_a_killed_daemon_left_is_removed_and_what_was_installed_stays() {
         let mode = fs::metadata(registry.join(&file)).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
+}
+
+#[tokio::test]
+async fn what_a_user_put_into_the_folder_is_never_removed() {
+    let user = User::new();
+    let registry = &user.settings.registry_folder;
+    for file in [
+        "checkout/releases/v1.txt",
+        "checkout/plugin.toml",
+        "sources/releases/v1",
+        "sources/README",
+    ] {
+        let file = registry.join(file);
+        fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        fs::write(file, "mine").expect("written");
+    }
+    let before = files(registry);
+    let host = user.host().await;
+    assert_eq!(files(registry), before);
+    assert_eq!(host.list().await.expect("listed").len(), 1, "the one with a manifest is shown");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_tidied_keeps_no_daemon_from_starting() {
+    let (user, package) = user(same);
+    let host = user.host().await;
+    host.install(&package).await.expect("installed");
+    host.grant(all()).await.expect("granted");
+    drop(host);
+    let registry = &user.settings.registry_folder;
+    // Files where folders should be, and the other way round.
+    for folder in ["io.example.guest/.record-abc", "io.example.other/record.json"] {
+        fs::create_dir_all(registry.join(folder)).expect("made");
+    }
+    fs::write(registry.join(ID).join("releases/odd"), "odd").expect("written");
+    fs::write(registry.join(".incoming-abc"), "odd").expect("written");
+    let host = user.host().await;
+    assert_eq!(listed(&host).await.state, HookState::Active);
+    let hooks = host.list().await.expect("listed");
+    let other = hooks.iter().find(|hook| hook.plugin.as_str() == "io.example.other");
+    let problem = other.and_then(|hook| hook.problem.as_deref()).expect("it is damaged");
+    assert!(problem.contains("record.json` cannot be read"), "{problem}");
 }
 
 #[tokio::test]

@@ -144,6 +144,8 @@ async fn a_plugin_runs_from_its_grant_until_that_is_taken_back() {
     let changed = host.revoke(revoking(&[])).await.expect("all is revoked");
     assert_eq!(changed.plugin.hook.state, HookState::PendingGrant);
     assert!(written(&user, &host).await.is_empty());
+    let changed = host.revoke(revoking(&[])).await.expect("nothing is left to revoke");
+    assert_eq!(changed.notes, [format!("`{ID}` had nothing of that: all is as it was")]);
     host.remove(&id()).await.expect("removed");
     assert!(host.list().await.expect("listed").is_empty());
     assert!(files(&user.settings.registry_folder).is_empty(), "nothing is left");
@@ -313,13 +315,29 @@ async fn what_is_asked_for_wrongly_is_said() {
     let error = host.grant(granting(&["work-disk:**"])).await.expect_err("not asked for");
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.hint().is_some_and(|hint| hint.contains("work-disk:allowed/**")), "{error}");
-    for (name, path, expected) in
-        [("other", "/x", "asks for no files of that name"), ("readable", "x", "must be absolute")]
-    {
-        let host_files = BTreeMap::from([(name.to_owned(), vec![path.to_owned()])]);
+    let many = |count: usize| (0..count).map(|number| format!("/{number}")).collect();
+    for (name, paths, expected) in [
+        ("other", vec!["/x".to_owned()], "asks for no files of that name"),
+        ("other", Vec::new(), "asks for no files of that name"),
+        ("readable", vec!["x".to_owned()], "must be absolute"),
+        ("readable", vec!["/".repeat(limits::PATH_BYTES + 1)], "longer than paths can be"),
+        ("readable", many(65), "and no more"),
+    ] {
+        let host_files = BTreeMap::from([(name.to_owned(), paths)]);
         let error = host.grant(GrantHook { host_files, ..all() }).await.expect_err(expected);
         assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.to_string().len() < 1000, "{error}");
     }
+    let mapped = |name: &str, count: usize| {
+        let host_files = BTreeMap::from([(name.to_owned(), many(count))]);
+        host.grant(GrantHook { host_files, ..all() })
+    };
+    mapped("readable", 40).await.expect("granted");
+    let error = mapped("importable", 25).await.expect_err("too many with those before");
+    assert!(error.to_string().contains("and no more"), "{error}");
+    mapped("readable", 64).await.expect("in place of those before");
+    mapped("readable", 0).await.expect("none");
+    mapped("importable", 64).await.expect("they are gone");
     let neither = host.inspect(InspectHook::default()).await.expect_err("neither");
     assert_eq!(neither.kind(), Kind::Invalid);
 }
@@ -341,4 +359,28 @@ async fn files_are_mapped_by_the_grant() {
     let changed = host.grant(GrantHook { host_files, ..all() }).await.expect("granted");
     assert_eq!(changed.plugin.grant.expect("granted").host_files["importable"], ["~/notes"]);
     assert!(!changed.notes.iter().any(|note| note.contains("importable")), "{:?}", changed.notes);
+}
+
+#[tokio::test]
+async fn nothing_is_remembered_of_a_plugin_that_is_gone() {
+    let (user, package) = user(same);
+    let host = user.host().await;
+    let file = user.settings.state_folder.join(format!("{ID}.json"));
+    let (before, after) = (BTreeMap::new(), BTreeMap::from([("key".to_owned(), vec![1])]));
+    let ended = async || host.keep_memory(&id(), &before, &after).await.expect("no failure");
+    ended().await;
+    assert!(!file.exists(), "it was removed while it ran");
+
+    host.install(&package).await.expect("installed");
+    ended().await;
+    assert!(file.exists());
+    host.install(&package).await.expect("again");
+    assert!(file.exists(), "another version knows what the one before knew");
+    host.remove(&id()).await.expect("removed");
+    assert!(!file.exists());
+
+    // A run may have ended just between the two steps of a removal.
+    fs::write(&file, "{\"key\": \"ff\"}").expect("written");
+    host.install(&package).await.expect("installed anew");
+    assert!(!file.exists(), "it begins with nothing");
 }

@@ -33,6 +33,11 @@ pub(super) fn all_words(needs: &[Need]) -> BTreeSet<String> {
     needs.iter().flat_map(Need::words).collect()
 }
 
+/// Whether any of these words is about host files of this name.
+pub(super) fn asks_for_files(words: &BTreeSet<String>, name: &str) -> bool {
+    ["read", "import"].iter().any(|verb| words.contains(&format!("host-files.{verb}:{name}")))
+}
+
 /// What stands for these wishes: other wishes, another digest. Their reasons do not count.
 pub(super) fn digest_of_words(words: &BTreeSet<String>) -> Digest {
     let mut text = String::new();

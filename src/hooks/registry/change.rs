@@ -18,12 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::record::{Active, By, Failures, GrantRecord, Off, Record, Release, Revoked};
 use crate::hooks::needs::Grant;
-use crate::hooks::words::digest_of_words;
+use crate::hooks::words::{asks_for_files, digest_of_words};
 use crate::id::Digest;
 use crate::wire::rpc::HookPoint;
 
 /// Failures in a row after which an optional plugin is switched off.
-pub(in crate::hooks) const FAILURES: u32 = 3;
+pub const FAILURES: u32 = 3;
 
 /// What became of a release that was installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,14 @@ pub(in crate::hooks) enum Placed {
     Pending,
     /// It was there already.
     Unchanged,
+}
+
+/// Whether a release can run beside the plugins that take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::hooks) enum Fit {
+    Fits,
+    /// Each of some plugins, this one among them, wants to run before the next.
+    InACircle,
 }
 
 /// What somebody grants.
@@ -64,8 +72,28 @@ impl Record {
         self.active.iter().map(|active| &active.release).chain(&self.pending)
     }
 
-    /// A release is installed. What the configuration grants is granted by it alone.
-    pub(super) fn install(mut self, new: Release, configured: Option<&Grant>) -> (Self, Placed) {
+    /// How many paths stand behind names that are asked for, besides these.
+    pub(in crate::hooks) fn paths_beside(
+        &self,
+        host_files: &BTreeMap<String, Vec<String>>,
+        asks: &BTreeSet<String>,
+    ) -> usize {
+        let grant = self.active.as_ref().and_then(|active| active.grant.as_ref());
+        let behind = grant.into_iter().flat_map(|grant| &grant.host_files);
+        behind
+            .filter(|(name, _)| asks_for_files(asks, name) && !host_files.contains_key(*name))
+            .map(|(_, paths)| paths.len())
+            .sum()
+    }
+
+    /// A release is installed. What the configuration grants is granted by it alone. One that would run in a
+    /// circle waits: the active one goes on.
+    pub(super) fn install(
+        mut self,
+        new: Release,
+        configured: Option<&Grant>,
+        fit: Fit,
+    ) -> (Self, Placed) {
         let known = self.releases().any(|release| release.key == new.key);
         let active = self.active.take();
         let is_active = active.as_ref().is_some_and(|active| active.release.key == new.key);
@@ -79,7 +107,7 @@ impl Record {
                 (Some(Active { release: new, grant: None }), None, Placed::Active)
             }
             (None, Some(Active { release, grant: Some(grant) }))
-                if holds_for(&release, &grant, &new) =>
+                if fit == Fit::Fits && holds_for(&release, &grant, &new) =>
             {
                 let grant = Some(carried(&release, grant, &new));
                 (Some(Active { release: new, grant }), None, Placed::Active)
@@ -108,6 +136,7 @@ impl Record {
         };
         all.retain(|word| release.asks.contains(word));
         all.extend(words);
+        files.retain(|name, _| asks_for_files(&release.asks, name));
         files.extend(host_files);
         let grant = GrantRecord {
             component: release.component.clone(),
@@ -266,7 +295,7 @@ mod tests {
     }
 
     fn installed(release: Release) -> Record {
-        Record::default().install(release, None).0
+        Record::default().install(release, None, Fit::Fits).0
     }
 
     /// What takes part with which words, and what waits.
@@ -280,7 +309,7 @@ mod tests {
 
     #[test]
     fn what_is_installed_first_waits_until_it_is_granted() {
-        let (record, placed) = Record::default().install(release("1", "a b", "k"), None);
+        let (record, placed) = Record::default().install(release("1", "a b", "k"), None, Fit::Fits);
         assert_eq!((shown(&record), placed), ((None, Some("1")), Placed::Pending));
         let record = record.grant(all("a"));
         assert_eq!(shown(&record), (Some(("1", words("a"))), None));
@@ -316,7 +345,7 @@ mod tests {
             (("2", "a", "k"), ("1", "a b", "k"), false),
         ] {
             let record = installed(release(old, asked, key)).grant(all(asked));
-            let (record, placed) = record.install(release(new, asks, new_key), None);
+            let (record, placed) = record.install(release(new, asks, new_key), None, Fit::Fits);
             let case = format!("{old} {asked} {key} -> {new} {asks} {new_key}");
             if holds {
                 assert_eq!(shown(&record), (Some((new, words(asks))), None), "{case}");
@@ -332,9 +361,19 @@ mod tests {
     }
 
     #[test]
+    fn what_would_run_in_a_circle_waits_although_the_grant_would_hold() {
+        let record = installed(release("1", "a", "k")).grant(all("a"));
+        let (record, placed) = record.install(release("2", "a", "k"), None, Fit::InACircle);
+        assert_eq!(
+            (shown(&record), placed),
+            ((Some(("1", words("a"))), Some("2")), Placed::Pending)
+        );
+    }
+
+    #[test]
     fn what_was_not_granted_is_not_carried_over_either() {
         let record = installed(release("1", "a b", "k")).grant(all("a"));
-        let (record, _) = record.install(release("2", "a b", "k"), None);
+        let (record, _) = record.install(release("2", "a b", "k"), None, Fit::Fits);
         assert_eq!(shown(&record), (Some(("2", words("a"))), None));
     }
 
@@ -342,19 +381,19 @@ mod tests {
     fn another_manifest_with_the_same_component_and_needs_keeps_its_grant() {
         let record = installed(release("1", "a", "")).grant(all("a"));
         let other = Release { key: Digest::of(b"slower"), ..release("1", "a", "") };
-        let (record, placed) = record.install(other, None);
+        let (record, placed) = record.install(other, None, Fit::Fits);
         assert_eq!((record.pending, placed), (None, Placed::Active));
     }
 
     #[test]
     fn an_upgrade_waits_while_the_old_one_runs() {
         let record = installed(release("1", "a", "")).grant(all("a"));
-        let (record, _) = record.install(release("2", "a b", ""), None);
-        let (again, placed) = record.clone().install(release("2", "a b", ""), None);
+        let (record, _) = record.install(release("2", "a b", ""), None, Fit::Fits);
+        let (again, placed) = record.clone().install(release("2", "a b", ""), None, Fit::Fits);
         assert_eq!((placed, &again), (Placed::Unchanged, &record));
-        let (third, _) = record.clone().install(release("3", "a c", ""), None);
+        let (third, _) = record.clone().install(release("3", "a c", ""), None, Fit::Fits);
         assert_eq!(shown(&third), (Some(("1", words("a"))), Some("3")), "the last one waits");
-        let (back, placed) = third.install(release("1", "a", ""), None);
+        let (back, placed) = third.install(release("1", "a", ""), None, Fit::Fits);
         assert_eq!((shown(&back), placed), ((Some(("1", words("a"))), None), Placed::Unchanged));
         let granted = record.clone().grant(all("b"));
         assert_eq!(shown(&granted), (Some(("2", words("a b"))), None), "and what it had");
@@ -370,16 +409,17 @@ mod tests {
             needs: words("a"),
             host_files: BTreeMap::new(),
         };
-        let (record, placed) = Record::default().install(release("1", "a", ""), Some(&grant("1")));
+        let (record, placed) =
+            Record::default().install(release("1", "a", ""), Some(&grant("1")), Fit::Fits);
         assert_eq!((shown(&record), placed), ((Some(("1", words(""))), None), Placed::Active));
-        let (record, placed) = record.install(release("2", "a", ""), Some(&grant("1")));
+        let (record, placed) = record.install(release("2", "a", ""), Some(&grant("1")), Fit::Fits);
         assert_eq!(
             (shown(&record), placed),
             ((Some(("1", words(""))), Some("2")), Placed::Pending)
         );
-        let (record, placed) = record.install(release("3", "a", ""), Some(&grant("3")));
+        let (record, placed) = record.install(release("3", "a", ""), Some(&grant("3")), Fit::Fits);
         assert_eq!((shown(&record), placed), ((Some(("3", words(""))), None), Placed::Active));
-        let (record, placed) = record.install(release("4", "a", ""), None);
+        let (record, placed) = record.install(release("4", "a", ""), None, Fit::Fits);
         assert_eq!(
             (shown(&record), placed),
             ((None, Some("4")), Placed::Pending),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ChangeError;
-use crate::hooks::error::HookError;
+use crate::hooks::error::{HookError, list};
 use crate::hooks::problem::Problem;
 use crate::id::PluginId;
 use crate::report::{Explain, Kind};
@@ -27,6 +27,14 @@ pub enum InstallError {
     TooMany {
         /// How many there may be.
         limit: usize,
+    },
+    /// The configuration grants it, and it would run in a circle with others.
+    #[error("plugin `{plugin}` cannot take part: {}", circle(plugins))]
+    Circle {
+        /// The plugin.
+        plugin: PluginId,
+        /// All plugins in the circle.
+        plugins: Vec<PluginId>,
     },
     /// Others are being installed.
     #[error("another plugin is being installed, and that did not end within {} s", .0.as_secs())]
@@ -55,7 +63,7 @@ impl Explain for InstallError {
         match self {
             Self::Unusable(problem) => problem.kind(),
             Self::Standard { .. } => Kind::Refused,
-            Self::TooMany { .. } => Kind::Conflict,
+            Self::TooMany { .. } | Self::Circle { .. } => Kind::Conflict,
             Self::Busy(_) => Kind::TimedOut,
             Self::Keep { .. } => Kind::Failed,
             Self::Look(error) => error.kind(),
@@ -68,6 +76,7 @@ impl Explain for InstallError {
             Self::Unusable(problem) => problem.hint().to_owned(),
             Self::Standard { .. } => "give it another id in its `plugin.toml`".to_owned(),
             Self::TooMany { .. } => "remove one that you do not use: `cove hook remove`".to_owned(),
+            Self::Circle { plugin, plugins } => break_circle(plugin, plugins, "install"),
             Self::Busy(_) => "try again".to_owned(),
             Self::Keep { folder, .. } => {
                 format!("make `{}` a folder that you can write to", folder.display())
@@ -123,6 +132,14 @@ pub enum GrantError {
     Configured {
         /// The plugin.
         plugin: PluginId,
+    },
+    /// It would run in a circle with others.
+    #[error("plugin `{plugin}` cannot take part: {}", circle(plugins))]
+    Circle {
+        /// The plugin.
+        plugin: PluginId,
+        /// All plugins in the circle.
+        plugins: Vec<PluginId>,
     },
     /// It came with cove.
     #[error("plugin `{plugin}` came with cove, and cannot be removed")]
@@ -187,7 +204,7 @@ impl Explain for GrantError {
         match self {
             Self::NotThere { .. } => Kind::NotFound,
             Self::NotSaid | Self::NotAsked { .. } | Self::Mapping { .. } => Kind::Invalid,
-            Self::Changed { .. } | Self::Configured { .. } => Kind::Conflict,
+            Self::Changed { .. } | Self::Configured { .. } | Self::Circle { .. } => Kind::Conflict,
             Self::Standard { .. } => Kind::Refused,
             Self::Files(source) | Self::Unusable { source, .. } => source.kind(),
             Self::Keep { .. } => Kind::Failed,
@@ -214,15 +231,37 @@ impl Explain for GrantError {
                 let table = crate::hooks::error::table("grants", plugin);
                 format!("change `[{table}]` there, or take it out and use `cove hook grant`")
             }
+            Self::Circle { plugin, plugins } => break_circle(plugin, plugins, "grant"),
             Self::Standard { plugin } => {
                 format!("`cove hook revoke {plugin}` keeps it from taking part")
             }
             Self::Files(source) | Self::Unusable { source, .. } => return source.hint(),
+            Self::Keep { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                "grant it less: fewer or shorter paths".to_owned()
+            }
             Self::Keep { folder, .. } => {
                 format!("make `{}` a folder that you can write to", folder.display())
             }
             Self::Damaged { problem, .. } => problem.hint().to_owned(),
             Self::Look(error) => return error.hint(),
         })
+    }
+}
+
+/// What keeps plugins from running in any order.
+pub(in crate::hooks) fn circle(plugins: &[PluginId]) -> String {
+    match plugins {
+        [_] => "it wants to run before itself".to_owned(),
+        several => format!("the plugins {} each want to run before the other", list(several)),
+    }
+}
+
+/// How a plugin that is in a circle with others could take part: `verb` is then done again.
+fn break_circle(plugin: &PluginId, plugins: &[PluginId], verb: &str) -> String {
+    match plugins.iter().find(|other| *other != plugin) {
+        Some(other) => format!(
+            "only one of them can: `cove hook revoke {other}`, or `hooks.disabled` in the configuration, keeps `{other}` from it; then {verb} `{plugin}` again"
+        ),
+        None => "only its author can change that: `after` and `before` in its manifest".to_owned(),
     }
 }

@@ -33,7 +33,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(super) use change::{Came, Granting, Placed};
+pub use change::FAILURES;
+pub(super) use change::{Came, Fit, Granting, Placed};
+pub(super) use error::circle;
 pub use error::{GrantError, InstallError};
 pub(super) use record::{GrantRecord, Off, Record, Release, Revoked};
 
@@ -85,7 +87,8 @@ impl From<io::Error> for ChangeError {
 }
 
 impl Registry {
-    /// Opens the folder, and makes it when it is not there. What a killed daemon left is removed.
+    /// Opens the folder, and makes it when it is not there. What a killed daemon left is removed. A plugin
+    /// that cannot be looked at keeps no other from being used.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut entries = Entries::new();
@@ -94,29 +97,12 @@ impl Registry {
             let name = item.file_name();
             let name = name.to_string_lossy();
             if name.starts_with(INCOMING) {
-                fs::remove_dir_all(item.path())?;
-                continue;
-            }
-            let Ok(id) = name.parse::<PluginId>() else {
-                continue;
-            };
-            if !item.file_type()?.is_dir() {
-                continue;
-            }
-            match record::read(&item.path()) {
-                Ok(Some(record)) => {
-                    forget_others(&item.path(), &record)?;
-                    record::sweep(&item.path())?;
-                    entries.insert(id, Entry::Known(Box::new(record)));
-                }
-                // An installation that was cut off before its record was written, or a file of somebody else's.
-                Ok(None) if item.path().join(RELEASES).is_dir() => fs::remove_dir_all(item.path())?,
-                Ok(None) => {}
-                Err(error) => {
-                    let file = item.path().join(record::FILE);
-                    let reason = error.to_string();
-                    entries.insert(id, Entry::Damaged(Problem::Record { file, reason }));
-                }
+                warn_of(&item.path(), fs::remove_dir_all(item.path()));
+            } else if let Ok(id) = name.parse::<PluginId>()
+                && item.file_type().is_ok_and(|kind| kind.is_dir())
+                && let Some(entry) = find(&item.path())
+            {
+                entries.insert(id, entry);
             }
         }
         Ok(Self { folder: folder.to_owned(), entries: Mutex::new(Arc::new(entries)) })
@@ -156,6 +142,7 @@ impl Registry {
         package: &Package,
         release: &Release,
         configured: Option<&Grant>,
+        fit: Fit,
     ) -> Result<(Record, Placed), ChangeError> {
         let id = &package.manifest.id;
         let incoming = tempfile::Builder::new().prefix(INCOMING).tempdir_in(&self.folder)?;
@@ -173,7 +160,7 @@ impl Registry {
         let new = before.releases().next().is_none() && before == Record::default();
         let kept = self.keep(&incoming, id, &release.key).map_err(ChangeError::Disk);
         let unchanged = before.clone();
-        let (after, placed) = before.install(release.clone(), configured);
+        let (after, placed) = before.install(release.clone(), configured, fit);
         let written = kept.and_then(|()| self.write(&mut entries, id, after.clone()));
         let folder = self.folder.join(id.as_str());
         match &written {
@@ -194,7 +181,7 @@ impl Registry {
         DirBuilder::new().recursive(true).mode(0o700).create(releases)?;
         match fs::rename(incoming.path(), &place) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            Err(error) if is_occupied(error.kind()) => {
                 let flags = rustix::fs::RenameFlags::EXCHANGE;
                 let here = rustix::fs::CWD;
                 rustix::fs::renameat_with(here, incoming.path(), here, &place, flags)?;
@@ -269,10 +256,43 @@ pub(super) enum Missing {
     IsAnError,
 }
 
+/// Whether a folder could not take a place because another one is there: file systems say it in two ways.
+fn is_occupied(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
+}
+
+/// What is in a plugin's folder at a start. What a killed daemon left in it is removed.
+fn find(folder: &Path) -> Option<Entry> {
+    match record::read(folder) {
+        Ok(Some(record)) => {
+            tidy(folder, &record);
+            warn_of(folder, record::sweep(folder));
+            Some(Entry::Known(Box::new(record)))
+        }
+        Ok(None) => {
+            match record::is_cut_off(folder, RELEASES) {
+                Ok(true) => warn_of(folder, fs::remove_dir_all(folder)),
+                Ok(false) => {}
+                Err(error) => warn_of(folder, Err(error)),
+            }
+            None
+        }
+        Err(error) => {
+            let (file, reason) = (folder.join(record::FILE), error.to_string());
+            Some(Entry::Damaged(Problem::Record { file, reason }))
+        }
+    }
+}
+
 /// Removes the releases that are in no record any more. One that stays is removed at the next start.
 fn tidy(plugin: &Path, record: &Record) {
-    if let Err(error) = forget_others(plugin, record) {
-        tracing::warn!(folder = %plugin.display(), %error, "an old version of a plugin stays on disk");
+    warn_of(plugin, forget_others(plugin, record));
+}
+
+/// Says that something in a folder could not be removed. It is in nobody's way.
+fn warn_of(folder: &Path, removed: io::Result<()>) {
+    if let Err(error) = removed {
+        tracing::warn!(folder = %folder.display(), %error, "what no plugin needs any more stays on disk");
     }
 }
 
@@ -298,4 +318,22 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_taken_is_told_from_other_failures() {
+        for (number, taken) in [
+            (nix::libc::ENOTEMPTY, true),
+            (nix::libc::EEXIST, true),
+            (nix::libc::ENOSPC, false),
+            (nix::libc::EACCES, false),
+        ] {
+            let kind = io::Error::from_raw_os_error(number).kind();
+            assert_eq!(is_occupied(kind), taken, "{kind}");
+        }
+    }
 }

@@ -175,6 +175,21 @@ pub(super) fn read(folder: &Path) -> io::Result<Option<Record>> {
     Ok(Some(written.record))
 }
 
+/// Whether a folder without a record holds nothing but what an installation makes before the record: a folder
+/// of releases and a record that is being written. What somebody put there has more in it.
+pub(super) fn is_cut_off(folder: &Path, releases: &str) -> io::Result<bool> {
+    let mut found = false;
+    for item in fs::read_dir(folder)? {
+        let name = item?.file_name();
+        let is_releases = name == releases;
+        if !is_releases && !name.to_string_lossy().starts_with(HALF) {
+            return Ok(false);
+        }
+        found |= is_releases;
+    }
+    Ok(found)
+}
+
 /// Removes records that were never renamed to their place.
 pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     for item in fs::read_dir(folder)? {
@@ -186,11 +201,15 @@ pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the record into a plugin's folder, which is there.
+/// Writes the record into a plugin's folder, which is there. One that could not be read again is refused.
 pub(super) fn write(folder: &Path, record: &Record) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(HALF).tempfile_in(folder)?;
     let written = Written { format: FORMAT, record: record.clone() };
-    file.write_all(&serde_json::to_vec_pretty(&written)?)?;
+    let text = serde_json::to_vec_pretty(&written)?;
+    if text.len() as u64 > BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut file = tempfile::Builder::new().prefix(HALF).tempfile_in(folder)?;
+    file.write_all(&text)?;
     file.as_file().sync_all()?;
     file.persist(folder.join(FILE)).map_err(|error| error.error)?;
     sync(folder)
@@ -208,4 +227,26 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     sync(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_could_not_be_read_again_is_not_written() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let words = |length| Record {
+            revoked: Revoked::Words(BTreeSet::from(["w".repeat(length)])),
+            ..Record::default()
+        };
+        let (least, most) = (words(1), usize::try_from(BYTES).expect("it fits"));
+        write(folder.path(), &least).expect("written");
+        let error = write(folder.path(), &words(most)).expect_err("too large");
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read(folder.path()).expect("as it was"), Some(least));
+        let large = words(most - 200);
+        write(folder.path(), &large).expect("written");
+        assert_eq!(read(folder.path()).expect("read"), Some(large));
+    }
 }

@@ -195,7 +195,7 @@ pub struct HookRelease {
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InstallHook {
-    /// An absolute path: the folder with `plugin.toml` and the component, or that `plugin.toml`.
+    /// An absolute path: the folder with `plugin.toml` and the component, or one of these two files.
     pub path: String,
 }
 

@@ -1,5 +1,6 @@
 //! What is told and kept of how plugins do: events, and the failures of optional ones.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::catalog::is_required;
@@ -11,7 +12,7 @@ use super::plugin::Plugin;
 use super::registry::{Came, Missing, Record};
 use super::run::Ended;
 use crate::vm::events::Events;
-use crate::wire::rpc::{Happening, HookPoint};
+use crate::wire::rpc::{Happening, Hook, HookPoint};
 
 impl HookHost {
     /// From now on, what happens to plugins is told there.
@@ -23,6 +24,15 @@ impl HookHost {
         if let Some(events) = self.events.get() {
             events.publish(what);
         }
+    }
+
+    /// How often in a row a plugin that takes part has failed, at which hook points. Only optional ones are
+    /// counted.
+    #[must_use]
+    pub fn failures(&self, hook: &Hook) -> BTreeMap<HookPoint, u32> {
+        let failures = self.catalog.record(&hook.plugin).failures;
+        let of_this = failures.filter(|failures| failures.component == hook.digest);
+        of_this.map(|failures| failures.in_a_row).unwrap_or_default()
     }
 
     /// Counts the failures of an optional plugin, and switches it off after too many in a row.
@@ -60,11 +70,10 @@ impl HookHost {
         });
         match noted.await {
             Ok(Ok((_, Some(off)))) => {
-                let version = plugin.manifest.as_ref().map_or("?", |manifest| &manifest.version);
                 tracing::warn!(plugin = %id, %point, failure = off.failure, "switched a plugin off");
                 self.tell(Happening::HookSwitchedOff {
                     plugin: id,
-                    version: version.to_owned(),
+                    version: plugin.version(),
                     point,
                     failure: off.failure,
                 });
