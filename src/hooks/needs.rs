@@ -10,9 +10,12 @@ use glob::{MatchOptions, Pattern};
 use serde::Deserialize;
 
 use super::ceiling::Ceiling;
+use super::log::shortened;
 use super::paths;
 use crate::id::{Digest, PluginId};
-use crate::report::escape_control;
+
+/// Bytes of a reason that are shown: two or three lines of a terminal.
+const REASON_BYTES: usize = 200;
 
 /// What the configuration allows to one plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +105,11 @@ impl Need {
         let what = match (kind, name, patterns) {
             (NeedKind::WorkDisk, None, Some(patterns)) if !patterns.is_empty() => {
                 for pattern in &patterns {
+                    // It becomes a word, and words are shown as commands to type.
+                    if pattern.chars().any(char::is_control) {
+                        let shown = pattern.escape_debug();
+                        return Err(format!("`paths`: `{shown}` has a control character in it"));
+                    }
                     paths::check(pattern).map_err(|error| format!("`paths`: {error}"))?;
                     Pattern::new(pattern).map_err(|error| format!("`{pattern}`: {error}"))?;
                 }
@@ -126,7 +134,7 @@ impl Need {
                 return Err(format!("a need of kind `{kind}` has a `name` and no `paths`"));
             }
         };
-        let reason = escape_control(&reason).chars().take(200).collect();
+        let reason = shortened(&reason, REASON_BYTES);
         Ok(Self { kind, what, reason })
     }
 
@@ -477,6 +485,10 @@ mod tests {
             assert_eq!(need.is_ok(), fits, "{name}");
         }
         Need::new(NeedKind::State, None, None, "why".into()).expect("it has no name");
+        let lines = Some(vec!["a\nhint: b".to_owned()]);
+        let error =
+            Need::new(NeedKind::WorkDisk, None, lines, "why".into()).expect_err("two lines");
+        assert!(error.contains("`a\\nhint: b` has a control character"), "{error}");
         Need::new(NeedKind::State, Some("x".into()), None, "why".into()).expect_err("a name");
     }
 

@@ -23,6 +23,7 @@ impl preflight::Guest for Plugin {
         match chosen(settings, "preflight")?.as_deref() {
             None => Ok(Vec::new()),
             Some("many-answers") => Ok(vec!["x".repeat(9999); 100]),
+            Some("lines-of-an-answer") => Ok(vec!["one\nhint: two".to_owned()]),
             Some(other) => anywhere::without_a_store(other, settings).map(|()| Vec::new()),
         }
     }
