@@ -114,41 +114,36 @@ impl HookHost {
         Ok(self.phase(HookPoint::Preflight, inputs, None).await?.hooks)
     }
 
-    /// Asks all plugins what they want a machine to be, one after the other.
+    /// Asks all plugins what they want a machine to be, one after the other. What an optional plugin asks for
+    /// against others, or beyond what a VM can have, is left out, and its outcome says so.
     ///
     /// # Errors
-    /// When a required plugin cannot run or fails, settings are wrong, or two plugins want different things.
+    /// When a required plugin cannot run or fails, settings are wrong, or two required plugins want different
+    /// things.
     pub async fn configure_machine(
         &self,
         inputs: &HookInputs,
     ) -> Result<(Asked, Vec<HookOutcome>), HookError> {
         let mut phase = self.phase(HookPoint::ConfigureMachine, inputs, None).await?;
-        let asked = phase.parts.iter_mut();
-        let asked = asked.map(|part| (part.plugin.clone(), std::mem::take(&mut part.wanted.asked)));
-        let asked = merge_wishes(asked.collect(), &phase.order);
-        let kept = asked.and_then(|asked| {
-            self.remember(inputs.purpose, &phase.parts)?;
-            Ok(asked)
-        });
-        let asked = self.or_dropped(HookPoint::ConfigureMachine, &phase.runs, kept).await?;
+        self.settle(HookPoint::ConfigureMachine, inputs.purpose, &mut phase).await?;
+        let kept = self.remember(inputs.purpose, &phase.parts);
+        self.or_dropped(HookPoint::ConfigureMachine, &phase.runs, kept).await?;
+        let asked = merge_wishes(&phase.parts);
         Ok((asked, phase.hooks))
     }
 
-    /// Runs the hook `prepare-work-disk` of all plugins, one after the other.
+    /// Runs the hook `prepare-work-disk` of all plugins, one after the other. What an optional plugin wants
+    /// against others is left out, and its outcome says so.
     ///
     /// # Errors
-    /// When a required plugin cannot run or fails, settings are wrong, or two plugins want different
+    /// When a required plugin cannot run or fails, settings are wrong, or two required plugins want different
     /// things of one path. Nothing has been written then, or ever.
     pub async fn prepare_work_disk(&self, inputs: &HookInputs) -> Result<HookRun, HookError> {
         let mut phase = self.phase(HookPoint::PrepareWorkDisk, inputs, None).await?;
-        let steps = phase.parts.iter_mut();
-        let steps = steps.map(|part| (part.plugin.clone(), std::mem::take(&mut part.wanted.steps)));
-        let plan = merge(steps.collect(), &phase.order);
-        let kept = plan.and_then(|plan| {
-            self.remember(inputs.purpose, &phase.parts)?;
-            Ok(plan)
-        });
-        let plan = self.or_dropped(HookPoint::PrepareWorkDisk, &phase.runs, kept).await?;
+        self.settle(HookPoint::PrepareWorkDisk, inputs.purpose, &mut phase).await?;
+        let kept = self.remember(inputs.purpose, &phase.parts);
+        self.or_dropped(HookPoint::PrepareWorkDisk, &phase.runs, kept).await?;
+        let plan = merge(&mut phase.parts);
         Ok(HookRun { plan, hooks: phase.hooks })
     }
 
@@ -217,8 +212,9 @@ impl HookHost {
         }
         parts.iter().try_for_each(|part| match &part.wanted.remembered {
             Some(after) => {
-                let kept = self.memory.keep(&part.plugin, &part.before, after);
-                kept.map_err(|source| forgetful(&part.plugin, source))
+                let plugin = part.plugin.found.id();
+                let kept = self.memory.keep(&plugin, &part.before, after);
+                kept.map_err(|source| forgetful(&plugin, source))
             }
             None => Ok(()),
         })

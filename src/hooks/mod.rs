@@ -79,6 +79,8 @@ mod tests_host;
 #[cfg(test)]
 mod tests_installing;
 #[cfg(test)]
+mod tests_optional;
+#[cfg(test)]
 mod tests_points;
 #[cfg(test)]
 mod tests_programs;

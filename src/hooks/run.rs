@@ -84,8 +84,23 @@ pub(super) struct Effects {
 impl Ended {
     /// A run that did not get to say anything.
     pub(super) fn without_a_word(failure: Failure) -> Self {
+        Self::of(Err(failure))
+    }
+
+    /// A run that wanted nothing.
+    pub(super) fn well() -> Self {
+        Self::of(Ok(Effects {
+            steps: Vec::new(),
+            asked: Asked::default(),
+            answer: Answer::Nothing,
+            remembered: Remembered::new(),
+            digests: Digests::of_nothing(),
+        }))
+    }
+
+    fn of(result: Result<Effects, Failure>) -> Self {
         Self {
-            result: Err(failure),
+            result,
             log: Vec::new(),
             dropped: 0,
             used: Used::default(),

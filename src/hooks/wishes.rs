@@ -61,6 +61,12 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Adds what another plugin asks for, which wins.
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.env.extend(other.env.clone());
+        self.labels.extend(other.labels.clone());
+    }
+
     /// For people: without the values of variables, which may be secrets.
     #[must_use]
     pub fn shown(&self) -> Vec<HookWish> {
