@@ -32,8 +32,10 @@ pub struct HookHost {
     pub(super) installing: Semaphore,
     /// Who hears of what happens to plugins.
     pub(super) events: OnceLock<Events>,
-    pub(super) turns: Semaphore,
-    pub(super) turns_in_guests: Semaphore,
+    /// The places for hooks that run at once, and for those that act in guests. Together they are the slots of
+    /// the engine's pool, and whoever instantiates a component has one for as long as its instance lives.
+    pub(super) turns: Arc<Semaphore>,
+    pub(super) turns_in_guests: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for HookHost {
@@ -76,8 +78,8 @@ impl HookHost {
             memory,
             installing: Semaphore::new(1),
             events: OnceLock::new(),
-            turns: Semaphore::new(limits::CONCURRENT as usize),
-            turns_in_guests: Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize),
+            turns: Arc::new(Semaphore::new(limits::CONCURRENT as usize)),
+            turns_in_guests: Arc::new(Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize)),
         })
     }
 

@@ -271,15 +271,8 @@ impl HookHost {
             places.push((plugin, weight, before));
             runs.push((weight, run));
         }
-        let ended = match tokio::time::timeout_at(deadline, self.turns.acquire()).await {
-            Ok(_place) => Series { point, deadline }.run(runs).await,
-            Err(_) => {
-                let failure = || Failure::Phase(limits::phase(point));
-                let required = runs.iter().position(|(weight, _)| *weight == Weight::Required);
-                let count = required.map_or(runs.len(), |required| required + 1);
-                (0..count).map(|_| Ended::without_a_word(failure())).collect()
-            }
-        };
+        let turns = Arc::clone(&self.turns);
+        let ended = Series { point, deadline, turns }.run(runs).await;
         let mut taken = Vec::new();
         for (place, ended) in places.into_iter().zip(ended) {
             taken.push(self.taken(point, inputs, place, ended).await);
@@ -304,15 +297,11 @@ impl HookHost {
             | HookPoint::Cleanup
             | HookPoint::Doctor => &self.turns,
         };
-        let waited = tokio::time::timeout_at(deadline, turns.acquire()).await;
+        let waited = tokio::time::timeout_at(deadline, Arc::clone(turns).acquire_owned()).await;
         let left = deadline.saturating_duration_since(Instant::now());
         run.wall = run.wall.min(left);
         let ended = match waited {
-            Ok(place) if !left.is_zero() => {
-                let ended = run.go().await;
-                drop(place);
-                ended
-            }
+            Ok(Ok(place)) if !left.is_zero() => run.go_holding(place).await,
             Ok(_) | Err(_) => Ended::without_a_word(Failure::Phase(limits::phase(point))),
         };
         self.taken(point, inputs, (plugin, weight, before), ended).await

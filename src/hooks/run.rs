@@ -143,12 +143,22 @@ struct Staged {
 impl Run {
     /// Runs the hook, within its wall time, whatever it does.
     pub(super) async fn go(self) -> Ended {
+        self.go_holding(()).await
+    }
+
+    /// The same for a run that has a place among those that run at once. It keeps the place until it is really
+    /// over, also when it is left behind: its slot in the engine's pool is taken for as long.
+    pub(super) async fn go_holding(self, place: impl Send + 'static) -> Ended {
         let began = Instant::now();
         let wall = self.wall;
         let cancelled = CancelOnDrop::default();
         let cancel = cancelled.cancel();
         let runtime = tokio::runtime::Handle::current();
-        let work = tokio::task::spawn_blocking(move || runtime.block_on(self.call(cancel)));
+        let work = tokio::task::spawn_blocking(move || {
+            let ended = runtime.block_on(self.call(cancel));
+            drop(place);
+            ended
+        });
         let ended = tokio::time::timeout(wall + limits::WALL_GRACE, work).await;
         let mut ended = match ended {
             Ok(Ok(ended)) => ended,
