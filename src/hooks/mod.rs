@@ -71,6 +71,8 @@ mod staging;
 mod standing;
 mod state;
 #[cfg(test)]
+mod tests_advice;
+#[cfg(test)]
 mod tests_audit;
 #[cfg(test)]
 mod tests_decisions;

@@ -143,36 +143,6 @@ impl Need {
         self.what.iter().map(|what| (self.kind, what.as_str()))
     }
 
-    /// The words of it that would have covered what a plugin was refused, as the refusal names it: a path of
-    /// the home, or a kind with a name.
-    pub(super) fn words_for(&self, refused: &str) -> Vec<String> {
-        let kind = self.kind.as_str();
-        let named = refused.strip_prefix(kind).and_then(|rest| rest.strip_prefix(':'));
-        let (name, path) = match self.kind {
-            NeedKind::State => return if refused == kind { self.words() } else { Vec::new() },
-            NeedKind::WorkDisk => (None, Some(refused)),
-            // A list of files is refused where neither reading nor importing is granted.
-            NeedKind::ReadHostFiles | NeedKind::ImportHostFiles => {
-                (named.or(refused.strip_prefix("host-files:")), None)
-            }
-            NeedKind::GitConfig
-            | NeedKind::Env
-            | NeedKind::Label
-            | NeedKind::Forward
-            | NeedKind::Egress
-            | NeedKind::Run => (named, None),
-        };
-        let covers = |what: &str| match (name, path) {
-            (Some(name), _) if self.kind == NeedKind::GitConfig => git_key(what) == git_key(name),
-            // What stands for a setting may have meant it.
-            (Some(name), _) => what.starts_with('@') || matches(what, name, MatchOptions::new()),
-            (None, Some(path)) => matches(what, path, literal_separators()),
-            (None, None) => false,
-        };
-        let words = self.what.iter().zip(self.words());
-        words.filter(|(what, _)| covers(what)).map(|(_, word)| word).collect()
-    }
-
     /// The words for it in a grant, one for each path or name.
     pub(super) fn words(&self) -> Vec<String> {
         let kind = self.kind.as_str();
@@ -236,11 +206,16 @@ impl Granted<'_> {
     }
 }
 
-fn matches(pattern: &str, name: &str, options: MatchOptions) -> bool {
+/// Whether a need's name stands for all names in a setting, which may be any.
+pub(super) fn stands_for_setting(what: &str) -> bool {
+    what.starts_with('@')
+}
+
+pub(super) fn matches(pattern: &str, name: &str, options: MatchOptions) -> bool {
     Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_with(name, options))
 }
 
-fn literal_separators() -> MatchOptions {
+pub(super) fn literal_separators() -> MatchOptions {
     MatchOptions { require_literal_separator: true, ..MatchOptions::new() }
 }
 
@@ -276,7 +251,7 @@ impl Rights {
             }
             for (what, word) in need.what.iter().zip(need.words()) {
                 if granted.has(&word) {
-                    let listed = what.starts_with('@');
+                    let listed = stands_for_setting(what);
                     for name in meant(what, settings) {
                         // A setting lists names, and is no place for patterns.
                         let pattern = if listed { Pattern::escape(name) } else { name.to_owned() };
