@@ -30,7 +30,7 @@ use super::manifest::Limits;
 use super::merge::Digests;
 use super::needs::Rights;
 use super::plugin::Loaded;
-use super::source::HostFilesSource;
+use super::source::{HostFilesSource, OpenFiles};
 use super::staging::Stage;
 use super::state::{Chance, State, Used, store};
 use super::wishes::{Asked, Wishes};
@@ -236,6 +236,7 @@ impl Handed<'_> {
             home,
             sources,
             budget: Arc::new(AtomicU64::new(read)),
+            open: OpenFiles::default(),
         };
         match point {
             HookPoint::Preflight => {
