@@ -207,6 +207,24 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_files_go_when_there_are_too_many() {
+        let (_folder, cache) = cache();
+        let digest = |number: usize| Digest::of(&number.to_le_bytes());
+        for number in 0..MAX_FILES {
+            let (path, _) = cache.path(&digest(number), "engine");
+            let file = File::create(path).expect("made");
+            let age = std::time::Duration::from_secs(1_000_000 + number as u64);
+            file.set_modified(std::time::UNIX_EPOCH + age).expect("set");
+        }
+        for number in MAX_FILES..MAX_FILES + 3 {
+            cache.store(&digest(number), "engine", b"code").expect("stored");
+        }
+        let is_there = |number: &usize| cache.path(&digest(*number), "engine").0.exists();
+        let there: Vec<_> = (0..MAX_FILES + 3).filter(is_there).collect();
+        assert_eq!(there, (3..256 + 3).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_folder_that_others_can_write_is_refused() {
         let (_folder, cache) = cache();
         fs::set_permissions(&cache.folder, fs::Permissions::from_mode(0o770)).expect("set");

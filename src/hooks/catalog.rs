@@ -1,5 +1,6 @@
 //! The plugins there are: what came with cove, what is installed, and what keeps a plugin from running.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::engine::Machine;
@@ -262,37 +263,44 @@ impl Catalog {
         let manifest = plugin.manifest.as_ref()?;
         let first = refused.first()?;
         let id = &manifest.id;
-        let mut asked: Vec<String> = Vec::new();
-        for what in refused {
-            asked.extend(manifest.needs.iter().flat_map(|need| need.words_for(what)));
-        }
-        asked.sort();
-        asked.dedup();
         let granted = plugin.granted();
-        let missing: Vec<_> = asked.iter().filter(|word| !granted.has(word)).cloned().collect();
-        Some(if !missing.is_empty() {
-            match plugin.standing.holds {
-                Holds::Configured(_) => format!(
-                    "not granted; grant it with `{}` in the `needs` of `[{}]` in the configuration",
-                    missing.join("`, `"),
-                    super::error::table("grants", id)
-                ),
-                Holds::AllBut(_) | Holds::Granted(_) | Holds::Nothing => {
-                    let words: Vec<_> = missing.iter().map(|word| quoted(word)).collect();
-                    format!("not granted; grant it with `cove hook grant {id} {}`", words.join(" "))
+        let (mut asked, mut missing) = (false, BTreeSet::new());
+        let (mut above, mut unlisted) = (BTreeSet::new(), None);
+        for need in &manifest.needs {
+            let words = |what| need.words_for(what).into_iter().map(move |word| (what, word));
+            for (what, word) in refused.iter().flat_map(|what| words(what.as_str())) {
+                let name = need.name_in(what).unwrap_or_default();
+                asked = true;
+                if !granted.has(&word) {
+                    missing.insert(word);
+                } else if !self.settings.ceiling.allows(need.kind, name) {
+                    above.insert(word);
+                } else if let Some((_, key)) = word.split_once(":@") {
+                    unlisted = Some((name.to_owned(), key.to_owned(), word.clone()));
                 }
             }
-        } else if asked.is_empty() {
+        }
+        if !asked {
             let what = super::log::shortened(first, 200);
-            format!(
+            return Some(format!(
                 "the manifest of `{id}` does not ask for `{what}`: only its author can change that"
-            )
-        } else {
-            format!(
-                "`hooks.ceiling` in the configuration keeps all plugins from `{}`",
-                asked.join("`, `")
-            )
-        })
+            ));
+        }
+        if !missing.is_empty() {
+            return Some(how_to_grant(plugin, id, missing));
+        }
+        if !above.is_empty() {
+            let words = above.into_iter().collect::<Vec<_>>().join("`, `");
+            return Some(format!(
+                "`hooks.ceiling` in the configuration keeps all plugins from `{words}`"
+            ));
+        }
+        let (name, key, word) = unlisted?;
+        let name = super::log::shortened(&name, 200);
+        let table = super::error::table("settings", id);
+        Some(format!(
+            "`{word}` is granted and means what a setting lists: add `{name}` to `{key}` in `[{table}]` in the configuration"
+        ))
     }
 
     /// The plugins in the circle that there is as soon as one with this manifest takes part.
@@ -325,6 +333,21 @@ impl Catalog {
             Some(error) if is_required(plugin) => Err(error),
             Some(_) | None => Ok(()),
         })
+    }
+}
+
+/// What to do so that a plugin has these words, too.
+fn how_to_grant(plugin: &Plugin, id: &PluginId, missing: BTreeSet<String>) -> String {
+    match plugin.standing.holds {
+        Holds::Configured(_) => format!(
+            "not granted; grant it with `{}` in the `needs` of `[{}]` in the configuration",
+            missing.into_iter().collect::<Vec<_>>().join("`, `"),
+            super::error::table("grants", id)
+        ),
+        Holds::AllBut(_) | Holds::Granted(_) | Holds::Nothing => {
+            let words: Vec<_> = missing.iter().map(|word| quoted(word)).collect();
+            format!("not granted; grant it with `cove hook grant {id} {}`", words.join(" "))
+        }
     }
 }
 

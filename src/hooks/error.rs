@@ -134,6 +134,14 @@ pub enum HookError {
         /// How it could have what it was refused, where it was refused anything.
         advice: Option<Box<str>>,
     },
+    /// A plugin asks for variables or labels that no VM can have, or for too many of them.
+    #[error("plugin `{plugin}` asks for what a VM cannot have: {reason}")]
+    Excess {
+        /// The plugin.
+        plugin: PluginId,
+        /// What is wrong.
+        reason: String,
+    },
     /// Two plugins want different things of one path, variable or label.
     #[error("plugins `{first}` and `{second}` both want to {what}")]
     Conflict {
@@ -160,6 +168,7 @@ impl Explain for HookError {
             Self::Broken { problem, .. } => problem.kind(),
             Self::Circle { .. }
             | Self::Settings { .. }
+            | Self::Excess { .. }
             | Self::Ceiling { .. }
             | Self::Signer { .. } => Kind::Invalid,
             Self::NotGranted { .. }
@@ -221,6 +230,10 @@ impl Explain for HookError {
                 Some(line) => format!("the last line that `{plugin}` logged: {line}"),
                 None => format!("`{plugin}` logged nothing; without it the VM would start"),
             },
+            Self::Excess { plugin, .. } => format!(
+                "let it ask for less in `[{}]` of the configuration, or switch it off with `hooks.disabled`",
+                table("settings", plugin)
+            ),
             Self::Conflict { first, second, .. } => format!(
                 "say in the manifest of `{second}` that it runs `after = [\"{first}\"]`, if it may overwrite, or switch one of them off: `hooks.disabled`"
             ),

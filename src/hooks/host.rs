@@ -35,8 +35,10 @@ pub struct HookHost {
     pub(super) letting_in: Semaphore,
     /// Who hears of what happens to plugins.
     pub(super) events: OnceLock<Events>,
-    pub(super) turns: Semaphore,
-    pub(super) turns_in_guests: Semaphore,
+    /// The places for hooks that run at once, and for those that act in guests. Together they are the slots of
+    /// the engine's pool, and whoever instantiates a component has one for as long as its instance lives.
+    pub(super) turns: Arc<Semaphore>,
+    pub(super) turns_in_guests: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for HookHost {
@@ -80,8 +82,8 @@ impl HookHost {
             installing: Semaphore::new(1),
             letting_in: Semaphore::new(1),
             events: OnceLock::new(),
-            turns: Semaphore::new(limits::CONCURRENT as usize),
-            turns_in_guests: Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize),
+            turns: Arc::new(Semaphore::new(limits::CONCURRENT as usize)),
+            turns_in_guests: Arc::new(Semaphore::new(limits::CONCURRENT_IN_GUESTS as usize)),
         })
     }
 
@@ -118,41 +120,36 @@ impl HookHost {
         Ok(self.phase(HookPoint::Preflight, inputs, None).await?.hooks)
     }
 
-    /// Asks all plugins what they want a machine to be, one after the other.
+    /// Asks all plugins what they want a machine to be, one after the other. What an optional plugin asks for
+    /// against others, or beyond what a VM can have, is left out, and its outcome says so.
     ///
     /// # Errors
-    /// When a required plugin cannot run or fails, settings are wrong, or two plugins want different things.
+    /// When a required plugin cannot run or fails, settings are wrong, or two required plugins want different
+    /// things.
     pub async fn configure_machine(
         &self,
         inputs: &HookInputs,
     ) -> Result<(Asked, Vec<HookOutcome>), HookError> {
         let mut phase = self.phase(HookPoint::ConfigureMachine, inputs, None).await?;
-        let asked = phase.parts.iter_mut();
-        let asked = asked.map(|part| (part.plugin.clone(), std::mem::take(&mut part.wanted.asked)));
-        let asked = merge_wishes(asked.collect(), &phase.order);
-        let kept = match asked {
-            Ok(asked) => self.remember(inputs.purpose, &phase.parts).await.map(|()| asked),
-            Err(error) => Err(error),
-        };
-        let asked = self.or_dropped(HookPoint::ConfigureMachine, &phase.runs, kept).await?;
+        self.settle(HookPoint::ConfigureMachine, inputs.purpose, &mut phase).await?;
+        let kept = self.remember(inputs.purpose, &phase.parts).await;
+        self.or_dropped(HookPoint::ConfigureMachine, &phase.runs, kept).await?;
+        let asked = merge_wishes(&phase.parts);
         Ok((asked, phase.hooks))
     }
 
-    /// Runs the hook `prepare-work-disk` of all plugins, one after the other.
+    /// Runs the hook `prepare-work-disk` of all plugins, one after the other. What an optional plugin wants
+    /// against others is left out, and its outcome says so.
     ///
     /// # Errors
-    /// When a required plugin cannot run or fails, settings are wrong, or two plugins want different
+    /// When a required plugin cannot run or fails, settings are wrong, or two required plugins want different
     /// things of one path. Nothing has been written then, or ever.
     pub async fn prepare_work_disk(&self, inputs: &HookInputs) -> Result<HookRun, HookError> {
         let mut phase = self.phase(HookPoint::PrepareWorkDisk, inputs, None).await?;
-        let steps = phase.parts.iter_mut();
-        let steps = steps.map(|part| (part.plugin.clone(), std::mem::take(&mut part.wanted.steps)));
-        let plan = merge(steps.collect(), &phase.order);
-        let kept = match plan {
-            Ok(plan) => self.remember(inputs.purpose, &phase.parts).await.map(|()| plan),
-            Err(error) => Err(error),
-        };
-        let plan = self.or_dropped(HookPoint::PrepareWorkDisk, &phase.runs, kept).await?;
+        self.settle(HookPoint::PrepareWorkDisk, inputs.purpose, &mut phase).await?;
+        let kept = self.remember(inputs.purpose, &phase.parts).await;
+        self.or_dropped(HookPoint::PrepareWorkDisk, &phase.runs, kept).await?;
+        let plan = merge(&mut phase.parts);
         Ok(HookRun { plan, hooks: phase.hooks })
     }
 
@@ -221,7 +218,7 @@ impl HookHost {
         }
         for part in parts {
             if let Some(after) = &part.wanted.remembered {
-                self.keep_memory(&part.plugin, &part.before, after).await?;
+                self.keep_memory(&part.plugin.found.id(), &part.before, after).await?;
             }
         }
         Ok(())

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::failure::Failure;
 use super::files::Component;
 use super::granting::granted_words;
@@ -189,7 +191,7 @@ impl HookHost {
         let component = Component { path: path.clone(), bytes: package.component.clone() };
         let loaded = self.catalog.compile(component, &package.manifest, &package.digest).await;
         let loaded = loaded.map_err(InstallError::Unusable)?;
-        if let Err(failure) = start(&loaded, &package).await {
+        if let Err(failure) = start(&loaded, &package, &self.turns).await {
             let failure = failure.to_string();
             return Err(InstallError::Unusable(Problem::Instantiate { file: path, failure }));
         }
@@ -277,13 +279,18 @@ impl HookHost {
     }
 }
 
-/// Starts a component once, within the limits of a run.
-async fn start(loaded: &Loaded, package: &Package) -> Result<(), Failure> {
+/// Starts a component once, within the limits of a run, in one of the places for hooks that run at once.
+async fn start(loaded: &Loaded, package: &Package, turns: &Arc<Semaphore>) -> Result<(), Failure> {
+    let place = tokio::time::timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await;
+    let Ok(Ok(place)) = place else {
+        let taken = "other hooks hang, and all places for hooks are taken: try again later";
+        return Err(Failure::Instantiate(taken.to_owned()));
+    };
     let (pre, clock) = (loaded.pre.clone(), Arc::clone(&loaded.clock));
     let (limits, digest): (_, Digest) = (package.manifest.limits, package.digest.clone());
     let runtime = tokio::runtime::Handle::current();
     let started = tokio::task::spawn_blocking(move || {
-        let _ticking = clock.run();
+        let (_place, _ticking) = (place, clock.run());
         let chance = Chance::of("", &digest);
         let mut store = store(pre.engine(), &limits, &chance, Arc::new(AtomicBool::new(false)));
         let start = async { pre.instantiate_async(&mut store).await.map(drop) };

@@ -198,6 +198,9 @@ pub const JOURNAL_ENTRIES: usize = 256;
 
 /// Entries of one list of host files.
 pub const LISTED_ENTRIES: usize = 2048;
+/// Files and folders that one run holds open because they were mapped themselves, by their paths or by a
+/// pattern: those of one full list. What is below a mapped folder is opened when it is needed.
+pub const OPEN_FILES: usize = 2048;
 /// Depth of the folders that a list walks.
 pub const WALK_DEPTH: usize = 16;
 /// Bytes of host files that one plugin may read in.

@@ -28,7 +28,7 @@ pub enum LogLevel {
     Error,
 }
 
-/// A line that a plugin logged, control characters escaped.
+/// A line that a plugin logged, control characters and line breaks escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
     /// How important it is.
@@ -66,13 +66,14 @@ impl LogRing {
     }
 }
 
-/// Text of a plugin, escaped and cut to `limit` bytes.
+/// Text of a plugin, escaped and cut to `limit` bytes. It is one line: a line break in it would let the
+/// plugin write lines that look like cove's own, such as `hint: `.
 pub(super) fn shortened(text: &str, limit: usize) -> String {
     let mut end = text.len().min(limit);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let mut shown = escape_control(text[..end].trim_end());
+    let mut shown = escape_control(text[..end].trim_end()).replace('\n', "\\n");
     if end < text.len() {
         shown.push('…');
     }
@@ -186,6 +187,7 @@ mod tests {
         let cut = shortened(&long, 5);
         assert_eq!(cut, "ää…");
         assert_eq!(shortened("\u{1b}[2J\n", 99), "\\u{1b}[2J");
+        assert_eq!(shortened("a\r\nhint: b\n\n", 99), "a\\u{d}\\nhint: b");
     }
 
     #[test]

@@ -72,6 +72,8 @@ mod standing;
 mod state;
 mod telling;
 #[cfg(test)]
+mod tests_advice;
+#[cfg(test)]
 mod tests_audit;
 #[cfg(test)]
 mod tests_decisions;
@@ -79,6 +81,8 @@ mod tests_decisions;
 mod tests_host;
 #[cfg(test)]
 mod tests_installing;
+#[cfg(test)]
+mod tests_optional;
 #[cfg(test)]
 mod tests_points;
 #[cfg(test)]

@@ -10,9 +10,12 @@ use glob::{MatchOptions, Pattern};
 use serde::Deserialize;
 
 use super::ceiling::Ceiling;
+use super::log::shortened;
 use super::paths;
 use crate::id::{Digest, PluginId};
-use crate::report::escape_control;
+
+/// Bytes of a reason that are shown: two or three lines of a terminal.
+const REASON_BYTES: usize = 200;
 
 /// What the configuration allows to one plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +105,11 @@ impl Need {
         let what = match (kind, name, patterns) {
             (NeedKind::WorkDisk, None, Some(patterns)) if !patterns.is_empty() => {
                 for pattern in &patterns {
+                    // It becomes a word, and words are shown as commands to type.
+                    if pattern.chars().any(char::is_control) {
+                        let shown = pattern.escape_debug();
+                        return Err(format!("`paths`: `{shown}` has a control character in it"));
+                    }
                     paths::check(pattern).map_err(|error| format!("`paths`: {error}"))?;
                     Pattern::new(pattern).map_err(|error| format!("`{pattern}`: {error}"))?;
                 }
@@ -126,43 +134,13 @@ impl Need {
                 return Err(format!("a need of kind `{kind}` has a `name` and no `paths`"));
             }
         };
-        let reason = escape_control(&reason).chars().take(200).collect();
+        let reason = shortened(&reason, REASON_BYTES);
         Ok(Self { kind, what, reason })
     }
 
     /// Its kind with each of its names or paths.
     pub(super) fn named(&self) -> impl Iterator<Item = (NeedKind, &str)> {
         self.what.iter().map(|what| (self.kind, what.as_str()))
-    }
-
-    /// The words of it that would have covered what a plugin was refused, as the refusal names it: a path of
-    /// the home, or a kind with a name.
-    pub(super) fn words_for(&self, refused: &str) -> Vec<String> {
-        let kind = self.kind.as_str();
-        let named = refused.strip_prefix(kind).and_then(|rest| rest.strip_prefix(':'));
-        let (name, path) = match self.kind {
-            NeedKind::State => return if refused == kind { self.words() } else { Vec::new() },
-            NeedKind::WorkDisk => (None, Some(refused)),
-            // A list of files is refused where neither reading nor importing is granted.
-            NeedKind::ReadHostFiles | NeedKind::ImportHostFiles => {
-                (named.or(refused.strip_prefix("host-files:")), None)
-            }
-            NeedKind::GitConfig
-            | NeedKind::Env
-            | NeedKind::Label
-            | NeedKind::Forward
-            | NeedKind::Egress
-            | NeedKind::Run => (named, None),
-        };
-        let covers = |what: &str| match (name, path) {
-            (Some(name), _) if self.kind == NeedKind::GitConfig => git_key(what) == git_key(name),
-            // What stands for a setting may have meant it.
-            (Some(name), _) => what.starts_with('@') || matches(what, name, MatchOptions::new()),
-            (None, Some(path)) => matches(what, path, literal_separators()),
-            (None, None) => false,
-        };
-        let words = self.what.iter().zip(self.words());
-        words.filter(|(what, _)| covers(what)).map(|(_, word)| word).collect()
     }
 
     /// The words for it in a grant, one for each path or name.
@@ -228,11 +206,16 @@ impl Granted<'_> {
     }
 }
 
-fn matches(pattern: &str, name: &str, options: MatchOptions) -> bool {
+/// Whether a need's name stands for all names in a setting, which may be any.
+pub(super) fn stands_for_setting(what: &str) -> bool {
+    what.starts_with('@')
+}
+
+pub(super) fn matches(pattern: &str, name: &str, options: MatchOptions) -> bool {
     Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_with(name, options))
 }
 
-fn literal_separators() -> MatchOptions {
+pub(super) fn literal_separators() -> MatchOptions {
     MatchOptions { require_literal_separator: true, ..MatchOptions::new() }
 }
 
@@ -268,7 +251,7 @@ impl Rights {
             }
             for (what, word) in need.what.iter().zip(need.words()) {
                 if granted.has(&word) {
-                    let listed = what.starts_with('@');
+                    let listed = stands_for_setting(what);
                     for name in meant(what, settings) {
                         // A setting lists names, and is no place for patterns.
                         let pattern = if listed { Pattern::escape(name) } else { name.to_owned() };
@@ -477,6 +460,10 @@ mod tests {
             assert_eq!(need.is_ok(), fits, "{name}");
         }
         Need::new(NeedKind::State, None, None, "why".into()).expect("it has no name");
+        let lines = Some(vec!["a\nhint: b".to_owned()]);
+        let error =
+            Need::new(NeedKind::WorkDisk, None, lines, "why".into()).expect_err("two lines");
+        assert!(error.contains("`a\\nhint: b` has a control character"), "{error}");
         Need::new(NeedKind::State, Some("x".into()), None, "why".into()).expect_err("a name");
     }
 

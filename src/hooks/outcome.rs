@@ -75,6 +75,14 @@ impl HookOutcome {
         let lines = lines.map(|line| line.text.clone());
         self.lines.iter().cloned().chain(lines).chain(self.failure.clone()).collect()
     }
+
+    /// What it wanted does not happen after all.
+    pub(super) fn lose(&mut self, why: String) {
+        self.steps.clear();
+        self.asked = Asked::default();
+        self.plan = Digests::of_nothing().plan;
+        self.failure = Some(why);
+    }
 }
 
 /// What an outcome is worth: whether a failure is a reason to stop.
@@ -101,7 +109,7 @@ fn nothing_done(plugin: &Plugin, point: HookPoint) -> HookOutcome {
         asked: Asked::default(),
         lines: Vec::new(),
         findings: Vec::new(),
-        plan: Digests::of(&[], &Asked::default()).plan,
+        plan: Digests::of_nothing().plan,
         log: Vec::new(),
         log_dropped: 0,
         used: Used::default(),
@@ -150,8 +158,7 @@ pub(super) fn judge(
                 Some(advice) => format!("{failed}: {advice}"),
                 None => failed,
             };
-            let digests = Digests::of(&[], &Asked::default());
-            (Wanted::default(), Answer::Nothing, digests, Some(failed))
+            (Wanted::default(), Answer::Nothing, Digests::of_nothing(), Some(failed))
         }
         Err(failure) => return Err(failed(failure, &log)),
     };

@@ -14,6 +14,7 @@ use super::handles::{Remembered, Settings};
 use super::host::{HookHost, forgetful};
 use super::inputs::{HookInputs, Purpose};
 use super::limits;
+use super::merge::settle;
 use super::needs::Rights;
 use super::order::Order;
 use super::outcome::{HookOutcome, Wanted, Weight, judge, left_out};
@@ -22,6 +23,7 @@ use super::run::{Ended, Run, View};
 use super::series::Series;
 use super::state::Chance;
 use crate::id::PluginId;
+use crate::report::Explain;
 use crate::wire::rpc::{HookEntry, HookPoint};
 
 /// One hook that is to run.
@@ -37,8 +39,8 @@ pub(super) struct Phase {
     pub(super) order: Order,
     pub(super) hooks: Vec<HookOutcome>,
     pub(super) parts: Vec<Part>,
-    /// The numbers of the records of those that ended well.
-    pub(super) runs: Vec<u64>,
+    /// Those that ended well, with the numbers of their records.
+    pub(super) runs: Vec<(PluginId, u64)>,
 }
 
 /// What came of one hook, and what is written down of it.
@@ -50,9 +52,22 @@ struct Taken {
 
 /// What one plugin wants, with what it remembered before.
 pub(super) struct Part {
-    pub(super) plugin: PluginId,
+    pub(super) plugin: Arc<Plugin>,
+    pub(super) weight: Weight,
     pub(super) before: Remembered,
     pub(super) wanted: Wanted,
+}
+
+/// Whether what the plugins want at a point becomes one plan or one set of wishes.
+fn is_put_together(point: HookPoint) -> bool {
+    match point {
+        HookPoint::ConfigureMachine | HookPoint::PrepareWorkDisk => true,
+        HookPoint::Preflight
+        | HookPoint::PostStart
+        | HookPoint::PreStop
+        | HookPoint::Cleanup
+        | HookPoint::Doctor => false,
+    }
 }
 
 impl HookHost {
@@ -94,7 +109,7 @@ impl HookHost {
             match result {
                 Ok((part, outcome)) => {
                     if outcome.failure.is_none() {
-                        phase.runs.push(number);
+                        phase.runs.push((outcome.plugin.clone(), number));
                     }
                     phase.hooks.push(outcome);
                     phase.parts.push(part);
@@ -103,8 +118,53 @@ impl HookHost {
             }
         }
         match failed {
-            Some(error) => self.or_dropped(point, &phase.runs, Err(error)).await,
+            Some(error) => {
+                self.note_well(point, inputs.purpose, &phase.parts).await;
+                self.or_dropped(point, &phase.runs, Err(error)).await
+            }
             None => Ok(phase),
+        }
+    }
+
+    /// Leaves out what optional plugins want against others: their hooks have failed then, as if they had
+    /// returned an error.
+    ///
+    /// # Errors
+    /// When required plugins are in each other's way.
+    pub(super) async fn settle(
+        &self,
+        point: HookPoint,
+        purpose: Purpose,
+        phase: &mut Phase,
+    ) -> Result<(), HookError> {
+        let settled = settle(&mut phase.parts, &phase.order);
+        self.note_well(point, purpose, &phase.parts).await;
+        for (part, reason) in self.or_dropped(point, &phase.runs, settled).await? {
+            let id = part.plugin.found.id();
+            let hint = reason.hint().map(|hint| format!(": {hint}")).unwrap_or_default();
+            let why = format!("`{id}`, which is optional, was left out: {reason}{hint}");
+            let (gone, kept) =
+                std::mem::take(&mut phase.runs).into_iter().partition(|run| run.0 == id);
+            phase.runs = kept;
+            self.write_dropped(point, &gone).await?;
+            if purpose == Purpose::Act {
+                let (code, message) = ("conflict".to_owned(), why.clone());
+                let ended = Ended::without_a_word(Failure::Returned { code, message });
+                self.note(&part.plugin, point, part.weight, &ended).await;
+            }
+            let outcome = phase.hooks.iter_mut().find(|outcome| outcome.plugin == id);
+            outcome.into_iter().for_each(|outcome| outcome.lose(why.clone()));
+        }
+        Ok(())
+    }
+
+    /// Notes that hooks ended well whose wishes and steps still had to go together with those of others.
+    async fn note_well(&self, point: HookPoint, purpose: Purpose, parts: &[Part]) {
+        if purpose == Purpose::Look || !is_put_together(point) {
+            return;
+        }
+        for part in parts.iter().filter(|part| part.wanted.remembered.is_some()) {
+            self.note(&part.plugin, point, part.weight, &Ended::well()).await;
         }
     }
 
@@ -112,14 +172,25 @@ impl HookHost {
     pub(super) async fn or_dropped<T>(
         &self,
         point: HookPoint,
-        runs: &[u64],
+        runs: &[(PluginId, u64)],
         result: Result<T, HookError>,
     ) -> Result<T, HookError> {
-        if result.is_err() && !runs.is_empty() {
-            let entry = HookEntry::Dropped { runs: runs.to_vec() };
-            self.audit.write_down(point, vec![entry]).await?;
+        if result.is_err() {
+            self.write_dropped(point, runs).await?;
         }
         result
+    }
+
+    async fn write_dropped(
+        &self,
+        point: HookPoint,
+        runs: &[(PluginId, u64)],
+    ) -> Result<(), HookError> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let entry = HookEntry::Dropped { runs: runs.iter().map(|(_, number)| *number).collect() };
+        self.audit.write_down(point, vec![entry]).await.map(drop)
     }
 
     /// Runs hooks at the same time where they change nothing, and one after the other elsewhere, up to the
@@ -200,15 +271,8 @@ impl HookHost {
             places.push((plugin, weight, before));
             runs.push((weight, run));
         }
-        let ended = match tokio::time::timeout_at(deadline, self.turns.acquire()).await {
-            Ok(_place) => Series { point, deadline }.run(runs).await,
-            Err(_) => {
-                let failure = || Failure::Phase(limits::phase(point));
-                let required = runs.iter().position(|(weight, _)| *weight == Weight::Required);
-                let count = required.map_or(runs.len(), |required| required + 1);
-                (0..count).map(|_| Ended::without_a_word(failure())).collect()
-            }
-        };
+        let turns = Arc::clone(&self.turns);
+        let ended = Series { point, deadline, turns }.run(runs).await;
         let mut taken = Vec::new();
         for (place, ended) in places.into_iter().zip(ended) {
             taken.push(self.taken(point, inputs, place, ended).await);
@@ -233,15 +297,11 @@ impl HookHost {
             | HookPoint::Cleanup
             | HookPoint::Doctor => &self.turns,
         };
-        let waited = tokio::time::timeout_at(deadline, turns.acquire()).await;
+        let waited = tokio::time::timeout_at(deadline, Arc::clone(turns).acquire_owned()).await;
         let left = deadline.saturating_duration_since(Instant::now());
         run.wall = run.wall.min(left);
         let ended = match waited {
-            Ok(place) if !left.is_zero() => {
-                let ended = run.go().await;
-                drop(place);
-                ended
-            }
+            Ok(Ok(place)) if !left.is_zero() => run.go_holding(place).await,
             Ok(_) | Err(_) => Ended::without_a_word(Failure::Phase(limits::phase(point))),
         };
         self.taken(point, inputs, (plugin, weight, before), ended).await
@@ -255,7 +315,8 @@ impl HookHost {
         (plugin, weight, before): (Arc<Plugin>, Weight, Remembered),
         ended: Ended,
     ) -> Taken {
-        if inputs.purpose == Purpose::Act {
+        // Whether one that ended well has done so is known when all have been put together.
+        if inputs.purpose == Purpose::Act && (ended.result.is_err() || !is_put_together(point)) {
             self.note(&plugin, point, weight, &ended).await;
         }
         let advice = self.catalog.advice(&plugin, &ended.journal.wanted);
@@ -263,7 +324,7 @@ impl HookHost {
         let imports = ended.result.as_ref().map(|effects| Imports::of(&effects.steps));
         let imports = imports.unwrap_or_default();
         let result = judge(&plugin, (point, weight), ended, advice)
-            .map(|(outcome, wanted)| (Part { plugin: plugin.found.id(), before, wanted }, outcome));
+            .map(|(outcome, wanted)| (Part { plugin, weight, before, wanted }, outcome));
         Taken { entry, imports, result }
     }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::limits;
 use super::paths::BadPath;
 
 /// What the plugin gets as `error`.
@@ -11,7 +12,7 @@ use super::paths::BadPath;
 pub(super) struct Refusal {
     pub(super) code: &'static str,
     pub(super) message: String,
-    /// What was wanted, where it is not granted.
+    /// What was wanted, where it is not granted, and no longer than anything that can be.
     pub(super) wanted: Option<String>,
 }
 
@@ -27,7 +28,9 @@ impl Refusal {
     pub(super) fn not_granted(what: &str) -> Self {
         let shown: String = what.chars().take(200).flat_map(char::escape_debug).collect();
         let refusal = Self::new(Self::NOT_GRANTED, format!("`{shown}` is not granted"));
-        Self { wanted: Some(what.to_owned()), ..refusal }
+        // A call may name megabytes, and what was wanted is kept to the end of the run.
+        let wanted = (what.len() <= limits::PATH_BYTES).then(|| what.to_owned());
+        Self { wanted, ..refusal }
     }
 
     /// A file of the host cannot be read.

@@ -30,7 +30,7 @@ use super::manifest::Limits;
 use super::merge::Digests;
 use super::needs::Rights;
 use super::plugin::Loaded;
-use super::source::HostFilesSource;
+use super::source::{HostFilesSource, OpenFiles};
 use super::staging::Stage;
 use super::state::{Chance, State, Used, store};
 use super::wishes::{Asked, Wishes};
@@ -84,8 +84,23 @@ pub(super) struct Effects {
 impl Ended {
     /// A run that did not get to say anything.
     pub(super) fn without_a_word(failure: Failure) -> Self {
+        Self::of(Err(failure))
+    }
+
+    /// A run that wanted nothing.
+    pub(super) fn well() -> Self {
+        Self::of(Ok(Effects {
+            steps: Vec::new(),
+            asked: Asked::default(),
+            answer: Answer::Nothing,
+            remembered: Remembered::new(),
+            digests: Digests::of_nothing(),
+        }))
+    }
+
+    fn of(result: Result<Effects, Failure>) -> Self {
         Self {
-            result: Err(failure),
+            result,
             log: Vec::new(),
             dropped: 0,
             used: Used::default(),
@@ -128,12 +143,22 @@ struct Staged {
 impl Run {
     /// Runs the hook, within its wall time, whatever it does.
     pub(super) async fn go(self) -> Ended {
+        self.go_holding(()).await
+    }
+
+    /// The same for a run that has a place among those that run at once. It keeps the place until it is really
+    /// over, also when it is left behind: its slot in the engine's pool is taken for as long.
+    pub(super) async fn go_holding(self, place: impl Send + 'static) -> Ended {
         let began = Instant::now();
         let wall = self.wall;
         let cancelled = CancelOnDrop::default();
         let cancel = cancelled.cancel();
         let runtime = tokio::runtime::Handle::current();
-        let work = tokio::task::spawn_blocking(move || runtime.block_on(self.call(cancel)));
+        let work = tokio::task::spawn_blocking(move || {
+            let ended = runtime.block_on(self.call(cancel));
+            drop(place);
+            ended
+        });
         let ended = tokio::time::timeout(wall + limits::WALL_GRACE, work).await;
         let mut ended = match ended {
             Ok(Ok(ended)) => ended,
@@ -211,6 +236,7 @@ impl Handed<'_> {
             home,
             sources,
             budget: Arc::new(AtomicU64::new(read)),
+            open: OpenFiles::default(),
         };
         match point {
             HookPoint::Preflight => {

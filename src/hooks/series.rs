@@ -7,12 +7,15 @@
 //!       └──────────────────┘ one that does not end in time is left behind with its thread,
 //!                            and what comes after it goes to another
 //! ```
+//!
+//! Each thread has one of the places for hooks that run at once, and one that is left behind keeps it: the
+//! hook that hangs there keeps its slot in the engine's pool, too.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::failure::Failure;
@@ -29,6 +32,8 @@ pub(super) struct Series {
     pub(super) point: HookPoint,
     /// When all of them together must have ended.
     pub(super) deadline: Instant,
+    /// The places for hooks that run at once.
+    pub(super) turns: Arc<Semaphore>,
 }
 
 impl Series {
@@ -38,7 +43,16 @@ impl Series {
         let waiting = Waiting::new(Mutex::new(runs.into_iter().map(|(_, run)| run).collect()));
         let mut ended: Vec<Ended> = Vec::new();
         while ended.len() < weights.len() && !is_over(&weights, &ended) {
-            self.on_one_thread(&waiting, &weights, &mut ended).await;
+            let place = Arc::clone(&self.turns).acquire_owned();
+            match tokio::time::timeout_at(self.deadline, place).await {
+                Ok(Ok(place)) => {
+                    self.on_one_thread(place, &waiting, &weights, &mut ended).await;
+                }
+                Ok(Err(_)) | Err(_) => {
+                    drop(next(&waiting));
+                    ended.push(Ended::without_a_word(Failure::Phase(limits::phase(self.point))));
+                }
+            }
         }
         ended
     }
@@ -46,6 +60,7 @@ impl Series {
     /// Runs what waits on one thread, for as long as that goes well.
     async fn on_one_thread(
         &self,
+        place: OwnedSemaphorePermit,
         waiting: &Waiting,
         weights: &[(Weight, Duration)],
         ended: &mut Vec<Ended>,
@@ -58,9 +73,9 @@ impl Series {
         let required = weights[ended.len()..].iter();
         let required: Vec<_> = required.map(|(weight, _)| *weight == Weight::Required).collect();
         let work = tokio::task::spawn_blocking(move || {
+            let _place = place;
             for required in required {
-                let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                let Some(mut run) = next else {
+                let Some(mut run) = next(&waiting) else {
                     return;
                 };
                 let began = Instant::now();
@@ -95,6 +110,11 @@ impl Series {
             ended.push(Ended::without_a_word(failure));
         }
     }
+}
+
+/// The next one that waits.
+fn next(waiting: &Waiting) -> Option<Run> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
 /// Whether the last one failed and must not.

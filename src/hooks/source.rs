@@ -75,11 +75,34 @@ enum Origin {
     /// Nowhere: it is no file.
     None,
     /// In this file, which was mapped itself.
-    Root(Arc<File>),
+    Root(Arc<Held>),
     /// Below this folder, at the entry's path.
-    Below(Arc<OwnedFd>),
+    Below(Arc<Held>),
     /// In memory.
     Memory(Arc<[u8]>),
+}
+
+/// What was mapped, held open for as long as a handle needs it.
+#[derive(Debug)]
+struct Held {
+    descriptor: OwnedFd,
+    _place: OpenFiles,
+}
+
+/// How much one run holds open: every clone is one of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OpenFiles(Arc<()>);
+
+impl OpenFiles {
+    fn another(&self) -> Result<Self, Refusal> {
+        let limit = limits::OPEN_FILES;
+        // The run itself has one that is for no file.
+        if Arc::strong_count(&self.0) > limit {
+            let message = format!("a plugin holds at most {limit} mapped files and folders open");
+            return Err(Refusal::new("too-many", message));
+        }
+        Ok(self.clone())
+    }
 }
 
 /// An opened entry.
@@ -109,10 +132,11 @@ impl Entry {
                 return Err(Refusal::new("bad-argument", message));
             }
             Origin::Memory(bytes) => return Ok(Opened::Memory(Arc::clone(bytes))),
-            Origin::Root(file) => file.try_clone().map_err(failed)?,
+            Origin::Root(file) => File::from(file.descriptor.try_clone().map_err(failed)?),
             Origin::Below(folder) => {
                 let flags = OFlags::RDONLY | OFlags::NOCTTY;
-                File::from(open_below(folder.as_fd(), &self.path, flags).map_err(failed)?)
+                let folder = folder.descriptor.as_fd();
+                File::from(open_below(folder, &self.path, flags).map_err(failed)?)
             }
         };
         let metadata = file.metadata().map_err(failed)?;
@@ -123,9 +147,14 @@ impl Entry {
     }
 }
 
-/// The entries behind a source, in the order of the mapping, folders before what is in them.
-pub(super) fn entries(source: &HostFilesSource, home: &Path) -> Result<Vec<Entry>, Refusal> {
-    let mut list = List::default();
+/// The entries behind a source, in the order of the mapping, folders before what is in them. What was mapped
+/// itself stays open with its entries, and counts.
+pub(super) fn entries(
+    source: &HostFilesSource,
+    home: &Path,
+    open: &OpenFiles,
+) -> Result<Vec<Entry>, Refusal> {
+    let mut list = List { entries: Vec::new(), open };
     match source {
         HostFilesSource::Virtual(files) => {
             files.iter().try_for_each(|file| list.push(virtual_entry(file)))?;
@@ -138,7 +167,7 @@ pub(super) fn entries(source: &HostFilesSource, home: &Path) -> Result<Vec<Entry
             }
         }
     }
-    Ok(list.0)
+    Ok(list.entries)
 }
 
 fn virtual_entry(file: &VirtualFile) -> Entry {
@@ -190,17 +219,19 @@ fn expand(mapped: &HostPath, home: &Path) -> Result<Vec<PathBuf>, Refusal> {
 }
 
 /// A list while it grows.
-#[derive(Default)]
-struct List(Vec<Entry>);
+struct List<'a> {
+    entries: Vec<Entry>,
+    open: &'a OpenFiles,
+}
 
-impl List {
+impl List<'_> {
     fn push(&mut self, entry: Entry) -> Result<(), Refusal> {
-        if self.0.len() >= limits::LISTED_ENTRIES {
+        if self.entries.len() >= limits::LISTED_ENTRIES {
             let limit = limits::LISTED_ENTRIES;
             let message = format!("more than {limit} files: the last was `{}`", entry.label);
             return Err(Refusal::new("too-many", message));
         }
-        self.0.push(entry);
+        self.entries.push(entry);
         Ok(())
     }
 
@@ -221,26 +252,26 @@ impl List {
             guest_mode: mapped.mode,
             origin: Origin::None,
         };
+        let place = self.open.another()?;
         let opened = match open_root(found) {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.push(entry),
             Err(error) => return Err(Refusal::io(&entry.label, &error)),
         };
         let Some((descriptor, stat)) = opened else {
-            entry.kind = EntryKind::Other;
-            return self.push(entry);
+            return self.push(Entry { kind: EntryKind::Other, ..entry });
         };
         entry.mode = stat.st_mode & 0o7777;
+        let held = Arc::new(Held { descriptor, _place: place });
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             entry.kind = EntryKind::Folder;
-            let root = Arc::new(descriptor);
-            let walk = Walk { root: &root, top: entry.clone() };
+            let walk = Walk { root: &held, top: entry.clone() };
             self.push(entry)?;
-            return self.walk(&walk, root.as_fd(), "", 1);
+            return self.walk(&walk, held.descriptor.as_fd(), "", 1);
         }
         entry.kind = EntryKind::File;
         entry.size = u64::try_from(stat.st_size).unwrap_or(0);
-        entry.origin = Origin::Root(Arc::new(File::from(descriptor)));
+        entry.origin = Origin::Root(held);
         self.push(entry)
     }
 
@@ -285,7 +316,7 @@ impl List {
 
 /// What all entries below one mapped folder share.
 struct Walk<'a> {
-    root: &'a Arc<OwnedFd>,
+    root: &'a Arc<Held>,
     top: Entry,
 }
 

@@ -147,8 +147,10 @@ impl Stage {
     pub(super) fn symlink(&mut self, path: &str, target: &str) -> Result<(), Refusal> {
         self.may(path, None)?;
         let reached = paths::check_target(path, target)?;
-        if !self.rights.may_write(&reached) || !self.rights.may_write(&format!("{reached}/x")) {
-            return Err(Refusal::not_granted(&reached));
+        for written in [&reached, &format!("{reached}/*")] {
+            if !self.rights.may_write(written) {
+                return Err(Refusal::not_granted(written));
+            }
         }
         let step = PlanStep::Symlink { path: path.to_owned(), target: target.to_owned() };
         self.push(step, Content::None)

@@ -32,7 +32,7 @@ fn steps(user: &mut User, point: HookPoint, steps: &[&str]) {
     user.inputs.settings.entry(id).or_default().insert(point.to_string(), steps.into());
 }
 
-async fn records(host: &HookHost) -> Vec<HookRecord> {
+pub(super) async fn records(host: &HookHost) -> Vec<HookRecord> {
     host.runs(HookRunQuery { limit: Some(1000), ..HookRunQuery::default() })
         .await
         .expect("read")

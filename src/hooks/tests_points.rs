@@ -121,7 +121,7 @@ async fn a_machine_gets_what_is_granted_and_no_more() {
     steps(&mut user, ID, HookPoint::ConfigureMachine, &wishes[3..5]);
     let host = user.host().await;
     let (asked, outcomes) = host.configure_machine(&user.inputs).await.expect("it may ask");
-    assert_eq!((asked, outcomes[0].refusals.len()), (Asked::default(), 2));
+    assert_eq!((asked, outcomes[0].for_user().len()), (Asked::default(), 2));
 
     edit(&user, ID, |manifest| manifest);
     steps(&mut user, ID, HookPoint::ConfigureMachine, &wishes);
@@ -131,8 +131,8 @@ async fn a_machine_gets_what_is_granted_and_no_more() {
     let said = outcomes[0].for_user();
     for (said, expected) in said.iter().zip([
         "not-granted: `machine.env:OTHER` is not granted",
-        "not-granted: `machine.env:PATH` is not granted",
-        "not-granted: `machine.env:LD_PRELOAD` is not granted",
+        "bad-argument: no plugin may set `PATH`: it says how programs are found, loaded or started",
+        "bad-argument: no plugin may set `LD_PRELOAD`: it says how programs are found, loaded or started",
         "not-granted: `machine.label:other` is not granted",
         "unavailable: this cove forwards no ports, so not 1 to 8080",
         "not-granted: `machine.forward:22` is not granted",

@@ -152,3 +152,45 @@ async fn a_hook_whose_caller_is_gone_runs_nothing_on() {
     waited.expect("it has let go");
     assert!(remembered(&user, ID).is_empty());
 }
+
+/// A guest whose programs keep a thread of the host until the test lets go.
+struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl GuestPrograms for Stuck {
+    fn run(&self, _: GuestProgram) -> BoxFuture<'_, Result<GuestOutput, String>> {
+        async move {
+            let let_go = self.0.lock().expect("no panic under the lock");
+            let_go.recv().expect_err("nobody sends anything");
+            Ok(GuestOutput::default())
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_left_behind_keeps_its_place() {
+    let mut user = user(&[ID]);
+    steps(&mut user, ID, HookPoint::PostStart, &["shell true"]);
+    edit(&user, ID, with(HookPoint::PostStart, "timeout = '200ms'"));
+    let host = user.host().await;
+    let (hold, held) = std::sync::mpsc::sync_channel::<()>(0);
+    let guest = std::sync::Arc::new(Stuck(Mutex::new(held)));
+    let failed = host.post_start(&user.inputs, guest).await.expect_err("it hangs");
+    assert!(failed.to_string().contains("it took longer than 200 ms"), "{failed}");
+    let all = limits::CONCURRENT_IN_GUESTS;
+    assert_eq!(host.turns_in_guests.available_permits() + 1, all as usize);
+    drop(hold);
+    let back =
+        tokio::time::timeout(limits::WALL_GRACE * 30, host.turns_in_guests.acquire_many(all));
+    back.await.expect("it comes back").expect("open").forget();
+}
+
+#[tokio::test]
+async fn a_plugin_is_installed_in_a_place_for_hooks() {
+    let user = User::new();
+    let package = user.package(ID, ID, |manifest| manifest);
+    let host = user.host().await;
+    host.turns.close();
+    let refused = host.install(&package).await.expect_err("there is no place").to_string();
+    assert!(refused.contains("all places for hooks are taken"), "{refused}");
+}

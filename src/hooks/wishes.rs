@@ -8,11 +8,40 @@ use super::needs::Rights;
 use super::refusal::Refusal;
 use crate::wire::rpc::HookWish;
 
-/// Variables that say how every program of the guest is found, loaded or started: whoever sets them is in
-/// all of them.
-const RESERVED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "ENV", "BASH_ENV", "IFS"];
+/// Variables that say how programs of the guest are found, loaded or started: whoever sets them is in all of
+/// them, or runs another program than the one that is named.
+const RESERVED: [&str; 10] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "ENV",
+    "BASH_ENV",
+    "SHELLOPTS",
+    "IFS",
+    "GCONV_PATH",
+];
 /// Beginnings of such names.
 const RESERVED_BEGINNINGS: [&str; 3] = ["LD_", "GLIBC_", "COVE_"];
+
+/// Whether a plugin may set a variable of this name at all: for every command, or for a program that it runs.
+pub(super) fn check_variable(name: &str) -> Result<(), Refusal> {
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let shown = shown(name);
+    if name.is_empty() || !name.bytes().all(letters) || name.as_bytes()[0].is_ascii_digit() {
+        return Err(Refusal::new("bad-argument", format!("`{shown}` is no variable's name")));
+    }
+    if RESERVED.contains(&name)
+        || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+    {
+        let message = format!(
+            "no plugin may set `{shown}`: it says how programs are found, loaded or started"
+        );
+        return Err(Refusal::new("bad-argument", message));
+    }
+    Ok(())
+}
 
 /// The growing wishes of one plugin. They hold the plugin's rights, so that no caller can forget them.
 #[derive(Debug)]
@@ -32,6 +61,12 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Adds what another plugin asks for, which wins.
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.env.extend(other.env.clone());
+        self.labels.extend(other.labels.clone());
+    }
+
     /// For people: without the values of variables, which may be secrets.
     #[must_use]
     pub fn shown(&self) -> Vec<HookWish> {
@@ -61,14 +96,8 @@ impl Wishes {
 
     /// Wishes for a variable.
     pub(super) fn env(&mut self, name: String, value: String) -> Result<(), Refusal> {
-        let shown = shown(&name);
-        let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        if name.is_empty() || !name.bytes().all(letters) || name.as_bytes()[0].is_ascii_digit() {
-            return Err(Refusal::new("bad-argument", format!("`{shown}` is no variable's name")));
-        }
-        let reserved = RESERVED.contains(&name.as_str())
-            || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
-        if reserved || !self.rights.may_set_env(&name) {
+        check_variable(&name)?;
+        if !self.rights.may_set_env(&name) {
             return Err(Refusal::not_granted(&format!("machine.env:{name}")));
         }
         self.take_room(&name, &value)?;

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use glob::MatchOptions;
+
 use super::ceiling::Ceiling;
-use super::needs::{Granted, Need};
+use super::needs::{
+    Granted, Need, NeedKind, git_key, literal_separators, matches, stands_for_setting,
+};
 use crate::id::Digest;
 use crate::wire::rpc::HookNeed;
 
@@ -26,6 +30,54 @@ pub(super) fn shown(needs: &[Need], granted: Granted<'_>, ceiling: &Ceiling) -> 
         }
     });
     shown.collect()
+}
+
+impl Need {
+    /// The words of it that would have covered what a plugin was refused, as the refusal names it: a path of
+    /// the home, or a kind with a name.
+    pub(super) fn words_for(&self, refused: &str) -> Vec<String> {
+        let Some(name) = self.name_in(refused) else {
+            return Vec::new();
+        };
+        let covers = |what: &str| match self.kind {
+            // It has no names.
+            NeedKind::State => false,
+            NeedKind::WorkDisk => matches(what, name, literal_separators()),
+            NeedKind::GitConfig => stands_for_setting(what) || git_key(what) == git_key(name),
+            NeedKind::ReadHostFiles
+            | NeedKind::ImportHostFiles
+            | NeedKind::Env
+            | NeedKind::Label
+            | NeedKind::Forward
+            | NeedKind::Egress
+            | NeedKind::Run => stands_for_setting(what) || matches(what, name, MatchOptions::new()),
+        };
+        if self.kind == NeedKind::State {
+            return self.words();
+        }
+        let words = self.what.iter().zip(self.words());
+        words.filter(|(what, _)| covers(what)).map(|(_, word)| word).collect()
+    }
+
+    /// The name or path in what a plugin was refused, where that is of this kind.
+    pub(super) fn name_in<'a>(&self, refused: &'a str) -> Option<&'a str> {
+        let kind = self.kind.as_str();
+        let named = refused.strip_prefix(kind).and_then(|rest| rest.strip_prefix(':'));
+        match self.kind {
+            NeedKind::State => (refused == kind).then_some(""),
+            NeedKind::WorkDisk => Some(refused),
+            // A list of files is refused where neither reading nor importing is granted.
+            NeedKind::ReadHostFiles | NeedKind::ImportHostFiles => {
+                named.or(refused.strip_prefix("host-files:"))
+            }
+            NeedKind::GitConfig
+            | NeedKind::Env
+            | NeedKind::Label
+            | NeedKind::Forward
+            | NeedKind::Egress
+            | NeedKind::Run => named,
+        }
+    }
 }
 
 /// All words for these needs, sorted, each once.

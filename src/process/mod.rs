@@ -14,7 +14,7 @@ mod stamp;
 mod tool;
 mod usage;
 
-pub use descriptor::{ShortFolder, inherited};
+pub use descriptor::{ShortFolder, close_all_but_standard, inherited};
 pub use identity::{Process, ProcessId, find_servants};
 pub use servant::{Servant, ServantOutput};
 pub use stamp::{FileStamp, find_program};

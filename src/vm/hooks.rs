@@ -82,11 +82,22 @@ pub(super) async fn configure(
 ) -> PortResult<Hooked<Extras>> {
     let configured = ports.hooks.configure_machine(vm, client, intent).await?;
     let Extras { env, labels } = &configured.wanted;
-    check_env(env).and_then(|()| check_labels(labels)).map_err(|error| {
+    check_extras(env, labels).map_err(|error| {
         let message = format!("plugins ask for what a VM cannot have: {}", error.message);
         Report { message, ..error }
     })?;
     Ok(configured)
+}
+
+/// Refuses variables and labels that no VM can have, whoever asks for them.
+///
+/// # Errors
+/// A sentence about the first that cannot be, or their number.
+pub fn check_extras(
+    env: &BTreeMap<String, String>,
+    labels: &BTreeMap<String, String>,
+) -> Result<(), Report> {
+    check_env(env).and_then(|()| check_labels(labels))
 }
 
 /// What each plugin contributes at all points together, in the order in which they first ran.

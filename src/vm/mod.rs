@@ -47,6 +47,7 @@ pub(crate) mod tests;
 mod verbs;
 
 pub use create::CreateDefaults;
+pub use hooks::check_extras;
 pub use idle::{InUse, Usage};
 pub use lease::ConnectionId;
 pub use service::{ExecTarget, VmService, VmSettings};

@@ -83,6 +83,8 @@ impl Start<'_> {
         {
             let _stage = self.operation.stage("setup");
             let steps = u32::try_from(plan.steps.len()).unwrap_or(u32::MAX);
+            // The plan is one by now: what the guest cannot place undoes the start, were it only an optional
+            // plugin that wanted it, because a home with a part of a plan is nobody's plan.
             let setup = self.setup(&boot, steps);
             self.or_monitor_end(&boot, guest.set_up(setup, plan)).await?;
         }

@@ -3,10 +3,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use cove::hooks::HookError;
 use cove::process::Tool;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::corpus::{self, Hostile, assembled};
 use crate::world::World;
@@ -80,12 +83,54 @@ async fn a_bomb_of_code_ends_with_what_may_be_kept_of_it() {
 
 #[tokio::test]
 async fn a_component_that_is_too_large_is_not_even_compiled() {
-    let mut bytes = assembled::plugin(&[]);
-    bytes.resize((8 << 20) + 1, 0);
     let mut world = World::new().await;
-    world.put(&corpus::harmless("large", bytes));
-    let text = world.run().await.expect_err("too large").to_string();
-    assert!(text.contains("plugin.wasm` is larger than 8388608 bytes"), "{text}");
+    for (limits, most) in [("", 8 << 20), ("class = 'large'", 48 << 20)] {
+        let mut bytes = assembled::plugin(&[]);
+        bytes.resize(most + 1, 0);
+        world.put(&corpus::harmless("large", bytes).with(limits));
+        let text = world.run().await.expect_err("too large").to_string();
+        assert!(text.contains(&format!("plugin.wasm` is larger than {most} bytes")), "{text}");
+    }
+}
+
+/// What the compiler is started with it does not have any more when it reads the first byte of a component.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the process is looked at while it runs")]
+async fn the_compiler_closes_what_it_inherits_and_gets_no_environment() {
+    let mut world = World::new().await;
+    let inherited = fs::File::open("/dev/null").expect("there");
+    fcntl(&inherited, FcntlArg::F_SETFD(FdFlag::empty())).expect("inheritable");
+    let mut compiler = Command::new(&world.settings.compiler)
+        .arg(cove::hooks::compiler::ARGUMENT)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    // More than a pipe holds: this returns when it reads.
+    let mut component = compiler.stdin.take().expect("it has one");
+    component.write_all(&vec![0; 1 << 20]).expect("it reads");
+    let folder = format!("/proc/{}/fd", compiler.id());
+    let mut open: Vec<_> = fs::read_dir(folder)
+        .expect("it runs")
+        .map(|entry| entry.expect("read").file_name().into_string().expect("a number"))
+        .collect();
+    open.sort();
+    assert_eq!(open, ["0", "1", "2"]);
+    drop(component);
+    assert!(!compiler.wait_with_output().expect("it ends").status.success(), "no component");
+
+    let (script, told) = (world.home().join("compiler"), world.home().join("environment"));
+    let text = format!(
+        "#!/bin/sh\ncat /proc/$$/environ > '{}'\nexec '{}' \"$@\"\n",
+        told.display(),
+        world.settings.compiler.display()
+    );
+    fs::write(&script, text).expect("written");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("set");
+    world.reopen_with_compiler(script).await;
+    world.put(&corpus::honest());
+    world.run().await.expect("it is compiled");
+    assert_eq!(fs::read_to_string(told).expect("told"), "");
 }
 
 /// Time stands still until everybody waits, and then goes on to the next deadline.

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cove::hooks::limits;
 use cove::vm::plan::PlannedStep;
 use cove::wire::rpc::HookPoint;
+use futures_util::future::join_all;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::Mode;
 
@@ -125,12 +127,16 @@ async fn files_are_read_and_imported_only_as_granted() {
         ("read-imports", "`host-files.read:importable` is not granted"),
         ("import-reads", "`host-files.import:readable` is not granted"),
         ("read-forever", "a plugin reads at most 4 MiB"),
-        ("hoard", "it crashed: resource table has no free keys"),
+        ("hoard", "holds at most 2048 mapped files and folders open (too-many)"),
     ] {
         world.put(&does(misbehaviour, expected));
         let text = world.run().await.expect_err(misbehaviour).to_string();
         assert!(text.contains(expected), "{misbehaviour}: {text}");
     }
+    // In a mapped folder nothing but the folder is open.
+    world.map("importable", "~/many");
+    let text = world.run().await.expect_err("it hoards").to_string();
+    assert!(text.contains("it crashed: resource table has no free keys"), "{text}");
 }
 
 #[tokio::test]
@@ -205,6 +211,13 @@ async fn a_run_that_hangs_in_a_host_function_is_left_behind() {
     let left = tokio::time::timeout(Duration::from_secs(60), world.run()).await;
     let text = left.expect("it is left behind").expect_err("it hangs").to_string();
     assert!(text.contains("it took longer than 200 ms"), "{text}");
+    // It has its place until it is really over: others do not get more than the engine's pool has.
+    let more = (1..limits::CONCURRENT).map(|_| world.run());
+    let more = tokio::time::timeout(Duration::from_secs(60), join_all(more)).await;
+    assert!(more.expect("they are left behind").iter().all(Result::is_err));
+    let told = world.run_at(HookPoint::Cleanup, &Arc::default()).await.expect("told");
+    let failure = told[0].failure.as_deref().unwrap_or_default();
+    assert!(failure.contains("nothing was left of the 10 s"), "{failure}");
     drop(silent);
     world.map("importable", "~/shown");
     world.run().await.expect("the host goes on");

@@ -32,8 +32,8 @@ const LINE: usize = (2 << 10) + "…".len();
 
 /// What is tried at points of their own: the point, what, with which path, and how it ends.
 const TRIED: &[(HookPoint, &str, &str, &str)] = &[
-    (HookPoint::ConfigureMachine, "env", "PATH", "`machine.env:PATH` is not granted"),
-    (HookPoint::ConfigureMachine, "env", "LD_PRELOAD", "`machine.env:LD_PRELOAD` is not granted"),
+    (HookPoint::ConfigureMachine, "env", "PATH", "no plugin may set `PATH`"),
+    (HookPoint::ConfigureMachine, "env", "LD_PRELOAD", "no plugin may set `LD_PRELOAD`"),
     (HookPoint::ConfigureMachine, "env", "OTHER", "`machine.env:OTHER` is not granted"),
     (HookPoint::ConfigureMachine, "env", "HOSTILE=x", "is no variable's name"),
     (HookPoint::ConfigureMachine, "label", "other", "`machine.label:other` is not granted"),
@@ -46,6 +46,10 @@ const TRIED: &[(HookPoint, &str, &str, &str)] = &[
     (HookPoint::ConfigureMachine, "large-value", "", "remembers at most 65536 bytes (too-large)"),
     (HookPoint::PostStart, "program", "sh", "`guest.run:sh` is not granted"),
     (HookPoint::PostStart, "program", "/bin/true", "`guest.run:/bin/true` is not granted"),
+    (HookPoint::PostStart, "variable", "PATH", "no plugin may set `PATH`"),
+    (HookPoint::PostStart, "variable", "LD_PRELOAD", "no plugin may set `LD_PRELOAD`"),
+    (HookPoint::PostStart, "variable", "BASH_ENV", "no plugin may set `BASH_ENV`"),
+    (HookPoint::PostStart, "variable", "BASH_FUNC_cd%%", "is no variable's name"),
     (HookPoint::PostStart, "folder", "../etc", "must not contain `.` or `..`"),
     (HookPoint::PostStart, "many-programs", "", "runs at most 32 programs (too-many)"),
     (HookPoint::PostStart, "large-argument", "", "(too-large)"),

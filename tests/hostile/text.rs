@@ -1,9 +1,11 @@
 //! Floods of text, many runs at once, runs whose caller is gone, and what plugins see of the world.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cove::hooks::{HookRun, LogLine, limits};
+use cove::hooks::{HookOutcome, HookRun, LogLine, limits};
+use cove::report::Explain;
 use cove::wire::rpc::HookPoint;
 
 use crate::corpus::Hostile;
@@ -46,6 +48,53 @@ async fn floods_of_text_are_cut_and_counted() {
     world.put(&Hostile::compiled(POINT, "long-error", None, ""));
     let text = world.run().await.expect_err("it returns an error").to_string();
     assert!(text.contains("mmm") && text.len() <= (2 << 10) + 200, "{}", text.len());
+}
+
+/// What the user is told by a run: lines for notes, or an error and its hint.
+async fn told(world: &World, point: HookPoint) -> Vec<String> {
+    match world.run_at(point, &Arc::default()).await {
+        Ok(outcomes) => outcomes.iter().flat_map(HookOutcome::for_user).collect(),
+        Err(error) => [error.to_string()].into_iter().chain(error.hint()).collect(),
+    }
+}
+
+#[tokio::test]
+async fn no_text_of_a_plugin_makes_lines_that_look_like_those_of_cove() {
+    let mut world = World::new().await;
+    for point in HookPoint::ALL {
+        for misbehaviour in ["lines", "lines-of-an-error", "lines-of-a-panic"] {
+            world.put(&Hostile::compiled(point, misbehaviour, None, ""));
+            let told = told(&world, point).await;
+            let all = told.join(" ");
+            assert!(all.contains("hint: two") || all.contains("hint: four"), "{point}: {all}");
+            let breaks = |line: &String| line.contains(['\n', '\r']);
+            assert!(!told.iter().any(breaks), "{point} {misbehaviour}: {told:?}");
+        }
+    }
+    world.put(&Hostile::compiled(HookPoint::Preflight, "lines-of-an-answer", None, ""));
+    assert_eq!(told(&world, HookPoint::Preflight).await, ["one\\nhint: two"]);
+}
+
+/// What was refused is kept to the end of a run, to say how it could be had.
+#[tokio::test]
+async fn long_names_that_are_refused_are_not_kept() {
+    let mut world = World::new().await;
+    world.put(&Hostile::compiled(POINT, "write", None, ""));
+    world.run().await.expect("it is compiled and has run once");
+    let before = peak();
+    world.put(&Hostile::compiled(POINT, "large-refusals", None, ""));
+    let run = world.run().await.expect("it goes on");
+    assert_eq!(run.hooks[0].refusals.len(), 250);
+    let grown = peak() - before;
+    assert!(grown < 100 << 20, "250 names of 1 MiB: {} MiB", grown >> 20);
+}
+
+/// The most memory that this process has had.
+fn peak() -> usize {
+    let status = fs::read_to_string("/proc/self/status").expect("there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kilobytes.and_then(|number| number.parse::<usize>().ok()).expect("a number") << 10
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cove::hooks::{
     Ceiling, GitValues, HookError, HookHost, HookInputs, HookOutcome, HookRun, HookSettings,
-    HostFilesSource, HostPath, MachineView, Purpose, SignatureRules,
+    HostFilesSource, HostPath, InstallError, MachineView, Purpose, SignatureRules,
 };
 use cove::wire::rpc::{HookPoint, MachinePlan, NetMode};
 
@@ -91,6 +91,13 @@ impl World {
     pub(crate) fn map(&mut self, name: &str, path: &str) {
         let path = HostPath { path: path.to_owned(), guest: None, mode: None };
         self.inputs.host_files.insert(name.to_owned(), HostFilesSource::Paths(vec![path]));
+    }
+
+    /// Installs the plugin in a folder.
+    pub(crate) async fn install(&self, folder: &Path) -> Result<(), InstallError> {
+        let install = self.host.install(folder);
+        let installed = tokio::time::timeout(PATIENCE, install).await;
+        installed.expect("it ends within its budget").map(drop)
     }
 
     /// The user's home.

@@ -13,7 +13,7 @@ use crate::hooks::journal::{Import, Read};
 use crate::hooks::limits;
 use crate::hooks::needs::Rights;
 use crate::hooks::refusal::Refusal;
-use crate::hooks::source::{Entry, HostFilesSource, Opened, entries};
+use crate::hooks::source::{Entry, HostFilesSource, OpenFiles, Opened, entries};
 use crate::hooks::state::State;
 
 /// The mapped files of one run.
@@ -24,6 +24,8 @@ pub struct HostFiles {
     pub(in crate::hooks) sources: BTreeMap<String, HostFilesSource>,
     /// Bytes that the plugin may still read.
     pub(in crate::hooks) budget: Arc<std::sync::atomic::AtomicU64>,
+    /// What the run holds open.
+    pub(in crate::hooks) open: OpenFiles,
 }
 
 /// One entry, with what its plugin may do with it.
@@ -112,7 +114,7 @@ impl State {
         let Some(source) = files.sources.get(&name) else {
             return Ok(Vec::new());
         };
-        let found = entries(source, &files.home)?;
+        let found = entries(source, &files.home, &files.open)?;
         let (rights, budget) = (Arc::clone(&files.rights), Arc::clone(&files.budget));
         let name: Arc<str> = name.into();
         let mut handles = Vec::with_capacity(found.len());

@@ -12,6 +12,7 @@ use crate::hooks::needs::Rights;
 use crate::hooks::paths;
 use crate::hooks::refusal::Refusal;
 use crate::hooks::state::State;
+use crate::hooks::wishes::check_variable;
 
 /// The guest of one run.
 pub struct GuestHandle {
@@ -52,9 +53,9 @@ fn check(guest: &GuestHandle, program: &GuestProgram) -> Result<(), Refusal> {
     }
     let GuestProgram { arguments, environment, input, .. } = program;
     let texts = arguments.iter().chain(environment.keys()).chain(environment.values());
-    if texts.clone().any(|text| text.contains('\0')) || environment.keys().any(|key| bad_name(key))
-    {
-        let message = "an argument or a variable has a NUL in it, or a variable no name";
+    environment.keys().try_for_each(|name| check_variable(name))?;
+    if texts.clone().any(|text| text.contains('\0')) {
+        let message = "an argument or a variable has a NUL in it";
         return Err(Refusal::new("bad-argument", message));
     }
     let bytes: usize = texts.map(String::len).sum();
@@ -62,10 +63,6 @@ fn check(guest: &GuestHandle, program: &GuestProgram) -> Result<(), Refusal> {
         return Err(Refusal::new("too-large", "so much cannot be handed to a program"));
     }
     Ok(())
-}
-
-fn bad_name(key: &str) -> bool {
-    key.is_empty() || key.contains('=')
 }
 
 impl GuestProgram {

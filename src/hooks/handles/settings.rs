@@ -31,7 +31,8 @@ impl Settings {
             let fits = match schema.get(key) {
                 None if schema.is_empty() => return Err("it has no settings".into()),
                 None => {
-                    let known: Vec<_> = schema.keys().map(|key| format!("`{key}`")).collect();
+                    let known: Vec<_> =
+                        schema.keys().map(|key| format!("`{}`", key.escape_debug())).collect();
                     let known = known.join(", ");
                     return Err(format!("`{shown}` is unknown; there is {known}"));
                 }

@@ -139,5 +139,8 @@ fn growth() -> Vec<Hostile> {
     let refused = refused
         .into_iter()
         .map(|(name, component, said)| Hostile::new(name, component, Ends::Refused(said)));
-    failed.chain(refused).collect()
+    let large = "table-too-large-for-a-large-one";
+    let said = Ends::Failed("table");
+    let large = Hostile::new(large, beside(&table(100_001), 1), said).with("class = 'large'");
+    failed.chain(refused).chain([large]).collect()
 }

@@ -76,6 +76,8 @@ pub(super) fn all() -> Vec<Hostile> {
     // Long enough for the processor time to be what ends it, on the busiest machine.
     let patient = hostile("loop", None, "it used more than 1000 ms of processor time");
     all.push(Hostile { hook: "timeout = '60s'", ..patient });
+    let large = hostile("loop", None, "it used more than 5000 ms of processor time");
+    all.push(Hostile { hook: "timeout = '60s'", limits: "class = 'large'", ..large });
     let sleeper = hostile("sleep", None, "it took longer than 200 ms");
     all.push(Hostile { hook: "timeout = '200ms'", ..sleeper });
     all

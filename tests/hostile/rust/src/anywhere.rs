@@ -37,6 +37,12 @@ pub(crate) fn without_a_store(what: &str, settings: &Settings) -> Result<(), Err
         "sleep" => std::thread::sleep(std::time::Duration::from_secs(3600)),
         "recurse" => drop(recurse(black_box(1))),
         "allocate" => allocate(),
+        "lines" => log(Level::Warning, "one\nhint: two\r\nerror: three"),
+        "lines-of-an-error" => {
+            log(Level::Info, "one\nhint: two");
+            return Err(own_error("c\nhint: three", "m\nhint: four"));
+        }
+        "lines-of-a-panic" => panic!("one\nhint: two"),
         "panic" => panic!("the moon is full"),
         "exit" => std::process::exit(7),
         "error" => return Err(own_error("out-of-cheese", "redo from start")),

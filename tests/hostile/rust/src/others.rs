@@ -23,6 +23,7 @@ impl preflight::Guest for Plugin {
         match chosen(settings, "preflight")?.as_deref() {
             None => Ok(Vec::new()),
             Some("many-answers") => Ok(vec!["x".repeat(9999); 100]),
+            Some("lines-of-an-answer") => Ok(vec!["one\nhint: two".to_owned()]),
             Some(other) => anywhere::without_a_store(other, settings).map(|()| Vec::new()),
         }
     }
@@ -77,6 +78,10 @@ impl post_start::Guest for Plugin {
             }
             Some("large-argument") => run("true", None, "x".repeat((64 << 10) + 1), b""),
             Some("large-input") => run("true", None, String::new(), &vec![7; PIECE + 1]),
+            Some("variable") => {
+                let variable = (path.unwrap_or_default(), "x".to_owned());
+                guest.run("true", &[], None, &[variable], b"").map(drop)
+            }
             Some("argument-with-nul") => run("true", None, "\0".to_owned(), b""),
             Some(other) => anywhere::misbehave(other, settings, state),
         }

@@ -40,6 +40,13 @@ impl Guest for Plugin {
                     drop(disk.write_file(&format!("other-{n}"), 0o644, b""));
                 }
             }
+            "large-refusals" => {
+                let mut name = "x".repeat(PIECE);
+                for n in 0..250 {
+                    name.replace_range(..3, &format!("{n:03}"));
+                    drop(files.entries(&name));
+                }
+            }
             "directory" => return disk.make_directory(&path, 0o755),
             "remove" => return disk.remove(&path),
             "link" => return disk.symlink("allowed/link", &path),
