@@ -12,7 +12,7 @@ use super::{absolute, needs, tell};
 /// Arguments of `cove hook install`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The folder with `plugin.toml` and the component, or that `plugin.toml`
+    /// The folder with `plugin.toml` and the component, or one of these two files
     #[arg(value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     path: PathBuf,
     #[command(flatten)]
