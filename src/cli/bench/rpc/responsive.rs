@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -23,6 +23,10 @@ use super::timed;
 
 /// How often the plugin must have run meanwhile, at least.
 const HOOKS: u32 = 3;
+
+/// How long round trips are measured at rest, at least: about as long as the plugin runs, so that the same happens
+/// on the host meanwhile.
+const AT_REST: Duration = Duration::from_secs(3);
 
 /// Round trips of `daemon.ping`, at rest and beside the plugin.
 #[derive(Debug, Serialize)]
@@ -71,11 +75,11 @@ pub(super) async fn measure(
     let ping = RawCall::of::<DaemonPing>(&Nothing {});
     let mut raw = RawClient::connect(home.socket()).await?;
     let mut rest = Vec::new();
-    for run in 0..=runs {
-        let took = timed(&mut raw, &ping).await?;
-        if run > 0 {
-            rest.push(took);
-        }
+    // One that does not count.
+    timed(&mut raw, &ping).await?;
+    let began = Instant::now();
+    while rest.len() < runs as usize || began.elapsed() < AT_REST {
+        rest.push(timed(&mut raw, &ping).await?);
     }
     let (beside, hooks) = while_it_runs(&home.client().await?, &mut raw, &ping, runs).await?;
     home.stop().await?;
