@@ -26,6 +26,7 @@
 //! - Everything a plugin may use up is in [`limits`].
 //! - Authority is in the Rust values behind the handles, below every version of the contract.
 
+mod advice;
 mod audit;
 pub mod bench;
 mod cache;
