@@ -179,6 +179,12 @@ fn full_disk(source: Option<&(dyn Error + 'static)>) -> Option<String> {
     full.then(|| FULL_DISK.to_owned())
 }
 
+/// So many of something, whose plural ends with `s`: `1 step`, `2 steps`.
+#[must_use]
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The sources of an error, outermost first.
 #[must_use]
 pub fn causes(error: &dyn Error) -> Vec<String> {

@@ -13,6 +13,7 @@ use super::listing::{self, check, shown};
 use super::repository;
 use super::tree::Root;
 use super::{Untracked, WorkspaceError};
+use crate::report::counted;
 
 /// More files than the largest repositories people work in; with 150 bytes each in memory.
 const MAX_FILES: usize = 1_000_000;
@@ -119,7 +120,7 @@ impl Lists {
         let mut notes = Vec::new();
         let files = self.left_out - self.nested.len() as u64;
         if files > 0 && untracked == Untracked::Leave {
-            let files = plural(files, "untracked file");
+            let files = counted(files, "untracked file");
             notes.push(format!("{files} left out (take them along with --include-untracked)"));
         }
         if !self.nested.is_empty() {
@@ -127,16 +128,16 @@ impl Lists {
             notes.push(format!("untracked repositories inside this one left out: {named}"));
         }
         if self.populated > 0 {
-            let count = plural(self.populated as u64, "submodule");
+            let count = counted(self.populated as u64, "submodule");
             notes.push(format!("{count}: content goes in, without git metadata of its own"));
         }
         let empty = self.submodules.len() - self.populated;
         if empty > 0 {
-            let count = plural(empty as u64, "submodule");
+            let count = counted(empty as u64, "submodule");
             notes.push(format!("{count} not checked out here, and empty in the guest"));
         }
         if self.conflicts > 0 {
-            let count = plural(self.conflicts as u64, "file");
+            let count = counted(self.conflicts as u64, "file");
             notes.push(format!(
                 "{count} in conflict: the conflict goes in, but not the merge or rebase it belongs to"
             ));
@@ -178,10 +179,6 @@ async fn is_populated(
     }
 }
 
-fn plural(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 /// A few paths for a note.
 pub(super) fn named(paths: &[Vec<u8>]) -> String {
     let shown_paths = paths.iter().take(NAMED_IN_NOTES).map(|path| format!("`{}`", shown(path)));
@@ -199,6 +196,6 @@ mod tests {
         let paths: Vec<_> = (0..7).map(|n| format!("p\n{n}").into_bytes()).collect();
         let text = named(&paths);
         assert_eq!(text, "`p\\n0`, `p\\n1`, `p\\n2`, `p\\n3`, `p\\n4`, and 2 more");
-        assert_eq!((plural(1, "file"), plural(2, "file")), ("1 file".into(), "2 files".into()));
+        assert_eq!((counted(1, "file"), counted(2, "file")), ("1 file".into(), "2 files".into()));
     }
 }

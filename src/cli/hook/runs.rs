@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::id::PluginId;
-use crate::report::{Kind, Report};
+use crate::report::{Kind, Report, counted};
 use crate::rpc::client::Client;
 use crate::wire::rpc::{
     HookChain, HookEntry, HookRecord, HookRunEntry, HookRunQuery, HookRuns, HookVerify, Nothing,
@@ -176,15 +176,15 @@ fn cells(record: &HookRecord) -> [String; 10] {
 
 fn of_run(number: &str, time: &str, run: &HookRunEntry) -> [String; 10] {
     let milliseconds = |micros: u64| format!("{}.{:03} ms", micros / 1000, micros % 1000);
-    let counted = [
+    let kinds = [
         (run.reads.len(), "read"),
-        (run.imports.len(), "imported"),
-        (run.writes.len(), "steps"),
-        (run.wishes.len(), "wishes"),
-        (run.denials.len(), "denied"),
+        (run.imports.len(), "import"),
+        (run.writes.len(), "step"),
+        (run.wishes.len(), "setting"),
+        (run.denials.len(), "denial"),
     ];
-    let what = counted.into_iter().filter(|(count, _)| *count > 0);
-    let what = what.map(|(count, what)| format!("{count} {what}"));
+    let what = kinds.into_iter().filter(|(count, _)| *count > 0);
+    let what = what.map(|(count, what)| counted(count as u64, what));
     let more = (run.left_out > 0).then(|| format!("{} more", run.left_out));
     let looked = (run.purpose == "look").then(|| "only looked".to_owned());
     let outcome = match &run.code {

@@ -18,6 +18,7 @@ use crate::hooks::run::{Ended, Run, View};
 use crate::hooks::state::Chance;
 use crate::hooks::words::all_words;
 use crate::id::Digest;
+use crate::report::counted;
 use crate::wire::rpc::HookPoint;
 
 /// How many calls are made to fail, the first ones: a plugin that makes more does the same again and again.
@@ -136,7 +137,7 @@ impl Bench {
             false => KitVerdict::Passed(Some(said)),
         };
         let log = match ended.dropped {
-            0 => KitVerdict::Passed(Some(format!("{} lines", ended.log.len()))),
+            0 => KitVerdict::Passed(Some(counted(ended.log.len() as u64, "line"))),
             dropped => failed(&format!("it logs too much: {dropped} lines did not fit")),
         };
         let now = Instant::now();
@@ -165,7 +166,7 @@ impl Bench {
     /// Each call that can fail does, once.
     async fn failing_calls(&self, point: HookPoint, calls: u64) -> KitCase {
         let began = Instant::now();
-        let mut verdict = KitVerdict::Passed(Some(format!("{} calls", calls.min(FAILING_CALLS))));
+        let mut verdict = KitVerdict::Passed(Some(counted(calls.min(FAILING_CALLS), "call")));
         for refused in 1..=calls.min(FAILING_CALLS) {
             let chance = Chance { refused: Some(refused), ..Chance::default() };
             let ended = self.run(point, &self.words(), chance).await;
@@ -195,7 +196,7 @@ pub(super) fn failed(reason: &str) -> KitVerdict {
 /// A run with everything it asked for ends well.
 fn verdict_of(ended: &Ended) -> KitVerdict {
     match &ended.result {
-        Ok(effects) => KitVerdict::Passed(Some(format!("{} steps", effects.steps.len()))),
+        Ok(effects) => KitVerdict::Passed(Some(counted(effects.steps.len() as u64, "step"))),
         Err(failure) => match ended.log.last() {
             Some(line) => failed(&format!("{failure}; the last line it logged: {}", line.text)),
             None => failed(&failure.to_string()),
