@@ -63,11 +63,9 @@
 //! | `PLUGINS`, installed | `installing::no_more_plugins…` |
 //! | `START`, of an installation | `installing::a_plugin_that_does_not_come…` |
 //! | `OPEN_FILES` | `files::files_are_read…` |
-//!
-//! The tests of these have the numbers in them, and nobody has made the limits larger by hand yet: `compile_cpu`
-//! and `compile_address_space` of both classes (`src/hooks/compiler.rs`: `the_compiler_has_little`), `MAX_FILES`
-//! of the cache (`src/hooks/cache.rs`: `the_oldest_files_go…`), and `PATH_BYTES` of what a refusal keeps
-//! (`text::long_names_that_are_refused…`).
+//! | `PATH_BYTES`, of what a refusal keeps | `text::long_names_that_are_refused…`: 256 MiB were kept |
+//! | of both: `compile_cpu`, `compile_address_space` | `src/hooks/compiler.rs`: `the_compiler_has_little` |
+//! | `MAX_FILES`, of the cache | `src/hooks/cache.rs`: `the_oldest_files_go…` |
 //!
 //! `compile_wall`, `compiled_bytes` and `memory` of `large` have no test of their own beside `allocate` of the
 //! table: what they end would take minutes or hundreds of MiB. `GUEST_OUTPUT_BYTES` is kept by whoever runs
