@@ -7,7 +7,7 @@
 //! ```text
 //!   common ground   ◀──  services  ◀──  adapters  ◀──  rim
 //!   id report wire       vm             vmm  net       rpc cli doctor
-//!   config size          workspace      disk guest     daemon
+//!   config size egress   workspace      disk guest     daemon
 //!   process task         image          store hooks    (bin/)
 //!         ▲
 //!         └── agent
@@ -18,6 +18,7 @@
 //! - [`wire`]: the only serde contract types: RPC, guest protocol, proof
 //! - [`config`]: the only reader of configuration files and environment
 //! - [`size`]: sizes as people write them
+//! - [`egress`]: what a VM may reach: rules, and the one decision about them
 //! - [`process`]: the only maker of child processes, and how one is known again
 //! - [`task`]: named, tracked tasks
 //! - [`vm`]: the VM service: states, operations, recovery, and the traits it needs
@@ -65,6 +66,7 @@
 //!
 //! `tests/tidy.rs` checks those that can be seen in the source; the others have tests of their own.
 
+pub mod egress;
 pub mod id;
 pub mod report;
 pub mod wire;

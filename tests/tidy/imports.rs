@@ -9,7 +9,7 @@
 use crate::source::{Source, Token};
 
 /// Types and tools that know of nothing else in the crate.
-const COMMON: &[&str] = &["id", "report", "wire", "config", "process", "task", "size"];
+const COMMON: &[&str] = &["id", "report", "wire", "config", "process", "task", "size", "egress"];
 /// The services: the rules of the product, and the traits they need from the rest.
 const SERVICES: &[&str] = &["vm", "workspace", "image"];
 /// What does the work for the services, each by one outside technology.
@@ -25,6 +25,11 @@ const EXCLUSIVE: &[(&str, &str)] = &[
     ("wasmtime_wasi", "hooks"),
     ("rusqlite", "store"),
     ("jsonrpsee", "rpc"),
+    ("nlink", "net"),
+    ("hickory_server", "net"),
+    ("hickory_resolver", "net"),
+    ("hickory_proto", "net"),
+    ("rustls", "net"),
 ];
 
 /// Whether code in top-level module `from` may name top-level module `to`.

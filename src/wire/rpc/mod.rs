@@ -11,6 +11,7 @@ mod hook;
 mod hook_plan;
 mod hook_run;
 mod host;
+mod net;
 mod operation;
 mod plugin;
 mod set;
@@ -33,6 +34,10 @@ pub use hook_run::{
     HookRunQuery, HookUse, HookWrite, ImportedDigest,
 };
 pub use host::{Check, DaemonStatusReply, Image, Kernel, Pong, Verdict};
+pub use net::{
+    AddressExplanation, Denial, Denials, NetDenials, NetExplain, NetExplanation, NetRule, NetShow,
+    Tried,
+};
 pub use operation::{Operation, OperationEnd, Stage};
 pub use plugin::{
     GrantHook, Hook, HookChanged, HookDetails, HookGrantShown, HookInstalled, HookLimits, HookNeed,
