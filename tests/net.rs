@@ -12,6 +12,8 @@ mod internet;
 mod network_daemon;
 #[path = "support/network_driver.rs"]
 mod network_driver;
+#[path = "net/policy.rs"]
+mod policy;
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use internet::{Internet, Place, Resolver};
 use network_daemon::{Daemon, ORDINARY, ROOT, Started};
-use network_driver::Answer;
+use network_driver::{Answer, Command};
 use rustix::process::Pid;
 
 /// Whatever is waited for takes far less.
@@ -75,7 +77,7 @@ fn a_guest_reaches_the_internet_and_nothing_else() {
         made.sort_by_key(|process| process.pid);
         assert_eq!(daemon.found(), made, "recovery finds them by the VM's id");
         drop(started);
-        daemon.done("stop");
+        daemon.done(&Command::Stop);
         assert_eq!(daemon.left(), Vec::<i32>::new());
     });
 }
@@ -208,7 +210,7 @@ fn meets_addresses_that_the_host_gets_later(
 ) {
     for (address, restart) in [(internet::MOVABLE, false), (internet::MOVABLE_TOO, true)] {
         if restart {
-            daemon.done("restart");
+            daemon.done(&Command::Restart);
         }
         assert!(guest.get(address).is_ok(), "{address} is public");
         internet.give_to_host(address);
@@ -230,7 +232,7 @@ fn a_resolver_on_the_hosts_loopback_answers() {
         assert_eq!(by_name, Ok(format!("{} answers {}\n", internet::WEB, internet::HOST)));
         assert!(internet.seen_by(Place::Host, internet::STUB, "dns") > 0);
         drop(started);
-        daemon.done("stop");
+        daemon.done(&Command::Stop);
         assert_eq!(daemon.left(), Vec::<i32>::new());
     });
 }
@@ -247,12 +249,12 @@ fn without_its_keeper_a_guest_has_no_network() {
         wait_until("the uplink ends too", || daemon.left().is_empty());
         drop(started);
         // Both are gone, and that is no error.
-        daemon.done("stop");
+        daemon.done(&Command::Stop);
         // The same VM gets another network, over the socket that the first has left.
         let again = daemon.started();
         assert!(again.get(internet::WEB).is_ok());
         drop(again);
-        daemon.done("stop");
+        daemon.done(&Command::Stop);
         assert_eq!(daemon.left(), Vec::<i32>::new());
     });
 }
@@ -262,7 +264,7 @@ fn a_start_that_fails_leaves_nothing() {
     for_both_users(|user| {
         let internet = Internet::new();
         let mut daemon = Daemon::start(&internet, user);
-        match daemon.ask("start without uplink row") {
+        match daemon.ask(&Command::StartWithoutUplinkRow) {
             Answer::Failed(chain) => assert_eq!(
                 chain,
                 [
@@ -275,7 +277,7 @@ fn a_start_that_fails_leaves_nothing() {
         }
         assert_eq!(daemon.left(), Vec::<i32>::new());
 
-        daemon.done("start and cancel");
+        daemon.done(&Command::StartAndCancel);
         wait_until("the keeper ends", || daemon.left().is_empty());
 
         // A pasta that fails: its words are the cause.
@@ -287,7 +289,7 @@ fn a_start_that_fails_leaves_nothing() {
         std::fs::set_permissions(&pasta, mode()).expect("executable");
         let path = folder.path().to_str().expect("UTF-8");
         let mut daemon = Daemon::with_path(&internet, user, path);
-        match daemon.ask("start") {
+        match daemon.ask(&Command::Start) {
             Answer::Failed(chain) => {
                 assert_eq!(chain, ["the uplink ended at once", "no luck today"]);
             }
@@ -313,7 +315,7 @@ fn a_host_without_a_network_still_starts_and_is_followed() {
         ip("route add default via 11.1.0.1");
         assert!(started.get(internet::WEB).is_ok());
         drop(started);
-        daemon.done("stop");
+        daemon.done(&Command::Stop);
     });
 }
 
@@ -322,9 +324,9 @@ fn the_checks_pass_where_the_network_works() {
     for_both_users(|user| {
         let internet = Internet::new();
         let mut daemon = Daemon::start(&internet, user);
-        let Answer::Checks(checks) = daemon.ask("check") else { panic!("checks") };
+        let Answer::Checks(checks) = daemon.ask(&Command::Check) else { panic!("checks") };
         let needs: Vec<&str> = checks.iter().map(|(need, _)| need.as_str()).collect();
-        assert_eq!(needs, ["pasta", "nft", "/dev/net/tun", "user namespaces"]);
+        assert_eq!(needs, ["pasta", "/dev/net/tun", "user namespaces"]);
         for (need, found) in &checks {
             assert!(found.is_ok(), "{need}: {found:?}");
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::egress::Policy;
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::report::Report;
@@ -17,7 +18,7 @@ pub(super) struct VmNetworks(pub(super) Arc<crate::net::Networks>);
 #[async_trait]
 impl Networks for VmNetworks {
     async fn start(&self, vm: &VmId, folder: &Path, ledger: &dyn Ledger) -> PortResult<Attachment> {
-        let attached = self.0.start(vm, folder, ledger).await;
+        let attached = self.0.start(vm, folder, &Policy::default(), ledger).await;
         let attached = attached.map_err(|error| Report::of(&error))?;
         Ok(Attachment { tap: attached.tap, guest: attached.guest })
     }
@@ -29,7 +30,7 @@ impl Networks for VmNetworks {
         keeper: ProcessId,
         uplink: ProcessId,
     ) -> PortResult<()> {
-        let adopted = self.0.adopt(vm, folder, keeper, uplink).await;
+        let adopted = self.0.adopt(vm, folder, keeper, uplink, &Policy::default()).await;
         adopted.map_err(|error| Report::of(&error))
     }
 }

@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// One need of `--net user`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What is needed: `pasta`, `nft`, `/dev/net/tun`, `user namespaces`.
+    /// What is needed: `pasta`, `/dev/net/tun`, `user namespaces`.
     pub need: &'static str,
     /// What was found, or what is wrong.
     pub found: Result<String, NetProblem>,
@@ -31,19 +31,14 @@ pub struct NetProblem {
 
 /// Checks every need.
 pub(crate) async fn all(coved: &Path, path: &OsStr) -> Vec<Check> {
-    let (pasta, nft, trial) = tokio::join!(
-        version(uplink::PROGRAM, "passt", path),
-        version("nft", "nftables", path),
-        trial(coved, path),
-    );
+    let (pasta, trial) = tokio::join!(version(uplink::PROGRAM, "passt", path), trial(coved, path));
     let device = device(namespace::open_tun().map(drop));
     let mut checks = vec![
         Check { need: uplink::PROGRAM, found: pasta },
-        Check { need: "nft", found: nft },
         Check { need: namespace::TUN, found: device },
     ];
-    // The trial needs the others: its failure says nothing of its own while one of them is missing.
-    if checks[1..].iter().all(|check| check.found.is_ok()) {
+    // The trial needs the device: its failure says nothing of its own while that is missing.
+    if checks[1].found.is_ok() {
         checks.push(Check { need: "user namespaces", found: trial });
     }
     checks
@@ -57,7 +52,6 @@ pub(crate) fn at_hand(path: &OsStr) -> Vec<Check> {
     };
     vec![
         Check { need: uplink::PROGRAM, found: found(uplink::PROGRAM, "passt") },
-        Check { need: "nft", found: found("nft", "nftables") },
         Check { need: namespace::TUN, found: device(namespace::open_tun().map(drop)) },
     ]
 }
@@ -136,8 +130,8 @@ fn fix_of_namespaces(read: impl Fn(&str) -> Option<String>) -> String {
     match forbidding {
         Some((_, _, way_out)) => format!("allow user namespaces: {way_out}"),
         None => {
-            "allow this user to make user namespaces, and the kernel to load `tun`, `nf_tables` \
-                 and `nf_conntrack`"
+            "allow this user to make user namespaces, and the kernel to load `tun`, `nf_tables`, \
+                 `nf_conntrack` and `nfnetlink_log`"
                 .to_owned()
         }
     }

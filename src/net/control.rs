@@ -1,10 +1,11 @@
 //! What daemon and keeper say to each other: one JSON value per line over a Unix socket, the TAP device's
 //! descriptor beside one of them.
 //!
-//! The daemon asks, the keeper answers each question once. Both ends run as one user; still each bounds
-//! what it reads.
+//! The daemon asks, the keeper answers each question once. There can be several connections at a time.
+//! Both ends run as one user; still each bounds what it reads.
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -13,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use super::policy::ResolverTransport;
 use super::ranges::Prefix;
+use super::rules::ResolverTransport;
+use crate::egress::{DnsName, Policy};
+use crate::wire::rpc::{Denials, NetExplanation};
 
 /// The keeper's socket in the VM's folder.
 pub(crate) const SOCKET: &str = "network.sock";
@@ -36,6 +39,8 @@ pub(crate) enum Request {
         resolver: ResolverTransport,
         /// The host's own addresses.
         host: Vec<Prefix>,
+        /// What the VM may reach.
+        policy: Policy,
     },
     /// Wait until the uplink is there. The daemon gives up, not the keeper.
     AwaitUplink,
@@ -44,6 +49,35 @@ pub(crate) enum Request {
         /// All of them.
         host: Vec<Prefix>,
     },
+    /// What the VM may reach has changed, or may have.
+    Policy {
+        /// All of it.
+        policy: Policy,
+    },
+    /// Why may the VM reach something, or not? Answered with [`Reply::Explained`].
+    Explain {
+        /// What it is about.
+        host: Host,
+        /// The port, if the question is about one.
+        port: Option<u16>,
+    },
+    /// What was the VM refused? Answered with [`Reply::Denied`].
+    Denials {
+        /// Only those after this number.
+        after: u64,
+        /// How many milliseconds to wait for one when there is none.
+        wait_ms: u64,
+    },
+}
+
+/// What a question is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Host {
+    /// A name.
+    Name(DnsName),
+    /// An address.
+    Address(IpAddr),
 }
 
 /// An answer of the keeper.
@@ -52,6 +86,10 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     /// It is done.
     Done,
+    /// This is why.
+    Explained(NetExplanation),
+    /// This was refused.
+    Denied(Denials),
     /// It could not be done.
     Failed {
         /// Why, outermost cause first.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::egress::BadName;
 use crate::process::ServantOutput;
 use crate::report::{Explain, Kind, escape_control};
 use crate::vm::ledger::LedgerError;
@@ -112,6 +113,23 @@ pub enum NetError {
         #[source]
         said: Said,
     },
+    /// The keeper did not answer.
+    #[error("the network keeper did not {step} within {} s", deadline.as_secs())]
+    Silent {
+        /// What it was asked.
+        step: &'static str,
+        /// How long.
+        deadline: Duration,
+    },
+    /// What was asked about is neither a name nor an address.
+    #[error("`{}` is neither an address nor a full host name", escape_control(host))]
+    Host {
+        /// The text.
+        host: String,
+        /// Why it is no name.
+        #[source]
+        source: BadName,
+    },
     /// The start failed, and so did undoing it.
     #[error("the network could not be started, and {left}")]
     Undo {
@@ -126,7 +144,10 @@ pub enum NetError {
 impl Explain for NetError {
     fn kind(&self) -> Kind {
         match self {
-            Self::TimedOut { .. } | Self::HostAddresses { .. } => Kind::TimedOut,
+            Self::TimedOut { .. } | Self::HostAddresses { .. } | Self::Silent { .. } => {
+                Kind::TimedOut
+            }
+            Self::Host { .. } => Kind::Invalid,
             Self::Undo { source, .. } => source.kind(),
             Self::Ledger(_)
             | Self::Socket { .. }
@@ -147,6 +168,10 @@ impl Explain for NetError {
             | Self::TimedOut { .. } => Some(doctor.to_owned()),
             Self::Undo { source, .. } => source.hint(),
             Self::HostAddresses { .. } => Some("the daemon's log says why".to_owned()),
+            Self::Silent { .. } => {
+                Some("`cove stop` and `cove start` give the VM another network".to_owned())
+            }
+            Self::Host { .. } => Some("ask about `example.org` or `192.0.2.7`".to_owned()),
             Self::Ledger(_) | Self::Socket { .. } | Self::Connection(_) => None,
         }
     }

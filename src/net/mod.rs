@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!                 ┌──────── namespace of the VM (held by its keeper) ────────┐
-//!  QEMU ── TAP ───┤ tap0 ── forward: nftables rules (`policy.rs`) ── up<id>  ├── pasta ── sockets of the
+//!  QEMU ── TAP ───┤ tap0 ── forward: nftables rules (`rules/`) ── up<id>  ├── pasta ── sockets of the
 //!                 └──────────────────────────────────────────────────────────┘            daemon's user
-//!  daemon ── network.sock ── keeper: set up, then the host's addresses as they change
+//!  daemon ── network.sock ── keeper: set up, the host's addresses as they change, policies, questions
 //! ```
 //!
 //! Works for an ordinary user and for root alike: the namespace belongs to a user namespace of its own.
@@ -20,9 +20,10 @@ mod hosts;
 pub mod keeper;
 mod link;
 mod namespace;
-mod policy;
 mod ranges;
+mod rules;
 mod start;
+mod talk;
 mod uplink;
 
 use std::ffi::{OsStr, OsString};
@@ -34,23 +35,29 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 pub use self::check::{Check, NetProblem};
+use self::control::{Host, Reply, Request};
 pub use self::error::{NetError, Said};
 use self::hosts::HostAddresses;
-use self::policy::ResolverTransport;
 use self::ranges::Prefix;
+use self::rules::ResolverTransport;
+use crate::egress::Policy;
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::task::Tasks;
 use crate::vm::ledger::Ledger;
 use crate::wire::guest::Network;
+use crate::wire::rpc::{Denials, NetExplanation};
 
 /// The kernel answers at once; this is for a machine under heavy load.
 const HOST_ADDRESSES_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a keeper waits for a denial at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
 /// How long a killed process may take to be gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where programs of system administrators lie, which are not on every user's search path: `nft` is one.
+/// Where programs of system administrators lie, which are not on every user's search path.
 const SYSTEM_FOLDERS: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
 
 /// The networks of this daemon's VMs.
@@ -90,7 +97,7 @@ impl Networks {
         Self { coved, path, tasks, host, resolver: OnceCell::new() }
     }
 
-    /// Gives a VM a network. Its processes are in the ledger before they run; when this fails they have
+    /// Gives a VM a network that lets out what `policy` says. Its processes are in the ledger before they run; when this fails they have
     /// been ended, and when it is cancelled they have been killed.
     ///
     /// # Errors
@@ -99,12 +106,13 @@ impl Networks {
         &self,
         vm: &VmId,
         folder: &Path,
+        policy: &Policy,
         ledger: &dyn Ledger,
     ) -> Result<Attached, NetError> {
         let host = self.host_addresses().await?;
         let resolver = self.resolver.get_or_init(|| uplink::resolver_transport(&self.path)).await;
         let mut starting = start::Starting::new(vm, folder, ledger, &self.path);
-        match starting.run(&self.coved, *resolver, &host).await {
+        match starting.run(&self.coved, *resolver, &host, policy).await {
             Ok((tap, channel)) => {
                 let (keeper, uplink) = starting.finish();
                 self.follow_host(vm, folder, (keeper, uplink), Some(channel), Some(host));
@@ -115,29 +123,87 @@ impl Networks {
     }
 
     /// Takes over the network of a VM that an earlier daemon started: its keeper is told the host's
-    /// present addresses and, from now on, their changes. As after [`Networks::start`], the uplink is
-    /// ended when the keeper is gone.
+    /// present addresses and, from now on, their changes, and what the VM may reach. As after
+    /// [`Networks::start`], the uplink is ended when the keeper is gone.
     ///
     /// # Errors
-    /// When the keeper cannot be reached; it is tried again as long as it lives.
+    /// When the keeper cannot be reached, or does not take the policy. The host's addresses are told
+    /// again as long as it lives; a policy that it did not take leaves the one before in force.
     pub async fn adopt(
         &self,
         vm: &VmId,
         folder: &Path,
         keeper: ProcessId,
         uplink: ProcessId,
+        policy: &Policy,
     ) -> Result<(), NetError> {
-        let connected = start::connect(folder).await;
-        let (channel, result) = match connected {
-            Ok(channel) => (Some(channel), Ok(())),
-            Err(error) => (None, Err(error)),
+        self.follow_host(vm, folder, (keeper, uplink), None, None);
+        self.set_policy(folder, policy).await
+    }
+
+    /// Changes what a running VM may reach. It is in force when this returns, for running flows too.
+    ///
+    /// # Errors
+    /// When the keeper of the VM with this folder cannot be reached or does not take it; then the policy
+    /// before stays in force.
+    pub async fn set_policy(&self, folder: &Path, policy: &Policy) -> Result<(), NetError> {
+        let request = Request::Policy { policy: policy.clone() };
+        match talk::ask_once(folder, &request, "change the policy", Duration::ZERO).await? {
+            Reply::Done => Ok(()),
+            Reply::Explained(_) | Reply::Denied(_) | Reply::Failed { .. } => {
+                Err(NetError::Connection(talk::another_answer()))
+            }
+        }
+    }
+
+    /// Why a running VM may or may not reach `host`, a name or an address, now.
+    ///
+    /// # Errors
+    /// When `host` is neither, or the keeper cannot be reached.
+    pub async fn explain(
+        &self,
+        folder: &Path,
+        host: &str,
+        port: Option<u16>,
+    ) -> Result<NetExplanation, NetError> {
+        let bad = |source| NetError::Host { host: host.to_owned(), source };
+        let host = match host.parse() {
+            Ok(address) => Host::Address(address),
+            Err(_) => Host::Name(host.parse().map_err(bad)?),
         };
-        self.follow_host(vm, folder, (keeper, uplink), channel, None);
-        result
+        let request = Request::Explain { host, port };
+        match talk::ask_once(folder, &request, "explain it", Duration::ZERO).await? {
+            Reply::Explained(explanation) => Ok(explanation),
+            Reply::Done | Reply::Denied(_) | Reply::Failed { .. } => {
+                Err(NetError::Connection(talk::another_answer()))
+            }
+        }
+    }
+
+    /// What a running VM was refused since its boot, after the denial of number `after`: the oldest
+    /// first, at most 256. Waits for one when there is none, 30 s at most.
+    ///
+    /// # Errors
+    /// When the keeper cannot be reached.
+    pub async fn denials(
+        &self,
+        folder: &Path,
+        after: u64,
+        wait: Duration,
+    ) -> Result<Denials, NetError> {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let request = Request::Denials { after, wait_ms };
+        let wait = wait.min(LONGEST_WAIT);
+        match talk::ask_once(folder, &request, "tell what it refused", wait).await? {
+            Reply::Denied(denials) => Ok(denials),
+            Reply::Done | Reply::Explained(_) | Reply::Failed { .. } => {
+                Err(NetError::Connection(talk::another_answer()))
+            }
+        }
     }
 
     /// Whether this host can give VMs networks: one row per need, none left out because of another one,
-    /// except for the trial of namespaces, which needs `nft` and `/dev/net/tun`.
+    /// except for the trial of namespaces, which needs `/dev/net/tun`.
     pub async fn check(&self) -> Vec<Check> {
         check::all(&self.coved, &self.path).await
     }
@@ -167,7 +233,7 @@ impl Networks {
     ) {
         let (vm, folder, shutdown) = (vm.clone(), folder.to_owned(), self.tasks.shutdown());
         let host = self.host.clone();
-        let telling = start::Telling { folder, keeper, uplink, channel, told, host };
+        let telling = talk::Telling { folder, keeper, uplink, channel, told, host };
         drop(self.tasks.spawn("network-of-vm", async move {
             // Abandoned for good at shutdown: the next daemon tells the keeper anew.
             shutdown.run_until_cancelled(telling.run(&vm)).await;

@@ -2,14 +2,14 @@
 //!
 //! It takes Debian 12's pasta of March 2023 and newer ones. Nothing of the host reaches in (`-t none -u
 //! none`), the host's loopback is not mapped (`--no-map-gw -T none -U none`); everything else that must
-//! not be reached is the rules' business (`policy.rs`), because to pasta the host's own addresses are
+//! not be reached is the rules' business (`rules/`), because to pasta the host's own addresses are
 //! addresses like any other.
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::link;
-use super::policy::ResolverTransport;
+use super::rules::ResolverTransport;
 use crate::id::VmId;
 use crate::process::{Tool, ToolError};
 

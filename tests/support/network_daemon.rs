@@ -1,20 +1,22 @@
 //! A driver process (`network_driver.rs`) and the network it has made, as the tests see them.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
+use cove::egress::{Mode, Policy};
 use cove::id::VmId;
 use cove::process::ProcessId;
 use cove::wire::guest::Network;
+use cove::wire::rpc::{Denials, NetExplanation};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::guest_link::GuestLink;
 use crate::internet::Internet;
-use crate::network_driver::{Answer, SETTINGS, Settings};
+use crate::network_driver::{Answer, Command, SETTINGS, Settings};
 
 /// The user id of root.
 pub(crate) const ROOT: u32 = 0;
@@ -71,7 +73,8 @@ impl Daemon {
         Self { child, commands, answers, vm, _folder: root }
     }
 
-    pub(crate) fn ask(&mut self, command: &str) -> Answer {
+    pub(crate) fn ask(&mut self, command: &Command) -> Answer {
+        let command = serde_json::to_string(command).expect("json");
         writeln!(self.commands, "{command}").expect("the driver reads");
         let mut line = String::new();
         loop {
@@ -85,13 +88,13 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn done(&mut self, command: &str) {
+    pub(crate) fn done(&mut self, command: &Command) {
         let answer = self.ask(command);
-        assert!(matches!(answer, Answer::Done), "{command}: {answer:?}");
+        assert!(matches!(answer, Answer::Done), "{command:?}: {answer:?}");
     }
 
     pub(crate) fn started(&mut self) -> Started {
-        match self.ask("start") {
+        match self.ask(&Command::Start) {
             Answer::Started { tap, guest, keeper, uplink, rows } => {
                 let driver = self.driver();
                 let tap = pidfd_getfd(driver, tap, PidfdGetfdFlags::empty());
@@ -102,6 +105,27 @@ impl Daemon {
         }
     }
 
+    /// Sets the policy, in force at once where a network is up.
+    pub(crate) fn policy(&mut self, mode: Mode, rules: &[&str]) {
+        let rules = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
+        self.done(&Command::Policy(Policy { mode, rules }));
+    }
+
+    pub(crate) fn explain(&mut self, host: impl ToString, port: Option<u16>) -> NetExplanation {
+        match self.ask(&Command::Explain(host.to_string(), port)) {
+            Answer::Explained(explanation) => explanation,
+            other => panic!("explain: {other:?}"),
+        }
+    }
+
+    /// What was refused after this number; waits for one when there is none.
+    pub(crate) fn denials(&mut self, after: u64) -> Denials {
+        match self.ask(&Command::Denials(after, 20_000)) {
+            Answer::Denied(denials) => denials,
+            other => panic!("denials: {other:?}"),
+        }
+    }
+
     /// `ip netns exec` and `setpriv` become the driver.
     fn driver(&self) -> OwnedFd {
         let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a pid");
@@ -109,7 +133,7 @@ impl Daemon {
     }
 
     pub(crate) fn found(&mut self) -> Vec<ProcessId> {
-        match self.ask("find") {
+        match self.ask(&Command::Find) {
             Answer::Found(mut found) => {
                 // The driver has the id in its environment only.
                 found.sort_by_key(|process| process.pid);
@@ -166,6 +190,16 @@ impl Started {
         self.curl(&[&format!("http://{address}/")])
     }
 
+    /// A TCP connection of the guest, which times out rather than wait for ever.
+    pub(crate) fn connect(&self, address: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
+        let connected = self.link.namespace.enter(move || {
+            let stream = TcpStream::connect_timeout(&(address, port).into(), CONNECTION_TIME)?;
+            stream.set_read_timeout(Some(CONNECTION_TIME))?;
+            Ok(stream)
+        });
+        connected.join().expect("no panic")
+    }
+
     /// Sends a datagram of `size` bytes and waits a moment for its refusal.
     pub(crate) fn send(&self, address: Ipv4Addr, size: usize) -> Option<std::io::ErrorKind> {
         let sent = self.link.namespace.enter(move || -> std::io::Result<()> {
@@ -211,6 +245,9 @@ impl Started {
         String::from_utf8_lossy(&done.stdout).trim().to_owned()
     }
 }
+
+/// Everything is on one machine.
+const CONNECTION_TIME: Duration = Duration::from_secs(15);
 
 /// A refusal of a datagram comes back within microseconds.
 const REFUSAL_TIME: Duration = Duration::from_millis(500);

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cove::egress::Policy;
 use cove::id::VmId;
 use cove::net::{Attached, Networks};
 use cove::process::{Process, ProcessId, find_servants};
@@ -17,6 +18,7 @@ use cove::report::causes;
 use cove::task::Tasks;
 use cove::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use cove::wire::guest::Network;
+use cove::wire::rpc::{Denials, NetExplanation};
 use serde::{Deserialize, Serialize};
 
 /// Tasks end at shutdown in far less.
@@ -34,6 +36,24 @@ pub(crate) struct Settings {
     pub(crate) path: String,
 }
 
+/// What the driver is told to do, one JSON value per line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Command {
+    Start,
+    StartWithoutUplinkRow,
+    StartAndCancel,
+    Stop,
+    Restart,
+    Find,
+    Check,
+    /// In force at once where a network is up, and with the next start.
+    Policy(Policy),
+    Explain(String, Option<u16>),
+    /// After this number, waiting so many milliseconds.
+    Denials(u64, u64),
+}
+
 /// What a check found, or the problem and its fix.
 pub(crate) type Found = Result<String, (String, String)>;
 
@@ -45,6 +65,8 @@ pub(crate) enum Answer {
     Done,
     Found(Vec<ProcessId>),
     Checks(Vec<(String, Found)>),
+    Explained(NetExplanation),
+    Denied(Denials),
     Failed(Vec<String>),
 }
 
@@ -82,27 +104,38 @@ struct Driver {
     tasks: Tasks,
     networks: Networks,
     attached: Option<Attached>,
+    policy: Policy,
 }
 
 impl Driver {
     fn new(settings: Settings) -> Self {
         let (tasks, networks) = daemon(&settings);
-        Self { settings, tasks, networks, attached: None }
+        Self { settings, tasks, networks, attached: None, policy: Policy::default() }
     }
 
-    async fn answer(&mut self, command: &str) -> Answer {
+    async fn answer(&mut self, command: Command) -> Answer {
         let fail = match command {
-            "start" => None,
-            "start without uplink row" => Some("made uplink"),
-            "stop" => return self.stop().await,
-            "restart" => return self.restart().await,
-            "find" => return Answer::Found(find_servants(self.settings.vm.as_str())),
-            "check" => return self.check().await,
-            "start and cancel" => return self.cancel().await,
-            _ => panic!("no such command: {command}"),
+            Command::Start => None,
+            Command::StartWithoutUplinkRow => Some("made uplink"),
+            Command::StartAndCancel => return self.cancel().await,
+            Command::Stop => return self.stop().await,
+            Command::Restart => return self.restart().await,
+            Command::Find => return Answer::Found(find_servants(self.settings.vm.as_str())),
+            Command::Check => return self.check().await,
+            Command::Policy(policy) => return self.set_policy(policy).await,
+            Command::Explain(host, port) => {
+                let explained = self.networks.explain(&self.settings.folder, &host, port).await;
+                return explained.map_or_else(|error| failed(&error), Answer::Explained);
+            }
+            Command::Denials(after, wait) => {
+                let wait = Duration::from_millis(wait);
+                let denials = self.networks.denials(&self.settings.folder, after, wait).await;
+                return denials.map_or_else(|error| failed(&error), Answer::Denied);
+            }
         };
         let rows = Rows { fail, ..Rows::default() };
-        match self.networks.start(&self.settings.vm, &self.settings.folder, &rows).await {
+        let Settings { vm, folder, .. } = &self.settings;
+        match self.networks.start(vm, folder, &self.policy, &rows).await {
             Err(error) => failed(&error),
             Ok(attached) => {
                 let Attached { tap, guest, keeper, uplink } = &attached;
@@ -116,6 +149,17 @@ impl Driver {
                 self.attached = Some(attached);
                 answer
             }
+        }
+    }
+
+    async fn set_policy(&mut self, policy: Policy) -> Answer {
+        self.policy = policy;
+        if self.attached.is_none() {
+            return Answer::Done;
+        }
+        match self.networks.set_policy(&self.settings.folder, &self.policy).await {
+            Ok(()) => Answer::Done,
+            Err(error) => failed(&error),
         }
     }
 
@@ -135,7 +179,8 @@ impl Driver {
         (self.tasks, self.networks) = daemon(&self.settings);
         let attached = self.attached.as_ref().expect("it was started");
         let Settings { vm, folder, .. } = &self.settings;
-        match self.networks.adopt(vm, folder, attached.keeper, attached.uplink).await {
+        match self.networks.adopt(vm, folder, attached.keeper, attached.uplink, &self.policy).await
+        {
             Ok(()) => Answer::Done,
             Err(error) => failed(&error),
         }
@@ -145,7 +190,7 @@ impl Driver {
     async fn cancel(&self) -> Answer {
         let rows = Rows::default();
         let Settings { vm, folder, .. } = &self.settings;
-        let mut start = Box::pin(self.networks.start(vm, folder, &rows));
+        let mut start = Box::pin(self.networks.start(vm, folder, &self.policy, &rows));
         std::future::poll_fn(|context| {
             let polled = start.as_mut().poll(context);
             assert!(polled.is_pending(), "{polled:?}");
@@ -189,7 +234,8 @@ pub(crate) fn run() {
         let mut commands =
             tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(tokio::io::stdin()));
         while let Some(command) = commands.next_line().await.expect("a line") {
-            let answer = driver.answer(&command).await;
+            let command = serde_json::from_str(&command).expect("a command");
+            let answer = driver.answer(command).await;
             let answer = serde_json::to_string(&answer).expect("json");
             writeln!(std::io::stdout(), "\n{answer}").expect("the parent reads");
         }

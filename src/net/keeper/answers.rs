@@ -1,0 +1,164 @@
+//! What names resolved to, as the VM was answered.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::egress::{Answered, DnsName, Ports, Rule};
+use crate::net::rules::NamedElement;
+
+/// How many answers are remembered. A guest whose names resolve to more at once gets no further ones
+/// until some have expired.
+const MAX_ANSWERS: usize = 4096;
+
+/// The answers of one VM: those that are good, and for the telling of denials those that were.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    by_address: HashMap<Ipv4Addr, Vec<Answer>>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Answer {
+    name: DnsName,
+    until: Instant,
+}
+
+impl Answers {
+    /// Notes that `name` resolved to `address`, and says whether there was room for it.
+    pub(super) fn note(
+        &mut self,
+        name: &DnsName,
+        address: Ipv4Addr,
+        until: Instant,
+        now: Instant,
+    ) -> bool {
+        let known = self.by_address.get_mut(&address);
+        let same = known.and_then(|all| all.iter_mut().find(|answer| answer.name == *name));
+        if let Some(answer) = same {
+            answer.until = answer.until.max(until);
+            return true;
+        }
+        if self.count >= MAX_ANSWERS {
+            self.forget_expired(now);
+        }
+        if self.count >= MAX_ANSWERS {
+            return false;
+        }
+        self.by_address.entry(address).or_default().push(Answer { name: name.clone(), until });
+        self.count += 1;
+        true
+    }
+
+    fn forget_expired(&mut self, now: Instant) {
+        for answers in self.by_address.values_mut() {
+            answers.retain(|answer| answer.until > now);
+        }
+        self.by_address.retain(|_, answers| !answers.is_empty());
+        self.count = self.by_address.values().map(Vec::len).sum();
+    }
+
+    /// The names that resolved to `address`, and are still good.
+    pub(super) fn good(&self, address: Ipv4Addr, now: Instant) -> Vec<Answered> {
+        let all = self.by_address.get(&address).into_iter().flatten();
+        let good = all.filter(|answer| answer.until > now);
+        good.map(|answer| Answered {
+            name: answer.name.clone(),
+            seconds: answer.until.saturating_duration_since(now).as_secs(),
+        })
+        .collect()
+    }
+
+    /// The name whose answer for `address` is or was good for the longest.
+    pub(super) fn last_name(&self, address: Ipv4Addr) -> Option<&DnsName> {
+        let all = self.by_address.get(&address)?;
+        all.iter().max_by_key(|answer| answer.until).map(|answer| &answer.name)
+    }
+
+    /// The elements that the sets of names have for `rules`, of the addresses that `wanted` takes.
+    pub(super) fn elements(
+        &self,
+        rules: &[Rule],
+        now: Instant,
+        wanted: impl Fn(Ipv4Addr) -> bool,
+    ) -> Vec<NamedElement> {
+        let mut longest: HashMap<(Option<Ports>, Ipv4Addr), Duration> = HashMap::new();
+        for (address, answers) in self.by_address.iter().filter(|(address, _)| wanted(**address)) {
+            for answer in answers.iter().filter(|answer| answer.until > now) {
+                let about = rules.iter().filter(|rule| rule.target.is_about(&answer.name));
+                for rule in about {
+                    let time = longest.entry((rule.ports, *address)).or_default();
+                    *time = (*time).max(answer.until.saturating_duration_since(now));
+                }
+            }
+        }
+        let shortest = Duration::from_millis(1);
+        let elements = longest.into_iter().map(|((ports, address), time)| NamedElement {
+            ports,
+            address,
+            time: time.max(shortest),
+        });
+        elements.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(11, 2, 0, 80);
+
+    fn name(text: &str) -> DnsName {
+        text.parse().expect("a name")
+    }
+
+    #[test]
+    fn an_answer_counts_until_it_expires_and_names_things_after_that() {
+        let (mut answers, now) = (Answers::default(), Instant::now());
+        let seconds = Duration::from_secs;
+        assert!(answers.note(&name("a.b"), ADDRESS, now + seconds(9), now));
+        assert!(answers.note(&name("a.b"), ADDRESS, now + seconds(5), now), "an earlier end");
+        assert!(answers.note(&name("c.b"), ADDRESS, now + seconds(7), now));
+        let good = |answers: &Answers, later| -> Vec<(String, u64)> {
+            let good = answers.good(ADDRESS, now + seconds(later)).into_iter();
+            good.map(|answered| (answered.name.to_string(), answered.seconds)).collect()
+        };
+        assert_eq!(good(&answers, 0), [("a.b".to_owned(), 9), ("c.b".to_owned(), 7)]);
+        assert_eq!(good(&answers, 8), [("a.b".to_owned(), 1)]);
+        assert_eq!(good(&answers, 9), []);
+        assert_eq!(answers.last_name(ADDRESS), Some(&name("a.b")));
+    }
+
+    #[test]
+    fn sets_get_the_addresses_of_names_that_rules_are_about_for_the_longest_time() {
+        let (mut answers, now) = (Answers::default(), Instant::now());
+        let other = Ipv4Addr::new(11, 2, 0, 81);
+        for (text, address, seconds) in
+            [("a.b.c", ADDRESS, 9), ("d.b.c", ADDRESS, 20), ("a.b.c", other, 9), ("x.y", other, 99)]
+        {
+            let until = now + Duration::from_secs(seconds);
+            assert!(answers.note(&name(text), address, until, now));
+        }
+        let rules = ["*.b.c", "a.b.c:443"].map(|rule| rule.parse::<Rule>().expect("a rule"));
+        let mut elements: Vec<_> = answers
+            .elements(&rules, now, |address| address == ADDRESS)
+            .into_iter()
+            .map(|element| (element.ports.map(|ports| ports.first), element.time.as_secs()))
+            .collect();
+        elements.sort_unstable();
+        assert_eq!(elements, [(None, 20), (Some(443), 9)]);
+    }
+
+    #[test]
+    fn there_is_an_end_to_what_is_remembered() {
+        let (mut answers, now) = (Answers::default(), Instant::now());
+        let until = now + Duration::from_secs(1);
+        for number in 0..4096_u32 {
+            assert!(answers.note(&name("a.b"), Ipv4Addr::from_bits(number), until, now));
+        }
+        assert!(!answers.note(&name("a.b"), ADDRESS, until, now));
+        assert!(answers.note(&name("a.b"), ADDRESS, until + Duration::from_secs(9), until));
+    }
+}

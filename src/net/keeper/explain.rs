@@ -1,0 +1,89 @@
+//! Why the VM may or may not reach something, in words, and the rule that would allow it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::known::Known;
+use crate::egress::{Because, DnsName, Ports, Rule, Target, Verdict};
+use crate::wire::rpc::{AddressExplanation, NetExplanation};
+
+/// What is said of every address of IPv6: the namespace has none.
+const NO_IPV6: &str = "a network of mode `user` carries no IPv6";
+
+/// Explains an address. None before a policy is in force.
+pub(super) fn address(known: &Known, address: IpAddr, port: Option<u16>) -> Option<NetExplanation> {
+    let Verdict { allowed, because } = known.decide(address, port, None)?;
+    let would_allow = would_allow(&because, known.last_name(address).as_ref(), address, port);
+    let (because, addresses) = (because.to_string(), Vec::new());
+    Some(match address {
+        IpAddr::V4(_) => NetExplanation { allowed, because, addresses, would_allow },
+        IpAddr::V6(_) => NetExplanation {
+            allowed: false,
+            because: NO_IPV6.to_owned(),
+            addresses,
+            would_allow: None,
+        },
+    })
+}
+
+/// Explains a name that resolves to `addresses`. None before a policy is in force.
+pub(super) fn name(
+    known: &Known,
+    name: &DnsName,
+    port: Option<u16>,
+    addresses: &[IpAddr],
+) -> Option<NetExplanation> {
+    let Verdict { allowed, because } = known.decide_name(name, port)?;
+    let addresses: Option<Vec<AddressExplanation>> = addresses
+        .iter()
+        .map(|address| {
+            let verdict = known.decide(*address, port, Some(name))?;
+            Some(match address {
+                IpAddr::V4(_) => AddressExplanation {
+                    address: *address,
+                    allowed: verdict.allowed,
+                    because: verdict.because.to_string(),
+                },
+                IpAddr::V6(_) => AddressExplanation {
+                    address: *address,
+                    allowed: false,
+                    because: NO_IPV6.to_owned(),
+                },
+            })
+        })
+        .collect();
+    let rule = || Rule { target: Target::Name(name.clone()), ports: only(port) };
+    let would_allow = (because == Because::NoRule && port != Some(0)).then(rule);
+    Some(NetExplanation {
+        allowed,
+        because: because.to_string(),
+        addresses: addresses?,
+        would_allow,
+    })
+}
+
+/// The rule that would allow what was refused for this reason, where one can: by name where one is
+/// known and a name helps.
+pub(super) fn would_allow(
+    because: &Because,
+    name: Option<&DnsName>,
+    address: IpAddr,
+    port: Option<u16>,
+) -> Option<Rule> {
+    if port == Some(0) {
+        // No rule has it.
+        return None;
+    }
+    let by_address = || Target::Range(IpNet::from(address));
+    let target = match because {
+        Because::OwnAddress | Because::Metadata | Because::Special(_) => by_address(),
+        Because::NoRule => name.cloned().map_or_else(by_address, Target::Name),
+        Because::Closed | Because::Open | Because::Rule(_) | Because::Answer(..) => return None,
+    };
+    Some(Rule { target, ports: only(port) })
+}
+
+fn only(port: Option<u16>) -> Option<Ports> {
+    port.map(|port| Ports { first: port, last: port })
+}

@@ -1,0 +1,164 @@
+//! The firewall of the namespace: one task that changes it, one change after the other.
+//!
+//! Everybody else asks it by [`Firewall`]. What it has loaded it writes into [`Known`], so that
+//! decisions that are explained are those of the rules.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nlink::netlink::{Connection, Nftables};
+use tokio::sync::{mpsc, oneshot};
+
+use super::known::Known;
+use crate::egress::{MAX_RULES, Mode, Policy, Ports};
+use crate::net::ranges::Prefix;
+use crate::net::rules::{self, ResolverTransport};
+use crate::task::Tasks;
+
+/// The kernel takes milliseconds; a machine under load takes longer.
+const KERNEL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How many changes may wait for the one that is being made.
+const WAITING_CHANGES: usize = 16;
+
+/// Why the firewall is not as it was wished.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FirewallError {
+    #[error("cannot open a netlink socket for the firewall")]
+    Open(#[source] nlink::Error),
+    #[error("cannot load the firewall rules")]
+    Rules(#[source] nlink::Error),
+    #[error("the namespace is not set up yet")]
+    NotSetUp,
+    #[error("a policy has at most {MAX_RULES} rules")]
+    TooManyRules,
+    #[error("the firewall is not kept any more")]
+    Gone,
+}
+
+/// What can be changed.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Everything, in an empty namespace.
+    SetUp {
+        /// What the uplink does with DNS.
+        resolver: ResolverTransport,
+        /// The host's addresses.
+        host: Vec<Prefix>,
+        /// The first policy.
+        policy: Policy,
+    },
+    /// The policy.
+    Policy(Policy),
+    /// The host's addresses.
+    Host(Vec<Prefix>),
+}
+
+struct Order {
+    change: Change,
+    done: oneshot::Sender<Result<(), FirewallError>>,
+}
+
+/// How the others ask.
+#[derive(Debug, Clone)]
+pub(super) struct Firewall(mpsc::Sender<Order>);
+
+impl Firewall {
+    /// Starts the task, for the namespace that this process is in.
+    pub(super) fn start(
+        uplink: String,
+        known: Arc<Known>,
+        tasks: &Tasks,
+    ) -> Result<Self, FirewallError> {
+        let netlink = Connection::<Nftables>::new().map_err(FirewallError::Open)?;
+        let netlink = netlink.timeout(KERNEL_DEADLINE);
+        let loaded = None;
+        let mut changer = Changer { netlink, uplink, known, loaded };
+        let (sender, mut orders) = mpsc::channel::<Order>(WAITING_CHANGES);
+        drop(tasks.spawn("firewall", async move {
+            while let Some(Order { change, done }) = orders.recv().await {
+                // Who asked may be gone; the change is made all the same.
+                drop(done.send(changer.change(change).await));
+            }
+        }));
+        Ok(Self(sender))
+    }
+
+    /// Makes a change, and returns when it is in force.
+    pub(super) async fn change(&self, change: Change) -> Result<(), FirewallError> {
+        let (done, answer) = oneshot::channel();
+        let order = Order { change, done };
+        self.0.send(order).await.map_err(|_| FirewallError::Gone)?;
+        answer.await.map_err(|_| FirewallError::Gone)?
+    }
+}
+
+/// What the rules in force were made of.
+struct Loaded {
+    resolver: ResolverTransport,
+    policy: Policy,
+    /// The mark of the flows that this policy, or a narrower one before it, has allowed.
+    generation: u32,
+    /// The ports whose sets of names there are.
+    sets: BTreeSet<Option<Ports>>,
+}
+
+struct Changer {
+    netlink: Connection<Nftables>,
+    uplink: String,
+    known: Arc<Known>,
+    loaded: Option<Loaded>,
+}
+
+impl Changer {
+    async fn change(&mut self, change: Change) -> Result<(), FirewallError> {
+        match change {
+            Change::SetUp { resolver, host, policy } => {
+                let table = rules::table(self.netlink.transaction(), &self.uplink, &host);
+                table.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
+                self.known.set_host(host);
+                let policy_before = Policy { mode: Mode::Closed, rules: Vec::new() };
+                let sets = BTreeSet::new();
+                let loaded = Loaded { resolver, policy: policy_before, generation: 1, sets };
+                self.loaded = Some(loaded);
+                self.set_policy(policy).await
+            }
+            Change::Policy(policy) => self.set_policy(policy).await,
+            Change::Host(host) => {
+                if self.loaded.is_none() {
+                    return Err(FirewallError::NotSetUp);
+                }
+                let changed = rules::host_addresses(self.netlink.transaction(), &host);
+                changed.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
+                self.known.set_host(host);
+                Ok(())
+            }
+        }
+    }
+
+    async fn set_policy(&mut self, policy: Policy) -> Result<(), FirewallError> {
+        let loaded = self.loaded.as_mut().ok_or(FirewallError::NotSetUp)?;
+        if policy.rules.len() > MAX_RULES {
+            return Err(FirewallError::TooManyRules);
+        }
+        let narrower = rules::narrows(&loaded.policy, &policy);
+        let generation =
+            if narrower { loaded.generation.wrapping_add(1).max(1) } else { loaded.generation };
+        let named = self.known.named(&policy);
+        let batch = rules::judge(
+            self.netlink.transaction(),
+            &self.uplink,
+            loaded.resolver,
+            (&policy, generation),
+            &loaded.sets,
+            &named,
+        );
+        batch.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
+        loaded.sets = rules::name_ports(&policy);
+        loaded.generation = generation;
+        loaded.policy = policy.clone();
+        self.known.set_policy(policy);
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What the keeper knows: the policy in force, the host's addresses, the answers that its VM got.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::answers::Answers;
+use crate::egress::{DnsName, Facts, Policy, Verdict, decide_address, decide_name, special_range};
+use crate::net::ranges::Prefix;
+use crate::net::rules::NamedElement;
+
+/// Shared by everything in the keeper; written by the firewall alone, when the rules say the same.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    policy: Option<Policy>,
+    host: Vec<Prefix>,
+    answers: Answers,
+}
+
+impl State {
+    fn is_own(&self, address: Ipv4Addr) -> bool {
+        let address = Prefix::around(address, 32);
+        self.host.iter().any(|range| range.contains(address))
+    }
+
+    fn facts(&self, address: IpAddr) -> Facts {
+        match address {
+            IpAddr::V4(address) => Facts {
+                own: self.is_own(address),
+                answered: self.answers.good(address, Instant::now()),
+            },
+            IpAddr::V6(_) => Facts::default(),
+        }
+    }
+}
+
+impl Known {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing is left half written: every change is one assignment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The policy in force; none before the namespace is set up.
+    pub(super) fn policy(&self) -> Option<Policy> {
+        self.state().policy.clone()
+    }
+
+    /// A policy is in force.
+    pub(super) fn set_policy(&self, policy: Policy) {
+        self.state().policy = Some(policy);
+    }
+
+    /// The host has these addresses.
+    pub(super) fn set_host(&self, host: Vec<Prefix>) {
+        self.state().host = host;
+    }
+
+    /// The VM is told that `name` resolved to `address`. Says whether that can be remembered.
+    #[expect(dead_code, reason = "the resolver that calls it comes next")]
+    pub(super) fn note_answer(&self, name: &DnsName, address: Ipv4Addr, time: Duration) -> bool {
+        let now = Instant::now();
+        self.state().answers.note(name, address, now + time, now)
+    }
+
+    /// Whether `address` may be reached; none before a policy is in force. `name` counts as one that
+    /// resolved to it, besides those that did.
+    pub(super) fn decide(
+        &self,
+        address: IpAddr,
+        port: Option<u16>,
+        name: Option<&DnsName>,
+    ) -> Option<Verdict> {
+        let state = self.state();
+        let mut facts = state.facts(address);
+        if let Some(name) = name
+            && !facts.answered.iter().any(|answered| answered.name == *name)
+        {
+            facts.answered.push(crate::egress::Answered { name: name.clone(), seconds: 0 });
+        }
+        Some(decide_address(state.policy.as_ref()?, address, port, &facts))
+    }
+
+    /// Whether `name` may be resolved, or reached at a port; none before a policy is in force.
+    pub(super) fn decide_name(&self, name: &DnsName, port: Option<u16>) -> Option<Verdict> {
+        Some(decide_name(self.state().policy.as_ref()?, name, port))
+    }
+
+    /// The name that resolved to `address` last, as far as is known.
+    pub(super) fn last_name(&self, address: IpAddr) -> Option<DnsName> {
+        match address {
+            IpAddr::V4(address) => self.state().answers.last_name(address).cloned(),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// What the sets of names hold under `policy`, now.
+    pub(super) fn named(&self, policy: &Policy) -> Vec<NamedElement> {
+        let state = self.state();
+        let public = |address: Ipv4Addr| special_range(address.into()).is_none();
+        state.answers.elements(&policy.rules, Instant::now(), public)
+    }
+}

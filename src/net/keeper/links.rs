@@ -1,0 +1,78 @@
+//! The links of the namespace: the TAP device, its address, and the uplink that comes later.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use rtnetlink::packet_route::route::RouteType;
+use rtnetlink::{Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder};
+
+use super::KeeperError;
+use crate::net::{link, namespace};
+use crate::task::Tasks;
+
+/// A netlink socket for links, addresses and routes.
+pub(super) struct Links {
+    netlink: Handle,
+    /// Something about addresses or routes has changed.
+    changes: BoxStream<'static, ()>,
+}
+
+impl Links {
+    /// Opens one. `tasks` drive it.
+    pub(super) fn open(tasks: &Tasks) -> Result<Self, KeeperError> {
+        let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route];
+        let (connection, netlink, messages) =
+            rtnetlink::new_multicast_connection(&groups).map_err(KeeperError::Netlink)?;
+        drop(tasks.spawn("netlink", connection));
+        Ok(Self { netlink, changes: messages.map(drop).boxed() })
+    }
+
+    /// Sets the switches, makes the TAP device and brings up what there is.
+    pub(super) async fn set_up(&mut self) -> Result<OwnedFd, KeeperError> {
+        namespace::set_switches().map_err(KeeperError::Switch)?;
+        let tap = namespace::make_tap(link::TAP).map_err(KeeperError::Tap)?;
+        self.bring_up("lo").await?;
+        let index = self.bring_up(link::TAP).await?;
+        let address = self.netlink.address().add(index, link::GATEWAY.into(), link::PREFIX);
+        let device = link::TAP;
+        let added = address.execute().await;
+        added.map_err(|source| KeeperError::Device { device, source })?;
+        Ok(tap)
+    }
+
+    async fn bring_up(&mut self, device: &'static str) -> Result<u32, KeeperError> {
+        let failed = |source| KeeperError::Device { device, source };
+        let mut links = self.netlink.link().get().match_name(device.to_owned()).execute();
+        let found = links.try_next().await.map_err(failed)?;
+        let index = found.ok_or(failed(rtnetlink::Error::RequestFailed))?.header.index;
+        let mut message = LinkUnspec::new_with_index(index).up();
+        if device == link::TAP {
+            message = message.mtu(link::MTU);
+        }
+        let set = self.netlink.link().set(message.build()).execute().await;
+        set.map_err(failed)?;
+        Ok(index)
+    }
+
+    /// The default route is the last thing that the uplink configures, and nobody else makes one.
+    pub(super) async fn await_uplink(&mut self) -> Result<(), KeeperError> {
+        loop {
+            let every = RouteMessageBuilder::<Ipv4Addr>::new().build();
+            let mut routes = Box::pin(self.netlink.route().get(every).execute());
+            while let Some(route) = routes.try_next().await.map_err(KeeperError::Routes)? {
+                if route.header.kind == RouteType::Unicast
+                    && route.header.destination_prefix_length == 0
+                {
+                    return Ok(());
+                }
+            }
+            if self.changes.next().await.is_none() {
+                let gone = io::Error::from(io::ErrorKind::BrokenPipe);
+                return Err(KeeperError::Netlink(gone));
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The keeper: the process that holds a VM's network namespace. One per VM, started by the daemon as
+//! `coved net-keeper VM-ID DESCRIPTOR`, alive until it is killed.
+//!
+//! ```text
+//!  start ── user and network namespace ── listen ── SetUp ──────────── AwaitUplink ── HostAddresses …
+//!                                                   rules, lo, TAP,     a default       Policy …
+//!                                                   switches            route is there  Explain … Denials …
+//! ```
+//!
+//! It holds the TAP device too, so that it outlives a monitor that is started again. It serves a few
+//! connections of its own user at a time (`serve.rs`); the firewall is changed by one task
+//! (`firewall.rs`), and what everybody decides on is in one place (`known.rs`). It knows nothing of VMs
+//! but the id, and starts no process.
+
+mod answers;
+mod denials;
+mod explain;
+mod firewall;
+mod known;
+mod links;
+mod log;
+mod serve;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+
+use self::firewall::FirewallError;
+use self::serve::Keeper;
+use super::rules::ResolverTransport;
+use super::{link, namespace};
+use crate::egress::Policy;
+use crate::id::VmId;
+use crate::report::causes;
+
+/// The hidden first argument of the daemon's program that makes it a keeper.
+pub const ARGUMENT: &str = "net-keeper";
+
+/// In place of a VM's id: set everything up once, and end. How `doctor` finds out what is allowed.
+pub(crate) const TRIAL: &str = "trial";
+
+/// Why the keeper could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum KeeperError {
+    #[error("the arguments of the network keeper are wrong")]
+    Arguments,
+    #[error("cannot make a user and network namespace")]
+    Namespace(#[source] io::Error),
+    #[error("cannot listen for the daemon")]
+    Listen(#[source] io::Error),
+    #[error("cannot make the TAP device with `{}`", namespace::TUN)]
+    Tap(#[source] io::Error),
+    #[error("cannot set a switch of the namespace")]
+    Switch(#[source] io::Error),
+    #[error("cannot talk to the kernel about links")]
+    Netlink(#[source] io::Error),
+    #[error("cannot configure `{device}`")]
+    Device {
+        device: &'static str,
+        #[source]
+        source: rtnetlink::Error,
+    },
+    #[error("cannot read the routes of the namespace")]
+    Routes(#[source] rtnetlink::Error),
+    #[error("cannot read the firewall's log")]
+    Log(#[source] nlink::Error),
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+}
+
+/// Runs a keeper. `args` are the program's arguments after [`ARGUMENT`]. To be called before the program
+/// has a second thread, so before it makes a runtime.
+#[must_use]
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let chain = [error.to_string()].into_iter().chain(causes(&error));
+            let text = chain.collect::<Vec<_>>().join(": ");
+            // The daemon reads this as the cause; there is nobody else to tell.
+            drop(writeln!(io::stderr(), "{text}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), KeeperError> {
+    let text = |argument: OsString| argument.into_string().ok();
+    let vm = args.next().and_then(text).ok_or(KeeperError::Arguments)?;
+    let listener = match vm.as_str() {
+        TRIAL => None,
+        _ => {
+            let number = args.next().and_then(text).and_then(|number| number.parse().ok());
+            let number = number.ok_or(KeeperError::Arguments)?;
+            Some(crate::process::inherited(number).map_err(KeeperError::Listen)?)
+        }
+    };
+    namespace::enter().map_err(KeeperError::Namespace)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(KeeperError::Listen)?.block_on(async {
+        let Some(listener) = listener else {
+            let keeper = Keeper::start("uplink".to_owned()).await?;
+            return keeper.set_up(ResolverTransport::Udp, Vec::new(), Policy::default()).await;
+        };
+        let vm: VmId = vm.parse().map_err(|_| KeeperError::Arguments)?;
+        let keeper = Keeper::start(link::uplink_name(&vm)).await?;
+        keeper.serve(UnixListener::from(listener)).await
+    })
+}

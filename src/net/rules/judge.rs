@@ -1,0 +1,155 @@
+//! The chains that a policy makes, and the sets of addresses that names resolved to.
+//!
+//! Each of these sets belongs to the ports of rules about names: `named`, or `named_FIRST_LAST`. A set
+//! keeps its elements for as long as the names' answers are good.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use nlink::netlink::nftables::{
+    CmpOp, Expr, Family, PacketField, PayloadBase, RangeOp, Register, Rule, Set, SetElement,
+    SetKeyType, Transaction,
+};
+
+use super::ResolverTransport;
+use super::plan::{Outcome, Plan, Step, To, name_ports};
+use super::table::{
+    METADATA, SPECIAL_PURPOSE, TABLE, WITH_PORTS, add_elements, first_of_from_guest, flush_set, go,
+    name, refuse, rule,
+};
+use crate::egress::{Mode, Policy, Ports};
+use crate::net::link;
+
+const DNS: u16 = 53;
+
+/// The chains that are replaced.
+const REPLACED: [&str; 4] = ["from_guest", "allow", "exact", "judge"];
+
+/// An address that a name of a rule with these ports resolved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NamedElement {
+    /// The ports of the rule.
+    pub(crate) ports: Option<Ports>,
+    /// The address.
+    pub(crate) address: Ipv4Addr,
+    /// How long it stays, a millisecond at least.
+    pub(crate) time: Duration,
+}
+
+/// Replaces the policy. `sets` are the ports whose sets there are; afterwards they are
+/// [`name_ports`] of `policy`, with the elements `named`.
+pub(crate) fn judge(
+    mut batch: Transaction,
+    uplink: &str,
+    resolver: ResolverTransport,
+    (policy, generation): (&Policy, u32),
+    sets: &BTreeSet<Option<Ports>>,
+    named: &[NamedElement],
+) -> Transaction {
+    for chain in REPLACED {
+        batch = batch.flush_chain(TABLE, chain, Family::Inet);
+    }
+    let wanted = name_ports(policy);
+    for ports in sets {
+        batch = if wanted.contains(ports) {
+            flush_set(batch, &set_name(*ports))
+        } else {
+            batch.del_set(TABLE, &set_name(*ports), Family::Inet)
+        };
+    }
+    for ports in wanted.difference(sets) {
+        batch = batch.add_set(set(*ports));
+    }
+    batch = add_named(batch, named);
+    let allow = rule("allow").set_ct_mark(generation).accept();
+    let plan = Plan::of(policy);
+    let exact = plan.exact.iter().map(|step| step_rule("exact", step));
+    let judge = plan.judge.iter().map(|step| step_rule("judge", step));
+    let judge = judge.chain([refuse(rule("judge"))]);
+    let from_guest = from_guest_rules(uplink, resolver, policy.mode, generation);
+    from_guest
+        .into_iter()
+        .chain([allow])
+        .chain(exact)
+        .chain(judge)
+        .fold(batch, Transaction::add_rule)
+}
+
+/// Adds elements to the sets of names.
+fn add_named(batch: Transaction, named: &[NamedElement]) -> Transaction {
+    let each_set: BTreeSet<Option<Ports>> = named.iter().map(|element| element.ports).collect();
+    each_set.into_iter().fold(batch, |batch, ports| {
+        let elements = named.iter().filter(|element| element.ports == ports);
+        let elements: Vec<SetElement> = elements
+            .map(|element| SetElement::ipv4(element.address).with_timeout(element.time))
+            .collect();
+        add_elements(batch, &set(ports), &elements)
+    })
+}
+
+fn from_guest_rules(
+    uplink: &str,
+    resolver: ResolverTransport,
+    mode: Mode,
+    generation: u32,
+) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = first_of_from_guest(uplink).into();
+    let to_resolver = || rule("from_guest").match_daddr_v4(link::RESOLVER, 32);
+    if mode != Mode::Closed {
+        rules.push(to_resolver().match_udp_dport(DNS).accept());
+        if resolver == ResolverTransport::UdpAndTcp {
+            rules.push(to_resolver().match_tcp_dport(DNS).accept());
+        }
+    }
+    rules.extend([
+        rule("from_guest").match_ct_mark(generation).accept(),
+        rule("from_guest").jump(name("exact")),
+        go(rule("from_guest"), "judge"),
+    ]);
+    rules
+}
+
+fn step_rule(chain: &str, step: &Step) -> Rule {
+    let to = PacketField::Ip4Daddr;
+    let rule = match step.to {
+        To::Everything => rule(chain),
+        // An empty prefix matches everything, and cannot be written.
+        To::Range(range) if range.prefix_len() == 0 => rule(chain),
+        To::Range(range) => rule(chain).match_daddr_v4(range.network(), range.prefix_len()),
+        To::Metadata => rule(chain).match_in_set(to, METADATA),
+        To::Special => rule(chain).match_in_set(to, SPECIAL_PURPOSE),
+        To::Named => rule(chain).match_in_set(to, &set_name(step.ports)),
+    };
+    let rule = match step.ports {
+        Some(ports) => match_ports(rule, ports),
+        None => rule,
+    };
+    match step.outcome {
+        Outcome::Allow => go(rule, "allow"),
+        Outcome::Refuse => refuse(rule),
+    }
+}
+
+/// Destination ports lie in the same place in TCP and in UDP.
+fn match_ports(rule: Rule, ports: Ports) -> Rule {
+    let (base, dreg) = (PayloadBase::Transport, Register::R0);
+    let rule = rule.match_in_set(PacketField::L4Proto, WITH_PORTS);
+    let rule = rule.expr(Expr::Payload { dreg, base, offset: 2, len: 2 });
+    let (from, to) = (ports.first.to_be_bytes().to_vec(), ports.last.to_be_bytes().to_vec());
+    if from == to {
+        return rule.expr(Expr::Cmp { sreg: dreg, op: CmpOp::Eq, data: from });
+    }
+    rule.expr(Expr::Range { sreg: dreg, op: RangeOp::Eq, from, to })
+}
+
+fn set(ports: Option<Ports>) -> Set {
+    Set::new(TABLE, &set_name(ports)).key_type(SetKeyType::Ipv4Addr).per_element_timeouts()
+}
+
+fn set_name(ports: Option<Ports>) -> String {
+    match ports {
+        None => "named".to_owned(),
+        Some(Ports { first, last }) => format!("named_{first}_{last}"),
+    }
+}

@@ -1,0 +1,44 @@
+//! What a guest may reach, as nftables rules, in one table of the VM's namespace.
+//!
+//! ```text
+//!  forward (drop) ── from tap0 ── from_guest: not the guest's address        → spoofed (dropped)
+//!                                            │ about another flow (ICMP)     → dropped
+//!                                            │ not part of its connection    → answer
+//!                                            │ not to the uplink, not TCP, UDP, ICMP → refuse
+//!                                            │ one of the host's own         → own: exact, refuse
+//!                                            │ resolver, port 53             → accept
+//!                                            │ a flow of this generation     → accept
+//!                                            │ exact: rules for one address  → allow
+//!                                            └ judge: the policy (`plan.rs`) → allow or refuse
+//!                 └─ from uplink to the guest: established, related          → accept
+//!  refuse         ── logged, if they are not too many → answer: reset, or "prohibited"
+//!  allow          ── the flow gets the generation as its mark → accept
+//!  input (drop)   ── from tap0 ── from the guest, echo to the gateway → accept, anything else → refuse
+//!  output (drop)  ── to tap0 → accept (answers and refusals; nothing of the namespace goes further)
+//! ```
+//!
+//! The host's addresses stand before the acceptance of running flows, so that an address which the host
+//! gets later is cut off in the middle of a connection too. A policy that takes something away begins a
+//! new generation: every flow is judged anew with its next packet. IPv6 meets the chains' policy.
+//!
+//! `table.rs` is what stays, `judge.rs` what is replaced with the policy, `plan.rs` what it comes to.
+
+mod judge;
+mod plan;
+mod table;
+
+pub(crate) use self::judge::{NamedElement, judge};
+pub(crate) use self::plan::{name_ports, narrows};
+pub(crate) use self::table::{LOG_GROUP, LOGGED_BYTES, host_addresses, table, untold};
+
+use serde::{Deserialize, Serialize};
+
+/// Whether the uplink carries DNS over TCP to the host's resolver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ResolverTransport {
+    /// Only UDP: TCP to the resolver's address would go out as it is, so it is refused.
+    Udp,
+    /// UDP and TCP.
+    UdpAndTcp,
+}

@@ -1,0 +1,242 @@
+//! The table, its sets, and the chains that no policy changes.
+
+use nlink::netlink::nftables::{
+    BaseChain, Chain, ChainName, CtState, Family, Field, FilterHook, LimitExpr, LimitUnit, LogExpr,
+    Match, NFT_MSG_DELSETELEM, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, Object,
+    ObjectState, PacketField, Policy, Priority, RawMessage, Rule, Set, SetElement, SetKeyType,
+    Transaction, Value,
+};
+use nlink::netlink::{Connection, Nftables};
+
+use crate::egress::{METADATA_ADDRESSES, SPECIAL_PURPOSE_RANGES};
+use crate::net::link;
+use crate::net::ranges::{Prefix, disjoint};
+
+/// The table.
+pub(super) const TABLE: &str = "cove";
+/// The host's own addresses.
+const HOST_ADDRESSES: &str = "host_addresses";
+/// The special-purpose ranges.
+pub(super) const SPECIAL_PURPOSE: &str = "special_purpose";
+/// The metadata services.
+pub(super) const METADATA: &str = "metadata";
+/// Counts the refusals that were not logged.
+const UNTOLD: &str = "untold";
+/// What the uplink carries.
+const CARRIED: &str = "carried";
+/// What has ports.
+pub(super) const WITH_PORTS: &str = "with_ports";
+
+/// The group of the firewall's log.
+pub(crate) const LOG_GROUP: u16 = 1;
+/// How much of a packet is logged: the longest header of IPv4, and the ports behind it.
+pub(crate) const LOGGED_BYTES: u32 = 64;
+/// How many refusals a second are logged, and how many at once.
+const LOGGED_PER_SECOND: u64 = 50;
+const LOGGED_AT_ONCE: u32 = 200;
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// ICMP's code for "administratively prohibited" (RFC 1812, section 5.2.7.1).
+const ADMINISTRATIVELY_PROHIBITED: u8 = 13;
+/// An ICMP echo request.
+const ECHO_REQUEST: u8 = 8;
+/// `meta nfproto` of IPv4.
+const IPV4: u8 = 2;
+
+/// How many elements go into one message, whose list may have 64 KiB.
+const ELEMENTS_PER_MESSAGE: usize = 512;
+
+/// Adds the whole table to an empty namespace. Nothing is let out until a policy is told.
+pub(crate) fn table(mut batch: Transaction, uplink: &str, host: &[Prefix]) -> Transaction {
+    batch = batch.add_table(TABLE, Family::Inet);
+    for counter in ["refused", "spoofed", "unasked", UNTOLD] {
+        batch = batch.add_object(&Object::counter(TABLE, counter));
+    }
+    batch = fill(batch, address_ranges(SPECIAL_PURPOSE), special_purpose());
+    batch = fill(batch, address_ranges(HOST_ADDRESSES), ranges(host));
+    batch = fill(batch, Set::new(TABLE, METADATA).key_type(SetKeyType::Ipv4Addr), metadata());
+    for (set, protocols) in [(CARRIED, &[ICMP, TCP, UDP][..]), (WITH_PORTS, &[TCP, UDP])] {
+        let elements = protocols.iter().map(|protocol| SetElement::inet_proto(*protocol)).collect();
+        batch = fill(batch, Set::new(TABLE, set).key_type(SetKeyType::InetProto), elements);
+    }
+    for name in ["answer", "refuse", "spoofed", "allow", "exact", "own", "judge", "from_guest"] {
+        batch = batch.add_chain(chain(name));
+    }
+    for (name, hook) in [
+        ("forward", FilterHook::Forward),
+        ("input", FilterHook::Input),
+        ("output", FilterHook::Output),
+    ] {
+        let base = BaseChain::filter(hook, Priority::Filter).policy(Policy::Drop);
+        batch = batch.add_chain(chain(name).base(base));
+    }
+    let output = rule("output").match_oif(link::TAP).accept();
+    let rules = answer_rules()
+        .into_iter()
+        .chain(told_rules())
+        .chain(own_rules())
+        .chain(forward_rules(uplink));
+    rules.chain(input_rules()).chain([output]).fold(batch, Transaction::add_rule)
+}
+
+/// Replaces the host's addresses.
+pub(crate) fn host_addresses(batch: Transaction, host: &[Prefix]) -> Transaction {
+    let batch = flush_set(batch, HOST_ADDRESSES);
+    add_elements(batch, &address_ranges(HOST_ADDRESSES), &ranges(host))
+}
+
+/// How many refusals were not logged.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(crate) async fn untold(netlink: &Connection<Nftables>) -> Result<u64, nlink::Error> {
+    let objects = netlink.list_objects_in(TABLE, Family::Inet).await?;
+    let counter = objects.into_iter().find(|object| object.name == UNTOLD);
+    Ok(match counter.map(|counter| counter.state) {
+        Some(ObjectState::Counter { packets, .. }) => packets,
+        Some(_) | None => 0,
+    })
+}
+
+/// The beginning of `from_guest`, up to what depends on the policy.
+pub(super) fn first_of_from_guest(uplink: &str) -> [Rule; 6] {
+    let carried = Match::ne(Field::L4Proto, Value::set(CARRIED));
+    [
+        go(not_from_guest(rule("from_guest")), "spoofed"),
+        rule("from_guest").match_ct_state(CtState::RELATED).drop(),
+        // What came too late for its connection is nothing that somebody tried.
+        go(rule("from_guest").match_ct_state(CtState::INVALID), "answer"),
+        refuse(rule("from_guest").then(carried)),
+        refuse(rule("from_guest").match_oif_not(uplink)),
+        go(rule("from_guest").match_in_set(PacketField::Ip4Daddr, HOST_ADDRESSES), "own"),
+    ]
+}
+
+fn answer_rules() -> [Rule; 4] {
+    [
+        rule("answer").counter_named("refused"),
+        rule("answer").reject_tcp_reset(),
+        rule("answer").reject_icmp(ADMINISTRATIVELY_PROHIBITED),
+        rule("answer").drop(),
+    ]
+}
+
+/// What is refused is logged, as far as the rate allows, and otherwise counted.
+fn told_rules() -> [Rule; 5] {
+    let rate = || LimitExpr::packets(LOGGED_PER_SECOND, LimitUnit::Second).burst(LOGGED_AT_ONCE);
+    // Each packet is sent at once: the kernel would rather wait for more.
+    let log = || LogExpr::new().group(LOG_GROUP).snaplen(LOGGED_BYTES).queue_threshold(1);
+    let logged = |chain| rule(chain).expr(rate()).expr(log());
+    [
+        go(logged("refuse"), "answer"),
+        go(rule("refuse").counter_named(UNTOLD), "answer"),
+        rule("spoofed").counter_named("spoofed"),
+        logged("spoofed").drop(),
+        rule("spoofed").counter_named(UNTOLD).drop(),
+    ]
+}
+
+fn own_rules() -> [Rule; 2] {
+    [rule("own").jump(name("exact")), refuse(rule("own"))]
+}
+
+fn forward_rules(uplink: &str) -> [Rule; 3] {
+    let answer = rule("forward").match_iif(uplink).match_oif(link::TAP);
+    let answer = answer.match_daddr_v4(link::GUEST, 32);
+    [
+        go(ipv4(rule("forward")).match_iif(link::TAP), "from_guest"),
+        answer.match_ct_state(CtState::ESTABLISHED | CtState::RELATED).accept(),
+        rule("forward").counter_named("unasked").drop(),
+    ]
+}
+
+fn input_rules() -> [Rule; 3] {
+    let from_tap = || rule("input").match_iif(link::TAP);
+    let echo = from_tap().match_daddr_v4(link::GATEWAY, 32).match_icmp_type(ECHO_REQUEST);
+    [go(not_from_guest(from_tap()), "spoofed"), echo.accept(), refuse(ipv4(from_tap()))]
+}
+
+/// A rule of a chain of ours.
+pub(super) fn rule(chain: &str) -> Rule {
+    Rule::new(TABLE, chain)
+}
+
+/// Has the packets that `rule` matches refused.
+pub(super) fn refuse(rule: Rule) -> Rule {
+    go(rule, "refuse")
+}
+
+/// Has the packets that `rule` matches go on in `chain`, and not come back.
+pub(super) fn go(rule: Rule, chain: &str) -> Rule {
+    rule.goto(name(chain))
+}
+
+/// The name of a chain of ours.
+pub(super) fn name(chain: &str) -> ChainName {
+    ChainName::new(chain).expect("names of our own are short words")
+}
+
+fn chain(chain: &str) -> Chain {
+    Chain::new(TABLE, chain).expect("names of our own are short words")
+}
+
+fn ipv4(rule: Rule) -> Rule {
+    rule.then(Match::eq(Field::NfProto, IPV4))
+}
+
+fn not_from_guest(rule: Rule) -> Rule {
+    rule.match_saddr_v4_not(link::GUEST, 32)
+}
+
+fn address_ranges(name: &str) -> Set {
+    Set::new(TABLE, name).key_type(SetKeyType::Ipv4Addr).interval()
+}
+
+fn special_purpose() -> Vec<SetElement> {
+    let ranges = SPECIAL_PURPOSE_RANGES.iter().filter_map(|(range, _)| match range {
+        ipnet::IpNet::V4(range) => Some(SetElement::ipv4_range(range.network(), range.broadcast())),
+        ipnet::IpNet::V6(_) => None,
+    });
+    ranges.collect()
+}
+
+fn metadata() -> Vec<SetElement> {
+    let addresses = METADATA_ADDRESSES.iter().filter_map(|address| match address {
+        std::net::IpAddr::V4(address) => Some(SetElement::ipv4(*address)),
+        std::net::IpAddr::V6(_) => None,
+    });
+    addresses.collect()
+}
+
+fn ranges(prefixes: &[Prefix]) -> Vec<SetElement> {
+    let disjoint = disjoint(prefixes.iter().copied()).into_iter();
+    disjoint.map(|range| SetElement::ipv4_range(range.address, range.last())).collect()
+}
+
+fn fill(batch: Transaction, set: Set, elements: Vec<SetElement>) -> Transaction {
+    let batch = batch.add_set(set.clone());
+    add_elements(batch, &set, &elements)
+}
+
+/// Adds elements, in as many messages as they need.
+pub(super) fn add_elements(batch: Transaction, set: &Set, elements: &[SetElement]) -> Transaction {
+    let parts = elements.chunks(ELEMENTS_PER_MESSAGE);
+    parts.fold(batch, |batch, part| batch.add_set_elements(set, part))
+}
+
+/// Empties a set: a removal that names no element, which the library has no word for.
+pub(super) fn flush_set(batch: Transaction, set: &str) -> Transaction {
+    let mut attributes = Vec::new();
+    for (kind, text) in [(NFTA_SET_ELEM_LIST_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, set)] {
+        // A netlink attribute: length with its header, kind, text with a zero, padded to words.
+        let length = u16::try_from(4 + text.len() + 1).expect("names of our own are short words");
+        attributes.extend(length.to_ne_bytes());
+        attributes.extend(kind.to_ne_bytes());
+        attributes.extend(text.as_bytes());
+        attributes.resize((attributes.len() + 1).next_multiple_of(4), 0);
+    }
+    batch.raw(RawMessage::new(NFT_MSG_DELSETELEM, Family::Inet).attrs(attributes))
+}
