@@ -184,12 +184,14 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         image: config.vm.image.clone(),
         keep_free: config.vm.keep_free,
     });
+    let networks = networks::VmNetworks(networks);
     let ports = Ports {
         rows: store,
         processes: Arc::new(processes::HostProcesses),
         machines: qemu.clone(),
         stalls: qemu,
-        networks: Arc::new(networks::VmNetworks(networks)),
+        networks: Arc::new(networks.clone()),
+        outbound: Arc::new(networks),
         disks: Arc::new(parts.disks),
         boot_source,
         guests: Arc::new(guests::Agents),
@@ -324,6 +326,7 @@ fn vm_settings(paths: &Paths, config: &Config) -> VmSettings {
             disk: config.vm.disk,
             root_disk: config.vm.root_disk,
             net: config.vm.net,
+            egress: config.net.policy(),
         },
     }
 }

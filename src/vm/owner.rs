@@ -134,6 +134,7 @@ impl Owner {
             }
             Command::Stop { answer } => reply(answer, self.stop(None, None).await),
             Command::Set { wanted, answer } => reply(answer, self.set(&wanted).await),
+            Command::Reach { change, answer } => reply(answer, self.reach(change).await),
             Command::Kill { answer, signal, interrupt: _interrupt } => {
                 reply(answer, self.kill(signal).await);
             }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::machine_of;
 use super::ports::HookedVm;
 use super::state::{MachineSize, State, WrongState};
+use crate::egress::Policy;
 use crate::id::{Digest, ImageName, VmId, VmName};
 use crate::report::{Kind, Report};
 use crate::wire::guest::SshHostKey;
@@ -54,6 +55,10 @@ pub struct VmSpec {
     pub root_disk_bytes: u64,
     /// The network.
     pub net: NetMode,
+    /// What it may reach through it. Rows of covers without policies mean what these did: the public
+    /// internet.
+    #[serde(default)]
+    pub egress: Policy,
     /// Environment of every command.
     pub env: BTreeMap<String, String>,
     /// Labels.
@@ -158,6 +163,10 @@ impl VmRecord {
             net: VmNet {
                 mode: self.spec.net,
                 address: boot.and_then(|b| b.network.as_ref()).map(|n| n.address.to_string()),
+                egress: match self.spec.net {
+                    NetMode::User => Some(self.spec.egress.mode),
+                    NetMode::None => None,
+                },
             },
             workspace: self.workspace.clone(),
             labels: self.labels(),
