@@ -53,6 +53,9 @@ impl std::error::Error for Said {
 /// Why a network could not be started, taken over or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
+    /// STANDIN
+    #[error("policies are not in this build yet")]
+    StandIn,
     /// Without the host's addresses they cannot be refused, so no network is made.
     #[error("the host's own addresses were not known within {} s", deadline.as_secs())]
     HostAddresses {
@@ -128,7 +131,8 @@ impl Explain for NetError {
         match self {
             Self::TimedOut { .. } | Self::HostAddresses { .. } => Kind::TimedOut,
             Self::Undo { source, .. } => source.kind(),
-            Self::Ledger(_)
+            Self::StandIn
+            | Self::Ledger(_)
             | Self::Socket { .. }
             | Self::Start { .. }
             | Self::Ended { .. }
@@ -147,7 +151,7 @@ impl Explain for NetError {
             | Self::TimedOut { .. } => Some(doctor.to_owned()),
             Self::Undo { source, .. } => source.hint(),
             Self::HostAddresses { .. } => Some("the daemon's log says why".to_owned()),
-            Self::Ledger(_) | Self::Socket { .. } | Self::Connection(_) => None,
+            Self::StandIn | Self::Ledger(_) | Self::Socket { .. } | Self::Connection(_) => None,
         }
     }
 }

@@ -38,11 +38,13 @@ pub use self::error::{NetError, Said};
 use self::hosts::HostAddresses;
 use self::policy::ResolverTransport;
 use self::ranges::Prefix;
+use crate::egress::Policy;
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::task::Tasks;
 use crate::vm::ledger::Ledger;
 use crate::wire::guest::Network;
+use crate::wire::rpc::{Denials, NetExplanation};
 
 /// The kernel answers at once; this is for a machine under heavy load.
 const HOST_ADDRESSES_DEADLINE: Duration = Duration::from_secs(10);
@@ -99,8 +101,12 @@ impl Networks {
         &self,
         vm: &VmId,
         folder: &Path,
+        policy: &Policy,
         ledger: &dyn Ledger,
     ) -> Result<Attached, NetError> {
+        if *policy != Policy::default() {
+            return Err(NetError::StandIn);
+        }
         let host = self.host_addresses().await?;
         let resolver = self.resolver.get_or_init(|| uplink::resolver_transport(&self.path)).await;
         let mut starting = start::Starting::new(vm, folder, ledger, &self.path);
@@ -126,7 +132,11 @@ impl Networks {
         folder: &Path,
         keeper: ProcessId,
         uplink: ProcessId,
+        policy: &Policy,
     ) -> Result<(), NetError> {
+        if *policy != Policy::default() {
+            return Err(NetError::StandIn);
+        }
         let connected = start::connect(folder).await;
         let (channel, result) = match connected {
             Ok(channel) => (Some(channel), Ok(())),
@@ -134,6 +144,38 @@ impl Networks {
         };
         self.follow_host(vm, folder, (keeper, uplink), channel, None);
         result
+    }
+
+    /// STANDIN
+    ///
+    /// # Errors
+    /// Always.
+    #[expect(clippy::unused_async, reason = "a stand-in")]
+    pub async fn set_policy(&self, _: &Path, _: &Policy) -> Result<(), NetError> {
+        Err(NetError::StandIn)
+    }
+
+    /// STANDIN
+    ///
+    /// # Errors
+    /// Always.
+    #[expect(clippy::unused_async, reason = "a stand-in")]
+    pub async fn explain(
+        &self,
+        _: &Path,
+        _: &str,
+        _: Option<u16>,
+    ) -> Result<NetExplanation, NetError> {
+        Err(NetError::StandIn)
+    }
+
+    /// STANDIN
+    ///
+    /// # Errors
+    /// Always.
+    #[expect(clippy::unused_async, reason = "a stand-in")]
+    pub async fn denials(&self, _: &Path, _: u64, _: Duration) -> Result<Denials, NetError> {
+        Err(NetError::StandIn)
     }
 
     /// Whether this host can give VMs networks: one row per need, none left out because of another one,
