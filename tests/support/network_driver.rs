@@ -102,7 +102,16 @@ impl Driver {
             _ => panic!("no such command: {command}"),
         };
         let rows = Rows { fail, ..Rows::default() };
-        match self.networks.start(&self.settings.vm, &self.settings.folder, &cove::egress::Policy::default(), &rows).await {
+        match self
+            .networks
+            .start(
+                &self.settings.vm,
+                &self.settings.folder,
+                &cove::egress::Policy::default(),
+                &rows,
+            )
+            .await
+        {
             Err(error) => failed(&error),
             Ok(attached) => {
                 let Attached { tap, guest, keeper, uplink } = &attached;
@@ -135,7 +144,11 @@ impl Driver {
         (self.tasks, self.networks) = daemon(&self.settings);
         let attached = self.attached.as_ref().expect("it was started");
         let Settings { vm, folder, .. } = &self.settings;
-        match self.networks.adopt(vm, folder, attached.keeper, attached.uplink, &cove::egress::Policy::default()).await {
+        match self
+            .networks
+            .adopt(vm, folder, attached.keeper, attached.uplink, &cove::egress::Policy::default())
+            .await
+        {
             Ok(()) => Answer::Done,
             Err(error) => failed(&error),
         }
@@ -145,7 +158,8 @@ impl Driver {
     async fn cancel(&self) -> Answer {
         let rows = Rows::default();
         let Settings { vm, folder, .. } = &self.settings;
-        let mut start = Box::pin(self.networks.start(vm, folder, &cove::egress::Policy::default(), &rows));
+        let mut start =
+            Box::pin(self.networks.start(vm, folder, &cove::egress::Policy::default(), &rows));
         std::future::poll_fn(|context| {
             let polled = start.as_mut().poll(context);
             assert!(polled.is_pending(), "{polled:?}");
