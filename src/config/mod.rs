@@ -6,6 +6,7 @@
 mod environment;
 mod file_sync;
 mod hooks;
+mod net;
 mod paths;
 mod rpc;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::MAX_RULES;
 use crate::id::ImageName;
 use crate::report::{Explain, Kind};
 use crate::size::Size;
@@ -21,6 +23,7 @@ use crate::wire::rpc::NetMode;
 pub use environment::{ClientEnvironment, daemon_environment, log_filter, passed_on, search_path};
 pub use file_sync::FileSync;
 pub use hooks::{GrantConfig, HooksConfig, SignerConfig};
+pub use net::NetConfig;
 pub use paths::Paths;
 pub use rpc::{LoopbackAddress, NotLoopback, RpcConfig};
 
@@ -30,6 +33,8 @@ pub use rpc::{LoopbackAddress, NotLoopback, RpcConfig};
 pub struct Config {
     /// What a VM gets when its maker does not say.
     pub vm: VmDefaults,
+    /// What it may reach when its maker does not say.
+    pub net: NetConfig,
     /// How monitors are run.
     pub monitor: MonitorConfig,
     /// How repositories go in.
@@ -195,6 +200,14 @@ pub enum ConfigError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// `[net]` has more rules than a VM may have.
+    #[error("`allow` of `[net]` in `{}` has {count} rules, and a VM may have {MAX_RULES}", path.display())]
+    Rules {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
     /// There is no home folder.
     #[error("neither COVE_HOME nor HOME says where to keep anything")]
     NoHome,
@@ -212,9 +225,11 @@ impl Explain for ConfigError {
     fn kind(&self) -> Kind {
         match self {
             Self::Read { .. } => Kind::Failed,
-            Self::Parse { .. } | Self::FileSync { .. } | Self::NoHome | Self::Relative { .. } => {
-                Kind::Invalid
-            }
+            Self::Parse { .. }
+            | Self::FileSync { .. }
+            | Self::Rules { .. }
+            | Self::NoHome
+            | Self::Relative { .. } => Kind::Invalid,
         }
     }
 
@@ -227,6 +242,7 @@ impl Explain for ConfigError {
             Self::FileSync { .. } => {
                 Some("write `guest = \"~/path\"` and `mode = \"0600\"`".to_owned())
             }
+            Self::Rules { .. } => Some("`*.example.org` and ranges say more with less".to_owned()),
             Self::NoHome => Some("set COVE_HOME to a folder of yours".to_owned()),
             Self::Relative { variable, .. } => Some(format!("give {variable} an absolute path")),
         }
@@ -258,6 +274,10 @@ impl Config {
                 problem,
             })?;
         }
+        let count = config.net.allow.len();
+        if count > MAX_RULES {
+            return Err(ConfigError::Rules { path: path.to_owned(), count });
+        }
         Ok(config)
     }
 }
@@ -265,6 +285,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::{Mode, Policy};
 
     fn check(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("tempdir");
@@ -288,6 +309,29 @@ mod tests {
             let error = check(text).expect_err(text);
             assert!(error.contains("unknown field"), "{error}");
         }
+    }
+
+    #[test]
+    fn rules_of_new_vms_are_checked_and_named() {
+        let config = check("[net]\negress = \"allow\"\nallow = [\"*.example.org:443\"]");
+        let policy = config.expect("loads").net.policy();
+        assert_eq!(
+            (policy.mode, policy.rules[0].to_string()),
+            (Mode::Allow, "*.example.org:443".to_owned())
+        );
+        assert_eq!(check("").expect("loads").net.policy(), Policy::default());
+        for (text, problem) in [
+            ("allow = [\"example.org\", \"a.*.org\"]", "`a.*.org` is no rule: `*` stands only"),
+            ("allow = [\"10.0.0.1/8\"]", "`10.0.0.0/8`"),
+            ("egress = \"closed?\"", "unknown variant"),
+            ("deny = []", "unknown field"),
+        ] {
+            let error = check(&format!("[net]\n{text}")).expect_err(text);
+            assert!(error.contains(problem) && error.contains("config.toml"), "{text}: {error}");
+        }
+        let many = vec!["\"example.org\""; MAX_RULES + 1].join(", ");
+        let error = check(&format!("[net]\nallow = [{many}]")).expect_err("too many");
+        assert!(error.contains("has 257 rules"), "{error}");
     }
 
     #[test]

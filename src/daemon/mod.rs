@@ -189,7 +189,8 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         processes: Arc::new(processes::HostProcesses),
         machines: qemu.clone(),
         stalls: qemu,
-        networks: Arc::new(networks::VmNetworks(networks)),
+        networks: Arc::new(networks::VmNetworks(networks.clone())),
+        outbound: Arc::new(networks::VmNetworks(networks)),
         disks: Arc::new(parts.disks),
         boot_source,
         guests: Arc::new(guests::Agents),
@@ -324,6 +325,7 @@ fn vm_settings(paths: &Paths, config: &Config) -> VmSettings {
             disk: config.vm.disk,
             root_disk: config.vm.root_disk,
             net: config.vm.net,
+            egress: config.net.policy(),
         },
     }
 }

@@ -122,6 +122,17 @@ pub enum BadRule {
 }
 
 impl BadRule {
+    /// What is wrong, why, and how rules are written.
+    fn sentence(&self) -> String {
+        let hint = Self::hint();
+        match self {
+            Self::Name { source, .. } => format!("{self}: {source}; {hint}"),
+            Self::Range { .. } | Self::HostBits { .. } | Self::Ports { .. } => {
+                format!("{self}; {hint}")
+            }
+        }
+    }
+
     /// How rules are written.
     #[must_use]
     pub fn hint() -> &'static str {
@@ -228,11 +239,17 @@ fn parse_range(rule: &str, text: &str) -> Result<IpNet, BadRule> {
     }
 }
 
-impl TryFrom<String> for Rule {
-    type Error = BadRule;
+/// The same as one text, for those that pass on nothing else: readers of configuration, requests and
+/// command lines.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.sentence())]
+pub struct UnreadableRule(BadRule);
 
-    fn try_from(text: String) -> Result<Self, BadRule> {
-        text.parse()
+impl TryFrom<String> for Rule {
+    type Error = UnreadableRule;
+
+    fn try_from(text: String) -> Result<Self, UnreadableRule> {
+        text.parse().map_err(UnreadableRule)
     }
 }
 
@@ -322,6 +339,14 @@ mod tests {
         ] {
             let error = text.parse::<Rule>().expect_err(text).to_string();
             assert!(text == "[::1]80" || error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_passes_on_one_text_passes_on_the_whole_of_it() {
+        let error = serde_json::from_str::<Rule>("\"a.*.org\"").expect_err("no rule").to_string();
+        for part in ["`a.*.org` is no rule", "`*` stands only", "a rule is `example.org`"] {
+            assert!(error.contains(part), "{error}");
         }
     }
 

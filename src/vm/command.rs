@@ -5,9 +5,12 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use super::operation::Running;
+use super::outbound::Reach;
 use super::ports::Checkout;
 use crate::report::{Kind, Report};
-use crate::wire::rpc::{ClientContext, Deleted, KillSignal, OperationEnd, SetVm, SetVmReply, Vm};
+use crate::wire::rpc::{
+    ClientContext, Deleted, KillSignal, NetShow, OperationEnd, SetVm, SetVmReply, Vm,
+};
 
 /// What is asked of a VM.
 pub(super) enum Command {
@@ -19,6 +22,8 @@ pub(super) enum Command {
     Stop { answer: Answer<Vm> },
     /// Change what it is.
     Set { wanted: SetVm, answer: Answer<SetVmReply> },
+    /// Change what it may reach.
+    Reach { change: Reach, answer: Answer<NetShow> },
     /// Signal its monitor. An interrupt comes with the signals that end it.
     Kill { answer: Answer<Vm>, signal: KillSignal, interrupt: Option<Interrupt> },
     /// Remove it with all it has. An interrupt comes with a delete whatever it does.

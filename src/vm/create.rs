@@ -7,11 +7,13 @@ use super::command::{Begin, Command};
 use super::hooks::{by_plugin, configure};
 use super::lease::ConnectionId;
 use super::limits::{check_env, check_labels, check_machine};
+use super::outbound::{policy_of, warnings};
 use super::ports::{BootFiles, Checkout, HookedVm, Intent};
 use super::preflight::{Passed, preflight};
 use super::record::{VmRecord, VmSpec, in_home};
 use super::service::VmService;
 use super::state::State;
+use crate::egress::Policy;
 use crate::id::{ImageName, OperationId, VmId, VmName};
 use crate::report::{Kind, Report};
 use crate::size::Size;
@@ -36,6 +38,8 @@ pub struct CreateDefaults {
     pub root_disk: Size,
     /// The network.
     pub net: NetMode,
+    /// What it may reach.
+    pub egress: Policy,
 }
 
 /// A request that is fit to be carried out.
@@ -91,6 +95,7 @@ impl VmService {
         if let Some(passed) = checked.preflight {
             passed.tell_late(&record, &operation);
         }
+        warnings(&wanted, &record.spec.egress).into_iter().for_each(|text| operation.note(text));
         let handle = self.adopt(record);
         let begin = Begin { operation, client: wanted.client, checkout: checked.checkout };
         let start = wanted.start.unwrap_or(true);
@@ -110,9 +115,11 @@ impl VmService {
         let (ports, vm) = (&self.shared.ports, &checked.vm);
         let configured = configure(ports, vm, client, Intent::Look).await?;
         let prepared = ports.hooks.prepare_work_disk(vm, client, Intent::Look).await?;
+        let mut notes = checked.preflight.map(Passed::notes).unwrap_or_default();
+        notes.extend(warnings(wanted, &checked.vm.machine.egress));
         Ok(CreatePlan {
             machine: checked.vm.machine,
-            notes: checked.preflight.map(Passed::notes).unwrap_or_default(),
+            notes,
             workspace: checked.checkout.map(|checkout| checkout.plan()),
             hooks: by_plugin(configured.ran.into_iter().chain(prepared.ran)),
         })
@@ -143,13 +150,15 @@ impl VmService {
         }
         let image: Option<ImageName> =
             wanted.image.as_deref().map(str::parse).transpose().map_err(invalid)?;
+        let net = wanted.net.unwrap_or(defaults.net);
         let machine = MachinePlan {
             image: image.unwrap_or_else(|| defaults.image.clone()),
             vcpu: wanted.vcpu.unwrap_or(defaults.vcpu),
             memory_mib: wanted.memory_mib.unwrap_or(defaults.memory.mebibytes()),
             disk_bytes: wanted.disk_bytes.unwrap_or(defaults.disk.bytes()),
             root_disk_bytes: wanted.root_disk_bytes.unwrap_or(defaults.root_disk.bytes()),
-            net: wanted.net.unwrap_or(defaults.net),
+            net,
+            egress: policy_of(wanted, net, &defaults.egress)?,
         };
         check_machine(&machine, self.settings.host_memory_mib)?;
         check_env(&wanted.env)?;
@@ -204,6 +213,7 @@ fn record(wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
             disk_bytes: machine.disk_bytes,
             root_disk_bytes: machine.root_disk_bytes,
             net: machine.net,
+            egress: machine.egress,
             env: wanted.env.clone(),
             labels: wanted.labels.clone(),
             auto_stop_after_s: None,

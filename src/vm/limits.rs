@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::record::VmSpec;
+use crate::egress::MAX_RULES;
 use crate::report::{Kind, Report};
 use crate::size::Size;
 use crate::wire::rpc::MachinePlan;
@@ -108,6 +109,18 @@ fn check_texts(
     Ok(())
 }
 
+/// Refuses more rules than a firewall is to have for one VM.
+pub(super) fn check_rules(count: usize) -> Result<(), Report> {
+    if count <= MAX_RULES {
+        return Ok(());
+    }
+    refuse(
+        format!("{count} rules are too many: a VM may have {MAX_RULES}"),
+        "one rule can be about every name below another (`*.example.org`), or about a range"
+            .to_owned(),
+    )
+}
+
 /// The machine that a VM is.
 pub(super) fn machine_of(spec: &VmSpec) -> MachinePlan {
     MachinePlan {
@@ -117,12 +130,14 @@ pub(super) fn machine_of(spec: &VmSpec) -> MachinePlan {
         disk_bytes: spec.disk_bytes,
         root_disk_bytes: spec.root_disk_bytes,
         net: spec.net,
+        egress: spec.egress.clone(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::Policy;
     use crate::wire::rpc::NetMode;
 
     fn machine() -> MachinePlan {
@@ -133,6 +148,7 @@ mod tests {
             disk_bytes: 1 << 30,
             root_disk_bytes: 1 << 30,
             net: NetMode::None,
+            egress: Policy::default(),
         }
     }
 

@@ -8,7 +8,7 @@
 //!   queue ─▶ owner task (one per VM)  ──▶ watch of the record   operations
 //!                 │  state::after, start, release
 //!                 ▼
-//!               ports (rows, processes, machines, networks, disks, images, guests, hooks, checkouts)
+//!               ports (rows, processes, machines, networks, outbound, disks, images, guests, hooks, checkouts)
 //! ```
 //!
 //! The service knows no SQLite, no QEMU, no socket and no terminal: what it needs from the rest is in
@@ -29,6 +29,7 @@ mod idle;
 mod lease;
 mod limits;
 mod making;
+mod outbound;
 mod owner;
 mod preflight;
 mod recover;

@@ -134,6 +134,7 @@ impl Owner {
             }
             Command::Stop { answer } => reply(answer, self.stop(None, None).await),
             Command::Set { wanted, answer } => reply(answer, self.set(&wanted).await),
+            Command::Reach { change, answer } => reply(answer, self.reach(change).await),
             Command::Kill { answer, signal, interrupt: _interrupt } => {
                 reply(answer, self.kill(signal).await);
             }
@@ -235,7 +236,7 @@ impl Owner {
         if let Some(checkout) = &begin.checkout {
             self.record.workspace = Some(checkout.record());
         }
-        if let Err(error) = self.change(Event::Started { boot }).await {
+        if let Err(error) = self.change(Event::Started { boot: Box::new(boot) }).await {
             self.record = before;
             return Err(error);
         }

@@ -17,13 +17,15 @@ use super::state::{Accel, Boot, VsockAddress};
 use crate::id::{BootId, Digest, ImageName, VmId};
 use crate::process::{ProcessId, Usage};
 use crate::report::Report;
-use crate::wire::guest::{Exec, GuestStats, Health, Listening, Network, Setup};
+use crate::wire::guest::{Exec, GuestStats, Health, Listening, Setup};
 use crate::wire::proof::BootKey;
 use crate::wire::rpc::{CreateWorkspace, NetMode, VmWorkspace, WorkspacePlan};
 
 mod hooks;
+mod networks;
 
 pub use hooks::{HookRan, Hooked, HookedGuest, HookedVm, Intent, VmHooks};
+pub use networks::{Attachment, Networks, Outbound};
 
 /// A port's failure.
 pub type PortResult<T> = Result<T, Report>;
@@ -92,15 +94,6 @@ pub struct MachineSpec {
     pub network: Option<Attachment>,
 }
 
-/// A network made for one boot of a VM.
-#[derive(Debug)]
-pub struct Attachment {
-    /// The TAP device.
-    pub tap: std::os::fd::OwnedFd,
-    /// What the guest must know.
-    pub guest: Network,
-}
-
 /// A machine that has been started.
 #[derive(Debug, Clone)]
 pub struct StartedMachine {
@@ -154,21 +147,6 @@ pub trait Stalls: Send + Sync {
     fn watch(&self, vm: &VmId) -> watch::Receiver<Option<Stall>>;
     /// Has the machine go on. It tries again what it could not write, and may stand still again at once.
     async fn go_on(&self, vm: &VmId) -> PortResult<()>;
-}
-
-/// Networks of VMs.
-#[async_trait]
-pub trait Networks: Send + Sync {
-    /// Makes the network of one boot.
-    async fn start(&self, vm: &VmId, folder: &Path, ledger: &dyn Ledger) -> PortResult<Attachment>;
-    /// Takes up the network of a machine that was started by an earlier daemon.
-    async fn adopt(
-        &self,
-        vm: &VmId,
-        folder: &Path,
-        keeper: ProcessId,
-        uplink: ProcessId,
-    ) -> PortResult<()>;
 }
 
 /// The work disk's file in a VM's folder.
@@ -321,6 +299,8 @@ pub struct Ports {
     pub stalls: Arc<dyn Stalls>,
     /// Networks.
     pub networks: Arc<dyn Networks>,
+    /// What VMs that run may reach.
+    pub outbound: Arc<dyn Outbound>,
     /// Disks.
     pub disks: Arc<dyn Disks>,
     /// Images and kernels.

@@ -142,7 +142,8 @@ impl VmService {
         match keeper.zip(find(ResourceKind::Uplink)) {
             Some((keeper, uplink)) => {
                 let folder = self.folder(&record.id);
-                self.shared.ports.networks.adopt(&record.id, &folder, keeper, uplink).await
+                let (networks, policy) = (&self.shared.ports.networks, record.egress());
+                networks.adopt(&record.id, &folder, keeper, uplink, &policy).await
             }
             None => Ok(()),
         }

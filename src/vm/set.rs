@@ -19,14 +19,18 @@ use crate::wire::rpc::{Change, Holds, SetVm, SetVmReply, Setting};
 
 impl Owner {
     pub(super) async fn set(&mut self, wanted: &SetVm) -> Result<SetVmReply, Report> {
-        if matches!(self.record.state, State::Making | State::Deleting) {
-            let message = format!("the VM `{}` is not whole and cannot change", self.record.name);
-            return Err(Report::new(Kind::Conflict, message));
+        self.check_whole()?;
+        if wanted.egress.is_some() {
+            self.record.check_network()?;
         }
         let before = self.record.spec.clone();
         let next = changed(&before, wanted, self.shared.host_memory_mib)?;
         let settings = differences(&before, &next);
         if settings.is_empty() {
+            if wanted.egress.is_some() {
+                // It may be written down only: then this is what brings it into force.
+                self.tell_policy().await?;
+            }
             return Ok(SetVmReply { vm: self.shown(), changes: Vec::new() });
         }
         if settings.contains(&Setting::AutoStopAfter) {
@@ -44,13 +48,26 @@ impl Owner {
                 Setting::Vcpu | Setting::Memory | Setting::Labels | Setting::AutoStopAfter => {
                     Change { setting, holds: Holds::Now, cause: None }
                 }
+                Setting::Egress => {
+                    self.tell_policy().await?;
+                    Change { setting, holds: Holds::Now, cause: None }
+                }
             });
         }
         Ok(SetVmReply { vm: self.shown(), changes })
     }
 
+    /// Refuses to change a VM that is being made or deleted.
+    pub(super) fn check_whole(&self) -> Result<(), Report> {
+        if matches!(self.record.state, State::Making | State::Deleting) {
+            let message = format!("the VM `{}` is not whole and cannot change", self.record.name);
+            return Err(Report::new(Kind::Conflict, message));
+        }
+        Ok(())
+    }
+
     /// Writes down what the VM is to be. When that cannot be done nothing has changed.
-    async fn write_spec(&mut self, spec: VmSpec) -> PortResult<()> {
+    pub(super) async fn write_spec(&mut self, spec: VmSpec) -> PortResult<()> {
         let mut next = self.record.clone();
         next.spec = spec;
         self.shared.ports.rows.update(&next).await?;
@@ -121,6 +138,7 @@ fn changed(before: &VmSpec, wanted: &SetVm, host_memory_mib: u64) -> Result<VmSp
         };
     }
     check_labels(&next.labels)?;
+    next.egress.mode = wanted.egress.unwrap_or(next.egress.mode);
     if let Some(seconds) = wanted.auto_stop_after_s {
         next.auto_stop_after_s = match seconds {
             0 => None,
@@ -141,6 +159,7 @@ fn differences(before: &VmSpec, next: &VmSpec) -> Vec<Setting> {
         (Setting::Disk, before.disk_bytes != next.disk_bytes),
         (Setting::Labels, before.labels != next.labels),
         (Setting::AutoStopAfter, before.auto_stop_after_s != next.auto_stop_after_s),
+        (Setting::Egress, before.egress != next.egress),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(setting, _)| setting).collect()
 }

@@ -191,7 +191,7 @@ impl Start<'_> {
     ) -> Result<Attempt, StartFailure> {
         let (key, boot_id) = (BootKey::random(), BootId::random());
         let ledger = self.ports.rows.ledger(&self.record.id);
-        let network = self.network(&*ledger).await?;
+        let network = self.network(extras, &*ledger).await?;
         let guest_network = network.as_ref().map(|network| network.guest.clone());
         let machine = {
             let _stage = self.operation.stage("monitor");
@@ -243,14 +243,15 @@ impl Start<'_> {
 
     async fn network(
         &self,
+        extras: &Extras,
         ledger: &dyn super::ledger::Ledger,
     ) -> Result<Option<Attachment>, StartFailure> {
         match self.record.spec.net {
             NetMode::None => Ok(None),
             NetMode::User => {
                 let _stage = self.operation.stage("network");
-                let networks = &self.ports.networks;
-                Ok(Some(networks.start(&self.record.id, &self.folder, ledger).await?))
+                let (networks, policy) = (&self.ports.networks, self.record.egress_with(extras));
+                Ok(Some(networks.start(&self.record.id, &self.folder, &policy, ledger).await?))
             }
         }
     }

@@ -1,9 +1,10 @@
 //! One boot of a VM as data: what is needed to reach it and to end it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::Rule;
 use crate::id::BootId;
 use crate::process::ProcessId;
 use crate::wire::guest::Network;
@@ -38,6 +39,9 @@ pub struct Extras {
     pub env: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What it may reach besides what the VM's own policy says.
+    #[serde(default)]
+    pub egress: BTreeSet<Rule>,
 }
 
 /// The size of a machine that runs.

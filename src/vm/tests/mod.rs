@@ -1,9 +1,10 @@
 //! Tests of the VM service over a host in memory: the same transitions, with a fault at every port call.
 //!
 //! - `world`: rows, processes and folders, and what must hold between them
-//! - `ports`, `disks`, `guests`, `plugins`: the ports over them, each call through `fault`
+//! - `ports`, `disks`, `guests`, `networks`, `plugins`: the ports over them, each call through `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
 //! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
+//! - `outbound`: what VMs may reach, and since when
 //! - `hooks`: when plugins are asked and told, and what they cannot keep from happening
 //! - `looking`: what is told of VMs
 //! - `unreadable`: rows that cannot be read
@@ -13,6 +14,7 @@
 mod disks;
 pub(crate) mod fault;
 pub(crate) mod guests;
+mod networks;
 mod plugins;
 pub(crate) mod ports;
 pub(crate) mod world;
@@ -23,6 +25,7 @@ mod idle;
 mod leases;
 mod looking;
 mod model;
+mod outbound;
 mod queue;
 mod settings;
 mod stalls;
@@ -38,6 +41,7 @@ use world::World;
 
 use super::ports::Ports;
 use super::{CreateDefaults, StartDeadlines, VmService, VmSettings};
+use crate::egress::Policy;
 use crate::size::Size;
 use crate::task::Tasks;
 use crate::wire::rpc::{
@@ -79,6 +83,7 @@ pub(crate) fn daemon_with(
             disk: size("1G"),
             root_disk: size("1G"),
             net: NetMode::User,
+            egress: Policy::default(),
         },
     };
     let vms = VmService::new(replace(sim.ports()), settings, tasks.clone());

@@ -15,12 +15,11 @@ use crate::process::{ProcessId, Usage};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::ports::{
-    Attachment, BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, MachineSpec, Machines,
-    Needs, Networks, PortResult, Ports, Preflight, Processes, Rows, Stall, Stalls, StartedMachine,
+    BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, MachineSpec, Machines, Needs,
+    PortResult, Ports, Preflight, Processes, Rows, Stall, Stalls, StartedMachine,
 };
 use crate::vm::record::{Stored, VmRecord};
 use crate::vm::state::{Accel, VsockAddress};
-use crate::wire::guest::Network;
 use crate::wire::proof::BootKey;
 use crate::wire::rpc::CreateWorkspace;
 
@@ -40,6 +39,7 @@ impl Sim {
             machines: sim.clone(),
             stalls: sim.clone(),
             networks: sim.clone(),
+            outbound: sim.clone(),
             disks: sim.clone(),
             boot_source: sim.clone(),
             guests: sim.clone(),
@@ -61,7 +61,7 @@ impl Sim {
         result
     }
 
-    async fn servant(
+    pub(crate) async fn servant(
         &self,
         vm: &VmId,
         kind: ResourceKind,
@@ -295,31 +295,6 @@ impl Stalls for Sim {
             Ok(())
         };
         self.call("stalls.go_on", go_on).await
-    }
-}
-
-#[async_trait]
-impl Networks for Sim {
-    async fn start(&self, vm: &VmId, _: &Path, ledger: &dyn Ledger) -> PortResult<Attachment> {
-        let start = async {
-            self.servant(vm, ResourceKind::NetworkKeeper, ledger).await?;
-            self.servant(vm, ResourceKind::Uplink, ledger).await?;
-            let tap = std::fs::File::open("/dev/null").expect("opens").into();
-            let guest = Network {
-                mac: "02:00:00:00:00:01".to_owned(),
-                address: [10, 0, 2, 15].into(),
-                prefix: 24,
-                gateway: [10, 0, 2, 2].into(),
-                resolver: [10, 0, 2, 3].into(),
-                mtu: 1500,
-            };
-            Ok(Attachment { tap, guest })
-        };
-        self.call("networks.start", start).await
-    }
-
-    async fn adopt(&self, _: &VmId, _: &Path, _: ProcessId, _: ProcessId) -> PortResult<()> {
-        self.call("networks.adopt", async { Ok(()) }).await
     }
 }
 

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
 use super::plugins::VARIABLE;
+use crate::egress::{Policy, Rule};
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;
@@ -93,6 +94,10 @@ pub(crate) struct Host {
     pub(crate) asked: u64,
     /// The labels that plugins give.
     pub(crate) labels: BTreeMap<String, String>,
+    /// The names that they ask to be reachable.
+    pub(crate) wished: BTreeSet<Rule>,
+    /// What VMs may reach, as long as their keepers live.
+    pub(crate) policies: BTreeMap<VmId, Policy>,
     /// Whether machines stand still, by VM, as long as their monitors live.
     stalls: BTreeMap<VmId, watch::Sender<Option<Stall>>>,
     next_pid: i32,
@@ -147,8 +152,18 @@ impl World {
         let mut host = self.host();
         let ended = host.processes.iter().find(|one| one.id == process).cloned();
         host.processes.retain(|one| one.id != process);
-        if let Some(SimProcess { vm, kind: ResourceKind::Monitor, .. }) = ended {
-            host.stalls.remove(&vm);
+        match ended {
+            Some(SimProcess { vm, kind: ResourceKind::Monitor, .. }) => {
+                host.stalls.remove(&vm);
+            }
+            Some(SimProcess { vm, kind: ResourceKind::NetworkKeeper, .. }) => {
+                host.policies.remove(&vm);
+            }
+            Some(SimProcess {
+                kind: ResourceKind::Folder | ResourceKind::VsockDevice | ResourceKind::Uplink,
+                ..
+            })
+            | None => {}
         }
         drop(host);
         self.ended.send_modify(|count| *count += 1);
@@ -249,6 +264,7 @@ impl World {
             wrong.extend(unfit(&host, row));
             wrong.extend(wrong_disk(&host, row));
             wrong.extend(not_given(&host, row));
+            wrong.extend(not_in_force(&host, row));
         }
         for vm in &host.introduced {
             if row(vm).is_none() {
@@ -299,6 +315,13 @@ fn not_given(host: &Host, row: &VmRecord) -> Option<String> {
     let shared = host.rows.iter().any(|other| other.id != row.id && given(other) == own);
     let wrong = row.state.boot().is_some() && (own.is_none() || shared || !known);
     wrong.then(|| format!("{} runs with {own:?} from plugins that know it: {known}", row.id))
+}
+
+/// What is wrong with what a VM that runs may reach.
+fn not_in_force(host: &Host, row: &VmRecord) -> Option<String> {
+    let in_force = host.policies.get(&row.id);
+    let wrong = row.state.boot().is_some() && in_force != Some(&row.egress());
+    wrong.then(|| format!("{} is to reach {:?}, but it is {in_force:?}", row.id, row.egress()))
 }
 
 /// A VM's folder.

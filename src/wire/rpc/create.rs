@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{ClientContext, HookPlan, NetMode};
+use crate::egress::{Mode, Policy, Rule};
 use crate::id::ImageName;
 
 /// Parameters of `vm.create`. What is not given comes from the configuration.
@@ -33,6 +34,12 @@ pub struct CreateVm {
     /// The network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub net: Option<NetMode>,
+    /// What it may reach at all. When only `allow` is given, that is what its rules name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Mode>,
+    /// What it may reach besides, on top of what the configuration says: a rule each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Rule>,
     /// Environment of every command run in the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -100,6 +107,9 @@ pub struct MachinePlan {
     pub root_disk_bytes: u64,
     /// The network.
     pub net: NetMode,
+    /// What it may reach through it.
+    #[serde(default)]
+    pub egress: Policy,
 }
 
 /// What would go into the guest of a repository.

@@ -18,6 +18,9 @@ pub struct NetShow {
     pub address: Option<String>,
     /// Its outbound policy, in force at once where it runs.
     pub egress: Policy,
+    /// Rules besides, which plugins have asked for: those of this boot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wished: Vec<Rule>,
     /// What its owner should know about that policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Vm;
+use crate::egress::Mode;
 
 /// Parameters of `vm.set`. What is not given stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct SetVm {
     /// The VM is stopped when nobody has used it for so many seconds; 0 for never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_stop_after_s: Option<u64>,
+    /// What it may reach at all, at once. Its rules stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Mode>,
 }
 
 /// The result of `vm.set`.
@@ -68,6 +72,8 @@ pub enum Setting {
     Labels,
     /// When it is stopped by itself.
     AutoStopAfter,
+    /// What it may reach.
+    Egress,
 }
 
 /// Since when a change holds.

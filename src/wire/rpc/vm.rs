@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{KillSignal, NetMode, Setting};
+use crate::egress::Mode;
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
 use crate::wire::guest::TtySize;
 
@@ -101,6 +102,9 @@ pub struct VmNet {
     /// The guest's address, while it runs and has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// What it may reach at all, where it has a network; `net.show` has the rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Mode>,
 }
 
 /// A repository inside a VM.

@@ -187,6 +187,7 @@ impl Home {
                 disk_bytes: defaults.disk.bytes(),
                 root_disk_bytes: defaults.root_disk.bytes(),
                 net: defaults.net,
+                egress: self.config.net.policy(),
                 env: [("LANG".to_owned(), "C.UTF-8".to_owned())].into(),
                 labels: [("team".to_owned(), "bench".to_owned())].into(),
                 auto_stop_after_s: None,

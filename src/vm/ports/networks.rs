@@ -1,0 +1,68 @@
+//! Networks of VMs, and what each of them may reach.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::PortResult;
+use crate::egress::Policy;
+use crate::id::VmId;
+use crate::process::ProcessId;
+use crate::vm::ledger::Ledger;
+use crate::wire::guest::Network;
+use crate::wire::rpc::{Denials, NetExplanation};
+
+/// A network made for one boot of a VM.
+#[derive(Debug)]
+pub struct Attachment {
+    /// The TAP device.
+    pub tap: std::os::fd::OwnedFd,
+    /// What the guest must know.
+    pub guest: Network,
+}
+
+/// Networks of VMs.
+#[async_trait]
+pub trait Networks: Send + Sync {
+    /// Makes the network of one boot. The policy is in force before any packet of the guest gets out.
+    async fn start(
+        &self,
+        vm: &VmId,
+        folder: &Path,
+        policy: &Policy,
+        ledger: &dyn Ledger,
+    ) -> PortResult<Attachment>;
+    /// Takes up the network of a machine that was started by an earlier daemon, and tells it its policy again.
+    async fn adopt(
+        &self,
+        vm: &VmId,
+        folder: &Path,
+        keeper: ProcessId,
+        uplink: ProcessId,
+        policy: &Policy,
+    ) -> PortResult<()>;
+}
+
+/// What VMs that run may reach. Each call has a deadline of its own.
+#[async_trait]
+pub trait Outbound: Send + Sync {
+    /// Puts a policy in force, as a whole or not at all: a failure leaves the one before.
+    async fn set_policy(&self, vm: &VmId, folder: &Path, policy: &Policy) -> PortResult<()>;
+    /// Why the VM may or may not reach a name or an address now, by the decision that its packets meet.
+    async fn explain(
+        &self,
+        vm: &VmId,
+        folder: &Path,
+        host: &str,
+        port: Option<u16>,
+    ) -> PortResult<NetExplanation>;
+    /// What it was refused after this number; waits so long for something when there is nothing yet.
+    async fn denials(
+        &self,
+        vm: &VmId,
+        folder: &Path,
+        after: u64,
+        wait: Duration,
+    ) -> PortResult<Denials>;
+}
