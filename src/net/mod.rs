@@ -19,6 +19,11 @@ mod error;
 mod hosts;
 pub mod keeper;
 mod link;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the keeper and the daemon are about to serve them")
+)]
+mod names;
 mod namespace;
 mod policy;
 mod ranges;
