@@ -27,6 +27,8 @@ mod names;
 mod namespace;
 mod policy;
 mod ranges;
+#[cfg_attr(not(test), expect(dead_code, reason = "the keeper is about to serve it"))]
+mod sni;
 mod start;
 mod uplink;
 
