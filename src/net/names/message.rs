@@ -21,6 +21,8 @@ const EXTENDED_ERROR: u16 = 15;
 pub(super) enum Extended {
     /// The policy says no.
     Blocked,
+    /// This client is not served with it.
+    Prohibited,
     /// Not a thing that this server does.
     NotSupported,
     /// The nameserver did not answer.
@@ -31,6 +33,7 @@ impl Extended {
     fn code(self) -> u16 {
         match self {
             Self::Blocked => 15,
+            Self::Prohibited => 18,
             Self::NotSupported => 21,
             Self::NoReachableAuthority => 22,
         }

@@ -17,6 +17,7 @@
 
 mod answer;
 pub(crate) mod guest;
+pub(crate) mod host;
 mod message;
 mod reply;
 mod serve;

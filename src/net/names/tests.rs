@@ -1,6 +1,7 @@
 //! Real sockets on loopback: the resolver between a scripted nameserver and a client.
 
 mod forwarded;
+mod host;
 mod hostile;
 mod local;
 
