@@ -19,9 +19,16 @@ mod error;
 mod hosts;
 pub mod keeper;
 mod link;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the keeper and the daemon are about to serve them")
+)]
+mod names;
 mod namespace;
 mod ranges;
 mod rules;
+#[cfg_attr(not(test), expect(dead_code, reason = "the keeper is about to serve it"))]
+mod sni;
 mod start;
 mod talk;
 mod uplink;
