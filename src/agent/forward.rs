@@ -25,8 +25,7 @@ pub const MAX_FORWARDS: usize = 256;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Where programs listen. A program on `::1` alone is rare, so it comes last.
-const LOOPBACKS: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// The places for forwarded connections.
 #[derive(Debug)]

@@ -42,6 +42,8 @@ pub(super) fn vm(name: &str, id: &str) -> Vm {
         net: VmNet { mode: NetMode::User, address: Some("10.0.2.15".to_owned()) },
         workspace: None,
         labels: BTreeMap::new(),
+        publish: Vec::new(),
+        publish_failed: Vec::new(),
         auto_stop_after_s: None,
         restart_needed: Vec::new(),
         created_at: "2026-11-23T12:00:00Z".to_owned(),

@@ -22,6 +22,7 @@ use super::limits::{check_env, check_labels};
 use super::operation::Running;
 use super::owner::Owner;
 use super::ports::{HookRan, Hooked, HookedVm, Intent, PortResult, Ports};
+use super::publish::check_publish;
 use super::record::VmRecord;
 use super::state::Extras;
 use crate::report::{Kind, Report};
@@ -81,8 +82,9 @@ pub(super) async fn configure(
     intent: Intent,
 ) -> PortResult<Hooked<Extras>> {
     let configured = ports.hooks.configure_machine(vm, client, intent).await?;
-    let Extras { env, labels } = &configured.wanted;
-    check_extras(env, labels).map_err(|error| {
+    let Extras { env, labels, publish } = &configured.wanted;
+    let checked = check_extras(env, labels).and_then(|()| check_publish(publish));
+    checked.map_err(|error| {
         let message = format!("plugins ask for what a VM cannot have: {}", error.message);
         Report { message, ..error }
     })?;

@@ -8,7 +8,7 @@
 //!   queue ─▶ owner task (one per VM)  ──▶ watch of the record   operations
 //!                 │  state::after, start, release
 //!                 ▼
-//!               ports (rows, processes, machines, networks, disks, images, guests, hooks, checkouts)
+//!               ports (rows, processes, machines, networks, disks, images, guests, hooks, forwards, …)
 //! ```
 //!
 //! The service knows no SQLite, no QEMU, no socket and no terminal: what it needs from the rest is in
@@ -31,6 +31,7 @@ mod limits;
 mod making;
 mod owner;
 mod preflight;
+mod publish;
 mod recover;
 mod release;
 mod resolve;
@@ -42,6 +43,7 @@ mod stall;
 mod start;
 mod stats;
 mod stop;
+mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verbs;
@@ -50,9 +52,10 @@ pub use create::CreateDefaults;
 pub use hooks::check_extras;
 pub use idle::{InUse, Usage};
 pub use lease::ConnectionId;
-pub use service::{ExecTarget, VmService, VmSettings};
+pub use service::{VmService, VmSettings};
 pub use shown::{Shown, ShownPage};
 pub use start::StartDeadlines;
+pub use stream::StreamTarget;
 
 /// The present time as clients see it.
 #[must_use]

@@ -17,6 +17,7 @@ mod crowd;
 mod database;
 mod files;
 mod foreign;
+mod forward;
 mod full_disk;
 mod harness;
 mod hook_points;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::BootId;
 use crate::process::ProcessId;
 use crate::wire::guest::Network;
+use crate::wire::rpc::Publish;
 
 /// One boot of a VM: what is needed to reach it and to end it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct Extras {
     pub env: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Ports of the guest at ports of the host.
+    #[serde(default)]
+    pub publish: Vec<Publish>,
 }
 
 /// The size of a machine that runs.

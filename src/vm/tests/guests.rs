@@ -134,6 +134,17 @@ impl Guest for SimGuest {
         self.sim.call("guest.exec", run).await
     }
 
+    async fn connect(&self, port: u16) -> PortResult<Box<dyn ByteStream>> {
+        let connect = async {
+            self.monitor().await?;
+            self.sim.world.host().connected.push(port);
+            let (ours, theirs) = tokio::io::duplex(STREAM);
+            self.sim.echo(theirs);
+            Ok(Box::new(ours) as Box<dyn ByteStream>)
+        };
+        self.sim.call("guest.connect", connect).await
+    }
+
     async fn power_off(&self) -> PortResult<()> {
         let power_off = async {
             let monitor = self.monitor().await?;

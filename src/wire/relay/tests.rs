@@ -45,8 +45,7 @@ async fn both_directions_go_on_until_each_has_ended() {
         read.expect("read");
         got
     };
-    let (ends, at_client, at_server) =
-        tokio::join!(both, talk(client, &up), talk(server, &down));
+    let (ends, at_client, at_server) = tokio::join!(both, talk(client, &up), talk(server, &down));
     assert!(ends.iter().all(Result::is_ok), "{ends:?}");
     assert!(at_client == down && at_server == up);
 }

@@ -14,6 +14,7 @@ mod host;
 mod net;
 mod operation;
 mod plugin;
+mod publish;
 mod set;
 mod signal;
 mod stats;
@@ -44,6 +45,7 @@ pub use plugin::{
     HookRef, HookRelease, HookSigner, HookState, InspectHook, InstallHook, InstallOutcome,
     RevokeHook,
 };
+pub use publish::{ForwardVm, InvalidPublish, Publish};
 pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
 pub use signal::{InvalidSignal, KillSignal};
 pub use stats::{HostStats, ProcessStats, VmStats, WatchStats};
@@ -131,6 +133,8 @@ methods! {
     VmHealth = "vm.health"(VmRef) -> VmHealthReply;
     /// Prepares to run a program; the returned ticket opens its byte stream.
     VmExec = "vm.exec"(ExecVm) -> StreamTicket;
+    /// Prepares a connection to a port of a guest; the returned ticket opens its byte stream.
+    VmForward = "vm.forward"(ForwardVm) -> StreamTicket;
     /// One operation.
     OpShow = "op.show"(OperationRef) -> Operation;
     /// Waits for the end of an operation.
