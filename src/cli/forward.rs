@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::report::{Kind, Report, escape_control};
 use crate::rpc::client::{Client, Events};
@@ -29,6 +30,9 @@ use super::failure::Failure;
 use super::list::state;
 use super::output::{Format, failed, say};
 use super::signals::Signals;
+
+/// How long connections may take to be reset at the end.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Connections at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 256;
@@ -79,23 +83,31 @@ impl Arguments {
         let tasks = Tasks::default();
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         for (listener, bound) in listeners {
-            let way = Way { client: client.clone(), vm: vm.id.to_string(), port: bound.guest_port };
-            tasks.spawn("forward", way.accept(listener, places.clone(), tasks.clone()));
+            let (client, over) = (client.clone(), tasks.shutdown());
+            let way = Way { client, vm: vm.id.to_string(), port: bound.guest_port, over };
+            tasks.spawn_until_shutdown(
+                "forward",
+                way.accept(listener, places.clone(), tasks.clone()),
+            );
         }
-        tokio::select! {
-            // Nothing of this process outlives it.
+        // All arms are cancel-safe: none is waited for again.
+        let ended = tokio::select! {
             _ = signals.interruption() => {
                 say("ended");
                 Ok(0)
             }
             why = end(events, &vm) => Err(why.into()),
-            () = client.closed() => {
-                let message = "the connection to the daemon was lost, and the forwards with it";
-                let report = Report::new(Kind::Unreachable, message);
-                Err(report.with_hint("`cove forward` again; `--publish` outlives a daemon").into())
-            }
-        }
+            () = client.closed() => Err(daemon_lost().into()),
+        };
+        tasks.drain(GRACE).await;
+        ended
     }
+}
+
+fn daemon_lost() -> Report {
+    let message = "the connection to the daemon was lost, and the forwards with it";
+    Report::new(Kind::Unreachable, message)
+        .with_hint("forward them again, or use `--publish`: those come back with the daemon")
 }
 
 fn not_running(vm: &Vm) -> Report {
@@ -178,6 +190,8 @@ struct Way {
     client: Arc<Client>,
     vm: String,
     port: u16,
+    /// The command ends.
+    over: CancellationToken,
 }
 
 impl Way {
@@ -196,11 +210,19 @@ impl Way {
     }
 
     async fn carry(self, mut socket: TcpStream, from: SocketAddr, _place: OwnedSemaphorePermit) {
-        if let Err(why) = self.relay(&mut socket).await {
+        // What is dropped here is a connection to the guest.
+        let why = tokio::select! {
+            relayed = self.relay(&mut socket) => match relayed {
+                Ok(()) => return,
+                Err(why) => Some(why),
+            },
+            () = self.over.cancelled() => None,
+        };
+        // Whoever is connected must not take what was broken off for a whole.
+        socket.set_zero_linger().ok();
+        if let Some(why) = why {
             let why = escape_control(&why).replace('\n', " ");
             say(&format!("{from} -> port {}: {why}", self.port));
-            // Whoever is connected must not take what was broken off for a whole.
-            socket.set_zero_linger().ok();
         }
     }
 

@@ -66,7 +66,7 @@ impl HostPorts {
             match listener.accept().await {
                 Ok((socket, _)) => {
                     let behind = behind.clone();
-                    tasks.spawn_until_shutdown("forward", behind.carry(socket, place));
+                    tasks.spawn("forward", behind.carry(socket, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -83,7 +83,7 @@ impl Behind {
         // What is dropped here are two connections.
         let carried = tokio::select! {
             carried = self.relay(&mut socket) => carried,
-            () = self.closed.cancelled() => Err("the VM stops".to_owned()),
+            () = self.closed.cancelled() => Err("the VM or the daemon ends".to_owned()),
         };
         if let Err(why) = carried {
             tracing::debug!(port = self.port, why, "a published connection ended early");
@@ -121,7 +121,8 @@ impl Forwards for HostPorts {
             name: name.clone(),
             failed: refused.iter().map(|(_, report)| report.one_line()).collect(),
             listeners,
-            closed: CancellationToken::new(),
+            // Also when the daemon ends.
+            closed: self.tasks.shutdown().child_token(),
         };
         held.insert(vm.clone(), ports);
         refused
@@ -144,7 +145,7 @@ impl Forwards for HostPorts {
             let (guest, usage, closed) = (guest.clone(), usage.clone(), ports.closed.clone());
             let behind = Behind { guest, usage, port: publish.guest_port, closed: closed.clone() };
             let (tasks, places) = (self.tasks.clone(), places.clone());
-            self.tasks.spawn_until_shutdown("published port", async move {
+            self.tasks.spawn("published port", async move {
                 tokio::select! {
                     () = Self::accept(tasks, listener, places, behind) => {}
                     () = closed.cancelled() => {}

@@ -81,7 +81,6 @@ pub(super) enum Life {
 impl Owner {
     /// Runs until the VM is deleted or the daemon ends, which waits for the command under way.
     pub(super) async fn run(mut self) {
-        self.reopen_ports();
         loop {
             let monitor = self.record.state.boot().map(|boot| boot.monitor);
             let processes = self.shared.ports.processes.clone();

@@ -139,6 +139,7 @@ impl VmService {
             shutdown: self.tasks.shutdown(),
             forget,
         };
+        owner.reopen_ports();
         self.tasks.spawn("vm", owner.run());
         handle
     }

@@ -154,7 +154,8 @@ as_everybody!(a_published_port_comes_back_with_the_vm_and_with_the_daemon);
 fn a_published_port_comes_back_with_the_vm_and_with_the_daemon(who: Who) {
     let world = World::new(who);
     let [echo, counts, silent] = [(); 3].map(|()| free());
-    let words = [(echo, 7), (counts, 8), (silent, 9)].map(|(host, guest)| format!("{host}:{guest}"));
+    let words =
+        [(echo, 7), (counts, 8), (silent, 9)].map(|(host, guest)| format!("{host}:{guest}"));
     let publish = words.iter().flat_map(|word| ["--publish", word.as_str()]);
     let publish: Vec<_> = ["--net", "none"].into_iter().chain(publish).collect();
     let vm = world.start("web", &publish);
@@ -170,7 +171,8 @@ fn a_published_port_comes_back_with_the_vm_and_with_the_daemon(who: Who) {
     // Another daemon.
     let open = connect(silent);
     watch::kill_daemon(&world);
-    broken_off(open);
+    // Its sockets were closed for it, so that this looks like an end.
+    assert_eq!((&open).read(&mut [0]).unwrap_or_default(), 0);
     assert_eq!(world.json(["show", "web", "--json"])["state"], "running");
     assert_eq!(exchange(echo, b"again").expect("carried"), b"again");
 
