@@ -60,15 +60,13 @@ pub(crate) fn add_events(module: &mut RpcModule<Arc<Script>>) {
             async |_, pending, script, _| {
                 let mut events = script.events.subscribe();
                 let sink = pending.accept().await?;
-                loop {
+                while events.changed().await.is_ok() {
                     let now = events.borrow_and_update().clone();
-                    if let Some(what) = now {
-                        let at = "2026-11-23T12:00:00Z".to_owned();
-                        let event = Event { number: 1, at, what };
-                        sink.send(jsonrpsee::core::to_json_raw_value(&event)?).await?;
-                    }
-                    events.changed().await?;
+                    let at = "2026-11-23T12:00:00Z".to_owned();
+                    let event = Event { number: 1, at, what: now.expect("it happened") };
+                    sink.send(jsonrpsee::core::to_json_raw_value(&event)?).await?;
                 }
+                Ok(())
             },
         )
         .expect("one name each");
