@@ -1,6 +1,14 @@
 //! Ports of the host: had by one, named when they are not to be had, free as soon as they are closed.
 
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
+use crate::vm::ports::Ports;
+use crate::vm::tests::world::World;
+use crate::vm::tests::{daemon_with, wish};
+use crate::wire::rpc::{ClientContext, CreateVm};
 
 fn name(text: &str) -> VmName {
     text.parse().expect("valid")
@@ -45,4 +53,51 @@ async fn what_cannot_be_had_is_said_and_the_rest_is_open() {
     std::net::TcpStream::connect(good.address()).expect("it listens");
     ports.close(&web);
     std::net::TcpStream::connect(good.address()).expect_err("it is closed");
+}
+
+/// Sends all and ends that half, and returns all that comes back.
+async fn exchange(address: SocketAddr, sent: &[u8]) -> io::Result<Vec<u8>> {
+    let mut socket = TcpStream::connect(address).await?;
+    let (mut reader, mut writer) = socket.split();
+    let mut got = Vec::new();
+    let feed = async {
+        writer.write_all(sent).await?;
+        writer.shutdown().await
+    };
+    let (fed, read) = tokio::join!(feed, reader.read_to_end(&mut got));
+    fed.and(read).map(|_| got)
+}
+
+#[tokio::test]
+async fn connections_reach_the_guest_as_long_as_it_runs() {
+    let (world, tasks, publish) = (World::default(), Tasks::default(), free());
+    let ports = Arc::new(HostPorts::new(tasks.clone()));
+    let daemon = daemon_with(&world, None, |rest| Ports { forwards: ports, ..rest });
+    let made = CreateVm { publish: vec![publish], ..wish("web") };
+    daemon.vms.create(made, None).await.expect("created");
+    let (address, sent) = (publish.address(), vec![7; 1_000_000]);
+    let all = (0..50).map(|_| exchange(address, &sent));
+    for got in futures_util::future::join_all(all).await {
+        assert!(got.expect("carried") == sent);
+    }
+    assert_eq!(world.host().connected, [80; 50]);
+
+    let mut open = TcpStream::connect(address).await.expect("connects");
+    open.write_all(b"half").await.expect("taken");
+    // It is carried when the guest has been asked.
+    while world.host().connected.len() < 51 {
+        tokio::task::yield_now().await;
+    }
+    daemon.vms.stop("web").await.expect("stopped");
+    let end = open.read(&mut [0]).await.expect_err("not a whole");
+    assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+    TcpStream::connect(address).await.expect_err("nobody listens");
+
+    daemon.vms.start("web", ClientContext::default(), true).await.expect("an operation");
+    assert_eq!(exchange(address, b"again").await.expect("carried"), b"again");
+    let mut open = TcpStream::connect(address).await.expect("connects");
+    assert_eq!(tasks.drain(Duration::from_secs(10)).await, 0, "they end with the daemon");
+    drop(daemon);
+    let end = open.read(&mut [0]).await.expect_err("not a whole");
+    assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
 }
