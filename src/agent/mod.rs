@@ -6,7 +6,7 @@
 //! - [`boot`]: PID 1, from the kernel's first process to the image's root
 //! - [`server`]: the host's connections, after the [`handshake`]
 //! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
-//! - [`exec`], [`tree`]: programs and trees; [`grow`]: the work disk; [`observe`]: what
+//! - [`exec`], [`tree`], [`forward`]: programs, trees and connections; [`grow`]: the work disk; [`observe`]: what
 //!   is seen of the guest
 //! - [`beneath`]: the folder that no path can leave; [`block`]: blocks of text in people's files
 
@@ -16,6 +16,7 @@ pub mod boot;
 pub mod console;
 pub mod exec;
 pub mod failure;
+pub mod forward;
 pub mod grow;
 pub mod handshake;
 pub mod identity;

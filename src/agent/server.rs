@@ -22,6 +22,7 @@ use tokio_util::codec::Framed;
 
 use super::exec::{self, login::Login};
 use super::failure::{During, Failure};
+use super::forward::{self, Forwards};
 use super::handshake::{self, next};
 use super::{console, observe, plan, tree};
 use crate::id::BootId;
@@ -92,12 +93,14 @@ pub struct Server<M> {
     boot_id: BootId,
     machine: Arc<M>,
     state: Mutex<State>,
+    forwards: Forwards,
 }
 
 impl<M: Machine> Server<M> {
     /// An agent that has not been set up.
     pub fn new(key: BootKey, boot_id: BootId, machine: M) -> Self {
-        Self { key, boot_id, machine: Arc::new(machine), state: Mutex::new(State::New) }
+        let (machine, state) = (Arc::new(machine), Mutex::new(State::New));
+        Self { key, boot_id, machine, state, forwards: Forwards::default() }
     }
 
     /// Serves one connection.
@@ -111,6 +114,7 @@ impl<M: Machine> Server<M> {
             Request::Health | Request::Setup(_) => None,
             Request::Exec(_)
             | Request::ReceiveTree(_)
+            | Request::Connect { .. }
             | Request::Stats
             | Request::Listening
             | Request::GrowWorkDisk { .. }
@@ -126,6 +130,7 @@ impl<M: Machine> Server<M> {
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
             (None, Request::Exec(exec)) => return self.exec(&exec, frames).await,
             (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
+            (None, Request::Connect { port }) => return self.forward(port, frames).await,
             (None, Request::Stats) => {
                 let (home, uptime_ms) = (self.machine.login().home, self.machine.uptime_ms());
                 let look = move || observe::stats(home.as_ref(), uptime_ms);
@@ -213,6 +218,12 @@ impl<M: Machine> Server<M> {
         let login = self.machine.login();
         exec::run(exec, &login, &mut stream, &mut sink).await?;
         let mut frames = sink.reunite(stream).map_err(io::Error::other)?;
+        farewell(&mut frames, FAREWELL).await;
+        Ok(())
+    }
+
+    async fn forward<S: Connection>(&self, port: u16, mut frames: Frames<S>) -> io::Result<()> {
+        forward::run(&self.forwards, port, &mut frames).await?;
         farewell(&mut frames, FAREWELL).await;
         Ok(())
     }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use crate::egress::{Mode, Rule, UnreadableRule};
 use crate::id::{ImageName, VmName};
 use crate::size::Size;
-use crate::wire::rpc::{CreateVm, NetMode};
+use crate::wire::rpc::{CreateVm, NetMode, Publish};
 
 /// The smallest piece of memory that can be asked for, in bytes.
 const MEBIBYTE: u64 = 1 << 20;
@@ -45,6 +45,9 @@ pub(super) struct MachineArguments {
     /// Add a variable to the environment of every command in the guest
     #[arg(long, value_name = "K=V", value_parser = variable)]
     env: Vec<(String, String)>,
+    /// Have a port of the guest at a port of this host whenever it runs, on loopback unless HOST is said
+    #[arg(short, long, value_name = "[HOST:]PORT:GUESTPORT")]
+    publish: Vec<Publish>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -101,6 +104,7 @@ impl MachineArguments {
             egress: self.egress.map(Egress::mode),
             allow: self.allow,
             env: environment(self.env),
+            publish: self.publish,
             ..CreateVm::default()
         }
     }

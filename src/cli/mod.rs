@@ -29,6 +29,7 @@ mod doctor;
 mod events;
 mod exec;
 mod failure;
+mod forward;
 mod help;
 mod hook;
 mod image;
@@ -105,6 +106,8 @@ enum Command {
     Stats(stats::Arguments),
     /// List the sockets in a VM that wait for others, with their programs
     Ports(ports::Arguments),
+    /// Have ports of a VM at ports of this host until Ctrl-C
+    Forward(forward::Arguments),
     /// Run a command, or a shell, in a running VM
     Exec(exec::Arguments),
     /// Show the console of a VM
@@ -164,6 +167,7 @@ impl Command {
             | Self::Show(_)
             | Self::Stats(_)
             | Self::Ports(_)
+            | Self::Forward(_)
             | Self::Logs(_)
             | Self::Events(_)
             | Self::Console(_)
@@ -198,6 +202,7 @@ impl Command {
             Self::Show(arguments) => arguments.run().await,
             Self::Stats(arguments) => arguments.run().await,
             Self::Ports(arguments) => arguments.run().await,
+            Self::Forward(arguments) => arguments.run().await,
             Self::Exec(arguments) => arguments.run().await,
             Self::Logs(arguments) => arguments.run().await,
             Self::Events(arguments) => arguments.run().await,

@@ -141,6 +141,8 @@ async fn started(
         | Reply::Stats(_)
         | Reply::Listening(_)
         | Reply::Done
+        | Reply::Connected
+        | Reply::ConnectFailed { .. }
         | Reply::StdinTaken { .. }
         | Reply::ExecEnded(_) => Err(out_of_turn()),
     }
@@ -178,6 +180,8 @@ async fn receive(
                     | Reply::Stats(_)
                     | Reply::Listening(_)
                     | Reply::Done
+                    | Reply::Connected
+                    | Reply::ConnectFailed { .. }
                     | Reply::ExecStarted { .. }
                     | Reply::ExecFailed { .. } => Err(out_of_turn()),
                 };

@@ -72,6 +72,8 @@ pub(super) fn render(vm: &Vm) -> String {
         let base = workspace.base_commit.clone();
         rows.push(("base commit", base.unwrap_or_else(|| "none yet".to_owned())));
     }
+    rows.extend(vm.publish.iter().map(|publish| ("published", publish.to_string())));
+    rows.extend(vm.publish_failed.iter().map(|problem| ("not published", problem.clone())));
     for (name, value) in &vm.labels {
         rows.push(("label", format!("{name}={value}")));
     }

@@ -47,6 +47,8 @@ pub(super) fn vm(name: &str, id: &str) -> Vm {
         },
         workspace: None,
         labels: BTreeMap::new(),
+        publish: Vec::new(),
+        publish_failed: Vec::new(),
         auto_stop_after_s: None,
         restart_needed: Vec::new(),
         created_at: "2026-11-23T12:00:00Z".to_owned(),

@@ -76,6 +76,10 @@ impl Guest for AgentGuest {
         Ok(Box::new(self.0.exec(exec).await.map_err(report)?))
     }
 
+    async fn connect(&self, port: u16) -> PortResult<Box<dyn ByteStream>> {
+        Ok(Box::new(self.0.connect(port).await.map_err(report)?))
+    }
+
     async fn power_off(&self) -> PortResult<()> {
         self.0.power_off().await.map_err(report)
     }

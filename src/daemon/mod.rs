@@ -5,6 +5,7 @@
 mod checkouts;
 mod checks;
 mod face;
+mod forwards;
 mod guests;
 mod hook_runs;
 mod hooks;
@@ -195,6 +196,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         boot_source,
         guests: Arc::new(guests::Agents),
         hooks: hooks.clone(),
+        forwards: Arc::new(forwards::HostPorts::new(tasks.clone())),
         checkouts: Arc::new(checkouts::Repositories(workspaces)),
         preflight: checks.clone(),
     };

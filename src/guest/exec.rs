@@ -1,4 +1,4 @@
-//! A running program's connection, as bytes.
+//! The connection of a running program or of a forward, as bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -11,18 +11,18 @@ use tokio_util::codec::{Framed, FramedParts};
 use super::{Frames, Stream};
 use crate::wire::frame::FrameCodec;
 
-/// The connection of a program: frames in both directions, beginning with the agent's reply. It can
-/// be spliced to a client as it is, or [framed](Self::framed) and read here.
+/// The connection of a program or of a forward: frames in both directions, beginning with the agent's
+/// reply. It can be spliced to a client as it is, or [framed](Self::framed) and read here.
 ///
-/// The program gets SIGHUP when the host's side is shut down or dropped; the end of its input is a
-/// frame of its own.
-pub struct ExecStream {
+/// A program gets SIGHUP, and a forwarded connection is reset, when the host's side is shut down or dropped;
+/// the end of the input is a frame of its own.
+pub struct FrameStream {
     /// What had been read before the stream was handed out.
     buffered: BytesMut,
     stream: Stream,
 }
 
-impl ExecStream {
+impl FrameStream {
     pub(super) fn of(frames: Frames) -> Self {
         let parts = frames.into_parts();
         Self { buffered: parts.read_buf, stream: parts.io }
@@ -38,7 +38,7 @@ impl ExecStream {
     }
 }
 
-impl AsyncRead for ExecStream {
+impl AsyncRead for FrameStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -54,7 +54,7 @@ impl AsyncRead for ExecStream {
     }
 }
 
-impl AsyncWrite for ExecStream {
+impl AsyncWrite for FrameStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -27,7 +27,7 @@ use tokio_util::codec::Framed;
 
 pub use self::dial::{Dial, Stream, Transport};
 pub use self::error::GuestError;
-pub use self::exec::ExecStream;
+pub use self::exec::FrameStream;
 use self::ready::Announcement;
 pub use self::tree::{TreeSink, TreeWriter};
 use crate::id::BootId;
@@ -127,9 +127,18 @@ impl Agent {
     ///
     /// # Errors
     /// When the agent does not answer.
-    pub async fn exec(&self, exec: &Exec) -> Result<ExecStream, GuestError> {
+    pub async fn exec(&self, exec: &Exec) -> Result<FrameStream, GuestError> {
         let frames = self.request(&Request::Exec(exec.clone())).await?;
-        Ok(ExecStream::of(frames))
+        Ok(FrameStream::of(frames))
+    }
+
+    /// Asks the agent to connect to a port of the guest. What comes back is a stream of frames that begins
+    /// with the agent's [`Reply::Connected`] or [`Reply::ConnectFailed`].
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub async fn connect(&self, port: u16) -> Result<FrameStream, GuestError> {
+        Ok(FrameStream::of(self.request(&Request::Connect { port }).await?))
     }
 
     /// Asks the agent to unpack a tree. The stream goes into the sink.
@@ -225,6 +234,7 @@ fn unexpected(reply: &Reply) -> GuestError {
         Reply::Stats(_) | Reply::Listening(_) => "something about its system",
         Reply::Done => "that it is done",
         Reply::Failed { .. } => "a failure",
+        Reply::Connected | Reply::ConnectFailed { .. } => "something about a connection",
         Reply::ExecStarted { .. }
         | Reply::StdinTaken { .. }
         | Reply::ExecFailed { .. }

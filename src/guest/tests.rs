@@ -19,6 +19,7 @@ use crate::vm::plan::{Content, PlannedStep};
 use crate::wire::guest::{ExecFailure, ExecInput, ExecStatus, PlanStep, TtySize};
 
 mod exec;
+mod forward;
 mod tree;
 
 /// A machine without a kernel of its own.

@@ -80,19 +80,21 @@ fn clash_of_steps(parts: &[Part], declared: impl Fn(usize, usize) -> bool) -> Op
     None
 }
 
-/// Two plugins may set one variable or label only when their manifests say which of them runs first; the
+/// Two plugins may set one variable or label, or have one port of the host, only when their manifests say which of them runs first; the
 /// later one wins.
 fn clash_of_wishes(parts: &[Part], declared: impl Fn(usize, usize) -> bool) -> Option<Misfit> {
     let mut owners = BTreeMap::new();
     for (owner, part) in parts.iter().enumerate() {
         // Rules add up: two plugins that ask for one name want the same.
-        let Asked { env, labels, egress: _ } = &part.wanted.asked;
-        let env = env.keys().map(|name| ("variable", name));
-        for (kind, name) in env.chain(labels.keys().map(|name| ("label", name))) {
-            if let Some(first) = owners.insert((kind, name), owner)
+        let Asked { env, labels, forwards, egress: _ } = &part.wanted.asked;
+        let env = env.keys().map(|name| ("set the variable", name.clone()));
+        let labels = labels.keys().map(|name| ("set the label", name.clone()));
+        let forwards = forwards.keys().map(|port| ("have the host's port", port.to_string()));
+        for (kind, name) in env.chain(labels).chain(forwards) {
+            if let Some(first) = owners.insert((kind, name.clone()), owner)
                 && !declared(first, owner)
             {
-                let what = format!("set the {kind} `{}`", name.escape_debug());
+                let what = format!("{kind} `{}`", name.escape_debug());
                 return Some(Misfit::clash(parts, what, (first, owner)));
             }
         }
@@ -169,6 +171,11 @@ impl Digests {
             hash.update(b"r");
             hash.update((rule.len() as u64).to_le_bytes());
             hash.update(rule);
+        }
+        for (host, guest) in &asked.forwards {
+            hash.update([b'f']);
+            hash.update(host.to_le_bytes());
+            hash.update(guest.to_le_bytes());
         }
         let contents = steps.iter().map(|step| add(&mut hash, step)).collect();
         let plan = hex(&hash.finalize()).parse().expect("a sha256 in hexadecimal is a digest");

@@ -138,7 +138,6 @@ async fn a_machine_gets_what_is_granted_and_no_more() {
         "bad-argument: no plugin may set `PATH`: it says how programs are found, loaded or started",
         "bad-argument: no plugin may set `LD_PRELOAD`: it says how programs are found, loaded or started",
         "not-granted: `machine.label:other` is not granted",
-        "unavailable: this cove forwards no ports, so not 1 to 8080",
         "not-granted: `machine.forward:22` is not granted",
         "not-granted: `machine.egress:evil.test` is not granted",
         "bad-argument: `*.example` is not one full name, as `example.org` or `example.org:443`",
@@ -147,8 +146,10 @@ async fn a_machine_gets_what_is_granted_and_no_more() {
     ]) {
         assert_eq!(said, expected);
     }
-    assert_eq!(said.len(), 10);
+    assert_eq!(said.len(), 9);
     assert_eq!(names(&asked), ["a.example"]);
+    assert_eq!(asked.forwards, [(1, 8080)].into());
+    assert_eq!(asked.published()[0].to_string(), "127.0.0.1:1:8080");
     let shown = format!("{:?}", asked.shown());
     assert!(shown.contains("EVERY_A") && !shown.contains("s3cret"), "{shown}");
 

@@ -1,13 +1,14 @@
 //! What one plugin asks a machine to be: checked wish by wish, dropped as a whole when the hook fails.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::limits;
 use super::needs::Rights;
 use super::refusal::Refusal;
 use crate::egress::{Mode, Ports, Rule, Target};
-use crate::wire::rpc::{HookWish, MachinePlan, NetMode};
+use crate::wire::rpc::{HookWish, MachinePlan, NetMode, Publish};
 
 /// Variables that say how programs of the guest are found, loaded or started: whoever sets them is in all of
 /// them, or runs another program than the one that is named.
@@ -63,6 +64,8 @@ pub struct Asked {
     pub labels: BTreeMap<String, String>,
     /// Names to be reachable, each as a rule for all ports or one.
     pub egress: BTreeSet<Rule>,
+    /// Ports of the guest, by ports of the host's loopback.
+    pub forwards: BTreeMap<u16, u16>,
 }
 
 impl Asked {
@@ -71,6 +74,15 @@ impl Asked {
         self.env.extend(other.env.clone());
         self.labels.extend(other.labels.clone());
         self.egress.extend(other.egress.clone());
+        self.forwards.extend(&other.forwards);
+    }
+
+    /// The forwards as a VM has them.
+    #[must_use]
+    pub fn published(&self) -> Vec<Publish> {
+        let host = Ipv4Addr::LOCALHOST.into();
+        let forwards = self.forwards.iter();
+        forwards.map(|(&port, &guest_port)| Publish { host, port, guest_port }).collect()
     }
 
     /// For people: without the values of variables, which may be secrets.
@@ -91,7 +103,12 @@ impl Asked {
             name: rule.to_string(),
             value: None,
         });
-        env.chain(labels).chain(egress).collect()
+        let forwards = self.forwards.iter().map(|(host, guest)| HookWish {
+            action: "forward".to_owned(),
+            name: format!("{host}:{guest}"),
+            value: None,
+        });
+        env.chain(labels).chain(egress).chain(forwards).collect()
     }
 }
 
@@ -138,13 +155,23 @@ impl Wishes {
         Ok(())
     }
 
-    /// Wishes for a forward, which this cove does not have yet.
+    /// Wishes for a port of the guest at a port of the host's loopback.
     pub(super) fn forward(&mut self, host_port: u16, guest_port: u16) -> Result<(), Refusal> {
         if !self.rights.may_forward(guest_port) {
             return Err(Refusal::not_granted(&format!("machine.forward:{guest_port}")));
         }
-        let message = format!("this cove forwards no ports, so not {host_port} to {guest_port}");
-        Err(Refusal::new("unavailable", message))
+        if host_port == 0 {
+            return Err(Refusal::new("bad-argument", "the host's port cannot be 0"));
+        }
+        self.take_room("", "")?;
+        match self.granted.forwards.insert(host_port, guest_port) {
+            Some(before) if before != guest_port => {
+                let message = format!("port {host_port} of the host is that of {before} already");
+                self.granted.forwards.insert(host_port, before);
+                Err(Refusal::new("bad-argument", message))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Wishes for a name to be reachable: at one port, or at all when none is given.
@@ -169,8 +196,8 @@ impl Wishes {
         if value.contains('\0') {
             return Err(Refusal::new("bad-argument", "a value has a NUL in it"));
         }
-        let Asked { env, labels, egress } = &self.granted;
-        if env.len() + labels.len() + egress.len() >= limits::WISHES {
+        let Asked { env, labels, egress, forwards } = &self.granted;
+        if env.len() + labels.len() + egress.len() + forwards.len() >= limits::WISHES {
             let message = format!("a plugin has at most {} wishes", limits::WISHES);
             return Err(Refusal::new("too-many", message));
         }

@@ -154,6 +154,10 @@ fn vms(module: &mut Catalog) {
         let target = context.services.vms.exec(wanted).await?;
         Ok(context.tickets.give(target))
     });
+    add::<rpc::VmForward, _, _>(module, |context, wanted, _| async move {
+        let target = context.services.vms.forward(wanted).await?;
+        Ok(context.tickets.give(target))
+    });
 }
 
 fn operations(module: &mut Catalog) {

@@ -7,14 +7,17 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::SinkExt as _;
 use hyper_util::rt::TokioIo;
 use jsonrpsee::server::{HttpBody, HttpResponse};
 use tokio::time::Instant;
+use tokio_util::codec::Framed;
 
 use super::front::refuse;
-use crate::report::Report;
 use crate::task::Tasks;
-use crate::vm::ExecTarget;
+use crate::vm::StreamTarget;
+use crate::wire::frame::{Frame, FrameCodec};
+use crate::wire::guest::Reply;
 use crate::wire::proof::nonce;
 use crate::wire::rpc::{STREAM_PROTOCOL, StreamTicket};
 
@@ -33,12 +36,12 @@ const COPY_BUFFER: usize = 512 * 1024;
 /// Tickets that have been given out and not used yet.
 #[derive(Default)]
 pub(super) struct Tickets {
-    waiting: Mutex<HashMap<String, (Instant, ExecTarget)>>,
+    waiting: Mutex<HashMap<String, (Instant, StreamTarget)>>,
 }
 
 impl Tickets {
-    /// Gives out a ticket for one program.
-    pub(super) fn give(&self, target: ExecTarget) -> StreamTicket {
+    /// Gives out a ticket for one stream.
+    pub(super) fn give(&self, target: StreamTarget) -> StreamTicket {
         let ticket = nonce();
         let mut waiting = self.waiting.lock().expect("no panic under the lock");
         waiting.retain(|_, (given, _)| given.elapsed() < TICKET_LIFE);
@@ -51,7 +54,7 @@ impl Tickets {
         StreamTicket { ticket }
     }
 
-    pub(super) fn take(&self, ticket: &str) -> Option<ExecTarget> {
+    pub(super) fn take(&self, ticket: &str) -> Option<StreamTarget> {
         let mut waiting = self.waiting.lock().expect("no panic under the lock");
         let (given, target) = waiting.remove(ticket)?;
         (given.elapsed() < TICKET_LIFE).then_some(target)
@@ -63,7 +66,8 @@ pub(super) fn ticket(request: &Request) -> Option<String> {
     request.uri().path().strip_prefix("/stream/").map(str::to_owned)
 }
 
-/// Answers a request for a byte stream. The program is started when the upgrade is through.
+/// Answers a request for a byte stream. What is at its other end is begun when the upgrade is
+/// through.
 pub(super) fn open(
     tickets: &Tickets,
     ticket: &str,
@@ -91,14 +95,14 @@ pub(super) fn open(
     response.expect("the parts are valid")
 }
 
-async fn splice(target: ExecTarget, mut client: TokioIo<hyper::upgrade::Upgraded>) {
+async fn splice(target: StreamTarget, mut client: TokioIo<hyper::upgrade::Upgraded>) {
     let _in_use = target.usage.begin();
-    let copied = match target.start().await {
+    let copied = match target.open().await {
         Ok(mut guest) => {
             let (a, b) = (&mut client, &mut guest);
             tokio::io::copy_bidirectional_with_sizes(a, b, COPY_BUFFER, COPY_BUFFER).await
         }
-        Err(report) => tell(&report, &mut client).await.map(|()| (0, 0)),
+        Err(report) => tell(&target.refusal(&report), &mut client).await.map(|()| (0, 0)),
     };
     if let Err(error) = copied {
         tracing::debug!(%error, "a byte stream ended early");
@@ -107,16 +111,8 @@ async fn splice(target: ExecTarget, mut client: TokioIo<hyper::upgrade::Upgraded
 
 /// A guest that cannot be reached is told to the client as the answer of the agent would be.
 async fn tell(
-    report: &Report,
+    reply: &Reply,
     client: &mut TokioIo<hyper::upgrade::Upgraded>,
 ) -> std::io::Result<()> {
-    use futures_util::SinkExt as _;
-    use tokio_util::codec::Framed;
-
-    use crate::wire::frame::{Frame, FrameCodec};
-    use crate::wire::guest::{ExecFailure, Reply};
-
-    let message = report.one_line();
-    let reply = Reply::ExecFailed { reason: ExecFailure::Other, message };
-    Framed::new(client, FrameCodec::default()).send(Frame::control(&reply)?).await
+    Framed::new(client, FrameCodec::default()).send(Frame::control(reply)?).await
 }

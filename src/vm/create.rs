@@ -163,6 +163,7 @@ impl VmService {
         check_machine(&machine, self.settings.host_memory_mib)?;
         check_env(&wanted.env)?;
         check_labels(&wanted.labels)?;
+        self.check_published(&wanted.publish)?;
         let files = self.shared.ports.boot_source.resolve(&machine.image).await?;
         let checkout = match &wanted.workspace {
             Some(workspace) => Some(self.shared.ports.checkouts.inspect(workspace).await?),
@@ -216,6 +217,7 @@ fn record(wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
             egress: machine.egress,
             env: wanted.env.clone(),
             labels: wanted.labels.clone(),
+            publish: wanted.publish.clone(),
             auto_stop_after_s: None,
             ssh_host_key: ssh_host_key(&name)?,
         },

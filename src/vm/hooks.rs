@@ -22,6 +22,7 @@ use super::limits::{check_env, check_labels, check_rules};
 use super::operation::Running;
 use super::owner::Owner;
 use super::ports::{HookRan, Hooked, HookedVm, Intent, PortResult, Ports};
+use super::publish::check_publish;
 use super::record::VmRecord;
 use super::state::Extras;
 use crate::egress::Rule;
@@ -82,14 +83,15 @@ pub(super) async fn configure(
     intent: Intent,
 ) -> PortResult<Hooked<Extras>> {
     let configured = ports.hooks.configure_machine(vm, client, intent).await?;
-    let Extras { env, labels, egress } = &configured.wanted;
+    let Extras { env, labels, egress, publish } = &configured.wanted;
     let all = vm.machine.egress.with(egress);
-    check_extras(env, labels, egress).and_then(|()| check_rules(all.rules.len())).map_err(
-        |error| {
-            let message = format!("plugins ask for what a VM cannot have: {}", error.message);
-            Report { message, ..error }
-        },
-    )?;
+    let checked = check_extras(env, labels, egress)
+        .and_then(|()| check_rules(all.rules.len()))
+        .and_then(|()| check_publish(publish));
+    checked.map_err(|error| {
+        let message = format!("plugins ask for what a VM cannot have: {}", error.message);
+        Report { message, ..error }
+    })?;
     Ok(configured)
 }
 

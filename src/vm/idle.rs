@@ -23,6 +23,20 @@ pub struct Usage {
     pub(super) commands: mpsc::Sender<Command>,
 }
 
+/// The same, as the owner itself has it: its queue ends when nobody else can reach it.
+#[derive(Debug)]
+pub(super) struct OwnUsage {
+    pub(super) uses: watch::Sender<u32>,
+    pub(super) commands: mpsc::WeakSender<Command>,
+}
+
+impl OwnUsage {
+    /// For somebody who uses the VM; nothing when nobody can reach its owner any more.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        Some(Usage { uses: self.uses.clone(), commands: self.commands.upgrade()? })
+    }
+}
+
 /// A use of a VM, which lasts until it is dropped.
 #[derive(Debug)]
 pub struct InUse(Usage);
@@ -48,7 +62,7 @@ impl Owner {
     /// Done when the VM has been idle for as long as it may; never when it may for ever. Cancel-safe.
     pub(super) fn until_idle(&self) -> impl Future<Output = ()> + use<> {
         let wait = self.idle_wait();
-        let mut uses = self.uses.clone();
+        let mut uses = self.usage.uses.subscribe();
         async move {
             let Some(wait) = wait else {
                 return std::future::pending().await;

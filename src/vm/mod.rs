@@ -8,7 +8,7 @@
 //!   queue ─▶ owner task (one per VM)  ──▶ watch of the record   operations
 //!                 │  state::after, start, release
 //!                 ▼
-//!               ports (rows, processes, machines, networks, outbound, disks, images, guests, hooks, checkouts)
+//!               ports (rows, processes, machines, networks, outbound, disks, images, guests, hooks, …)
 //! ```
 //!
 //! The service knows no SQLite, no QEMU, no socket and no terminal: what it needs from the rest is in
@@ -32,6 +32,7 @@ mod making;
 mod outbound;
 mod owner;
 mod preflight;
+mod publish;
 mod recover;
 mod release;
 mod resolve;
@@ -43,6 +44,7 @@ mod stall;
 mod start;
 mod stats;
 mod stop;
+mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verbs;
@@ -51,9 +53,10 @@ pub use create::CreateDefaults;
 pub use hooks::check_extras;
 pub use idle::{InUse, Usage};
 pub use lease::ConnectionId;
-pub use service::{ExecTarget, VmService, VmSettings};
+pub use service::{VmService, VmSettings};
 pub use shown::{Shown, ShownPage};
 pub use start::StartDeadlines;
+pub use stream::StreamTarget;
 
 /// The present time as clients see it.
 #[must_use]

@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use super::command::{Answer, Begin, Command, Doomed, Launch};
 use super::events::View;
 use super::hooks::cleanup;
+use super::idle::OwnUsage;
 use super::ports::{PortResult, Ports, Processes, Stall};
 use super::record::VmRecord;
 use super::release::{Extent, release};
@@ -52,8 +53,8 @@ pub(super) struct Owner {
     pub(super) told_stall: Option<Stall>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) interrupts: watch::Receiver<u32>,
-    /// How often it is in use now.
-    pub(super) uses: watch::Receiver<u32>,
+    /// How its use is told.
+    pub(super) usage: OwnUsage,
     /// Since when this daemon has it.
     pub(super) adopted: Instant,
     pub(super) shutdown: CancellationToken,
@@ -240,11 +241,13 @@ impl Owner {
             self.record = before;
             return Err(error);
         }
+        self.serve_ports();
         begin.operation.end(OperationEnd::Done { vm: Box::new(self.shown()) });
         Ok(())
     }
 
     async fn start_failed(&mut self, mut failure: StartFailure) -> StartFailure {
+        self.close_ports();
         let ports = &self.shared.ports;
         let released = release(ports, &self.record.id, &self.folder, Extent::Boot).await;
         let kept = match &failure {
@@ -282,6 +285,7 @@ impl Owner {
     /// that comes back finishes it instead of showing half a VM.
     pub(super) async fn delete(&mut self) -> Result<Deleted, Report> {
         self.happened(Event::Delete).await.unwrap_or_else(|error| self.warn(&error));
+        self.close_ports();
         let ports = &self.shared.ports;
         release(ports, &self.record.id, &self.folder, Extent::All).await?;
         cleanup(ports, &self.record, self.view.events()).await;

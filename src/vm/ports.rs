@@ -21,9 +21,11 @@ use crate::wire::guest::{Exec, GuestStats, Health, Listening, Setup};
 use crate::wire::proof::BootKey;
 use crate::wire::rpc::{CreateWorkspace, NetMode, VmWorkspace, WorkspacePlan};
 
+mod forwards;
 mod hooks;
 mod networks;
 
+pub use forwards::Forwards;
 pub use hooks::{HookRan, Hooked, HookedGuest, HookedVm, Intent, VmHooks};
 pub use networks::{Attachment, Networks, Outbound};
 
@@ -218,6 +220,8 @@ pub trait Guest: GuestSystem {
     async fn set_up(&self, setup: Setup, plan: WorkDiskPlan) -> PortResult<()>;
     /// Starts a program and returns its stream of frames, from the reply on.
     async fn exec(&self, exec: &Exec) -> PortResult<Box<dyn ByteStream>>;
+    /// Connects to one of its ports and returns the stream of frames, from the reply on.
+    async fn connect(&self, port: u16) -> PortResult<Box<dyn ByteStream>>;
     /// Asks it to power off.
     async fn power_off(&self) -> PortResult<()>;
     /// Makes a folder below the home from the tar stream that `write` writes, on a blocking thread.
@@ -309,6 +313,8 @@ pub struct Ports {
     pub guests: Arc<dyn Guests>,
     /// Hooks.
     pub hooks: Arc<dyn VmHooks>,
+    /// Ports of the host.
+    pub forwards: Arc<dyn Forwards>,
     /// Repositories.
     pub checkouts: Arc<dyn Checkouts>,
     /// What the host has.

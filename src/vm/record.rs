@@ -11,7 +11,7 @@ use crate::egress::Policy;
 use crate::id::{Digest, ImageName, VmId, VmName};
 use crate::report::{Kind, Report};
 use crate::wire::guest::SshHostKey;
-use crate::wire::rpc::{NetMode, Setting, Vm, VmNet, VmWorkspace};
+use crate::wire::rpc::{NetMode, Publish, Setting, Vm, VmNet, VmWorkspace};
 
 /// One VM: one row.
 #[derive(Debug, Clone)]
@@ -63,6 +63,9 @@ pub struct VmSpec {
     pub env: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Ports of the guest that are reachable at ports of the host.
+    #[serde(default)]
+    pub publish: Vec<Publish>,
     /// It is stopped when nobody has used it for so many seconds.
     #[serde(default)]
     pub auto_stop_after_s: Option<u64>,
@@ -165,6 +168,8 @@ impl VmRecord {
                 address: boot.and_then(|b| b.network.as_ref()).map(|n| n.address.to_string()),
                 egress: (self.spec.net != NetMode::None).then_some(self.spec.egress.mode),
             },
+            publish: self.publish(),
+            publish_failed: Vec::new(),
             workspace: self.workspace.clone(),
             labels: self.labels(),
             auto_stop_after_s: self.spec.auto_stop_after_s,

@@ -10,22 +10,20 @@ use tokio::time::Instant;
 use super::command::{Answer, Command, Doomed, Interrupt};
 use super::create::CreateDefaults;
 use super::events::{self, Events, View};
-use super::idle::Usage;
+use super::idle::{OwnUsage, Usage};
 use super::lease::Leases;
 use super::operation::{Operations, ended};
 use super::owner::{Owner, QUEUE, Shared};
-use super::ports::{ByteStream, Guest, HookedVm, Ports};
+use super::ports::{Guest, HookedVm, Ports};
 use super::record::{Unreadable, VmRecord};
 use super::resolve::resolve;
 use super::roster::Roster;
 use super::shown::{Seen, Shown, ShownPage};
-use super::stall::Stillness;
 use super::start::StartDeadlines;
 use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::task::Tasks;
-use crate::wire::guest::Exec;
-use crate::wire::rpc::{Deleted, ExecVm, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmState};
+use crate::wire::rpc::{Deleted, KillSignal, LogQuery, Logs, Operation, Page, Vm, VmState};
 
 /// What the service is told at its making.
 #[derive(Debug, Clone)]
@@ -64,25 +62,6 @@ pub(super) struct Handle {
     commands: mpsc::Sender<Command>,
     interrupts: watch::Sender<u32>,
     uses: watch::Sender<u32>,
-}
-
-/// A program that is to be run in a guest.
-pub struct ExecTarget {
-    guest: Arc<dyn Guest>,
-    exec: Exec,
-    /// To say how long it is being used.
-    pub usage: Usage,
-    stillness: Stillness,
-}
-
-impl ExecTarget {
-    /// Starts it, and returns its stream of frames.
-    ///
-    /// # Errors
-    /// When the guest does not answer, or stands still.
-    pub async fn start(&self) -> Result<Box<dyn ByteStream>, Report> {
-        self.stillness.unless(self.guest.exec(&self.exec)).await
-    }
 }
 
 /// Most VMs on one page.
@@ -132,7 +111,8 @@ impl VmService {
         let id = record.id.clone();
         let (commands, queue) = mpsc::channel(QUEUE);
         let (interrupts, interrupted) = watch::channel(0);
-        let (uses, used) = watch::channel(0);
+        let uses = watch::Sender::new(0);
+        let usage = OwnUsage { uses: uses.clone(), commands: commands.downgrade() };
         let (view, views) = View::new(record.clone(), self.events.clone());
         let vms = self.vms.clone();
         let forget = Box::new({
@@ -154,11 +134,12 @@ impl VmService {
             told_stall: None,
             commands: queue,
             interrupts: interrupted,
-            uses: used,
+            usage,
             adopted: Instant::now(),
             shutdown: self.tasks.shutdown(),
             forget,
         };
+        owner.reopen_ports();
         self.tasks.spawn("vm", owner.run());
         handle
     }
@@ -274,11 +255,13 @@ impl VmService {
         Ok(ShownPage { vms, next })
     }
 
-    /// A VM in a list. Whether it stands still is not known when its record changes, but now.
+    /// A VM in a list. Whether it stands still, and which ports it does not have, is not known when its record
+    /// changes, but now.
     fn shown(&self, seen: &Seen) -> Shown {
+        let failed = self.shared.ports.forwards.failed(&seen.record.id);
         match self.shared.stall(&seen.record) {
-            Some(_) => Shown::of(&self.shared.shown(&seen.record)),
-            None => seen.shown.clone(),
+            None if failed.is_empty() => seen.shown.clone(),
+            Some(_) | None => Shown::of(&self.shared.shown(&seen.record)),
         }
     }
 
@@ -313,28 +296,6 @@ impl VmService {
                 .with_hint(format!("start it with `cove start {name}`"))
         })
     }
-
-    /// A program to be run in a guest: in the workspace or the home, with the VM's environment.
-    ///
-    /// # Errors
-    /// When there is no such VM, it does not run, or it stands still.
-    pub async fn exec(&self, wanted: ExecVm) -> Result<ExecTarget, Report> {
-        let handle = self.handle(&wanted.vm)?;
-        let record = handle.view.borrow().record.clone();
-        let guest = self.guest(&record)?;
-        let stillness = self.shared.stillness(&record);
-        if let Some(stall) = stillness.now() {
-            return Err(stillness.report(Kind::Conflict, stall));
-        }
-        handle.send(Command::Touch { answer: None }, &wanted.vm).await?;
-        let mut env = record.env();
-        env.extend(wanted.env);
-        let cwd = wanted.cwd.or_else(|| record.workspace.map(|workspace| workspace.guest_path));
-        let env = env.into_iter().collect();
-        let exec = Exec { argv: wanted.argv, env, cwd, tty: wanted.tty };
-        let usage = Usage { uses: handle.uses.clone(), commands: handle.commands.clone() };
-        Ok(ExecTarget { guest, exec, usage, stillness })
-    }
 }
 
 fn gone(wanted: &str) -> Report {
@@ -342,6 +303,11 @@ fn gone(wanted: &str) -> Report {
 }
 
 impl Handle {
+    /// To say how long the VM is being used.
+    pub(super) fn usage(&self) -> Usage {
+        Usage { uses: self.uses.clone(), commands: self.commands.clone() }
+    }
+
     pub(super) async fn send(&self, command: Command, wanted: &str) -> Result<(), Report> {
         self.commands.send(command).await.map_err(|_| gone(wanted))
     }

@@ -132,7 +132,8 @@ impl Shared {
     /// A VM as clients see it.
     pub(super) fn shown(&self, record: &VmRecord) -> Vm {
         let stalled = self.stall(record).map(|stall| stall.reason().to_owned());
-        Vm { stalled, ..record.view() }
+        let publish_failed = self.ports.forwards.failed(&record.id);
+        Vm { stalled, publish_failed, ..record.view() }
     }
 }
 

@@ -107,6 +107,7 @@ impl Start<'_> {
         let _stage = self.operation.stage("configure");
         let configured = configure(self.ports, &self.hooked(), self.client, Intent::Act).await?;
         self.tell(&configured.ran);
+        self.take_ports(&configured.wanted, &configured.ran)?;
         Ok(configured.wanted)
     }
 

@@ -145,6 +145,7 @@ impl Owner {
 
     /// Releases what a boot has and says that it ended.
     pub(super) async fn settle(&mut self, cause: Option<String>) -> PortResult<()> {
+        self.close_ports();
         let ports = &self.shared.ports;
         let released = release(ports, &self.record.id, &self.folder, Extent::Boot).await;
         let cause = match &released {

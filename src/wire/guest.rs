@@ -31,7 +31,7 @@ pub const PORT: u32 = 1024;
 pub const READY_PORT: u32 = 1025;
 
 /// The version of this protocol. Host and agent are built together and must agree exactly.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// First message of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,6 +80,13 @@ pub enum Request {
     /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: [`Reply::Done`]
     /// or [`Reply::Failed`].
     ReceiveTree(ReceiveTree),
+    /// Connect to this TCP port of the guest's loopback. Answer: [`Reply::Connected`],
+    /// [`Reply::ConnectFailed`] or [`Reply::Failed`]. After the first, the connection is carried both ways as
+    /// module `relay` says.
+    Connect {
+        /// The port.
+        port: u16,
+    },
     /// How busy and how full is the guest? Answer: [`Reply::Stats`] or [`Reply::Failed`].
     Stats,
     /// Which sockets wait for others? Answer: [`Reply::Listening`] or [`Reply::Failed`].
@@ -113,6 +120,15 @@ pub enum Reply {
         /// The chain of errors.
         message: String,
     },
+    /// The connection to the guest's port is there.
+    Connected,
+    /// It could not be made.
+    ConnectFailed {
+        /// Why, for programs.
+        reason: ConnectFailure,
+        /// The error.
+        message: String,
+    },
     /// The program runs.
     ExecStarted {
         /// Its process id in the guest.
@@ -132,6 +148,18 @@ pub enum Reply {
     },
     /// The program ended and all of its output has been sent.
     ExecEnded(ExecStatus),
+}
+
+/// Why no connection to a port of the guest could be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectFailure {
+    /// Nothing listens there.
+    Refused,
+    /// There are as many forwarded connections as the agent takes.
+    TooMany,
+    /// Anything else.
+    Other,
 }
 
 /// Why a program could not be started.

@@ -14,7 +14,8 @@ use cove::report::{Kind, Report};
 use cove::wire::frame::{Frame, FrameCodec};
 use cove::wire::guest::{ExecFailure, ExecInput, ExecStatus, Reply};
 use cove::wire::rpc::{
-    ExecVm, METHODS, NetMode, Operation, OperationEnd, STREAM_PROTOCOL, Stage, Vm, VmNet, VmState,
+    ExecVm, Happening, METHODS, NetMode, Operation, OperationEnd, STREAM_PROTOCOL, Stage, Vm,
+    VmNet, VmState,
 };
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
@@ -40,6 +41,8 @@ pub(crate) struct Script {
     operation: watch::Sender<Operation>,
     calls: watch::Sender<Vec<(String, Value)>>,
     exec: Mutex<Option<ExecVm>>,
+    /// What happens now.
+    pub(crate) events: watch::Sender<Option<Happening>>,
 }
 
 /// A running fake daemon; its folder is the `COVE_HOME` of its clients.
@@ -123,7 +126,7 @@ pub(crate) fn listen(home: &Path) -> UnixListener {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own daemon")]
-fn spawn<T: Send + 'static>(
+pub(crate) fn spawn<T: Send + 'static>(
     task: impl Future<Output = T> + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
     tokio::spawn(task)
@@ -148,6 +151,8 @@ pub(crate) fn vm(name: &str, id: &str) -> Vm {
         net: VmNet { mode: NetMode::User, address: None, egress: Some(Mode::Open) },
         workspace: None,
         labels: BTreeMap::new(),
+        publish: Vec::new(),
+        publish_failed: Vec::new(),
         auto_stop_after_s: None,
         restart_needed: Vec::new(),
         created_at: "2026-11-23T12:00:00Z".to_owned(),
@@ -206,6 +211,10 @@ fn open_stream(
     request: http::Request<hyper::body::Incoming>,
     script: Arc<Script>,
 ) -> http::Response<HttpBody> {
+    if let Some(port) = request.uri().path().strip_prefix("/stream/port-") {
+        let port = port.parse().expect("a port");
+        return crate::forward::open_stream(request, port);
+    }
     let wanted = script.exec.lock().expect("not poisoned").take();
     let upgrade = request.headers().get(http::header::UPGRADE);
     let right = upgrade.is_some_and(|name| name == STREAM_PROTOCOL);
@@ -260,6 +269,7 @@ fn methods(script: Arc<Script>) -> RpcModule<Arc<Script>> {
             },
         )
         .expect("one name each");
+    crate::forward::add_events(&mut module);
     module
 }
 
@@ -270,6 +280,7 @@ impl Script {
             operation: watch::Sender::new(operation),
             calls: watch::Sender::new(Vec::new()),
             exec: Mutex::new(None),
+            events: watch::Sender::new(None),
         })
     }
 
@@ -300,6 +311,7 @@ impl Script {
                     .with_hint("`cove list` shows the VMs there are")
             }),
             "vm.delete" => Ok(json!({ "id": params["vm"], "name": wanted.map(|vm| &vm.name) })),
+            "vm.forward" => Ok(json!({ "ticket": format!("port-{}", params["port"]) })),
             "vm.exec" => {
                 let exec = serde_json::from_value(params).expect("an exec");
                 *self.exec.lock().expect("not poisoned") = Some(exec);

@@ -18,6 +18,7 @@ mod database;
 mod egress;
 mod files;
 mod foreign;
+mod forward;
 mod full_disk;
 mod harness;
 mod hook_points;

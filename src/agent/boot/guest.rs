@@ -14,6 +14,7 @@ use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, Vso
 use super::super::beneath::Beneath;
 use super::super::exec::login::Login;
 use super::super::failure::{During, Failure};
+use super::super::forward::MAX_FORWARDS;
 use super::super::server::{Machine, Server};
 use super::super::{grow, identity, network};
 use super::disks::Disks;
@@ -24,9 +25,9 @@ use crate::wire::boot::BootFile;
 use crate::wire::guest::{PORT, READY_PORT, Setup};
 use crate::wire::proof::BootKey;
 
-/// How many connections are served at once: programs that run at once, with room to spare. More are
-/// closed at once.
-const MAX_CONNECTIONS: usize = 256;
+/// How many connections are served at once: programs that run at once, with room to spare, and as many
+/// forwards as there may be. More are closed at once.
+const MAX_CONNECTIONS: usize = 256 + MAX_FORWARDS;
 
 /// How long the host may take to take the announcement.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(2);

@@ -105,6 +105,7 @@ fn parameters(method: &Value, operation: &str) -> Value {
         "subscription" => json!(0),
         "plugin" => json!("notes"),
         "path" => json!("/plugin"),
+        "port" => json!(80),
         other => panic!("`{}` requires `{other}`: say here what to send", name(method)),
     };
     if method["paramStructure"] == "by-position" {

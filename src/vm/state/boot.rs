@@ -8,6 +8,7 @@ use crate::egress::Rule;
 use crate::id::BootId;
 use crate::process::ProcessId;
 use crate::wire::guest::Network;
+use crate::wire::rpc::Publish;
 
 /// One boot of a VM: what is needed to reach it and to end it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub struct Extras {
     /// What it may reach besides what the VM's own policy says.
     #[serde(default)]
     pub egress: BTreeSet<Rule>,
+    /// Ports of the guest at ports of the host.
+    #[serde(default)]
+    pub publish: Vec<Publish>,
 }
 
 /// The size of a machine that runs.

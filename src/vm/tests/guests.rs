@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::SinkExt as _;
 use tokio::io::AsyncReadExt as _;
+use tokio_util::codec::Framed;
 
 use super::fault::PORT_DEADLINE;
 use super::ports::Sim;
@@ -14,9 +16,11 @@ use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
     ByteStream, Checkout, Guest, GuestSystem, PackedCheckout, PortResult, TreeWrite,
 };
+use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{
-    Exec, FileSystemStats, GuestStats, Health, Listening, ListeningSocket, Protocol, Setup,
+    Exec, FileSystemStats, GuestStats, Health, Listening, ListeningSocket, Protocol, Reply, Setup,
 };
+use crate::wire::relay::relay;
 use crate::wire::rpc::{VmWorkspace, WorkspacePlan};
 
 /// How much one byte stream of a guest holds.
@@ -134,6 +138,18 @@ impl Guest for SimGuest {
         self.sim.call("guest.exec", run).await
     }
 
+    async fn connect(&self, port: u16) -> PortResult<Box<dyn ByteStream>> {
+        let connect = async {
+            self.monitor().await?;
+            self.sim.world.host().connected.push(port);
+            let (ours, theirs) = tokio::io::duplex(STREAM);
+            // As an agent does it, with a program behind the port that gives back what it gets.
+            self.sim.forward(theirs);
+            Ok(Box::new(ours) as Box<dyn ByteStream>)
+        };
+        self.sim.call("guest.connect", connect).await
+    }
+
     async fn power_off(&self) -> PortResult<()> {
         let power_off = async {
             let monitor = self.monitor().await?;
@@ -151,6 +167,16 @@ impl Guest for SimGuest {
 }
 
 impl Sim {
+    fn forward(&self, stream: tokio::io::DuplexStream) {
+        let (mut near, program) = tokio::io::duplex(STREAM);
+        self.echo(program);
+        crate::task::Tasks::default().spawn("forward", async move {
+            let mut frames = Framed::new(stream, FrameCodec::default());
+            frames.send(Frame::control(&Reply::Connected).expect("fits")).await.ok();
+            relay(&mut frames, &mut near).await.ok();
+        });
+    }
+
     fn echo(&self, stream: tokio::io::DuplexStream) {
         crate::task::Tasks::default().spawn("echo", async move {
             let (mut read, mut write) = tokio::io::split(stream);

@@ -72,7 +72,7 @@ async fn variable(world: &World, daemon: &Daemon, name: &str) -> Option<String> 
         cwd: None,
         tty: None,
     };
-    drop(daemon.vms.exec(exec).await.expect("it runs").start().await.expect("it answers"));
+    drop(daemon.vms.exec(exec).await.expect("it runs").open().await.expect("it answers"));
     let command = world.host().commands.pop().expect("it was run");
     command.env.into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
 }

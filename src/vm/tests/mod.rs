@@ -1,18 +1,21 @@
 //! Tests of the VM service over a host in memory: the same transitions, with a fault at every port call.
 //!
 //! - `world`: rows, processes and folders, and what must hold between them
-//! - `ports`, `disks`, `guests`, `networks`, `plugins`: the ports over them, each call through `fault`
+//! - `ports`, `disks`, `guests`, `networks`, `plugins`, `forwards`: the ports over them, each call through
+//!   `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
 //! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
 //! - `outbound`: what VMs may reach, and since when
 //! - `hooks`: when plugins are asked and told, and what they cannot keep from happening
 //! - `looking`: what is told of VMs
+//! - `publish`: ports of the host that VMs have
 //! - `unreadable`: rows that cannot be read
 //! - `stalls`: machines that stand still because the host's disk is full
 //! - `model`: random commands against a model
 
 mod disks;
 pub(crate) mod fault;
+mod forwards;
 pub(crate) mod guests;
 mod networks;
 mod plugins;
@@ -26,22 +29,26 @@ mod leases;
 mod looking;
 mod model;
 mod outbound;
+mod publish;
 mod queue;
 mod settings;
 mod stalls;
 mod unreadable;
 mod walk;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fault::{Fault, Faults};
+use forwards::SimPorts;
 use ports::Sim;
 use world::World;
 
 use super::ports::Ports;
 use super::{CreateDefaults, StartDeadlines, VmService, VmSettings};
 use crate::egress::Policy;
+use crate::id::VmId;
 use crate::size::Size;
 use crate::task::Tasks;
 use crate::wire::rpc::{
@@ -53,6 +60,8 @@ pub(crate) struct Daemon {
     pub(crate) vms: VmService,
     pub(crate) tasks: Tasks,
     pub(crate) faults: Arc<Faults>,
+    /// Its ports of the host.
+    pub(crate) published: Arc<Mutex<BTreeMap<VmId, SimPorts>>>,
 }
 
 /// A daemon over this world, before it recovers.
@@ -67,7 +76,8 @@ pub(crate) fn daemon_with(
     replace: impl FnOnce(Ports) -> Ports,
 ) -> Daemon {
     let faults = Faults::new(planned);
-    let sim = Sim { world: world.clone(), faults: faults.clone() };
+    let published = Arc::default();
+    let sim = Sim { world: world.clone(), faults: faults.clone(), ports: Arc::clone(&published) };
     let tasks = Tasks::default();
     let size = |text: &str| text.parse::<Size>().expect("a size");
     let settings = VmSettings {
@@ -87,7 +97,7 @@ pub(crate) fn daemon_with(
         },
     };
     let vms = VmService::new(replace(sim.ports()), settings, tasks.clone());
-    Daemon { vms, tasks, faults }
+    Daemon { vms, tasks, faults, published }
 }
 
 /// A wish for a VM, waited for.

@@ -96,6 +96,7 @@ impl VmHooks for Sim {
             wanted.env.insert("OWN".to_owned(), "the plugin's".to_owned());
             wanted.labels.extend(host.labels.clone());
             wanted.egress.extend(host.wished.clone());
+            wanted.publish.clone_from(&host.forwards);
             Ok(())
         };
         let named = ("hooks.configure_machine", HookPoint::ConfigureMachine);

@@ -1,13 +1,15 @@
 //! The ports over the world in memory: the host's side of a daemon.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
 use super::fault::Faults;
+use super::forwards::SimPorts;
 use super::guests::{SimCheckout, SimGuest};
 use super::world::{World, folder, vm_of};
 use crate::id::{BootId, Digest, ImageName, VmId};
@@ -28,6 +30,8 @@ use crate::wire::rpc::CreateWorkspace;
 pub(crate) struct Sim {
     pub(crate) world: World,
     pub(crate) faults: Arc<Faults>,
+    /// Ports of the host, which end with the daemon.
+    pub(crate) ports: Arc<Mutex<BTreeMap<VmId, SimPorts>>>,
 }
 
 impl Sim {
@@ -44,6 +48,7 @@ impl Sim {
             boot_source: sim.clone(),
             guests: sim.clone(),
             hooks: sim.clone(),
+            forwards: sim.clone(),
             checkouts: sim.clone(),
             preflight: sim,
         }

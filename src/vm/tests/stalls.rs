@@ -155,7 +155,7 @@ fn a_program_that_is_being_started_hears_of_it() {
         };
         let target = daemon.vms.exec(exec).await.expect("a target");
         world.fill();
-        let error = target.start().await.err().expect("the guest cannot answer");
+        let error = target.open().await.err().expect("the guest cannot answer");
         assert_eq!(error.message, format!("the VM `web` is stalled: {FULL}"));
     });
 }

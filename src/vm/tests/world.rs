@@ -16,7 +16,7 @@ use crate::vm::ports::Stall;
 use crate::vm::record::{Unreadable, VmRecord};
 use crate::vm::state::State;
 use crate::wire::guest::Exec;
-use crate::wire::rpc::HookPoint;
+use crate::wire::rpc::{HookPoint, Publish};
 
 /// The folder of the VMs' folders.
 pub(crate) const VMS: &str = "/vms";
@@ -88,10 +88,16 @@ pub(crate) struct Host {
     pub(crate) signals: Vec<(ProcessId, Signal)>,
     /// What was run in guests.
     pub(crate) commands: Vec<Exec>,
+    /// Ports of the host that others have.
+    pub(crate) in_use: BTreeSet<u16>,
+    /// The ports of guests that were connected to.
+    pub(crate) connected: Vec<u16>,
     /// The VMs that plugins know of and have not been told to forget.
     pub(crate) introduced: BTreeSet<VmId>,
     /// How often plugins have been asked what a machine gets.
     pub(crate) asked: u64,
+    /// The ports that plugins ask for.
+    pub(crate) forwards: Vec<Publish>,
     /// The labels that plugins give.
     pub(crate) labels: BTreeMap<String, String>,
     /// The names that they ask to be reachable.

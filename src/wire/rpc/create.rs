@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClientContext, HookPlan, NetMode};
+use super::{ClientContext, HookPlan, NetMode, Publish};
 use crate::egress::{Mode, Policy, Rule};
 use crate::id::ImageName;
 
@@ -46,6 +46,9 @@ pub struct CreateVm {
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Ports of the guest that are reachable at ports of the host as long as it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
     /// The repository to put in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<CreateWorkspace>,

@@ -14,6 +14,7 @@ mod host;
 mod net;
 mod operation;
 mod plugin;
+mod publish;
 mod set;
 mod signal;
 mod stats;
@@ -44,6 +45,7 @@ pub use plugin::{
     HookRef, HookRelease, HookSigner, HookState, InspectHook, InstallHook, InstallOutcome,
     RevokeHook,
 };
+pub use publish::{ForwardVm, InvalidPublish, Publish};
 pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
 pub use signal::{InvalidSignal, KillSignal};
 pub use stats::{HostStats, ProcessStats, VmStats, WatchStats};
@@ -141,6 +143,8 @@ methods! {
     NetExplainNow = "net.explain"(NetExplain) -> NetExplanation;
     /// What a VM that runs was refused; waits for something when told so.
     NetDenialsNow = "net.denials"(NetDenials) -> Denials;
+    /// Prepares a connection to a port of a guest; the returned ticket opens its byte stream.
+    VmForward = "vm.forward"(ForwardVm) -> StreamTicket;
     /// One operation.
     OpShow = "op.show"(OperationRef) -> Operation;
     /// Waits for the end of an operation.

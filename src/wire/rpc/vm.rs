@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KillSignal, NetMode, Setting};
+use super::{KillSignal, NetMode, Publish, Setting};
 use crate::egress::Mode;
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
 use crate::wire::guest::TtySize;
@@ -64,6 +64,12 @@ pub struct Vm {
     pub root_disk_bytes: u64,
     /// The network.
     pub net: VmNet,
+    /// Its ports that are reachable at ports of the host as long as it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
+    /// Those of them that are not, although it runs, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish_failed: Vec<String>,
     /// The repository inside, if one was put in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<VmWorkspace>,
@@ -245,7 +251,7 @@ pub struct ExecVm {
 
 /// Opens one byte stream, once, within 30 seconds: `GET /stream/TICKET` on the same socket with
 /// `Connection: Upgrade` and `Upgrade: cove-stream`. The stream carries frames (`wire::frame`) as they
-/// are said at `wire::guest::Request::Exec`, from the reply on.
+/// are said at `wire::guest::Request::Exec` or `Connect`, from the reply on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct StreamTicket {

@@ -190,6 +190,7 @@ impl Home {
                 egress: self.config.net.policy(),
                 env: [("LANG".to_owned(), "C.UTF-8".to_owned())].into(),
                 labels: [("team".to_owned(), "bench".to_owned())].into(),
+                publish: Vec::new(),
                 auto_stop_after_s: None,
                 ssh_host_key: SshHostKey { private: "private".repeat(50), public: "p".repeat(80) },
             },
