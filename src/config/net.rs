@@ -5,13 +5,22 @@ use serde::{Deserialize, Serialize};
 use crate::egress::{Mode, Policy, Rule};
 
 /// `[net]`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetConfig {
     /// What a VM may reach at all, when its maker does not say.
     pub egress: Mode,
     /// The rules of every new VM; its maker's come on top. At most [`crate::egress::MAX_RULES`].
     pub allow: Vec<Rule>,
+    /// How many networks are made ahead, so that starts need not wait for theirs. None is made before the
+    /// first VM with a network has started.
+    pub spares: u8,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self { egress: Mode::default(), allow: Vec::new(), spares: 1 }
+    }
 }
 
 impl NetConfig {

@@ -30,6 +30,7 @@ use crate::config::{Config, ConfigError, MonitorConfig, Paths};
 use crate::disk::DiskFiles;
 use crate::hooks::{HookError, HookHost};
 use crate::image::Images;
+use crate::net::{Ahead, Networks};
 use crate::report::{Explain, Kind, Report};
 use crate::rpc::server::{Limits, Loopback, ServeError, Services, Socket, serve};
 use crate::store::{Store, StoreError};
@@ -169,7 +170,13 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let workspaces = Arc::new(workspaces.map_err(StartError::Workspace)?);
     let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
     let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
-    let networks = Arc::new(crate::net::Networks::new(coved, &search_path, tasks.clone()));
+    let ahead = Ahead {
+        rows: store.clone(),
+        folder: paths.home.join("spare-networks"),
+        count: config.net.spares.into(),
+    };
+    let networks = Arc::new(Networks::new(coved, &search_path, ahead, tasks.clone()));
+    networks.recover().await;
     let hooks = Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config));
     let checks = Arc::new(checks::Checks {
         qemu: qemu.clone(),

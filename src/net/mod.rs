@@ -29,6 +29,7 @@ mod ranges;
 mod rules;
 #[cfg_attr(not(test), expect(dead_code, reason = "the keeper is about to serve it"))]
 mod sni;
+mod spare;
 mod start;
 mod talk;
 mod uplink;
@@ -47,11 +48,12 @@ pub use self::error::{NetError, Said};
 use self::hosts::HostAddresses;
 use self::ranges::Prefix;
 use self::rules::ResolverTransport;
+use self::spare::{Spare, Spares};
 use crate::egress::Policy;
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::task::Tasks;
-use crate::vm::ledger::Ledger;
+use crate::vm::ledger::{Ledger, SpareRows};
 use crate::wire::guest::Network;
 use crate::wire::rpc::{Denials, NetExplanation};
 
@@ -68,13 +70,23 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 const SYSTEM_FOLDERS: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
 
 /// The networks of this daemon's VMs.
-#[derive(Debug)]
 pub struct Networks {
     coved: PathBuf,
     path: OsString,
     tasks: Tasks,
     host: HostAddresses,
     resolver: OnceCell<ResolverTransport>,
+    spares: Spares,
+}
+
+/// Networks that are made ahead of the VMs that will have them.
+pub struct Ahead {
+    /// Their rows.
+    pub rows: Arc<dyn SpareRows>,
+    /// A folder of their own.
+    pub folder: PathBuf,
+    /// How many are kept, once the first VM with a network has started.
+    pub count: usize,
 }
 
 /// A network that is up.
@@ -94,14 +106,25 @@ impl Networks {
     /// Networks whose keepers are run by the program `coved`. `search_path` is the daemon's `PATH`. From
     /// now on the host's addresses are followed, in a task of `tasks`; so this needs a runtime.
     #[must_use]
-    pub fn new(coved: PathBuf, search_path: &OsStr, tasks: Tasks) -> Self {
+    pub fn new(coved: PathBuf, search_path: &OsStr, ahead: Ahead, tasks: Tasks) -> Self {
         let mut path = search_path.to_owned();
         if !path.is_empty() {
             path.push(":");
         }
         path.push(SYSTEM_FOLDERS);
         let host = hosts::watch(&tasks);
-        Self { coved, path, tasks, host, resolver: OnceCell::new() }
+        let spares = Spares::new(ahead.rows, ahead.folder, ahead.count);
+        let (emptied, shutdown) = (spares.clone(), tasks.shutdown());
+        drop(tasks.spawn("spare-networks", async move {
+            shutdown.cancelled().await;
+            emptied.empty().await;
+        }));
+        Self { coved, path, tasks, host, resolver: OnceCell::new(), spares }
+    }
+
+    /// Ends the networks that an earlier daemon has made ahead and left. Called once, before anything else.
+    pub async fn recover(&self) {
+        self.spares.sweep().await;
     }
 
     /// Gives a VM a network that lets out what `policy` says. Its processes are in the ledger before they run; when this fails they have
@@ -117,16 +140,56 @@ impl Networks {
         ledger: &dyn Ledger,
     ) -> Result<Attached, NetError> {
         let host = self.host_addresses().await?;
+        if let Some(spare) = self.spares.take().await {
+            let attached = self.give(spare, vm, folder, (&host, policy)).await?;
+            self.make_ahead();
+            return Ok(attached);
+        }
         let resolver = self.resolver.get_or_init(|| uplink::resolver_transport(&self.path)).await;
         let mut starting = start::Starting::new(vm, folder, ledger, &self.path);
         match starting.run(&self.coved, *resolver, &host, policy).await {
             Ok((tap, channel)) => {
                 let (keeper, uplink) = starting.finish();
                 self.follow_host(vm, folder, (keeper, uplink), Some(channel), Some(host));
+                self.make_ahead();
                 Ok(Attached { tap, guest: link::guest_network(vm), keeper, uplink })
             }
             Err(error) => Err(starting.undo(error).await),
         }
+    }
+
+    /// Gives a VM a network that was made ahead.
+    async fn give(
+        &self,
+        spare: Spare,
+        vm: &VmId,
+        folder: &Path,
+        (host, policy): (&Arc<Vec<Prefix>>, &Policy),
+    ) -> Result<Attached, NetError> {
+        let mut spare = self.spares.rows_to(spare, vm).await?;
+        // When this fails the processes end with `spare`, and their rows are the VM's to release.
+        spare::hand_over(&mut spare, folder, (host, policy)).await?;
+        let Spare { tap, channel, processes, .. } = spare;
+        let (keeper, uplink) = processes.let_go();
+        let told = Some(Arc::clone(host));
+        self.follow_host(vm, folder, (keeper, uplink), Some(channel), told);
+        Ok(Attached { tap, guest: link::guest_network(vm), keeper, uplink })
+    }
+
+    /// Makes a network ahead in the background, where one is wanted.
+    fn make_ahead(&self) {
+        let Some(place) = self.spares.place() else { return };
+        let making = spare::Making {
+            coved: self.coved.clone(),
+            path: self.path.clone(),
+            host: self.host.clone(),
+            resolver: self.resolver.get().copied(),
+        };
+        let shutdown = self.tasks.shutdown();
+        drop(self.tasks.spawn("spare-network", async move {
+            // Abandoned for good at shutdown: what was begun is killed, and the next daemon has its rows.
+            shutdown.run_until_cancelled(place.fill(making)).await;
+        }));
     }
 
     /// Takes over the network of a VM that an earlier daemon started: its keeper is told the host's

@@ -8,6 +8,7 @@
 mod migrate;
 mod reserve;
 mod rows;
+mod spares;
 
 use std::fs::File;
 use std::io::Read as _;

@@ -16,7 +16,7 @@ use crate::vm::record::{Stored, Unreadable, VmRecord};
 /// The longest text that is repeated of a row that cannot be read.
 const SHOWN: usize = 64;
 
-fn statement(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+pub(super) fn statement(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| StoreError::Statement { doing, source }
 }
 
@@ -200,14 +200,15 @@ fn resources(
             vm: vm.to_string(),
             problem: "it has a resource of an unknown kind".to_owned(),
         })?;
-        let pid: Option<i32> = row.get(1).map_err(&failed)?;
-        let ticks: Option<i64> = row.get(2).map_err(&failed)?;
-        let process = pid.zip(ticks);
-        let process =
-            process.map(|(pid, ticks)| ProcessId { pid, start_ticks: ticks.cast_unsigned() });
-        found.push((kind, process));
+        found.push((kind, process(row.get(1).map_err(&failed)?, row.get(2).map_err(&failed)?)));
     }
     Ok(found)
+}
+
+/// A process out of its two columns.
+pub(super) fn process(pid: Option<i32>, ticks: Option<i64>) -> Option<ProcessId> {
+    let both = pid.zip(ticks);
+    both.map(|(pid, ticks)| ProcessId { pid, start_ticks: ticks.cast_unsigned() })
 }
 
 /// The rows of one VM's resources.

@@ -3,10 +3,14 @@
 //! Whoever makes a process or a file for a VM says so here first, and says afterwards what it became.
 //! Recovery reads the rows: a row without an identity is a resource that may or may not exist.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::id::VmId;
 use crate::process::ProcessId;
+use crate::report::Report;
 
 /// The kinds of host resources a VM may have, at most one of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,4 +71,32 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// When the row cannot be written; then the process must be killed.
     async fn made(&self, kind: ResourceKind, process: ProcessId) -> Result<(), LedgerError>;
+}
+
+/// A spare network with the processes that its rows name. A row without one may or may not have one.
+pub type SpareProcesses = (VmId, Vec<Option<ProcessId>>);
+
+/// The rows of spare networks: made ahead, and no VM's yet. Each has an id of the same kind as a VM's.
+#[async_trait]
+pub trait SpareRows: Send + Sync {
+    /// The rows of one spare.
+    fn ledger(&self, spare: &VmId) -> Arc<dyn Ledger>;
+
+    /// All rows of a spare become rows of a VM, or none does.
+    ///
+    /// # Errors
+    /// When they cannot be written; then they are still the spare's.
+    async fn hand_over(&self, spare: &VmId, vm: &VmId) -> Result<(), LedgerError>;
+
+    /// All spares that have rows.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    async fn all(&self) -> Result<Vec<SpareProcesses>, Report>;
+
+    /// A spare is gone.
+    ///
+    /// # Errors
+    /// When its rows cannot be removed.
+    async fn released(&self, spare: &VmId) -> Result<(), Report>;
 }
