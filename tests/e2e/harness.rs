@@ -42,8 +42,10 @@ pub(crate) const BOOT: Duration = Duration::from_secs(240);
 pub(crate) const PUBLIC_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGNvdmUtZTJlLWtleS1vZi1ub2JvZHktMDAwMDAw nobody@example";
 
-/// What all worlds configure: small machines without a network.
-const CONFIGURATION: &str = "[vm]\nvcpu = 1\nmemory = \"256M\"\nnet = \"none\"\n";
+/// What all worlds configure: small machines without a network. None is made ahead: the processes of those have
+/// no VM's id, by which tests look for what is left.
+const CONFIGURATION: &str =
+    "[vm]\nvcpu = 1\nmemory = \"256M\"\nnet = \"none\"\n[net]\nspares = SPARES\n";
 
 /// The folder of a world that is not its user's: programs and cache.
 const SHARED: &str = "shared";
@@ -139,7 +141,16 @@ impl World {
     /// Writes `config.toml`: what all worlds configure, and `more` after it. A daemon reads it when it
     /// starts.
     pub(crate) fn configure(&self, more: &str) {
-        let text = format!("{CONFIGURATION}{more}");
+        self.write_configuration(0, more);
+    }
+
+    /// The same of a world whose daemon makes so many networks ahead.
+    pub(crate) fn configure_spares(&self, spares: u8) {
+        self.write_configuration(spares, "");
+    }
+
+    fn write_configuration(&self, spares: u8, more: &str) {
+        let text = CONFIGURATION.replace("SPARES", &spares.to_string()) + more;
         fs::write(self.home.join("config.toml"), text).expect("written");
     }
 

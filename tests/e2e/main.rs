@@ -35,6 +35,7 @@ mod parallel;
 mod plugins;
 mod recovery;
 mod run;
+mod spares;
 mod stalled;
 mod still;
 mod streams;

@@ -6,17 +6,17 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cove::egress::Policy;
 use cove::id::VmId;
-use cove::net::{Attached, Networks};
+use cove::net::{Ahead, Attached, Networks};
 use cove::process::{Process, ProcessId, find_servants};
-use cove::report::causes;
+use cove::report::{Report, causes};
 use cove::task::Tasks;
-use cove::vm::ledger::{Ledger, LedgerError, ResourceKind};
+use cove::vm::ledger::{Ledger, LedgerError, ResourceKind, SpareProcesses, SpareRows};
 use cove::wire::guest::Network;
 use cove::wire::rpc::{Denials, NetExplanation};
 use serde::{Deserialize, Serialize};
@@ -215,8 +215,32 @@ impl Driver {
 
 fn daemon(settings: &Settings) -> (Tasks, Networks) {
     let tasks = Tasks::default();
-    let networks = Networks::new(settings.coved.clone(), OsStr::new(&settings.path), tasks.clone());
+    let ahead = Ahead { rows: Arc::new(NoSpares), folder: settings.folder.clone(), count: 0 };
+    let (coved, path) = (settings.coved.clone(), OsStr::new(&settings.path));
+    let networks = Networks::new(coved, path, ahead, tasks.clone());
     (tasks, networks)
+}
+
+/// No network is made ahead here, so there are no rows of any.
+struct NoSpares;
+
+#[async_trait]
+impl SpareRows for NoSpares {
+    fn ledger(&self, spare: &VmId) -> Arc<dyn Ledger> {
+        panic!("`{spare}` was made ahead")
+    }
+
+    async fn hand_over(&self, spare: &VmId, _: &VmId) -> Result<(), LedgerError> {
+        panic!("`{spare}` was made ahead")
+    }
+
+    async fn all(&self) -> Result<Vec<SpareProcesses>, Report> {
+        Ok(Vec::new())
+    }
+
+    async fn released(&self, spare: &VmId) -> Result<(), Report> {
+        panic!("`{spare}` was made ahead")
+    }
 }
 
 fn failed(error: &dyn std::error::Error) -> Answer {

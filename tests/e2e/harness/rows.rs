@@ -25,6 +25,15 @@ impl World {
         kinds.collect::<Result<_, _>>().expect("read")
     }
 
+    /// The ids of the networks made ahead, with the processes that their rows name.
+    pub(crate) fn spares(&self) -> Vec<(String, Option<i32>)> {
+        let database = self.database();
+        let rows = "SELECT spare, pid FROM spare_resource ORDER BY spare, kind";
+        let mut select = database.prepare(rows).expect("a statement");
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("read");
+        rows.collect::<Result<_, _>>().expect("read")
+    }
+
     /// Changes rows behind the daemon's back. Every statement must change something.
     pub(crate) fn rewrite_rows(&self, statements: &[String]) {
         let database = self.database();

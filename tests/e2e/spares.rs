@@ -1,0 +1,93 @@
+//! Networks that are made ahead of the VMs that get them.
+
+use std::collections::BTreeSet;
+
+use crate::harness::{QUICK, Who, World, as_everybody, skipped};
+use crate::internet::{Internet, WEB_NAME, unavailable};
+use crate::watch;
+
+as_everybody!(a_network_made_ahead_is_a_vms_and_nobodys_after_it);
+
+fn a_network_made_ahead_is_a_vms_and_nobodys_after_it(who: Who) {
+    if let Some(reason) = unavailable() {
+        return skipped(&reason);
+    }
+    let internet = Internet::new();
+    let mut world = World::new(who);
+    world.configure_spares(1);
+    world.prefix = internet.prefix();
+    world.cove(["daemon", "start"]).success();
+    assert_eq!(world.spares(), [], "none before the first VM with a network");
+    let one = world.start("one", &["--net", "user"]);
+    let spare = ready(&world);
+    assert_eq!(processes(&world, &spare), 2, "a keeper and an uplink");
+
+    let two = world.start("two", &["--net", "user", "--egress", "allow", "--allow", WEB_NAME]);
+    assert_eq!(processes(&world, &spare), 2, "they are the VM's now");
+    assert_eq!(world.resources(&watch::id(&two)).len(), world.resources(&watch::id(&one)).len());
+    assert!(reaches(&world, "two", WEB_NAME));
+    assert!(!reaches(&world, "two", &crate::internet::MOVABLE.to_string()), "its own policy");
+    let next = ready(&world);
+    assert_ne!(next, spare);
+
+    // The VM's end is the end of its network, whoever it was made for.
+    world.cove(["delete", "two"]).success();
+    gone(&world, &spare);
+
+    // A daemon that is killed leaves one; the next ends it, and leaves the VM's alone.
+    watch::kill_daemon(&world);
+    assert_eq!(processes(&world, &next), 2);
+    assert!(reaches(&world, "one", WEB_NAME));
+    gone(&world, &next);
+    assert_eq!(world.spares(), []);
+
+    // One whose keeper has died is no use: the start makes its own.
+    world.cove(["restart", "one"]).success();
+    let broken = ready(&world);
+    let (_, keeper) = world.spares().into_iter().next().expect("its first row");
+    watch::end(keeper.expect("a keeper"));
+    world.cove(["restart", "one"]).success();
+    assert!(reaches(&world, "one", WEB_NAME));
+    gone(&world, &broken);
+
+    let last = ready(&world);
+    world.cove(["daemon", "stop"]).success();
+    gone(&world, &last);
+    world.cove(["list"]).success();
+    assert_eq!(world.spares(), [], "a daemon that ends leaves none");
+    world.finish();
+}
+
+/// Waits until there is one that is whole, and returns its id.
+#[track_caller]
+fn ready(world: &World) -> String {
+    watch::until("a network is made ahead", QUICK, || {
+        let rows = world.spares();
+        let ids: BTreeSet<_> = rows.iter().map(|(id, _)| id.clone()).collect();
+        let whole = rows.len() == 2 && rows.iter().all(|(_, process)| process.is_some());
+        ids.into_iter().next().filter(|_| whole)
+    })
+}
+
+fn processes(world: &World, spare: &str) -> usize {
+    world
+        .processes(&[spare.to_owned()])
+        .iter()
+        .filter(|found| found.arguments.contains(spare))
+        .count()
+}
+
+#[track_caller]
+fn gone(world: &World, spare: &str) {
+    watch::until("its processes are gone", QUICK, || (processes(world, spare) == 0).then_some(()));
+}
+
+/// Whether the guest gets an answer from a web server.
+fn reaches(world: &World, vm: &str, host: &str) -> bool {
+    let ask = format!(
+        "exec 3<>/dev/tcp/{host}/80 && printf 'GET / HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n' >&3 && \
+         head -n 1 <&3"
+    );
+    let ran = world.cove(["exec", vm, "--", "timeout", "10", "bash", "-c", &ask]);
+    ran.status == 0 && ran.stdout.starts_with("HTTP/1.")
+}
