@@ -19,9 +19,18 @@ mod error;
 mod hosts;
 pub mod keeper;
 mod link;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the daemon is about to serve the host's resolver, and names of VMs"
+    )
+)]
+mod names;
 mod namespace;
 mod ranges;
 mod rules;
+mod sni;
 mod start;
 mod talk;
 mod uplink;

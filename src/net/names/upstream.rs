@@ -1,0 +1,152 @@
+//! Questions to the nameservers behind us: each with a socket and an id of its own, so that answering in
+//! their place takes guessing both.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use super::message::UDP_LIMIT;
+
+/// How often a question is asked. With more nameservers, each time another one.
+const TRIES: usize = 2;
+
+/// How long one try may take, both transports together: 5 s in all, as long as guests wait.
+const TRY_DEADLINE: Duration = Duration::from_millis(2500);
+
+/// The longest answer that is read. A record takes many times its bytes in memory, and a guest may own
+/// the servers that answer it.
+const MAX_ANSWER: usize = 16 << 10;
+
+/// Why nobody answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UpstreamError {
+    #[error("there is no nameserver to ask")]
+    NoServer,
+    #[error("the nameserver did not answer in time")]
+    Deadline,
+    #[error("cannot reach the nameserver")]
+    Unreachable(#[source] std::io::Error),
+    #[error("the nameserver's answer cannot be read")]
+    Unreadable,
+    #[error("the nameserver answered with {length} bytes, more than {MAX_ANSWER}")]
+    TooLong { length: usize },
+}
+
+/// The nameservers behind us.
+#[derive(Debug, Clone)]
+pub(crate) struct Upstream {
+    servers: Vec<SocketAddr>,
+}
+
+impl Upstream {
+    /// Nameservers in the order in which they are asked. None: every question fails.
+    #[must_use]
+    pub(crate) fn new(servers: Vec<SocketAddr>) -> Self {
+        Self { servers }
+    }
+
+    /// Asks. The answer is to this question, and `NoError` or `NXDomain` unless no server had that.
+    ///
+    /// # Errors
+    /// When no server answered.
+    pub(super) async fn ask(
+        &self,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Message, UpstreamError> {
+        let query = Query::query(name.clone(), kind);
+        let mut last = Err(UpstreamError::NoServer);
+        for server in self.servers.iter().cycle().take(TRIES) {
+            last = match timeout(TRY_DEADLINE, ask_one(*server, &query)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(UpstreamError::Deadline),
+            };
+            let good = [ResponseCode::NoError, ResponseCode::NXDomain];
+            if last.as_ref().is_ok_and(|answer| good.contains(&answer.metadata.response_code)) {
+                break;
+            }
+        }
+        last
+    }
+}
+
+/// One try: by UDP, and by TCP when that was cut. Where TCP fails, the cut answer is the answer, and says
+/// that it is cut: some uplinks carry no DNS over TCP.
+async fn ask_one(server: SocketAddr, query: &Query) -> Result<Message, UpstreamError> {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    message.add_query(query.clone());
+    let mut edns = Edns::new();
+    edns.set_max_payload(UDP_LIMIT);
+    message.set_edns(edns);
+    let bytes = message.to_vec().map_err(|_| UpstreamError::Unreadable)?;
+    let cut = by_udp(server, &message, &bytes).await.map_err(UpstreamError::Unreachable)?;
+    if !cut.metadata.truncation {
+        return Ok(cut);
+    }
+    match timeout(TRY_DEADLINE / 2, by_tcp(server, &message, &bytes)).await {
+        Ok(Ok(whole)) => Ok(whole),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "an answer stays cut");
+            Ok(cut)
+        }
+        Err(_) => Ok(cut),
+    }
+}
+
+/// Waits for the answer to this question; whatever else arrives is none of ours. Ends by its caller's
+/// deadline.
+async fn by_udp(server: SocketAddr, asked: &Message, bytes: &[u8]) -> std::io::Result<Message> {
+    let any = match server {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    // A connected socket hears nobody else.
+    socket.connect(server).await?;
+    socket.send(bytes).await?;
+    let mut buffer = [0; UDP_LIMIT as usize];
+    loop {
+        let length = socket.recv(&mut buffer).await?;
+        if let Some(answer) = answer_to(asked, &buffer[..length]) {
+            return Ok(answer);
+        }
+    }
+}
+
+async fn by_tcp(
+    server: SocketAddr,
+    asked: &Message,
+    bytes: &[u8],
+) -> Result<Message, UpstreamError> {
+    let mut stream = TcpStream::connect(server).await.map_err(UpstreamError::Unreachable)?;
+    let length = u16::try_from(bytes.len()).map_err(|_| UpstreamError::Unreadable)?;
+    let whole = [&length.to_be_bytes()[..], bytes].concat();
+    stream.write_all(&whole).await.map_err(UpstreamError::Unreachable)?;
+    let length = stream.read_u16().await.map_err(UpstreamError::Unreachable)?;
+    let length = usize::from(length);
+    if length > MAX_ANSWER {
+        return Err(UpstreamError::TooLong { length });
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await.map_err(UpstreamError::Unreachable)?;
+    answer_to(asked, &answer).ok_or(UpstreamError::Unreadable)
+}
+
+/// The message in `bytes`, if it answers what was asked.
+fn answer_to(asked: &Message, bytes: &[u8]) -> Option<Message> {
+    let id = bytes.first_chunk::<2>()?;
+    if u16::from_be_bytes(*id) != asked.metadata.id {
+        return None;
+    }
+    let answer = Message::from_vec(bytes).ok()?;
+    let ours = answer.metadata.message_type == MessageType::Response
+        && answer.metadata.op_code == OpCode::Query
+        && answer.queries == asked.queries;
+    ours.then_some(answer)
+}
