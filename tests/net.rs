@@ -8,6 +8,8 @@
 mod guest_link;
 #[path = "support/internet.rs"]
 mod internet;
+#[path = "net/names.rs"]
+mod names;
 #[path = "support/network_daemon.rs"]
 mod network_daemon;
 #[path = "support/network_driver.rs"]

@@ -131,7 +131,7 @@ fn fix_of_namespaces(read: impl Fn(&str) -> Option<String>) -> String {
         Some((_, _, way_out)) => format!("allow user namespaces: {way_out}"),
         None => {
             "allow this user to make user namespaces, and the kernel to load `tun`, `nf_tables`, \
-                 `nf_conntrack` and `nfnetlink_log`"
+                 `nf_conntrack`, `nf_nat` and `nfnetlink_log`"
                 .to_owned()
         }
     }

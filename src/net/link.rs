@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!  guest 192.0.2.2/30 ── tap0 192.0.2.1 │ namespace │ uplink 192.0.2.6/30 ── pasta (192.0.2.5) ── host
+//!                        the guest's resolver
 //!                                                     192.0.2.53: where pasta answers for the resolver
 //! ```
 //!
 //! All of them lie in TEST-NET-1 (RFC 5737), which is never assigned to a host. Where a network uses it
-//! all the same, nothing of it is reachable from a guest: the policy refuses it whole, but for DNS to the
-//! one resolver address, which pasta takes for itself.
+//! all the same, nothing of it is reachable from a guest: the policy refuses it, but where a rule says otherwise.
 
 use std::net::Ipv4Addr;
 
@@ -29,7 +29,10 @@ pub(crate) const UPLINK_GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
 /// The namespace's end of the uplink.
 pub(crate) const UPLINK_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 6);
 
-/// What the guest takes for its resolver. pasta sends what arrives there to the host's own resolver.
+/// Where the keeper's proxy listens at [`GATEWAY`] for TLS connections that are redirected to it.
+pub(crate) const PROXY_PORT: u16 = 443;
+
+/// What the keeper asks for names. pasta sends what arrives there to the host's own resolver.
 pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 
 /// Length of the prefix of both links.
@@ -48,7 +51,7 @@ pub(crate) fn guest_network(vm: &VmId) -> Network {
         address: GUEST,
         prefix: PREFIX,
         gateway: GATEWAY,
-        resolver: RESOLVER,
+        resolver: GATEWAY,
         mtu: MTU,
     }
 }

@@ -21,13 +21,15 @@ pub mod keeper;
 mod link;
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "the keeper and the daemon are about to serve them")
+    expect(
+        dead_code,
+        reason = "the daemon is about to serve the host's resolver, and names of VMs"
+    )
 )]
 mod names;
 mod namespace;
 mod ranges;
 mod rules;
-#[cfg_attr(not(test), expect(dead_code, reason = "the keeper is about to serve it"))]
 mod sni;
 mod spare;
 mod start;

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! There is no way from either namespace to the machine or beyond: the public-range addresses are
-//! borrowed. Behind every address answer HTTP on port 80 and a UDP sink on port 9, and each counts what
-//! reaches it. A test runs the daemon in the host namespace with [`Internet::command`].
+//! borrowed. Behind every address answer HTTP on port 80, something on port 443 that says what it heard, and
+//! UDP sinks on ports 9 and 443, and each counts what reaches it. A test runs the daemon in the host namespace with [`Internet::command`].
 //!
 //! Making namespaces takes root: ask [`unavailable`] first.
 
@@ -54,6 +54,18 @@ pub(crate) const PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 20, 30, 40);
 pub(crate) const SHARED: Ipv4Addr = Ipv4Addr::new(100, 64, 9, 9);
 /// A stub resolver as systemd-resolved has it.
 pub(crate) const STUB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
+
+/// Names that the name server knows besides, their addresses, and for how many seconds.
+pub(crate) const NAMES: [(&str, &[Ipv4Addr], u8); 8] = [
+    (WEB_NAME, &[WEB], 60),
+    ("one.cove-test.net", &[MOVABLE], 60),
+    ("two.cove-test.net", &[MOVABLE], 60),
+    ("deep.below.cove-test.net", &[MOVABLE_TOO], 60),
+    ("short.cove-test.net", &[MOVABLE_TOO], 1),
+    ("rebind.cove-test.net", &[PRIVATE], 60),
+    ("metadata.cove-test.net", &[METADATA], 60),
+    ("mixed.cove-test.net", &[PRIVATE, HOST, WEB], 60),
+];
 
 const OUTSIDE: [Ipv4Addr; 7] = [WEB, DNS, METADATA, PRIVATE, SHARED, MOVABLE, MOVABLE_TOO];
 const HOST_OWN: [Ipv4Addr; 6] = [LOOPBACK, HOST, HOST_SECOND, HOST_PRIVATE, MOVABLE, MOVABLE_TOO];
@@ -173,7 +185,7 @@ impl Internet {
         self.seen_by(place, address, "http") + self.seen_by(place, address, "udp")
     }
 
-    /// The same of one kind: `http`, `udp` or `dns`.
+    /// The same of one kind: `http`, `udp`, `tls`, `quic` or `dns`.
     pub(crate) fn seen_by(&self, place: Place, address: Ipv4Addr, kind: &'static str) -> usize {
         let counts = self.counts.lock().expect("no listener panicked");
         counts.get(&(place, address, kind)).copied().unwrap_or(0)

@@ -10,7 +10,7 @@ use cove::task::Tasks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{Namespace, Place, WEB, WEB_NAME};
+use super::{NAMES, Namespace, Place};
 
 /// What has arrived: where, at which address, of which kind.
 pub(super) type Counts = Arc<Mutex<HashMap<(Place, Ipv4Addr, &'static str), usize>>>;
@@ -87,7 +87,10 @@ fn listen(tasks: &Tasks, count: Count) -> io::Result<()> {
     let http = TcpListener::bind((count.address, 80))?;
     http.set_nonblocking(true)?;
     let http = tokio::net::TcpListener::from_std(http)?;
-    let sink = udp(count.address, 9)?;
+    let tls = TcpListener::bind((count.address, 443))?;
+    tls.set_nonblocking(true)?;
+    let tls = tokio::net::TcpListener::from_std(tls)?;
+    let sinks = [(udp(count.address, 9)?, "udp"), (udp(count.address, 443)?, "quic")];
     let (inner, counted) = (tasks.clone(), count.clone());
     drop(tasks.spawn("http", async move {
         while let Ok((stream, peer)) = http.accept().await {
@@ -95,13 +98,35 @@ fn listen(tasks: &Tasks, count: Count) -> io::Result<()> {
             drop(inner.spawn("request", answer_http(stream, peer, counted.address)));
         }
     }));
-    drop(tasks.spawn("udp", async move {
-        let mut datagram = vec![0; 65536];
-        while sink.recv_from(&mut datagram).await.is_ok() {
-            count.one("udp");
+    let (inner, counted) = (tasks.clone(), count.clone());
+    drop(tasks.spawn("tls", async move {
+        while let Ok((stream, _)) = tls.accept().await {
+            counted.one("tls");
+            drop(inner.spawn("greeting", answer_greeting(stream, counted.address)));
         }
     }));
+    for (sink, kind) in sinks {
+        let count = count.clone();
+        drop(tasks.spawn("udp", async move {
+            let mut datagram = vec![0; 65536];
+            while sink.recv_from(&mut datagram).await.is_ok() {
+                count.one(kind);
+            }
+        }));
+    }
     Ok(())
+}
+
+/// No TLS: says how many bytes came first, and then how many came after that.
+async fn answer_greeting(mut stream: tokio::net::TcpStream, address: Ipv4Addr) -> io::Result<()> {
+    let mut bytes = vec![0; 65536];
+    loop {
+        let count = stream.read(&mut bytes).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        stream.write_all(format!("{address} heard {count}\n").as_bytes()).await?;
+    }
 }
 
 /// `GET /bytes/N` gives N bytes; a POST says how many bytes came; anything else says who answered whom.
@@ -143,7 +168,7 @@ async fn answer_http(
     stream.shutdown().await
 }
 
-/// A name server that knows one name.
+/// A name server that knows a few names.
 async fn answer_names(socket: tokio::net::UdpSocket, count: Count) {
     let mut query = [0; 512];
     while let Ok((length, peer)) = socket.recv_from(&mut query).await {
@@ -164,15 +189,19 @@ fn name_answer(query: &[u8]) -> Option<Vec<u8>> {
     }
     let question = query.get(12..at + 5)?;
     let is_a = question.get(question.len() - 4..)? == [0, 1, 0, 1];
-    let known = name.join(".") == WEB_NAME;
+    let name = name.join(".");
+    let known = NAMES.iter().find(|(known, _, _)| *known == name);
+    let (_, addresses, seconds) = known.copied().unwrap_or_default();
+    let addresses = if is_a { addresses } else { &[] };
     let mut answer = query[..2].to_vec();
-    answer.extend([0x81, if known { 0x80 } else { 0x83 }]); // an answer; NXDOMAIN when not known
-    answer.extend([0, 1, 0, u8::from(known && is_a), 0, 0, 0, 0]);
+    // An answer; NXDOMAIN when not known.
+    answer.extend([0x81, if known.is_some() { 0x80 } else { 0x83 }]);
+    answer.extend([0, 1, 0, u8::try_from(addresses.len()).ok()?, 0, 0, 0, 0]);
     answer.extend(question);
-    if known && is_a {
-        // The name as a pointer to the question, type A, class IN, 60 s, 4 bytes.
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        answer.extend(WEB.octets());
+    for address in addresses {
+        // The name as a pointer to the question, type A, class IN, seconds, 4 bytes.
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, seconds, 0, 4]);
+        answer.extend(address.octets());
     }
     Some(answer)
 }

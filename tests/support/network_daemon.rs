@@ -202,9 +202,19 @@ impl Started {
 
     /// Sends a datagram of `size` bytes and waits a moment for its refusal.
     pub(crate) fn send(&self, address: Ipv4Addr, size: usize) -> Option<std::io::ErrorKind> {
+        self.send_to(address, 9, size)
+    }
+
+    /// The same to another port.
+    pub(crate) fn send_to(
+        &self,
+        address: Ipv4Addr,
+        port: u16,
+        size: usize,
+    ) -> Option<std::io::ErrorKind> {
         let sent = self.link.namespace.enter(move || -> std::io::Result<()> {
             let socket = UdpSocket::bind("0.0.0.0:0")?;
-            socket.connect((address, 9))?;
+            socket.connect((address, port))?;
             socket.set_read_timeout(Some(REFUSAL_TIME))?;
             socket.send(&vec![0; size])?;
             socket.recv(&mut [0]).map(drop)

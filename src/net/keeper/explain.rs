@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::known::Known;
-use crate::egress::{Because, DnsName, Ports, Rule, Target, Verdict};
+use crate::egress::{Because, DnsName, Mode, Ports, Rule, Target, Verdict};
 use crate::wire::rpc::{AddressExplanation, NetExplanation};
 
 /// What is said of every address of IPv6: the namespace has none.
@@ -27,40 +27,37 @@ pub(super) fn address(known: &Known, address: IpAddr, port: Option<u16>) -> Opti
     })
 }
 
-/// Explains a name that resolves to `addresses`. None before a policy is in force.
+/// Explains a name that resolves to `addresses` now, if anybody answered. None before a policy is in force.
 pub(super) fn name(
     known: &Known,
     name: &DnsName,
     port: Option<u16>,
-    addresses: &[IpAddr],
+    addresses: Option<&[IpAddr]>,
 ) -> Option<NetExplanation> {
     let Verdict { allowed, because } = known.decide_name(name, port)?;
-    let addresses: Option<Vec<AddressExplanation>> = addresses
-        .iter()
-        .map(|address| {
-            let verdict = known.decide(*address, port, Some(name))?;
-            Some(match address {
-                IpAddr::V4(_) => AddressExplanation {
-                    address: *address,
-                    allowed: verdict.allowed,
-                    because: verdict.because.to_string(),
-                },
-                IpAddr::V6(_) => AddressExplanation {
-                    address: *address,
-                    allowed: false,
-                    because: NO_IPV6.to_owned(),
-                },
-            })
-        })
-        .collect();
+    let told = addresses.unwrap_or_default().iter().map(|address| {
+        let verdict = known.decide(*address, port, Some(name))?;
+        let (address, allowed, because) = (*address, verdict.allowed, verdict.because.to_string());
+        Some(AddressExplanation { address, allowed, because })
+    });
+    let told: Vec<AddressExplanation> = told.collect::<Option<_>>()?;
     let rule = || Rule { target: Target::Name(name.clone()), ports: only(port) };
     let would_allow = (because == Because::NoRule && port != Some(0)).then(rule);
-    Some(NetExplanation {
-        allowed,
-        because: because.to_string(),
-        addresses: addresses?,
-        would_allow,
-    })
+    let (allowed, because) = match (allowed, addresses) {
+        (false, _) => (false, because.to_string()),
+        (true, None) => (false, "its nameserver does not answer now".to_owned()),
+        (true, Some([])) => (false, "it has no address of IPv4 now".to_owned()),
+        (true, Some(_)) if told.iter().all(|address| !address.allowed) => {
+            (false, "it resolves to nothing that may be reached".to_owned())
+        }
+        (true, Some(_)) => (true, by_name(known, &because)),
+    };
+    Some(NetExplanation { allowed, because, addresses: told, would_allow })
+}
+
+fn by_name(known: &Known, because: &Because) -> String {
+    let open = known.policy().is_some_and(|policy| policy.mode == Mode::Open);
+    if open { "the policy is `open`".to_owned() } else { because.to_string() }
 }
 
 /// The rule that would allow what was refused for this reason, where one can: by name where one is

@@ -3,21 +3,26 @@
 //! Everybody else asks it by [`Firewall`]. What it has loaded it writes into [`Known`], so that
 //! decisions that are explained are those of the rules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nlink::netlink::{Connection, Nftables};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::known::Known;
-use crate::egress::{MAX_RULES, Mode, Policy, Ports};
+use crate::egress::{DnsName, MAX_RULES, Mode, Policy, Ports};
 use crate::net::ranges::Prefix;
-use crate::net::rules::{self, ResolverTransport};
+use crate::net::rules::{self, NamedElement, ResolverTransport};
 use crate::task::Tasks;
 
 /// The kernel takes milliseconds; a machine under load takes longer.
 const KERNEL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How far apart the kernel's clock and ours may be.
+const A_LITTLE: Duration = Duration::from_secs(1);
 
 /// How many changes may wait for the one that is being made.
 const WAITING_CHANGES: usize = 16;
@@ -33,6 +38,8 @@ pub(super) enum FirewallError {
     NotSetUp,
     #[error("a policy has at most {MAX_RULES} rules")]
     TooManyRules,
+    #[error("the VM's names resolve to too many addresses at once")]
+    TooManyAnswers,
     #[error("the firewall is not kept any more")]
     Gone,
 }
@@ -53,6 +60,15 @@ pub(super) enum Change {
     Policy(Policy),
     /// The host's addresses.
     Host(Vec<Prefix>),
+    /// The VM is about to be told what a name resolved to.
+    Answer {
+        /// The name.
+        name: DnsName,
+        /// What it resolved to, as far as the VM may see it.
+        addresses: Vec<IpAddr>,
+        /// How long that is good.
+        time: Duration,
+    },
 }
 
 struct Order {
@@ -96,12 +112,60 @@ impl Firewall {
 
 /// What the rules in force were made of.
 struct Loaded {
-    resolver: ResolverTransport,
     policy: Policy,
     /// The mark of the flows that this policy, or a narrower one before it, has allowed.
     generation: u32,
     /// The ports whose sets of names there are.
     sets: BTreeSet<Option<Ports>>,
+    /// Until when which elements are in them, about.
+    placed: HashMap<(Option<Ports>, Ipv4Addr), Instant>,
+}
+
+fn placed(element: &NamedElement) -> ((Option<Ports>, Ipv4Addr), Instant) {
+    ((element.ports, element.address), Instant::now() + element.time)
+}
+
+impl Loaded {
+    /// Puts elements into the sets of names. An element that is there is replaced: kernels before 6.12
+    /// would keep its old end.
+    async fn place(
+        &mut self,
+        netlink: &Connection<Nftables>,
+        elements: &[NamedElement],
+    ) -> Result<(), nlink::Error> {
+        let now = Instant::now();
+        // The kernel's clock may be a little behind.
+        self.placed.retain(|_, until| *until + A_LITTLE > now);
+        let is_there =
+            |element: &NamedElement| self.placed.contains_key(&(element.ports, element.address));
+        let replace = |batch, elements: &[NamedElement]| {
+            let there = elements.iter().filter(|element| is_there(element));
+            let batch = there.fold(batch, |batch, element| {
+                rules::remove_named(batch, element.ports, element.address)
+            });
+            rules::add_named(batch, elements)
+        };
+        let done = replace(netlink.transaction(), elements).commit(netlink).await;
+        match done {
+            Err(error) if error.is_not_found() => {
+                // One has just expired. Which one, only the kernel knows.
+                for element in elements {
+                    let element = std::slice::from_ref(element);
+                    let replaced = replace(netlink.transaction(), element).commit(netlink).await;
+                    match replaced {
+                        Err(error) if error.is_not_found() => {
+                            let added = rules::add_named(netlink.transaction(), element);
+                            added.commit(netlink).await?;
+                        }
+                        replaced => replaced?,
+                    }
+                }
+            }
+            done => done?,
+        }
+        self.placed.extend(elements.iter().map(placed));
+        Ok(())
+    }
 }
 
 struct Changer {
@@ -115,12 +179,13 @@ impl Changer {
     async fn change(&mut self, change: Change) -> Result<(), FirewallError> {
         match change {
             Change::SetUp { resolver, host, policy } => {
-                let table = rules::table(self.netlink.transaction(), &self.uplink, &host);
+                let batch = self.netlink.transaction();
+                let table = rules::table(batch, (&self.uplink, resolver), &host);
                 table.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
                 self.known.set_host(host);
                 let policy_before = Policy { mode: Mode::Closed, rules: Vec::new() };
-                let sets = BTreeSet::new();
-                let loaded = Loaded { resolver, policy: policy_before, generation: 1, sets };
+                let (sets, placed) = (BTreeSet::new(), HashMap::new());
+                let loaded = Loaded { policy: policy_before, generation: 1, sets, placed };
                 self.loaded = Some(loaded);
                 self.set_policy(policy).await
             }
@@ -134,7 +199,32 @@ impl Changer {
                 self.known.set_host(host);
                 Ok(())
             }
+            Change::Answer { name, addresses, time } => self.answer(&name, &addresses, time).await,
         }
+    }
+
+    async fn answer(
+        &mut self,
+        name: &DnsName,
+        addresses: &[IpAddr],
+        time: Duration,
+    ) -> Result<(), FirewallError> {
+        let loaded = self.loaded.as_mut().ok_or(FirewallError::NotSetUp)?;
+        let addresses: Vec<Ipv4Addr> = addresses
+            .iter()
+            .filter_map(|address| match address {
+                IpAddr::V4(address) => Some(*address),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
+        for address in &addresses {
+            if !self.known.note_answer(name, *address, time) {
+                return Err(FirewallError::TooManyAnswers);
+            }
+        }
+        let wanted = |address| addresses.contains(&address);
+        let elements = self.known.named_where(&loaded.policy, wanted);
+        loaded.place(&self.netlink, &elements).await.map_err(FirewallError::Rules)
     }
 
     async fn set_policy(&mut self, policy: Policy) -> Result<(), FirewallError> {
@@ -149,13 +239,13 @@ impl Changer {
         let batch = rules::judge(
             self.netlink.transaction(),
             &self.uplink,
-            loaded.resolver,
             (&policy, generation),
             &loaded.sets,
             &named,
         );
         batch.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
         loaded.sets = rules::name_ports(&policy);
+        loaded.placed = named.iter().map(placed).collect();
         loaded.generation = generation;
         loaded.policy = policy.clone();
         self.known.set_policy(policy);

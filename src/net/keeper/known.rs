@@ -1,5 +1,6 @@
 //! What the keeper knows: the policy in force, the host's addresses, the answers that its VM got.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::answers::Answers;
-use crate::egress::{DnsName, Facts, Policy, Verdict, decide_address, decide_name, special_range};
+use crate::egress::{
+    DnsName, Facts, Mode, Policy, Verdict, decide_address, decide_name, special_range,
+};
 use crate::net::ranges::Prefix;
 use crate::net::rules::NamedElement;
 
@@ -61,10 +64,19 @@ impl Known {
     }
 
     /// The VM is told that `name` resolved to `address`. Says whether that can be remembered.
-    #[expect(dead_code, reason = "the resolver that calls it comes next")]
     pub(super) fn note_answer(&self, name: &DnsName, address: Ipv4Addr, time: Duration) -> bool {
         let now = Instant::now();
         self.state().answers.note(name, address, now + time, now)
+    }
+
+    /// Whether the VM may be told that `name` resolved to `address`: it is public, or a rule opens it. So a
+    /// name does not lead a program of the guest, a browser say, to where its owner did not mean it to go.
+    pub(super) fn may_be_seen(&self, address: IpAddr, name: &DnsName) -> bool {
+        let Some(policy) = self.policy() else { return false };
+        let ports = policy.rules.iter().map(|rule| rule.ports.map(|ports| ports.first));
+        let ports: BTreeSet<Option<u16>> = ports.chain([None]).collect();
+        let passes = |port| self.decide(address, port, Some(name)).is_some_and(|it| it.allowed);
+        address.is_ipv4() && ports.into_iter().any(passes)
     }
 
     /// Whether `address` may be reached; none before a policy is in force. `name` counts as one that
@@ -100,8 +112,21 @@ impl Known {
 
     /// What the sets of names hold under `policy`, now.
     pub(super) fn named(&self, policy: &Policy) -> Vec<NamedElement> {
+        self.named_where(policy, |_| true)
+    }
+
+    /// The same of some addresses.
+    pub(super) fn named_where(
+        &self,
+        policy: &Policy,
+        wanted: impl Fn(Ipv4Addr) -> bool,
+    ) -> Vec<NamedElement> {
+        if policy.mode != Mode::Allow {
+            return Vec::new();
+        }
         let state = self.state();
         let public = |address: Ipv4Addr| special_range(address.into()).is_none();
-        state.answers.elements(&policy.rules, Instant::now(), public)
+        let wanted = |address| public(address) && wanted(address);
+        state.answers.elements(&policy.rules, Instant::now(), wanted)
     }
 }

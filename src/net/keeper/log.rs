@@ -10,6 +10,7 @@ use nlink::netlink::{Connection, Nflog};
 use super::denials::Record;
 use super::explain;
 use super::known::Known;
+use crate::egress::Because;
 use crate::net::{link, rules};
 use crate::task::Tasks;
 use crate::wire::rpc::Tried;
@@ -19,6 +20,10 @@ const NOT_CARRIED: &str = "a network of mode `user` carries TCP, UDP and ICMP on
 
 /// What is said of a packet to the namespace itself.
 const GATEWAY: &str = "it is the VM's own gateway, which answers to `ping` and serves names";
+
+/// What is said of QUIC to what only a name allows.
+const NAME_HIDDEN: &str = "a name allows the address, and over UDP the server's name is hidden; by TCP it is \
+     looked at";
 
 /// What is said of a packet that would pass now.
 const PASSES_NOW: &str = "the policy that was in force then";
@@ -100,6 +105,10 @@ fn tell(packet: &NflogPacket, known: &Known, record: &Record) {
     }
     if !matches!(packet.protocol, 1 | 6 | 17) {
         return record.write(what, NOT_CARRIED.to_owned(), None);
+    }
+    if packet.protocol == 17 && packet.port == Some(rules::TLS_PORT) && verdict.allowed {
+        let would_allow = explain::would_allow(&Because::NoRule, None, address, packet.port);
+        return record.write(what, NAME_HIDDEN.to_owned(), would_allow);
     }
     if verdict.allowed {
         return record.write(what, PASSES_NOW.to_owned(), None);

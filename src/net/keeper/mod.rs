@@ -9,8 +9,9 @@
 //!
 //! It holds the TAP device too, so that it outlives a monitor that is started again. It serves a few
 //! connections of its own user at a time (`serve.rs`); the firewall is changed by one task
-//! (`firewall.rs`), and what everybody decides on is in one place (`known.rs`). It knows nothing of VMs
-//! but the id, and starts no process.
+//! (`firewall.rs`), and what everybody decides on is in one place (`known.rs`). The guest it answers about
+//! names, and carries its TLS connections where only a name allows them (`naming.rs`). It knows nothing of
+//! VMs but the id, and starts no process.
 
 mod answers;
 mod denials;
@@ -19,12 +20,15 @@ mod firewall;
 mod known;
 mod links;
 mod log;
+mod naming;
 mod serve;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::firewall::FirewallError;
 use self::serve::Keeper;
@@ -39,6 +43,9 @@ pub const ARGUMENT: &str = "net-keeper";
 
 /// In place of a VM's id: set everything up once, and end. How `doctor` finds out what is allowed.
 pub(crate) const TRIAL: &str = "trial";
+
+/// How many descriptors a keeper may come to have.
+const DESCRIPTORS: u64 = 2048;
 
 /// Why the keeper could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +70,8 @@ enum KeeperError {
     },
     #[error("cannot read the routes of the namespace")]
     Routes(#[source] rtnetlink::Error),
+    #[error("cannot listen for the VM's questions about names")]
+    Names(#[source] io::Error),
     #[error("cannot read the firewall's log")]
     Log(#[source] nlink::Error),
     #[error(transparent)]
@@ -97,6 +106,7 @@ fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), KeeperError> {
         }
     };
     namespace::enter().map_err(KeeperError::Namespace)?;
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(KeeperError::Listen)?.block_on(async {
         let Some(listener) = listener else {
@@ -107,4 +117,15 @@ fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), KeeperError> {
         let keeper = Keeper::start(link::uplink_name(&vm)).await?;
         keeper.serve(UnixListener::from(listener)).await
     })
+}
+
+/// Lets this process have as many descriptors as its connections take: two each, as many as the proxy
+/// carries, and some. Where the host allows fewer, the last connections fail, and nothing else.
+fn raise_descriptors() {
+    if let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && now < DESCRIPTORS.min(most)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(most), most)
+    {
+        tracing::debug!(%error, "the limit of descriptors stays");
+    }
 }

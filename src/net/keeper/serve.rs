@@ -1,5 +1,6 @@
 //! The keeper as the daemon sees it: connections, and an answer to each question.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, OnceLock};
@@ -13,9 +14,11 @@ use super::denials::Record;
 use super::firewall::{Change, Firewall, FirewallError};
 use super::known::Known;
 use super::links::Links;
+use super::naming::{self, Naming};
 use super::{KeeperError, explain, log};
-use crate::egress::Policy;
+use crate::egress::{DnsName, Policy};
 use crate::net::control::{Channel, Host, Reply, Request};
+use crate::net::names;
 use crate::net::ranges::Prefix;
 use crate::net::rules::{self, ResolverTransport};
 use crate::report::causes;
@@ -106,7 +109,10 @@ impl Keeper {
             Request::Explain { host, port } => {
                 let explained = match host {
                     Host::Address(address) => explain::address(&self.known, address, port),
-                    Host::Name(name) => explain::name(&self.known, &name, port, &[]),
+                    Host::Name(name) => {
+                        let addresses = self.resolve(&name).await;
+                        explain::name(&self.known, &name, port, addresses.as_deref())
+                    }
                 };
                 return Ok(Reply::Explained(explained.ok_or(FirewallError::NotSetUp)?));
             }
@@ -116,6 +122,15 @@ impl Keeper {
             }
         }
         Ok(Reply::Done)
+    }
+
+    /// What `name` resolves to now; none where the VM would not be told, or nobody answers.
+    async fn resolve(&self, name: &DnsName) -> Option<Vec<IpAddr>> {
+        let allowed = self.known.decide_name(name, None)?.allowed;
+        if !allowed {
+            return None;
+        }
+        names::ipv4_addresses(&naming::upstream(), name).await
     }
 
     async fn denials(&self, after: u64, wait: Duration) -> Result<Denials, KeeperError> {
@@ -137,6 +152,9 @@ impl Keeper {
     ) -> Result<(), KeeperError> {
         self.firewall.change(Change::SetUp { resolver, host, policy }).await?;
         let tap = Links::open(&self.tasks)?.set_up().await?;
+        let (known, record) = (self.known.clone(), self.record.clone());
+        let naming = Naming { known, record, firewall: self.firewall.clone() };
+        naming.serve(&self.tasks).await?;
         // A second setting up fails before it comes here.
         self.tap.get_or_init(|| tap);
         Ok(())

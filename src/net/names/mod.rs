@@ -30,7 +30,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RecordType};
 
 pub(crate) use self::upstream::Upstream;
 pub(crate) use self::zone::Zone;
@@ -73,6 +73,16 @@ pub(crate) trait Judge: Send + Sync + 'static {
         addresses: &[IpAddr],
         ttl: Duration,
     ) -> Result<Vec<IpAddr>, NotOpened>;
+}
+
+/// The addresses of IPv4 that `name` resolves to, for somebody who asks on behalf of a guest's owner. None:
+/// nobody answered.
+pub(crate) async fn ipv4_addresses(upstream: &Upstream, name: &DnsName) -> Option<Vec<IpAddr>> {
+    let (name, kind) = (wire_name(name), RecordType::A);
+    let mut message = upstream.ask(&name, kind).await.ok()?;
+    let mut addresses = answer::Answer::of(&mut message, &name, kind).addresses();
+    addresses.truncate(MAX_ADDRESSES);
+    Some(addresses)
 }
 
 /// The name of a question as rules have it. What is judged is exactly what is asked upstream: a dot

@@ -8,23 +8,20 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use nlink::netlink::nftables::{
-    CmpOp, Expr, Family, PacketField, PayloadBase, RangeOp, Register, Rule, Set, SetElement,
-    SetKeyType, Transaction,
+    CmpOp, CtDirection, CtKey, Expr, Family, LookupExpr, PacketField, PayloadBase, RangeOp,
+    Register, Rule, Set, SetElement, SetKeyType, Transaction,
 };
 
-use super::ResolverTransport;
 use super::plan::{Outcome, Plan, Step, To, name_ports};
 use super::table::{
     METADATA, SPECIAL_PURPOSE, TABLE, WITH_PORTS, add_elements, first_of_from_guest, flush_set, go,
     name, refuse, rule,
 };
-use crate::egress::{Mode, Policy, Ports};
+use crate::egress::{Policy, Ports};
 use crate::net::link;
 
-const DNS: u16 = 53;
-
 /// The chains that are replaced.
-const REPLACED: [&str; 4] = ["from_guest", "allow", "exact", "judge"];
+const REPLACED: [&str; 6] = ["from_guest", "allow", "exact", "judge", "redirect", "redirected"];
 
 /// An address that a name of a rule with these ports resolved to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +39,6 @@ pub(crate) struct NamedElement {
 pub(crate) fn judge(
     mut batch: Transaction,
     uplink: &str,
-    resolver: ResolverTransport,
     (policy, generation): (&Policy, u32),
     sets: &BTreeSet<Option<Ports>>,
     named: &[NamedElement],
@@ -62,22 +58,19 @@ pub(crate) fn judge(
         batch = batch.add_set(set(*ports));
     }
     batch = add_named(batch, named);
-    let allow = rule("allow").set_ct_mark(generation).accept();
     let plan = Plan::of(policy);
-    let exact = plan.exact.iter().map(|step| step_rule("exact", step));
-    let judge = plan.judge.iter().map(|step| step_rule("judge", step));
-    let judge = judge.chain([refuse(rule("judge"))]);
-    let from_guest = from_guest_rules(uplink, resolver, policy.mode, generation);
-    from_guest
-        .into_iter()
-        .chain([allow])
-        .chain(exact)
-        .chain(judge)
-        .fold(batch, Transaction::add_rule)
+    let mut rules = from_guest_rules(uplink, generation);
+    rules.push(rule("allow").set_ct_mark(generation).accept());
+    rules.extend(plan.exact.iter().map(|step| step_rule("exact", step)));
+    rules.extend(plan.judge.iter().map(|step| step_rule("judge", step)));
+    rules.push(refuse(rule("judge")));
+    rules.extend(plan.redirect.iter().map(|step| step_rule("redirect", step)));
+    rules.extend(redirected_rules(&plan, generation));
+    rules.into_iter().fold(batch, Transaction::add_rule)
 }
 
 /// Adds elements to the sets of names.
-fn add_named(batch: Transaction, named: &[NamedElement]) -> Transaction {
+pub(crate) fn add_named(batch: Transaction, named: &[NamedElement]) -> Transaction {
     let each_set: BTreeSet<Option<Ports>> = named.iter().map(|element| element.ports).collect();
     each_set.into_iter().fold(batch, |batch, ports| {
         let elements = named.iter().filter(|element| element.ports == ports);
@@ -88,25 +81,37 @@ fn add_named(batch: Transaction, named: &[NamedElement]) -> Transaction {
     })
 }
 
-fn from_guest_rules(
-    uplink: &str,
-    resolver: ResolverTransport,
-    mode: Mode,
-    generation: u32,
-) -> Vec<Rule> {
+/// Removes an element from a set of names. The batch fails when it is not there.
+pub(crate) fn remove_named(
+    batch: Transaction,
+    ports: Option<Ports>,
+    address: Ipv4Addr,
+) -> Transaction {
+    batch.del_set_elements(&set(ports), &[SetElement::ipv4(address)])
+}
+
+fn from_guest_rules(uplink: &str, generation: u32) -> Vec<Rule> {
     let mut rules: Vec<Rule> = first_of_from_guest(uplink).into();
-    let to_resolver = || rule("from_guest").match_daddr_v4(link::RESOLVER, 32);
-    if mode != Mode::Closed {
-        rules.push(to_resolver().match_udp_dport(DNS).accept());
-        if resolver == ResolverTransport::UdpAndTcp {
-            rules.push(to_resolver().match_tcp_dport(DNS).accept());
-        }
-    }
     rules.extend([
         rule("from_guest").match_ct_mark(generation).accept(),
         rule("from_guest").jump(name("exact")),
         go(rule("from_guest"), "judge"),
     ]);
+    rules
+}
+
+/// Flows on their way to the proxy: those of this generation, and those to where a name leads now.
+fn redirected_rules(plan: &Plan, generation: u32) -> Vec<Rule> {
+    let (key, direction) = (CtKey::DstIp, CtDirection::Original);
+    let wanted = Expr::CtDirectional { dreg: Register::R0, key, direction };
+    let redirects = plan.redirect.iter().filter(|step| step.outcome == Outcome::Redirect);
+    let mut rules = vec![rule("redirected").match_ct_mark(generation).accept()];
+    rules.extend(redirects.map(|step| {
+        let in_set = LookupExpr::new(set_name(step.ports), Register::R0);
+        go(rule("redirected").expr(wanted.clone()).expr(in_set), "allow")
+    }));
+    // Whoever is cut off here was let in before, so nothing is told.
+    rules.push(go(rule("redirected"), "answer"));
     rules
 }
 
@@ -122,10 +127,14 @@ fn step_rule(chain: &str, step: &Step) -> Rule {
         To::Named => rule(chain).match_in_set(to, &set_name(step.ports)),
     };
     let rule = match step.ports {
+        // The chain is about one port.
+        Some(_) if step.outcome == Outcome::Redirect => rule,
         Some(ports) => match_ports(rule, ports),
         None => rule,
     };
     match step.outcome {
+        Outcome::Leave => rule.accept(),
+        Outcome::Redirect => rule.redirect(Some(link::PROXY_PORT)),
         Outcome::Allow => go(rule, "allow"),
         Outcome::Refuse => refuse(rule),
     }

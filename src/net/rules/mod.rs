@@ -6,20 +6,27 @@
 //!                                            │ not part of its connection    → answer
 //!                                            │ not to the uplink, not TCP, UDP, ICMP → refuse
 //!                                            │ one of the host's own         → own: exact, refuse
-//!                                            │ resolver, port 53             → accept
 //!                                            │ a flow of this generation     → accept
 //!                                            │ exact: rules for one address  → allow
 //!                                            └ judge: the policy (`plan.rs`) → allow or refuse
 //!                 └─ from uplink to the guest: established, related          → accept
 //!  refuse         ── logged, if they are not too many → answer: reset, or "prohibited"
 //!  allow          ── the flow gets the generation as its mark → accept
-//!  input (drop)   ── from tap0 ── from the guest, echo to the gateway → accept, anything else → refuse
-//!  output (drop)  ── to tap0 → accept (answers and refusals; nothing of the namespace goes further)
+//!  prerouting     ── new, TCP to port 443, not to the host → redirect: what names allow goes to the proxy
+//!  input (drop)   ── from tap0 ── from the guest: echo and DNS to the gateway → accept
+//!                                              redirected → this generation, or where a name leads now
+//!                                              anything else → refuse
+//!                 └─ from uplink: established → accept
+//!  output (drop)  ── to tap0 → accept (answers and refusals)
+//!                 └─ to the uplink ── the resolver, port 53; TCP to port 443 (the proxy) → accept
 //! ```
 //!
 //! The host's addresses stand before the acceptance of running flows, so that an address which the host
 //! gets later is cut off in the middle of a connection too. A policy that takes something away begins a
 //! new generation: every flow is judged anew with its next packet. IPv6 meets the chains' policy.
+//!
+//! Names are resolved by the keeper itself, which puts the answers into the sets before the guest sees
+//! them.
 //!
 //! `table.rs` is what stays, `judge.rs` what is replaced with the policy, `plan.rs` what it comes to.
 
@@ -27,8 +34,8 @@ mod judge;
 mod plan;
 mod table;
 
-pub(crate) use self::judge::{NamedElement, judge};
-pub(crate) use self::plan::{name_ports, narrows};
+pub(crate) use self::judge::{NamedElement, add_named, judge, remove_named};
+pub(crate) use self::plan::{TLS_PORT, name_ports, narrows};
 pub(crate) use self::table::{LOG_GROUP, LOGGED_BYTES, host_addresses, table, untold};
 
 use serde::{Deserialize, Serialize};

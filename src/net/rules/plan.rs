@@ -3,9 +3,14 @@
 //! ```text
 //!  exact ── rules for one address               own   ── exact, then refuse      (addresses of the host)
 //!  judge ── exact, metadata → refuse, rules inside special ranges, special → refuse,
-//!           open: everything    allow: other ranges, then the sets of names
+//!           open: everything    allow: other ranges, port 443 → refuse, then the sets of names
 //!           and what is left → refuse
+//!  redirect (new flows of TCP to port 443) ── what judge would let out by a range, or refuse: left as it
+//!           is, then the sets of names → to the proxy that looks at the server name
 //! ```
+//!
+//! So what only a name allows goes to port 443 by the proxy or not at all: by UDP (QUIC) the name would be
+//! hidden, and clients fall back to TCP.
 //!
 //! A property test holds it against [`crate::egress::decide_address`]: the two must never differ.
 
@@ -14,6 +19,11 @@ use std::collections::BTreeSet;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::egress::{Mode, Policy, Ports, Rule, Target, special_range};
+
+/// Where TLS servers listen that rules by name are about.
+pub(crate) const TLS_PORT: u16 = 443;
+
+const TLS: Ports = Ports { first: TLS_PORT, last: TLS_PORT };
 
 /// Which destinations a step is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +47,10 @@ pub(crate) enum Outcome {
     Allow,
     /// It is refused.
     Refuse,
+    /// It goes where it wants to go, and is judged there.
+    Leave,
+    /// It goes to the proxy.
+    Redirect,
 }
 
 /// One rule of the firewall.
@@ -57,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) exact: Vec<Step>,
     /// What comes after them for addresses that are not the host's own.
     pub(crate) judge: Vec<Step>,
+    /// What becomes of new flows of TCP to [`TLS_PORT`] that are not to the host's own addresses.
+    pub(crate) redirect: Vec<Step>,
 }
 
 impl Plan {
@@ -82,6 +98,7 @@ impl Plan {
             }
             Mode::Allow => {
                 judge.extend(others.into_iter().map(allow));
+                judge.push(Step { ports: Some(TLS), ..refuse(To::Everything) });
                 judge.extend(name_ports(policy).into_iter().map(|ports| Step {
                     to: To::Named,
                     ports,
@@ -90,8 +107,25 @@ impl Plan {
             }
             Mode::Closed => {}
         }
-        Self { exact: exact.into_iter().map(allow).collect(), judge }
+        let exact: Vec<Step> = exact.into_iter().map(allow).collect();
+        let redirect = redirect(&exact, &judge);
+        Self { exact, judge, redirect }
     }
+}
+
+/// The same steps for a new flow of TCP to port 443, as far as they are about it.
+fn redirect(exact: &[Step], judge: &[Step]) -> Vec<Step> {
+    let about = |step: &&Step| step.ports.is_none_or(|ports| ports.contain(TLS_PORT));
+    let steps = exact.iter().chain(judge).filter(about);
+    let steps = steps.filter(|step| step.to != To::Everything).map(|step| match step.to {
+        To::Named => Step { outcome: Outcome::Redirect, ..*step },
+        To::Everything | To::Range(_) | To::Metadata | To::Special => {
+            Step { ports: None, outcome: Outcome::Leave, ..*step }
+        }
+    });
+    let steps: Vec<Step> = steps.collect();
+    let redirects = steps.iter().any(|step| step.outcome == Outcome::Redirect);
+    if redirects { steps } else { Vec::new() }
 }
 
 /// The range of a rule, where it has one of IPv4.
@@ -138,32 +172,45 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::egress::{Answered, Facts, METADATA_ADDRESSES, decide_address};
+    use crate::egress::{Answered, Because, Facts, METADATA_ADDRESSES, decide_address};
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Protocol {
+        Tcp,
+        Udp,
+    }
 
     /// What the rules do to a packet: they are looked at in order, as the kernel does.
     fn passes(
-        plan: &Plan,
-        address: Ipv4Addr,
-        port: Option<u16>,
-        facts: &Facts,
         policy: &Policy,
+        address: Ipv4Addr,
+        (protocol, port): (Protocol, Option<u16>),
+        facts: &Facts,
     ) -> bool {
-        let steps = plan.exact.iter().chain(plan.judge.iter().filter(|_| !facts.own));
-        let meets = |step: &&Step| {
-            let to = match step.to {
-                To::Everything => true,
-                To::Range(range) => range.contains(&address),
-                To::Metadata => METADATA_ADDRESSES.contains(&IpAddr::V4(address)),
-                To::Special => special_range(address.into()).is_some(),
-                To::Named => facts.answered.iter().any(|answered| {
-                    policy.rules.iter().any(|rule| {
-                        rule.ports == step.ports && rule.target.is_about(&answered.name)
-                    })
-                }),
-            };
-            to && step.ports.is_none_or(|ports| port.is_some_and(|port| ports.contain(port)))
+        let plan = Plan::of(policy);
+        let goes_to = |step: &&Step| match step.to {
+            To::Everything => true,
+            To::Range(range) => range.contains(&address),
+            To::Metadata => METADATA_ADDRESSES.contains(&IpAddr::V4(address)),
+            To::Special => special_range(address.into()).is_some(),
+            To::Named => facts.answered.iter().any(|answered| {
+                policy
+                    .rules
+                    .iter()
+                    .any(|rule| rule.ports == step.ports && rule.target.is_about(&answered.name))
+            }),
         };
-        let first = { steps }.find(meets);
+        if (protocol, port) == (Protocol::Tcp, Some(TLS_PORT)) && !facts.own {
+            let first = plan.redirect.iter().find(goes_to);
+            if first.is_some_and(|step| step.outcome == Outcome::Redirect) {
+                return true;
+            }
+        }
+        let has_port = |step: &&Step| {
+            step.ports.is_none_or(|ports| port.is_some_and(|port| ports.contain(port)))
+        };
+        let mut steps = plan.exact.iter().chain(plan.judge.iter().filter(|_| !facts.own));
+        let first = steps.find(|step| goes_to(step) && has_port(step));
         first.is_some_and(|step| step.outcome == Outcome::Allow)
     }
 
@@ -244,8 +291,12 @@ mod tests {
             policy in policy(), address in address(), port in port(), facts in facts(),
         ) {
             let decided = decide_address(&policy, address.into(), port, &facts);
-            let passes = passes(&Plan::of(&policy), address, port, &facts, &policy);
-            prop_assert_eq!(passes, decided.allowed, "{:?}", decided.because);
+            let by_name = matches!(decided.because, Because::Answer(..));
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let hidden = by_name && port == Some(TLS_PORT) && protocol == Protocol::Udp;
+                let passes = passes(&policy, address, (protocol, port), &facts);
+                prop_assert_eq!(passes, decided.allowed && !hidden, "{:?} {:?}", protocol, decided);
+            }
         }
 
         #[test]

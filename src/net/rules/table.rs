@@ -1,13 +1,15 @@
 //! The table, its sets, and the chains that no policy changes.
 
 use nlink::netlink::nftables::{
-    BaseChain, Chain, ChainName, CtState, Family, Field, FilterHook, LimitExpr, LimitUnit, LogExpr,
-    Match, NFT_MSG_DELSETELEM, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, Object,
-    ObjectState, PacketField, Policy, Priority, RawMessage, Rule, Set, SetElement, SetKeyType,
-    Transaction, Value,
+    BaseChain, Chain, ChainName, CtState, CtStatus, Family, Field, FilterHook, LimitExpr,
+    LimitUnit, LogExpr, Match, NFT_MSG_DELSETELEM, NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_ELEM_LIST_TABLE, NatHook, Object, ObjectState, PacketField, Policy, Priority,
+    RawMessage, Rule, Set, SetElement, SetKeyType, Transaction, Value,
 };
 use nlink::netlink::{Connection, Nftables};
 
+use super::ResolverTransport;
+use super::plan::TLS_PORT;
 use crate::egress::{METADATA_ADDRESSES, SPECIAL_PURPOSE_RANGES};
 use crate::net::link;
 use crate::net::ranges::{Prefix, disjoint};
@@ -35,6 +37,7 @@ pub(crate) const LOGGED_BYTES: u32 = 64;
 const LOGGED_PER_SECOND: u64 = 50;
 const LOGGED_AT_ONCE: u32 = 200;
 
+const DNS: u16 = 53;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -46,11 +49,29 @@ const ECHO_REQUEST: u8 = 8;
 /// `meta nfproto` of IPv4.
 const IPV4: u8 = 2;
 
+/// The chains that only other chains lead to.
+const PLAIN_CHAINS: [&str; 10] = [
+    "answer",
+    "refuse",
+    "spoofed",
+    "allow",
+    "exact",
+    "own",
+    "judge",
+    "from_guest",
+    "redirect",
+    "redirected",
+];
+
 /// How many elements go into one message, whose list may have 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 512;
 
 /// Adds the whole table to an empty namespace. Nothing is let out until a policy is told.
-pub(crate) fn table(mut batch: Transaction, uplink: &str, host: &[Prefix]) -> Transaction {
+pub(crate) fn table(
+    mut batch: Transaction,
+    (uplink, resolver): (&str, ResolverTransport),
+    host: &[Prefix],
+) -> Transaction {
     batch = batch.add_table(TABLE, Family::Inet);
     for counter in ["refused", "spoofed", "unasked", UNTOLD] {
         batch = batch.add_object(&Object::counter(TABLE, counter));
@@ -62,7 +83,7 @@ pub(crate) fn table(mut batch: Transaction, uplink: &str, host: &[Prefix]) -> Tr
         let elements = protocols.iter().map(|protocol| SetElement::inet_proto(*protocol)).collect();
         batch = fill(batch, Set::new(TABLE, set).key_type(SetKeyType::InetProto), elements);
     }
-    for name in ["answer", "refuse", "spoofed", "allow", "exact", "own", "judge", "from_guest"] {
+    for name in PLAIN_CHAINS {
         batch = batch.add_chain(chain(name));
     }
     for (name, hook) in [
@@ -73,13 +94,16 @@ pub(crate) fn table(mut batch: Transaction, uplink: &str, host: &[Prefix]) -> Tr
         let base = BaseChain::filter(hook, Priority::Filter).policy(Policy::Drop);
         batch = batch.add_chain(chain(name).base(base));
     }
-    let output = rule("output").match_oif(link::TAP).accept();
-    let rules = answer_rules()
-        .into_iter()
-        .chain(told_rules())
-        .chain(own_rules())
-        .chain(forward_rules(uplink));
-    rules.chain(input_rules()).chain([output]).fold(batch, Transaction::add_rule)
+    let prerouting = BaseChain::nat(NatHook::Prerouting, Priority::DstNat).policy(Policy::Accept);
+    batch = batch.add_chain(chain("prerouting").base(prerouting));
+    let mut rules: Vec<Rule> = answer_rules().into();
+    rules.extend(told_rules());
+    rules.extend(own_rules());
+    rules.extend(forward_rules(uplink));
+    rules.extend(prerouting_rules());
+    rules.extend(input_rules(uplink));
+    rules.extend(output_rules(uplink, resolver));
+    rules.into_iter().fold(batch, Transaction::add_rule)
 }
 
 /// Replaces the host's addresses.
@@ -153,10 +177,47 @@ fn forward_rules(uplink: &str) -> [Rule; 3] {
     ]
 }
 
-fn input_rules() -> [Rule; 3] {
+fn prerouting_rules() -> [Rule; 2] {
+    let new_to_tls = || {
+        let from_tap = rule("prerouting").match_iif(link::TAP).match_saddr_v4(link::GUEST, 32);
+        from_tap.match_tcp_dport(TLS_PORT)
+    };
+    [
+        new_to_tls().match_in_set(PacketField::Ip4Daddr, HOST_ADDRESSES).accept(),
+        new_to_tls().jump(name("redirect")),
+    ]
+}
+
+fn input_rules(uplink: &str) -> [Rule; 7] {
     let from_tap = || rule("input").match_iif(link::TAP);
-    let echo = from_tap().match_daddr_v4(link::GATEWAY, 32).match_icmp_type(ECHO_REQUEST);
-    [go(not_from_guest(from_tap()), "spoofed"), echo.accept(), refuse(ipv4(from_tap()))]
+    let to_gateway = || from_tap().match_daddr_v4(link::GATEWAY, 32);
+    let redirected = to_gateway().match_tcp_dport(link::PROXY_PORT);
+    [
+        go(not_from_guest(from_tap()), "spoofed"),
+        to_gateway().match_icmp_type(ECHO_REQUEST).accept(),
+        to_gateway().match_udp_dport(DNS).accept(),
+        to_gateway().match_tcp_dport(DNS).accept(),
+        go(redirected.match_ct_status(CtStatus::DST_NAT), "redirected"),
+        rule("input").match_iif(uplink).match_ct_state(CtState::ESTABLISHED).accept(),
+        refuse(ipv4(from_tap())),
+    ]
+}
+
+/// What the keeper itself sends: answers, questions to the uplink's resolver, and what its proxy carries.
+fn output_rules(uplink: &str, resolver: ResolverTransport) -> [Rule; 4] {
+    let to_uplink = || rule("output").match_oif(uplink);
+    let to_resolver = || to_uplink().match_daddr_v4(link::RESOLVER, 32);
+    let by_tcp = to_resolver().match_tcp_dport(DNS);
+    [
+        rule("output").match_oif(link::TAP).accept(),
+        to_resolver().match_udp_dport(DNS).accept(),
+        match resolver {
+            ResolverTransport::UdpAndTcp => by_tcp.accept(),
+            // Refused at once rather than waited for.
+            ResolverTransport::Udp => by_tcp.reject_tcp_reset(),
+        },
+        to_uplink().match_tcp_dport(TLS_PORT).accept(),
+    ]
 }
 
 /// A rule of a chain of ours.

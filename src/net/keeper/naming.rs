@@ -1,0 +1,140 @@
+//! Names, for the VM: the resolver at the gateway, the proxy that looks at TLS server names, and what both
+//! of them ask before they do anything.
+
+use std::net::{IpAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::watch;
+
+use super::KeeperError;
+use super::denials::Record;
+use super::explain;
+use super::firewall::{Change, Firewall};
+use super::known::Known;
+use crate::egress::{Because, DnsName, Rule, Target, Verdict};
+use crate::net::names::guest::{Families, GuestResolver};
+use crate::net::names::{self, Judge, NotOpened, Refused, Upstream, Zone};
+use crate::net::{link, sni};
+use crate::task::Tasks;
+use crate::wire::rpc::Tried;
+
+/// DNS.
+const PORT: u16 = 53;
+
+/// The zone of VMs' names. It is empty here: VMs of mode `user` cannot reach each other.
+const ZONE: &str = "cove.internal";
+
+/// How long an answer stays good after the guest may have forgotten it: connecting takes time too.
+const AFTER_ANSWER: Duration = Duration::from_secs(5);
+
+/// Who judges names.
+#[derive(Clone)]
+pub(super) struct Naming {
+    pub(super) known: Arc<Known>,
+    pub(super) record: Arc<Record>,
+    pub(super) firewall: Firewall,
+}
+
+/// Whom the resolver asks.
+pub(super) fn upstream() -> Upstream {
+    Upstream::new(vec![(link::RESOLVER, PORT).into()])
+}
+
+impl Naming {
+    /// Serves the guest from now on. The gateway's address has to be there. `tasks` do it.
+    pub(super) async fn serve(self, tasks: &Tasks) -> Result<(), KeeperError> {
+        let gateway = link::GATEWAY;
+        let udp = UdpSocket::bind((gateway, PORT)).await.map_err(KeeperError::Names)?;
+        let tcp = TcpListener::bind((gateway, PORT)).await.map_err(KeeperError::Names)?;
+        let proxy = TcpListener::bind((gateway, link::PROXY_PORT)).await;
+        let proxy = proxy.map_err(KeeperError::Names)?;
+        let apex = ZONE.parse().expect("a constant name is good");
+        let (_, zone) = watch::channel(Arc::new(Zone::new(apex, 1)));
+        let judge = Arc::new(self);
+        let resolver = GuestResolver {
+            zone,
+            upstream: upstream(),
+            judge: judge.clone(),
+            families: Families::Ipv4,
+        };
+        names::guest::serve(udp, tcp, resolver, tasks);
+        sni::serve(proxy, judge, TcpStream::connect::<SocketAddrV4>, tasks);
+        Ok(())
+    }
+
+    fn refuse(&self, what: Tried, because: &Because, would_allow: Option<Rule>) -> Refused {
+        self.record.write(what, because.to_string(), would_allow);
+        Refused
+    }
+
+    /// A name whose addresses are all none that the guest may reach, as the first of them says.
+    fn leads_nowhere(&self, name: &DnsName, addresses: &[IpAddr]) {
+        let Some(address) = addresses.first() else { return };
+        let Some(verdict) = self.known.decide(*address, None, Some(name)) else { return };
+        let because = format!("it resolved to {address}: {}", verdict.because);
+        let would_allow = explain::would_allow(&verdict.because, None, *address, None);
+        self.record.write(Tried::Resolve { name: name.to_string() }, because, would_allow);
+    }
+}
+
+#[async_trait]
+impl Judge for Naming {
+    fn may_resolve(&self, name: &DnsName) -> Result<(), Refused> {
+        let Some(Verdict { allowed, because }) = self.known.decide_name(name, None) else {
+            return Err(Refused);
+        };
+        if allowed {
+            return Ok(());
+        }
+        let rule = || Rule { target: Target::Name(name.clone()), ports: None };
+        let would_allow = (because == Because::NoRule).then(rule);
+        Err(self.refuse(Tried::Resolve { name: name.to_string() }, &because, would_allow))
+    }
+
+    async fn answered(
+        &self,
+        name: &DnsName,
+        addresses: &[IpAddr],
+        ttl: Duration,
+    ) -> Result<Vec<IpAddr>, NotOpened> {
+        let visible: Vec<IpAddr> = addresses
+            .iter()
+            .copied()
+            .filter(|address| self.known.may_be_seen(*address, name))
+            .collect();
+        if visible.is_empty() {
+            self.leads_nowhere(name, addresses);
+            return Ok(visible);
+        }
+        let (name, addresses, time) = (name.clone(), visible.clone(), ttl + AFTER_ANSWER);
+        let opened = self.firewall.change(Change::Answer { name, addresses, time }).await;
+        opened.map_err(|error| {
+            tracing::warn!(%error, "an answer is not in the firewall");
+            NotOpened
+        })?;
+        Ok(visible)
+    }
+}
+
+impl sni::GreetingJudge for Naming {
+    fn may_greet(&self, address: SocketAddrV4, name: Option<&DnsName>) -> Result<(), Refused> {
+        let (to, port) = (IpAddr::V4(*address.ip()), Some(address.port()));
+        let verdict = match name {
+            Some(name) => self.known.decide_name(name, port),
+            None => self.known.decide(to, port, None),
+        };
+        let Some(Verdict { allowed, because }) = verdict else { return Err(Refused) };
+        let because = match because {
+            // A name allows the address, and this greeting does not say which.
+            Because::Answer(..) if name.is_none() => Because::NoRule,
+            _ if allowed => return Ok(()),
+            because => because,
+        };
+        let would_allow = explain::would_allow(&because, name, to, port);
+        let what = Tried::Greet { address: to, name: name.map(ToString::to_string) };
+        Err(self.refuse(what, &because, would_allow))
+    }
+}
