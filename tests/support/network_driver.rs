@@ -158,8 +158,8 @@ impl Driver {
     async fn cancel(&self) -> Answer {
         let rows = Rows::default();
         let Settings { vm, folder, .. } = &self.settings;
-        let mut start =
-            Box::pin(self.networks.start(vm, folder, &cove::egress::Policy::default(), &rows));
+        let policy = cove::egress::Policy::default();
+        let mut start = Box::pin(self.networks.start(vm, folder, &policy, &rows));
         std::future::poll_fn(|context| {
             let polled = start.as_mut().poll(context);
             assert!(polled.is_pending(), "{polled:?}");
