@@ -173,6 +173,11 @@ fn what_cannot_be_parsed_is_said_in_one_sentence() {
     error: invalid value 'Web' for '--name <NAME>': `Web` is not a valid VM name: only a-z, 0-9 and - are allowed
     error: invalid value 'bridge' for '--net <NET>'
     error: invalid value 'NAME' for '--env <K=V>': write NAME=VALUE, such as EDITOR=vi
+    error: invalid value '*' for '--allow <RULE>': `*` is no rule: `*` stands only for whole parts at the beginning, as in `*.example.org`; a rule is `example.org`, `*.example.org:443`, `192.0.2.0/24`, `192.0.2.7:5432` or `[2001:db8::/32]:80-90`
+    error: invalid value '10.0.0.1/8' for '--allow <RULE>': `10.0.0.1/8` is no rule: a range of that length around it is `10.0.0.0/8`; a rule is `example.org`, `*.example.org:443`, `192.0.2.0/24`, `192.0.2.7:5432` or `[2001:db8::/32]:80-90`
+    error: invalid value 'on' for '--egress <EGRESS>'
+    error: invalid value 'https://example.org' for '<RULE>': `https://example.org` is no rule: `//example.org` is neither a port (1 to 65535) nor `first-last`; a rule is `example.org`, `*.example.org:443`, `192.0.2.0/24`, `192.0.2.7:5432` or `[2001:db8::/32]:80-90`
+    error: invalid value 'example.org:0' for '<HOST[:PORT]>': write HOST or HOST:PORT, such as example.org:443 or [2001:db8::1]:443
     error: the following required arguments were not provided:
     error: invalid value 'x' for '<OPERATION>': `x` is not a valid operation id: 12 hexadecimal digits are wanted
     "#);
