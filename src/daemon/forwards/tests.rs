@@ -68,6 +68,17 @@ async fn exchange(address: SocketAddr, sent: &[u8]) -> io::Result<Vec<u8>> {
     fed.and(read).map(|_| got)
 }
 
+/// An open connection, for which the guest has been asked.
+async fn carried(address: SocketAddr, world: &World) -> TcpStream {
+    let before = world.host().connected.len();
+    let mut open = TcpStream::connect(address).await.expect("connects");
+    open.write_all(b"half").await.expect("taken");
+    while world.host().connected.len() == before {
+        tokio::task::yield_now().await;
+    }
+    open
+}
+
 #[tokio::test]
 async fn connections_reach_the_guest_as_long_as_it_runs() {
     let (world, tasks, publish) = (World::default(), Tasks::default(), free());
@@ -82,12 +93,7 @@ async fn connections_reach_the_guest_as_long_as_it_runs() {
     }
     assert_eq!(world.host().connected, [80; 50]);
 
-    let mut open = TcpStream::connect(address).await.expect("connects");
-    open.write_all(b"half").await.expect("taken");
-    // It is carried when the guest has been asked.
-    while world.host().connected.len() < 51 {
-        tokio::task::yield_now().await;
-    }
+    let mut open = carried(address, &world).await;
     daemon.vms.stop("web").await.expect("stopped");
     let end = open.read(&mut [0]).await.expect_err("not a whole");
     assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
@@ -95,9 +101,8 @@ async fn connections_reach_the_guest_as_long_as_it_runs() {
 
     daemon.vms.start("web", ClientContext::default(), true).await.expect("an operation");
     assert_eq!(exchange(address, b"again").await.expect("carried"), b"again");
-    let mut open = TcpStream::connect(address).await.expect("connects");
+    let mut open = carried(address, &world).await;
     assert_eq!(tasks.drain(Duration::from_secs(10)).await, 0, "they end with the daemon");
-    drop(daemon);
     let end = open.read(&mut [0]).await.expect_err("not a whole");
     assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
 }
