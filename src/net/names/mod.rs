@@ -21,6 +21,7 @@ pub(crate) mod host;
 mod message;
 mod reply;
 mod serve;
+pub(crate) mod systemd;
 #[cfg(test)]
 mod tests;
 mod upstream;
