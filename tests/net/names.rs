@@ -220,6 +220,18 @@ fn a_connection_by_name_is_cut_when_its_rule_goes_and_not_before() {
         daemon.policy(Mode::Allow, &["web.cove-test.net"]);
         let cut = say(b"more").map_err(|error| error.kind());
         assert_eq!(cut, Err(ErrorKind::ConnectionReset));
+
+        // So is one to an address that the host gets.
+        daemon.policy(Mode::Allow, &["one.cove-test.net"]);
+        resolve(&started, "one.cove-test.net");
+        let mut stream = started.connect(internet::MOVABLE, 443).expect("connected");
+        stream.write_all(&hello("one.cove-test.net")).expect("sent");
+        assert!(stream.read(&mut [0; 64]).expect("an answer") > 0);
+        internet.give_to_host(internet::MOVABLE);
+        wait_until("the new address is refused", || started.get(internet::MOVABLE) == REFUSED);
+        let cut = stream.write_all(b"more").and_then(|()| stream.read(&mut [0; 64]));
+        assert_eq!(cut.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+        assert_eq!(internet.seen_by(Place::Host, internet::MOVABLE, "tls"), 0);
         drop(started);
         daemon.done(&Command::Stop);
     });

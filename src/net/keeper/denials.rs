@@ -117,12 +117,17 @@ impl Record {
         drop(tokio::time::timeout(wait.min(LONGEST_WAIT), one_more).await);
     }
 
-    /// Those after `after`, the oldest first.
+    /// Those after `after`, the oldest first. Who has seen none gets the last ones.
     pub(super) fn after(&self, after: u64) -> Denials {
         let state = self.state();
+        let begin = match after {
+            0 => state.newest.saturating_sub(PER_ANSWER as u64),
+            after => after,
+        };
         let oldest = state.kept.front().map_or(state.newest + 1, |denial| denial.number);
+        let oldest = oldest.max(begin.saturating_add(1));
         let pushed_out = oldest.saturating_sub(after.saturating_add(1));
-        let denials = state.kept.iter().filter(|denial| denial.number > after);
+        let denials = state.kept.iter().filter(|denial| denial.number > begin);
         let denials: Vec<Denial> = denials.take(PER_ANSWER).cloned().collect();
         let last = denials.last().map_or(state.newest, |denial| denial.number);
         let losses =
@@ -159,11 +164,15 @@ mod tests {
         for number in 0..KEPT + 10 {
             resolve(&record, &format!("n{number}.b"));
         }
-        let first = record.after(0);
-        assert_eq!((first.denials.len(), first.lost), (PER_ANSWER, 10));
-        assert_eq!(first.denials[0].number, 11);
-        let next = record.after(first.denials[PER_ANSWER - 1].number);
-        assert_eq!((next.denials[0].number, next.lost), (11 + PER_ANSWER as u64, 0));
+        let per_answer = PER_ANSWER as u64;
+        let told = |after| {
+            let Denials { denials, lost } = record.after(after);
+            (denials.len(), denials[0].number, lost)
+        };
+        assert_eq!(told(0), (PER_ANSWER, 1035 - per_answer, 1034 - per_answer));
+        assert_eq!(told(1), (PER_ANSWER, 11, 9));
+        assert_eq!(told(10 + per_answer), (PER_ANSWER, 11 + per_answer, 0));
+        assert_eq!(told(1033), (1, 1034, 0));
     }
 
     #[test]

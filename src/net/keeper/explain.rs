@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::known::Known;
-use crate::egress::{Because, DnsName, Mode, Ports, Rule, Target, Verdict};
+use crate::egress::{Answered, Because, DnsName, Mode, Ports, Rule, Target, Verdict};
 use crate::wire::rpc::{AddressExplanation, NetExplanation};
 
 /// What is said of every address of IPv6: the namespace has none.
@@ -37,7 +37,14 @@ pub(super) fn name(
     let Verdict { allowed, because } = known.decide_name(name, port)?;
     let told = addresses.unwrap_or_default().iter().map(|address| {
         let verdict = known.decide(*address, port, Some(name))?;
-        let (address, allowed, because) = (*address, verdict.allowed, verdict.because.to_string());
+        let because = match &verdict.because {
+            // Nobody has told the VM yet.
+            Because::Answer(rule, Answered { seconds: 0, .. }) => {
+                format!("the rule `{rule}`, as soon as the VM asks for the name")
+            }
+            because => because.to_string(),
+        };
+        let (address, allowed) = (*address, verdict.allowed);
         Some(AddressExplanation { address, allowed, because })
     });
     let told: Vec<AddressExplanation> = told.collect::<Option<_>>()?;

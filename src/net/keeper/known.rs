@@ -1,6 +1,5 @@
 //! What the keeper knows: the policy in force, the host's addresses, the answers that its VM got.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +8,8 @@ use tokio::time::Instant;
 
 use super::answers::Answers;
 use crate::egress::{
-    DnsName, Facts, Mode, Policy, Verdict, decide_address, decide_name, special_range,
+    Answered, DnsName, Facts, Mode, Policy, Target, Verdict, decide_address, decide_name,
+    special_range,
 };
 use crate::net::ranges::Prefix;
 use crate::net::rules::NamedElement;
@@ -72,11 +72,17 @@ impl Known {
     /// Whether the VM may be told that `name` resolved to `address`: it is public, or a rule opens it. So a
     /// name does not lead a program of the guest, a browser say, to where its owner did not mean it to go.
     pub(super) fn may_be_seen(&self, address: IpAddr, name: &DnsName) -> bool {
-        let Some(policy) = self.policy() else { return false };
-        let ports = policy.rules.iter().map(|rule| rule.ports.map(|ports| ports.first));
-        let ports: BTreeSet<Option<u16>> = ports.chain([None]).collect();
-        let passes = |port| self.decide(address, port, Some(name)).is_some_and(|it| it.allowed);
-        address.is_ipv4() && ports.into_iter().any(passes)
+        let state = self.state();
+        let Some(policy) = &state.policy else { return false };
+        let mut facts = state.facts(address);
+        facts.answered.push(Answered { name: name.clone(), seconds: 0 });
+        let about = policy.rules.iter().filter(|rule| match &rule.target {
+            Target::Range(range) => range.contains(&address),
+            target @ (Target::Name(_) | Target::Below(_)) => target.is_about(name),
+        });
+        let mut ports = about.map(|rule| rule.ports.map(|ports| ports.first)).chain([None]);
+        let passes = |port| decide_address(policy, address, port, &facts).allowed;
+        address.is_ipv4() && ports.any(passes)
     }
 
     /// Whether `address` may be reached; none before a policy is in force. `name` counts as one that
@@ -92,7 +98,7 @@ impl Known {
         if let Some(name) = name
             && !facts.answered.iter().any(|answered| answered.name == *name)
         {
-            facts.answered.push(crate::egress::Answered { name: name.clone(), seconds: 0 });
+            facts.answered.push(Answered { name: name.clone(), seconds: 0 });
         }
         Some(decide_address(state.policy.as_ref()?, address, port, &facts))
     }

@@ -14,8 +14,8 @@ use nlink::netlink::nftables::{
 
 use super::plan::{Outcome, Plan, Step, To, name_ports};
 use super::table::{
-    METADATA, SPECIAL_PURPOSE, TABLE, WITH_PORTS, add_elements, first_of_from_guest, flush_set, go,
-    name, refuse, rule,
+    HOST_ADDRESSES, METADATA, SPECIAL_PURPOSE, TABLE, WITH_PORTS, add_elements,
+    first_of_from_guest, flush_set, go, name, refuse, rule,
 };
 use crate::egress::{Policy, Ports};
 use crate::net::link;
@@ -105,11 +105,14 @@ fn redirected_rules(plan: &Plan, generation: u32) -> Vec<Rule> {
     let (key, direction) = (CtKey::DstIp, CtDirection::Original);
     let wanted = Expr::CtDirectional { dreg: Register::R0, key, direction };
     let redirects = plan.redirect.iter().filter(|step| step.outcome == Outcome::Redirect);
-    let mut rules = vec![rule("redirected").match_ct_mark(generation).accept()];
-    rules.extend(redirects.map(|step| {
-        let in_set = LookupExpr::new(set_name(step.ports), Register::R0);
-        go(rule("redirected").expr(wanted.clone()).expr(in_set), "allow")
-    }));
+    let to_set = |set: String| {
+        rule("redirected").expr(wanted.clone()).expr(LookupExpr::new(set, Register::R0))
+    };
+    let mut rules = vec![
+        go(to_set(HOST_ADDRESSES.to_owned()), "answer"),
+        rule("redirected").match_ct_mark(generation).accept(),
+    ];
+    rules.extend(redirects.map(|step| go(to_set(set_name(step.ports)), "allow")));
     // Whoever is cut off here was let in before, so nothing is told.
     rules.push(go(rule("redirected"), "answer"));
     rules

@@ -14,11 +14,12 @@
 //!  allow          ── the flow gets the generation as its mark → accept
 //!  prerouting     ── new, TCP to port 443, not to the host → redirect: what names allow goes to the proxy
 //!  input (drop)   ── from tap0 ── from the guest: echo and DNS to the gateway → accept
-//!                                              redirected → this generation, or where a name leads now
+//!                                              redirected → not the host's; this generation, or where a
+//!                                                           name leads now
 //!                                              anything else → refuse
 //!                 └─ from uplink: established → accept
 //!  output (drop)  ── to tap0 → accept (answers and refusals)
-//!                 └─ to the uplink ── the resolver, port 53; TCP to port 443 (the proxy) → accept
+//!                 └─ to the uplink ── the resolver, port 53; TCP to port 443 of public addresses (the proxy)
 //! ```
 //!
 //! The host's addresses stand before the acceptance of running flows, so that an address which the host

@@ -17,7 +17,7 @@ use crate::net::ranges::{Prefix, disjoint};
 /// The table.
 pub(super) const TABLE: &str = "cove";
 /// The host's own addresses.
-const HOST_ADDRESSES: &str = "host_addresses";
+pub(super) const HOST_ADDRESSES: &str = "host_addresses";
 /// The special-purpose ranges.
 pub(super) const SPECIAL_PURPOSE: &str = "special_purpose";
 /// The metadata services.
@@ -204,7 +204,7 @@ fn input_rules(uplink: &str) -> [Rule; 7] {
 }
 
 /// What the keeper itself sends: answers, questions to the uplink's resolver, and what its proxy carries.
-fn output_rules(uplink: &str, resolver: ResolverTransport) -> [Rule; 4] {
+fn output_rules(uplink: &str, resolver: ResolverTransport) -> [Rule; 5] {
     let to_uplink = || rule("output").match_oif(uplink);
     let to_resolver = || to_uplink().match_daddr_v4(link::RESOLVER, 32);
     let by_tcp = to_resolver().match_tcp_dport(DNS);
@@ -216,7 +216,13 @@ fn output_rules(uplink: &str, resolver: ResolverTransport) -> [Rule; 4] {
             // Refused at once rather than waited for.
             ResolverTransport::Udp => by_tcp.reject_tcp_reset(),
         },
-        to_uplink().match_tcp_dport(TLS_PORT).accept(),
+        // No name leads there, so the proxy has no business there either.
+        to_uplink()
+            .match_not_in_interval_set(PacketField::Ip4Daddr, HOST_ADDRESSES)
+            .match_not_in_interval_set(PacketField::Ip4Daddr, SPECIAL_PURPOSE)
+            .match_tcp_dport(TLS_PORT)
+            .accept(),
+        to_uplink().reject_tcp_reset(),
     ]
 }
 
