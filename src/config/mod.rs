@@ -315,7 +315,10 @@ mod tests {
     fn rules_of_new_vms_are_checked_and_named() {
         let config = check("[net]\negress = \"allow\"\nallow = [\"*.example.org:443\"]");
         let policy = config.expect("loads").net.policy();
-        assert_eq!((policy.mode, policy.rules[0].to_string()), (Mode::Allow, "*.example.org:443".to_owned()));
+        assert_eq!(
+            (policy.mode, policy.rules[0].to_string()),
+            (Mode::Allow, "*.example.org:443".to_owned())
+        );
         assert_eq!(check("").expect("loads").net.policy(), Policy::default());
         for (text, problem) in [
             ("allow = [\"example.org\", \"a.*.org\"]", "`a.*.org` is no rule: `*` stands only"),

@@ -66,11 +66,25 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The same with these rules added, each where it is not there yet.
+    #[must_use]
+    pub fn with<'a>(&self, rules: impl IntoIterator<Item = &'a Rule>) -> Self {
+        let mut policy = self.clone();
+        for rule in rules {
+            if !policy.rules.contains(rule) {
+                policy.rules.push(rule.clone());
+            }
+        }
+        policy
+    }
+
     /// What its owner should know about it: a sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         if self.mode == Mode::Closed && !self.rules.is_empty() {
-            return vec!["the policy is `closed`: whatever its rules say, it opens nothing".to_owned()];
+            return vec![
+                "the policy is `closed`: whatever its rules say, it opens nothing".to_owned(),
+            ];
         }
         self.rules.iter().filter_map(|rule| rule.warning(self.mode)).collect()
     }

@@ -205,7 +205,7 @@ fn parts(text: &str) -> (&str, Option<&str>) {
             Some(ports) => (target, Some(ports)),
             None if rest.is_empty() => (target, None),
             // What follows the bracket is neither: let the ports be named as the mistake.
-            None => (target, Some(rest)),
+            None => (target, Some(&text[target.len()..])),
         };
     }
     match text.split_once(':') {
