@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cove::egress::Policy;
 use cove::hooks::{
     Asked, Ceiling, GitValues, HookError, HookHost, HookInputs, HookOutcome, HookSettings,
     MachineView, Purpose, SignatureRules,
@@ -90,6 +91,7 @@ fn machine() -> MachineView {
             disk_bytes: 1 << 30,
             root_disk_bytes: 1 << 30,
             net: NetMode::None,
+            egress: Policy::default(),
         },
         labels: BTreeMap::new(),
         workspace: None,

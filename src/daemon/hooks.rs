@@ -263,8 +263,8 @@ impl VmHooks for Hooks {
     ) -> PortResult<Hooked<Extras>> {
         let inputs = self.inputs(HookPoint::ConfigureMachine, Some(vm), client, intent).await?;
         let (asked, outcomes) = self.host.configure_machine(&inputs).await.map_err(report)?;
-        let Asked { env, labels } = asked;
-        Ok(Hooked { wanted: Extras { env, labels }, ran: ran(vm, outcomes) })
+        let Asked { env, labels, egress } = asked;
+        Ok(Hooked { wanted: Extras { env, labels, egress }, ran: ran(vm, outcomes) })
     }
 
     async fn prepare_work_disk(

@@ -85,7 +85,8 @@ fn clash_of_steps(parts: &[Part], declared: impl Fn(usize, usize) -> bool) -> Op
 fn clash_of_wishes(parts: &[Part], declared: impl Fn(usize, usize) -> bool) -> Option<Misfit> {
     let mut owners = BTreeMap::new();
     for (owner, part) in parts.iter().enumerate() {
-        let Asked { env, labels } = &part.wanted.asked;
+        // Rules add up: two plugins that ask for one name want the same.
+        let Asked { env, labels, egress: _ } = &part.wanted.asked;
         let env = env.keys().map(|name| ("variable", name));
         for (kind, name) in env.chain(labels.keys().map(|name| ("label", name))) {
             if let Some(first) = owners.insert((kind, name), owner)
@@ -109,11 +110,11 @@ fn excess(parts: &[Part]) -> Option<Misfit> {
             let plugin = parts[number].plugin.found.id();
             Some(Misfit { reason: HookError::Excess { plugin, reason: reason.one_line() }, loser })
         };
-        if let Err(reason) = check_extras(&asked.env, &asked.labels) {
+        if let Err(reason) = check_extras(&asked.env, &asked.labels, &asked.egress) {
             return of(number, &reason, optional(part).then_some(number));
         }
         all.extend(asked);
-        if let Err(reason) = check_extras(&all.env, &all.labels) {
+        if let Err(reason) = check_extras(&all.env, &all.labels, &all.egress) {
             let asks = |part: &Part| optional(part) && part.wanted.asked != Asked::default();
             let loser = parts[..=number].iter().rposition(asks);
             return of(loser.unwrap_or(number), &reason, loser);
@@ -162,6 +163,12 @@ impl Digests {
                     hash.update(text);
                 }
             }
+        }
+        for rule in &asked.egress {
+            let rule = rule.to_string();
+            hash.update(b"r");
+            hash.update((rule.len() as u64).to_le_bytes());
+            hash.update(rule);
         }
         let contents = steps.iter().map(|step| add(&mut hash, step)).collect();
         let plan = hex(&hash.finalize()).parse().expect("a sha256 in hexadecimal is a digest");

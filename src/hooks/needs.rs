@@ -276,7 +276,8 @@ impl Rights {
             NeedKind::Env => self.env.extend(Pattern::new(pattern)),
             NeedKind::Label => self.labels.extend(Pattern::new(pattern)),
             NeedKind::Forward => drop(self.forwards.insert(named())),
-            NeedKind::Egress => self.egress.extend(Pattern::new(pattern)),
+            // Names are compared in lower case, as DNS has them.
+            NeedKind::Egress => self.egress.extend(Pattern::new(&pattern.to_lowercase())),
             NeedKind::Run => drop(self.programs.insert(named())),
             NeedKind::State => self.state = true,
         }
@@ -327,10 +328,12 @@ impl Rights {
             && self.below_ceiling(NeedKind::Forward, &port)
     }
 
-    /// May it have this name be reachable?
+    /// May it have this name be reachable, as `NAME` or `NAME:PORT`? Who has a name has it at every port.
     pub(super) fn may_reach(&self, name: &str) -> bool {
-        self.egress.iter().any(|pattern| pattern.matches(name))
-            && self.below_ceiling(NeedKind::Egress, name)
+        let host = name.split_once(':').map_or(name, |(host, _)| host);
+        let granted = |name| self.egress.iter().any(|pattern| pattern.matches(name));
+        let below_ceiling = |name| self.below_ceiling(NeedKind::Egress, name);
+        (granted(name) || granted(host)) && (below_ceiling(name) || below_ceiling(host))
     }
 
     /// May it run this program of the guest?

@@ -177,9 +177,10 @@ impl Run {
         let Self { loaded, point, limits, wall, rights, view, guest, chance } = self;
         let _ticking = loaded.clock.run();
         let mut store = store(loaded.pre.engine(), &limits, &chance, flag);
+        let machine = view.machine.as_ref().map(|machine| &machine.plan);
         let staged = Staged {
             stage: Arc::new(Mutex::new(Stage::new(Arc::clone(&rights), limits))),
-            wishes: Arc::new(Mutex::new(Wishes::new(Arc::clone(&rights)))),
+            wishes: Arc::new(Mutex::new(Wishes::new(Arc::clone(&rights), machine))),
             state: PluginState {
                 granted: rights.may_remember(),
                 copy: Arc::new(Mutex::new(view.remembered.clone())),

@@ -7,9 +7,10 @@ use super::memory::Memory;
 use super::tests_programs::Guest;
 use super::tests_support::User;
 use super::*;
+use crate::egress::Mode;
 use crate::id::PluginId;
 use crate::report::{Explain, Kind};
-use crate::wire::rpc::{HookPoint, Verdict};
+use crate::wire::rpc::{HookPoint, NetMode, Verdict};
 
 pub(super) const ID: &str = "every-hook";
 
@@ -114,6 +115,9 @@ async fn a_machine_gets_what_is_granted_and_no_more() {
         "try forward 1:22",
         "try egress a.example",
         "try egress evil.test",
+        "try egress *.example",
+        "try egress 10.0.0.1",
+        "try egress a.example:80-90",
     ];
     steps(&mut user, ID, HookPoint::ConfigureMachine, &wishes);
     // Not even a plugin that may set every variable may set these.
@@ -136,12 +140,15 @@ async fn a_machine_gets_what_is_granted_and_no_more() {
         "not-granted: `machine.label:other` is not granted",
         "unavailable: this cove forwards no ports, so not 1 to 8080",
         "not-granted: `machine.forward:22` is not granted",
-        "unavailable: this cove has no policy by names, so none for `a.example`",
         "not-granted: `machine.egress:evil.test` is not granted",
+        "bad-argument: `*.example` is not one full name, as `example.org` or `example.org:443`",
+        "bad-argument: `10.0.0.1` is not one full name, as `example.org` or `example.org:443`",
+        "bad-argument: `a.example:80-90` is not one full name, as `example.org` or `example.org:443`",
     ]) {
         assert_eq!(said, expected);
     }
-    assert_eq!(said.len(), 8);
+    assert_eq!(said.len(), 10);
+    assert_eq!(names(&asked), ["a.example"]);
     let shown = format!("{:?}", asked.shown());
     assert!(shown.contains("EVERY_A") && !shown.contains("s3cret"), "{shown}");
 
@@ -149,6 +156,31 @@ async fn a_machine_gets_what_is_granted_and_no_more() {
     edit(&user, ID, with(HookPoint::ConfigureMachine, "failure = 'optional'"));
     let (asked, outcomes) = host.configure_machine(&user.inputs).await.expect("it is optional");
     assert!(asked == Asked::default() && outcomes[0].failure.is_some(), "dropped as a whole");
+}
+
+fn names(asked: &Asked) -> Vec<String> {
+    asked.egress.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn nothing_is_opened_where_the_policy_is_closed() {
+    let mut user = user(&[ID]);
+    steps(&mut user, ID, HookPoint::ConfigureMachine, &["try egress a.example"]);
+    let host = user.host().await;
+    for (net, mode, said) in [
+        (NetMode::User, Mode::Allow, None),
+        (NetMode::User, Mode::Open, None),
+        (NetMode::User, Mode::Closed, Some("the machine's policy is `closed`")),
+        (NetMode::None, Mode::Open, Some("the machine has no network")),
+    ] {
+        let plan = &mut user.inputs.machine.as_mut().expect("one").plan;
+        (plan.net, plan.egress.mode) = (net, mode);
+        let (asked, outcomes) = host.configure_machine(&user.inputs).await.expect("it may ask");
+        let refused =
+            said.map(|why| format!("unavailable: {why}, so `a.example` stays closed too"));
+        assert_eq!(outcomes[0].for_user(), Vec::from_iter(refused));
+        assert_eq!(names(&asked).len(), usize::from(said.is_none()));
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::egress::{Mode, Policy};
 use crate::vm::plan::{Content, PlannedStep};
 use crate::wire::rpc::{MachinePlan, NetMode};
 
@@ -38,7 +39,8 @@ pub(super) fn machine() -> MachineView {
             memory_mib: 512,
             disk_bytes: 1 << 30,
             root_disk_bytes: 1 << 30,
-            net: NetMode::None,
+            net: NetMode::User,
+            egress: Policy { mode: Mode::Allow, rules: Vec::new() },
         },
         labels: BTreeMap::new(),
         workspace: None,

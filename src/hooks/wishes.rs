@@ -1,12 +1,13 @@
 //! What one plugin asks a machine to be: checked wish by wish, dropped as a whole when the hook fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::limits;
 use super::needs::Rights;
 use super::refusal::Refusal;
-use crate::wire::rpc::HookWish;
+use crate::egress::{Mode, Ports, Rule, Target};
+use crate::wire::rpc::{HookWish, MachinePlan, NetMode};
 
 /// Variables that say how programs of the guest are found, loaded or started: whoever sets them is in all of
 /// them, or runs another program than the one that is named.
@@ -47,6 +48,8 @@ pub(super) fn check_variable(name: &str) -> Result<(), Refusal> {
 #[derive(Debug)]
 pub(super) struct Wishes {
     rights: Arc<Rights>,
+    /// Why no wish makes anything reachable, where none does.
+    closed: Option<&'static str>,
     granted: Asked,
     bytes: usize,
 }
@@ -58,6 +61,8 @@ pub struct Asked {
     pub env: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Names to be reachable, each as a rule for all ports or one.
+    pub egress: BTreeSet<Rule>,
 }
 
 impl Asked {
@@ -65,6 +70,7 @@ impl Asked {
     pub(super) fn extend(&mut self, other: &Self) {
         self.env.extend(other.env.clone());
         self.labels.extend(other.labels.clone());
+        self.egress.extend(other.egress.clone());
     }
 
     /// For people: without the values of variables, which may be secrets.
@@ -80,13 +86,26 @@ impl Asked {
             name: name.clone(),
             value: Some(value.clone()),
         });
-        env.chain(labels).collect()
+        let egress = self.egress.iter().map(|rule| HookWish {
+            action: "allow-egress".to_owned(),
+            name: rule.to_string(),
+            value: None,
+        });
+        env.chain(labels).chain(egress).collect()
     }
 }
 
 impl Wishes {
-    pub(super) fn new(rights: Arc<Rights>) -> Self {
-        Self { rights, granted: Asked::default(), bytes: 0 }
+    /// Of a plugin with these rights, for this machine.
+    pub(super) fn new(rights: Arc<Rights>, machine: Option<&MachinePlan>) -> Self {
+        let closed = machine.and_then(|machine| match machine.egress.mode {
+            Mode::Open | Mode::Allow | Mode::Closed if machine.net == NetMode::None => {
+                Some("the machine has no network")
+            }
+            Mode::Closed => Some("the machine's policy is `closed`"),
+            Mode::Open | Mode::Allow => None,
+        });
+        Self { rights, closed, granted: Asked::default(), bytes: 0 }
     }
 
     /// What was asked for; nothing is afterwards.
@@ -128,20 +147,30 @@ impl Wishes {
         Err(Refusal::new("unavailable", message))
     }
 
-    /// Wishes for a name to be reachable, for which this cove has no policy yet.
+    /// Wishes for a name to be reachable: at one port, or at all when none is given.
     pub(super) fn egress(&mut self, name: &str) -> Result<(), Refusal> {
-        if !self.rights.may_reach(name) {
+        let rule = one_name(name)?;
+        let name = rule.to_string();
+        if !self.rights.may_reach(&name) {
             return Err(Refusal::not_granted(&format!("machine.egress:{name}")));
         }
-        let message = format!("this cove has no policy by names, so none for `{}`", shown(name));
-        Err(Refusal::new("unavailable", message))
+        if let Some(why) = self.closed {
+            return Err(Refusal::new(
+                "unavailable",
+                format!("{why}, so `{name}` stays closed too"),
+            ));
+        }
+        self.take_room(&name, "")?;
+        self.granted.egress.insert(rule);
+        Ok(())
     }
 
     fn take_room(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
         if value.contains('\0') {
             return Err(Refusal::new("bad-argument", "a value has a NUL in it"));
         }
-        if self.granted.env.len() + self.granted.labels.len() >= limits::WISHES {
+        let Asked { env, labels, egress } = &self.granted;
+        if env.len() + labels.len() + egress.len() >= limits::WISHES {
             let message = format!("a plugin has at most {} wishes", limits::WISHES);
             return Err(Refusal::new("too-many", message));
         }
@@ -154,6 +183,22 @@ impl Wishes {
         self.bytes = bytes;
         Ok(())
     }
+}
+
+/// One name with or without one port, as a rule: no wildcard, no range of addresses, no range of ports.
+fn one_name(text: &str) -> Result<Rule, Refusal> {
+    let rule = text.parse::<Rule>().ok();
+    let one = rule.filter(|rule| match (&rule.target, rule.ports) {
+        (Target::Name(_), None) => true,
+        (Target::Name(_), Some(Ports { first, last })) => first == last,
+        (Target::Below(_) | Target::Range(_), _) => false,
+    });
+    one.ok_or_else(|| {
+        let shown = shown(text);
+        let message =
+            format!("`{shown}` is not one full name, as `example.org` or `example.org:443`");
+        Refusal::new("bad-argument", message)
+    })
 }
 
 fn shown(name: &str) -> String {

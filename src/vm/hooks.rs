@@ -14,16 +14,17 @@
 //! everything the VM had and the end of its row, so a daemon that dies in it has it run again: plugins are
 //! told at least once. A VM that is killed or ends by itself gets no `pre-stop`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::events::Events;
-use super::limits::{check_env, check_labels};
+use super::limits::{check_env, check_labels, check_rules};
 use super::operation::Running;
 use super::owner::Owner;
 use super::ports::{HookRan, Hooked, HookedVm, Intent, PortResult, Ports};
 use super::record::VmRecord;
 use super::state::Extras;
+use crate::egress::Rule;
 use crate::report::{Kind, Report};
 use crate::wire::rpc::{ClientContext, Happening, HookPlan, HookPoint};
 
@@ -81,23 +82,29 @@ pub(super) async fn configure(
     intent: Intent,
 ) -> PortResult<Hooked<Extras>> {
     let configured = ports.hooks.configure_machine(vm, client, intent).await?;
-    let Extras { env, labels } = &configured.wanted;
-    check_extras(env, labels).map_err(|error| {
-        let message = format!("plugins ask for what a VM cannot have: {}", error.message);
-        Report { message, ..error }
-    })?;
+    let Extras { env, labels, egress } = &configured.wanted;
+    let all = vm.machine.egress.with(egress);
+    check_extras(env, labels, egress).and_then(|()| check_rules(all.rules.len())).map_err(
+        |error| {
+            let message = format!("plugins ask for what a VM cannot have: {}", error.message);
+            Report { message, ..error }
+        },
+    )?;
     Ok(configured)
 }
 
-/// Refuses variables and labels that no VM can have, whoever asks for them.
+/// Refuses variables, labels and rules that no VM can have, whoever asks for them.
 ///
 /// # Errors
 /// A sentence about the first that cannot be, or their number.
 pub fn check_extras(
     env: &BTreeMap<String, String>,
     labels: &BTreeMap<String, String>,
+    egress: &BTreeSet<Rule>,
 ) -> Result<(), Report> {
-    check_env(env).and_then(|()| check_labels(labels))
+    check_env(env)?;
+    check_labels(labels)?;
+    check_rules(egress.len())
 }
 
 /// What each plugin contributes at all points together, in the order in which they first ran.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cove::egress::Policy;
 use cove::hooks::{
     Ceiling, GitValues, HookError, HookHost, HookInputs, HookOutcome, HookRun, HookSettings,
     HostFilesSource, HostPath, InstallError, MachineView, Purpose, SignatureRules,
@@ -169,6 +170,7 @@ fn machine() -> MachineView {
         disk_bytes: 1 << 30,
         root_disk_bytes: 1 << 30,
         net: NetMode::None,
+        egress: Policy::default(),
     };
     MachineView {
         id: "0123456789ab".parse().expect("an id"),

@@ -30,6 +30,7 @@ use super::problem::Problem;
 use super::run::{Cancel, Run, View};
 use super::source::{HostFilesSource, HostPath};
 use super::state::{Chance, store};
+use crate::egress::Policy;
 use crate::id::{Digest, PluginId};
 use crate::wire::rpc::{HookPoint, MachinePlan, NetMode};
 
@@ -321,6 +322,7 @@ fn made_up_machine() -> MachineView {
             disk_bytes: 16 << 30,
             root_disk_bytes: 8 << 30,
             net: NetMode::None,
+            egress: Policy::default(),
         },
         labels: BTreeMap::new(),
         workspace: None,

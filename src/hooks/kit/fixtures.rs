@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
 use super::KitError;
+use crate::egress::{Mode, Policy};
 use crate::hooks::guest::{GuestOutput, GuestProgram, GuestPrograms};
 use crate::hooks::handles::Remembered;
 use crate::hooks::inputs::{GitValues, MachineView};
@@ -223,7 +224,8 @@ fn machine(raw: RawMachine) -> MachineView {
             memory_mib: 512,
             disk_bytes: 16 << 30,
             root_disk_bytes: 8 << 30,
-            net: NetMode::None,
+            net: NetMode::User,
+            egress: Policy { mode: Mode::Allow, rules: Vec::new() },
         },
         labels: raw.labels,
         workspace: Some(raw.workspace.unwrap_or_else(|| "project".to_owned())),

@@ -1,6 +1,6 @@
 //! What a plugin did, as a file that its author keeps: `--golden FILE` compares, `--update` writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::cases::failed;
 use super::{KitCase, KitError, KitVerdict};
+use crate::egress::Rule;
 use crate::hooks::contract::Answer;
 use crate::hooks::run::Effects;
 use crate::id::Digest;
@@ -26,6 +27,8 @@ pub(super) struct Seen {
     env: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    egress: BTreeSet<Rule>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     says: Vec<String>,
 }
@@ -57,6 +60,7 @@ impl Seen {
             steps: effects.steps.iter().map(seen).collect(),
             env: effects.asked.env.clone(),
             labels: effects.asked.labels.clone(),
+            egress: effects.asked.egress.clone(),
             says,
         }
     }
