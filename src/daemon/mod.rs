@@ -184,14 +184,13 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         image: config.vm.image.clone(),
         keep_free: config.vm.keep_free,
     });
-    let networks = networks::VmNetworks(networks);
     let ports = Ports {
         rows: store,
         processes: Arc::new(processes::HostProcesses),
         machines: qemu.clone(),
         stalls: qemu,
-        networks: Arc::new(networks.clone()),
-        outbound: Arc::new(networks),
+        networks: Arc::new(networks::VmNetworks(networks.clone())),
+        outbound: Arc::new(networks::VmNetworks(networks)),
         disks: Arc::new(parts.disks),
         boot_source,
         guests: Arc::new(guests::Agents),

@@ -15,7 +15,6 @@ use crate::vm::ports::{Attachment, Networks, Outbound, PortResult};
 use crate::wire::rpc::{Denials, NetExplanation};
 
 /// The networks.
-#[derive(Clone)]
 pub(super) struct VmNetworks(pub(super) Arc<crate::net::Networks>);
 
 #[async_trait]

@@ -88,6 +88,7 @@ pub(super) fn module(services: Services, tickets: Arc<Tickets>) -> RpcModule<()>
     let context = Context { services, tickets, discovered: discovered.clone() };
     let mut catalog = Catalog { module: RpcModule::new(context), document: Document::default() };
     vms(&mut catalog);
+    super::net::add_all(&mut catalog);
     operations(&mut catalog);
     plugins(&mut catalog);
     daemon(&mut catalog);

@@ -31,6 +31,8 @@ mod loopback;
 #[cfg(feature = "daemon")]
 mod methods;
 #[cfg(feature = "daemon")]
+mod net;
+#[cfg(feature = "daemon")]
 mod notifications;
 #[cfg(feature = "daemon")]
 pub mod server;

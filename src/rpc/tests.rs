@@ -12,6 +12,7 @@ mod bounds;
 mod discover;
 mod listing;
 mod loopback;
+mod net;
 mod plugins;
 mod requests;
 mod socket;

@@ -236,7 +236,7 @@ impl Owner {
         if let Some(checkout) = &begin.checkout {
             self.record.workspace = Some(checkout.record());
         }
-        if let Err(error) = self.change(Event::Started { boot }).await {
+        if let Err(error) = self.change(Event::Started { boot: Box::new(boot) }).await {
             self.record = before;
             return Err(error);
         }

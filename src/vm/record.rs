@@ -163,10 +163,7 @@ impl VmRecord {
             net: VmNet {
                 mode: self.spec.net,
                 address: boot.and_then(|b| b.network.as_ref()).map(|n| n.address.to_string()),
-                egress: match self.spec.net {
-                    NetMode::User => Some(self.spec.egress.mode),
-                    NetMode::None => None,
-                },
+                egress: (self.spec.net != NetMode::None).then_some(self.spec.egress.mode),
             },
             workspace: self.workspace.clone(),
             labels: self.labels(),
@@ -186,4 +183,22 @@ impl VmRecord {
 pub(super) fn in_home(workspace: &VmWorkspace) -> String {
     let path = &workspace.guest_path;
     path.rsplit('/').next().unwrap_or(path).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_a_cove_without_policies_is_read_as_what_that_did() {
+        let row = r#"{"image": "default", "vcpu": 1, "memory_mib": 256, "net": "user", "env": {},
+            "image_digest": "DIGEST", "kernel_digest": "DIGEST", "disk_bytes": 1073741824,
+            "root_disk_bytes": 1073741824, "labels": {}, "ssh_host_key": {"private": "", "public": ""}}"#;
+        let row = row.replace("DIGEST", Digest::of(b"file").as_str());
+        let spec: VmSpec = serde_json::from_str(&row).expect("an old row");
+        assert_eq!((spec.egress, spec.auto_stop_after_s), (Policy::default(), None));
+        let extras =
+            serde_json::from_str::<super::super::state::Extras>(r#"{"env": {}, "labels": {}}"#);
+        assert!(extras.expect("an old boot").egress.is_empty());
+    }
 }

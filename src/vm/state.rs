@@ -116,7 +116,7 @@ pub enum Event {
     /// Its guest answers.
     Started {
         /// The boot.
-        boot: Boot,
+        boot: Box<Boot>,
     },
     /// The start failed, and nothing of it is left on the host.
     StartFailed {
@@ -219,7 +219,7 @@ impl State {
             ) => wrong(&state, "started"),
 
             (Self::Starting { operation: _, before: _ }, Event::Started { boot }) => {
-                Ok(Self::Running { boot })
+                Ok(Self::Running { boot: *boot })
             }
             (
                 state @ (Self::Making

@@ -105,6 +105,8 @@ fn parameters(method: &Value, operation: &str) -> Value {
         "subscription" => json!(0),
         "plugin" => json!("notes"),
         "path" => json!("/plugin"),
+        "rule" => json!("example.org"),
+        "host" => json!("1.1.1.1"),
         other => panic!("`{}` requires `{other}`: say here what to send", name(method)),
     };
     if method["paramStructure"] == "by-position" {
@@ -127,6 +129,10 @@ async fn every_method_of_the_document_answers_as_it_says() {
         // A method that starts it finds it at rest.
         if name(method) == "vm.start" {
             served.call("vm.stop", json!({"vm": "web"})).await;
+        }
+        // A rule that is taken back is there.
+        if name(method) == "net.deny" {
+            served.call("net.allow", json!({"vm": "web", "rule": "example.org"})).await;
         }
         let params = parameters(method, operation.as_str());
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": name(method), "params": params});

@@ -119,7 +119,8 @@ fn check_running(record: &VmRecord) -> Result<(), Report> {
         return Ok(());
     }
     let name = &record.name;
-    let message = format!("the VM `{name}` is not running, and what it was refused goes with its boot");
+    let message =
+        format!("the VM `{name}` is not running, and what it was refused goes with its boot");
     Err(Report::new(Kind::Conflict, message)
         .with_hint(format!("start it with `cove start {name}`")))
 }
@@ -135,10 +136,7 @@ pub(super) fn shown(record: &VmRecord) -> NetShow {
         address: boot.and_then(|b| b.network.as_ref()).map(|network| network.address.to_string()),
         egress: own.clone(),
         wished: wished.filter(|rule| !own.rules.contains(rule)).cloned().collect(),
-        warnings: match record.spec.net {
-            NetMode::None => Vec::new(),
-            NetMode::User => own.warnings(),
-        },
+        warnings: if record.spec.net == NetMode::None { Vec::new() } else { own.warnings() },
     }
 }
 

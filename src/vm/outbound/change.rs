@@ -46,8 +46,9 @@ impl Owner {
             }
         }
         if egress != before.egress {
-            let next = VmRecord { spec: VmSpec { egress, ..before.clone() }, ..self.record.clone() };
-            check_rules(&next.egress())?;
+            let next =
+                VmRecord { spec: VmSpec { egress, ..before.clone() }, ..self.record.clone() };
+            check_rules(next.egress().rules.len())?;
             self.write_spec(next.spec).await?;
         }
         self.tell_policy().await?;
@@ -103,7 +104,9 @@ fn not_there(record: &VmRecord, rule: &Rule) -> Report {
     let hint = match rules.len().saturating_sub(NAMED_RULES) {
         0 if named.is_empty() => "it has no rules".to_owned(),
         0 => format!("its rules are {}", named.join(", ")),
-        more => format!("its rules are {}, and {more} more: `cove net show {name}`", named.join(", ")),
+        more => {
+            format!("its rules are {}, and {more} more: `cove net show {name}`", named.join(", "))
+        }
     };
     conflict(format!("`{name}` has no rule `{rule}`")).with_hint(hint)
 }

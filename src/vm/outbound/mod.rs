@@ -38,13 +38,9 @@ pub(super) fn policy_of(
             .with_hint("leave out `--net none`, or `--egress` and `--allow`"));
     }
     let unsaid = if wanted.allow.is_empty() { defaults.mode } else { Mode::Allow };
-    let mut policy = Policy { mode: wanted.egress.unwrap_or(unsaid), rules: defaults.rules.clone() };
-    for rule in &wanted.allow {
-        if !policy.rules.contains(rule) {
-            policy.rules.push(rule.clone());
-        }
-    }
-    check_rules(&policy)?;
+    let mode = wanted.egress.unwrap_or(unsaid);
+    let policy = Policy { mode, rules: defaults.rules.clone() }.with(&wanted.allow);
+    check_rules(policy.rules.len())?;
     Ok(policy)
 }
 
@@ -61,10 +57,7 @@ fn says_something(wanted: &CreateVm) -> bool {
 impl VmRecord {
     /// What it may reach in a boot with these extras.
     pub(super) fn egress_with(&self, extras: &Extras) -> Policy {
-        let mut policy = self.spec.egress.clone();
-        let added = extras.egress.iter().filter(|rule| !self.spec.egress.rules.contains(rule));
-        policy.rules.extend(added.cloned());
-        policy
+        self.spec.egress.with(&extras.egress)
     }
 
     /// What it may reach now, or without a boot what the next one begins with.
@@ -74,17 +67,14 @@ impl VmRecord {
     }
 
     /// Refuses to say what a VM without a network may reach.
-    fn check_network(&self) -> Result<(), Report> {
-        match self.spec.net {
-            NetMode::User => Ok(()),
-            NetMode::None => {
-                let name = &self.name;
-                let message = format!(
-                    "the VM `{name}` has no network, so it reaches nothing and there is nothing to allow"
-                );
-                Err(Report::new(Kind::Conflict, message)
-                    .with_hint("a VM gets its network when it is made: `--net user`"))
-            }
+    pub(super) fn check_network(&self) -> Result<(), Report> {
+        if self.spec.net != NetMode::None {
+            return Ok(());
         }
+        let name = &self.name;
+        let message =
+            format!("the VM `{name}` has no network, so there is nothing to allow or deny");
+        Err(Report::new(Kind::Conflict, message)
+            .with_hint("a VM gets its network when it is made: `--net user`"))
     }
 }

@@ -20,7 +20,7 @@ fn boot() -> Boot {
 fn event(number: u8) -> Event {
     match number {
         0 => Event::Start { operation: "0123456789ab".parse().expect("valid") },
-        1 => Event::Started { boot: boot() },
+        1 => Event::Started { boot: Box::new(boot()) },
         2 => Event::StartFailed { kept: None },
         3 => Event::StartFailed { kept: Some("no guest".to_owned()) },
         4 => Event::Stop,

@@ -4,6 +4,7 @@
 //! - `ports`, `disks`, `guests`, `networks`, `plugins`: the ports over them, each call through `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
 //! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
+//! - `outbound`: what VMs may reach, and since when
 //! - `hooks`: when plugins are asked and told, and what they cannot keep from happening
 //! - `looking`: what is told of VMs
 //! - `unreadable`: rows that cannot be read
@@ -24,6 +25,7 @@ mod idle;
 mod leases;
 mod looking;
 mod model;
+mod outbound;
 mod queue;
 mod settings;
 mod stalls;

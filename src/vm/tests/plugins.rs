@@ -95,6 +95,7 @@ impl VmHooks for Sim {
             wanted.env.insert(VARIABLE.to_owned(), host.asked.to_string());
             wanted.env.insert("OWN".to_owned(), "the plugin's".to_owned());
             wanted.labels.extend(host.labels.clone());
+            wanted.egress.extend(host.wished.clone());
             Ok(())
         };
         let named = ("hooks.configure_machine", HookPoint::ConfigureMachine);

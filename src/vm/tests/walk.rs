@@ -5,10 +5,13 @@ use std::time::Duration;
 use super::fault::{Fate, Fault};
 use super::world::{Behaviour, Plugins, World, folder};
 use super::{Daemon, daemon, larger, listed, run, wish};
+use crate::egress::Mode;
 use crate::id::VmId;
 use crate::vm::state::State;
 use crate::vm::{ConnectionId, VmService};
-use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal, SetVm};
+use crate::wire::rpc::{
+    ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal, NetRule, SetVm,
+};
 
 /// Longer than everything that a scenario may wait for.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -28,6 +31,7 @@ enum Scenario {
     Restart,
     Signals,
     Set,
+    Reach,
     Idle,
     Stalled,
     FailSoftly,
@@ -39,7 +43,7 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::WholeLife,
         Self::CreateOnly,
         Self::FailingHook,
@@ -53,6 +57,7 @@ impl Scenario {
         Self::Restart,
         Self::Signals,
         Self::Set,
+        Self::Reach,
         Self::Idle,
         Self::Stalled,
         Self::FailSoftly,
@@ -87,6 +92,7 @@ impl Scenario {
             | Self::Restart
             | Self::Signals
             | Self::Set
+            | Self::Reach
             | Self::Idle
             | Self::Stalled => usual,
         }
@@ -160,6 +166,7 @@ impl Scenario {
             Self::Restart => restart(vms).await,
             Self::Signals => signal(vms).await,
             Self::Set => set(vms).await,
+            Self::Reach => reach(vms).await,
             Self::Idle => idle(vms).await,
             Self::Stalled => stalled(vms, world).await,
             Self::Recovery => {
@@ -208,6 +215,23 @@ async fn set(vms: &VmService) {
     vms.restart("web", client(), true).await.ok();
     vms.stop("web").await.ok();
     vms.set(larger("web", 3)).await.ok();
+    vms.start("web", client(), true).await.ok();
+}
+
+/// Changes of what a VM may reach: one that runs, one at rest.
+async fn reach(vms: &VmService) {
+    let client = ClientContext::default;
+    let rule = |rule: &str| NetRule { vm: "web".to_owned(), rule: rule.parse().expect("a rule") };
+    let mode = |mode| SetVm { vm: "web".to_owned(), egress: Some(mode), ..SetVm::default() };
+    let allow = vec![rule("example.org:443").rule];
+    vms.create(CreateVm { allow, ..wish("web") }, None).await.ok();
+    vms.allow(rule("*.example.net")).await.ok();
+    vms.deny(rule("example.org:443")).await.ok();
+    vms.set(mode(Mode::Closed)).await.ok();
+    vms.restart("web", client(), true).await.ok();
+    vms.stop("web").await.ok();
+    vms.allow(rule("1.2.3.0/24")).await.ok();
+    vms.set(mode(Mode::Open)).await.ok();
     vms.start("web", client(), true).await.ok();
 }
 
@@ -380,6 +404,7 @@ walks! {
     a_restart: Restart;
     signals: Signals;
     settings: Set;
+    what_a_vm_may_reach: Reach;
     a_vm_that_nobody_uses: Idle;
     a_vm_that_stands_still: Stalled;
     hooks_that_fail_and_may: FailSoftly;

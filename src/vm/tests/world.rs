@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
 use super::plugins::VARIABLE;
-use crate::egress::Policy;
+use crate::egress::{Policy, Rule};
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;
@@ -94,6 +94,8 @@ pub(crate) struct Host {
     pub(crate) asked: u64,
     /// The labels that plugins give.
     pub(crate) labels: BTreeMap<String, String>,
+    /// The names that they ask to be reachable.
+    pub(crate) wished: BTreeSet<Rule>,
     /// What VMs may reach, as long as their keepers live.
     pub(crate) policies: BTreeMap<VmId, Policy>,
     /// Whether machines stand still, by VM, as long as their monitors live.

@@ -131,6 +131,16 @@ methods! {
     VmHealth = "vm.health"(VmRef) -> VmHealthReply;
     /// Prepares to run a program; the returned ticket opens its byte stream.
     VmExec = "vm.exec"(ExecVm) -> StreamTicket;
+    /// What a VM may reach.
+    NetShowNow = "net.show"(VmRef) -> NetShow;
+    /// Lets a VM reach something more, at once.
+    NetAllow = "net.allow"(NetRule) -> NetShow;
+    /// Takes such a rule back, at once.
+    NetDeny = "net.deny"(NetRule) -> NetShow;
+    /// Whether a VM may reach a host, and why.
+    NetExplainNow = "net.explain"(NetExplain) -> NetExplanation;
+    /// What a VM that runs was refused; waits for something when told so.
+    NetDenialsNow = "net.denials"(NetDenials) -> Denials;
     /// One operation.
     OpShow = "op.show"(OperationRef) -> Operation;
     /// Waits for the end of an operation.
