@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 
+use crate::egress::{Mode, Rule, UnreadableRule};
 use crate::id::{ImageName, VmName};
 use crate::size::Size;
 use crate::wire::rpc::{CreateVm, NetMode};
@@ -35,6 +36,12 @@ pub(super) struct MachineArguments {
     /// The network
     #[arg(long, value_enum)]
     net: Option<Net>,
+    /// What it may reach at all; when not given, `--allow` means `allow`
+    #[arg(long, value_enum)]
+    egress: Option<Egress>,
+    /// Let it reach this: NAME, *.NAME, ADDRESS or RANGE, and with :PORT or :FIRST-LAST only there
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    allow: Vec<Rule>,
     /// Add a variable to the environment of every command in the guest
     #[arg(long, value_name = "K=V", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -42,7 +49,7 @@ pub(super) struct MachineArguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Net {
-    /// Outbound to the public internet only
+    /// Outbound, as far as `--egress` lets it
     User,
     /// No network device
     None,
@@ -58,6 +65,28 @@ impl Net {
     }
 }
 
+/// What a VM may reach at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Egress {
+    /// The public internet; rules open what is not public
+    Open,
+    /// What rules name
+    Allow,
+    /// Nothing
+    Closed,
+}
+
+impl Egress {
+    /// The same on the wire.
+    pub(super) fn mode(self) -> Mode {
+        match self {
+            Self::Open => Mode::Open,
+            Self::Allow => Mode::Allow,
+            Self::Closed => Mode::Closed,
+        }
+    }
+}
+
 impl MachineArguments {
     /// The request to make it, without a start, a lease or a repository.
     pub(super) fn request(self) -> CreateVm {
@@ -69,6 +98,8 @@ impl MachineArguments {
             disk_bytes: self.disk.map(Size::bytes),
             root_disk_bytes: self.root_disk.map(Size::bytes),
             net: self.net.map(Net::mode),
+            egress: self.egress.map(Egress::mode),
+            allow: self.allow,
             env: environment(self.env),
             ..CreateVm::default()
         }
@@ -89,6 +120,14 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         Some(_) | None => Err("write NAME=VALUE, such as EDITOR=vi".to_owned()),
     }
+}
+
+/// Reads a rule of what a VM may reach.
+///
+/// # Errors
+/// When it is none, with how rules are written.
+pub(super) fn rule(text: &str) -> Result<Rule, UnreadableRule> {
+    Rule::try_from(text.to_owned())
 }
 
 /// Reads a size in whole MiB.

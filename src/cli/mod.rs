@@ -37,6 +37,7 @@ mod kill;
 mod list;
 mod logs;
 mod machine;
+mod net;
 mod op;
 mod operation;
 mod output;
@@ -93,7 +94,7 @@ enum Command {
     Prune(prune::Arguments),
     /// Say that VMs are being used, so that they do not stop by themselves
     Touch(touch::Arguments),
-    /// Change what a VM is: processors, memory, disk, labels, when it stops by itself
+    /// Change what a VM is: processors, memory, disk, labels, when it stops by itself, what it may reach
     Set(set::Arguments),
     /// List VMs
     #[command(visible_aliases = ["ls", "ps"])]
@@ -112,6 +113,9 @@ enum Command {
     Events(events::Arguments),
     /// Show the console of a VM as it is written, until the VM stops
     Console(console::Arguments),
+    /// Say and see what a VM may reach, and what it was refused
+    #[command(subcommand)]
+    Net(net::Command),
     /// Look at operations: long pieces of work
     #[command(subcommand)]
     Op(op::Command),
@@ -163,6 +167,7 @@ impl Command {
             | Self::Logs(_)
             | Self::Events(_)
             | Self::Console(_)
+            | Self::Net(_)
             | Self::Op(_)
             | Self::Doctor(_)
             | Self::Hook(_)
@@ -197,6 +202,7 @@ impl Command {
             Self::Logs(arguments) => arguments.run().await,
             Self::Events(arguments) => arguments.run().await,
             Self::Console(arguments) => arguments.run().await,
+            Self::Net(command) => command.run().await,
             Self::Op(command) => command.run().await,
             Self::Doctor(arguments) => arguments.run().await,
             Self::Hook(command) => command.run().await,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::egress::Mode;
 use crate::report::{Kind, Report, escape_control};
 use crate::size::Size;
 use crate::wire::rpc::{Change, Holds, SetVm, SetVmReply, Setting, Vm, VmSet};
@@ -10,7 +11,7 @@ use crate::wire::rpc::{Change, Holds, SetVm, SetVmReply, Setting, Vm, VmSet};
 use super::completion::vm_names;
 use super::connect::connect;
 use super::failure::Failure;
-use super::machine::{memory, variable};
+use super::machine::{Egress, memory, variable};
 use super::output::{Format, print, say, size};
 
 /// Arguments of `cove set`.
@@ -37,6 +38,9 @@ pub(super) struct Arguments {
     /// Stop it when nobody has used it for so long, such as 30m or 8h; `off` for never
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     auto_stop_after: Option<u64>,
+    /// What it may reach at all; at once, also in a VM that runs
+    #[arg(long, value_enum)]
+    egress: Option<Egress>,
     #[command(flatten)]
     format: Format,
 }
@@ -76,6 +80,7 @@ impl Arguments {
             disk_bytes: self.disk.map(Size::bytes),
             labels,
             auto_stop_after_s: self.auto_stop_after,
+            egress: self.egress.map(Egress::mode),
         };
         let nothing = SetVm { vm: request.vm.clone(), ..SetVm::default() };
         if request == nothing {
@@ -127,6 +132,7 @@ pub(super) fn name(setting: Setting) -> &'static str {
         Setting::Disk => "disk",
         Setting::Labels => "labels",
         Setting::AutoStopAfter => "auto-stop",
+        Setting::Egress => "egress",
     }
 }
 
@@ -141,6 +147,7 @@ fn value(setting: Setting, vm: &Vm) -> String {
             escape_control(&labels.collect::<Vec<_>>().join(", ")).replace('\n', "\\n")
         }
         Setting::AutoStopAfter => auto_stop(vm.auto_stop_after_s),
+        Setting::Egress => vm.net.egress.map_or("none", Mode::as_str).to_owned(),
     }
 }
 
@@ -180,6 +187,8 @@ mod tests {
             "d",
             "--auto-stop-after",
             "off",
+            "--egress",
+            "closed",
         ]);
         let labels = [("a".to_owned(), Some("b=c".to_owned())), ("d".to_owned(), None)];
         let expected = SetVm {
@@ -189,6 +198,7 @@ mod tests {
             disk_bytes: Some(2 << 30),
             labels: labels.into(),
             auto_stop_after_s: Some(0),
+            egress: Some(Mode::Closed),
         };
         assert_eq!(request.request(), Ok(expected));
         for bad in [&["web"][..], &["web", "--label", "a=b", "--remove-label", "a"]] {
@@ -212,12 +222,14 @@ mod tests {
             change(Setting::Disk, Holds::AfterRestart, Some("the guest did not\u{7} answer")),
             change(Setting::Labels, Holds::Now, None),
             change(Setting::AutoStopAfter, Holds::Now, None),
+            change(Setting::Egress, Holds::Now, None),
         ];
         insta::assert_snapshot!(render(&SetVmReply { vm, changes }), @r"
         vcpu: 2 after a restart
         disk: 8G after a restart (the guest did not\u{7} answer)
         labels: a=\u{1b}[2J
         auto-stop: after 30m without use
+        egress: open
         ");
     }
 

@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser};
 
 use super::failure::{Statuses, render, status};
 use super::{Arguments, Command, config, doctor, help, list, logs, op, output, show};
+use crate::egress::Mode;
 use crate::id::{Digest, VmName};
 use crate::report::{Kind, Report};
 use crate::wire::rpc::{
@@ -39,7 +40,11 @@ pub(super) fn vm(name: &str, id: &str) -> Vm {
         memory_mib: 1536,
         disk_bytes: 8 << 30,
         root_disk_bytes: 8 << 30,
-        net: VmNet { mode: NetMode::User, address: Some("10.0.2.15".to_owned()) },
+        net: VmNet {
+            mode: NetMode::User,
+            address: Some("10.0.2.15".to_owned()),
+            egress: Some(Mode::Open),
+        },
         workspace: None,
         labels: BTreeMap::new(),
         auto_stop_after_s: None,
@@ -57,7 +62,7 @@ fn two() -> [Vm; 2] {
     let mut stopped = vm("a-longer-name", "abbbbbbbbbbb");
     stopped.state = VmState::Stopped;
     stopped.memory_mib = 512;
-    stopped.net.mode = NetMode::None;
+    (stopped.net.mode, stopped.net.egress) = (NetMode::None, None);
     stopped.cause = Some("its monitor\nwas \u{1b}[2Jkilled".to_owned());
     stopped.workspace = Some(VmWorkspace {
         guest_path: "/root/project".to_owned(),
@@ -82,7 +87,8 @@ fn the_commands_are_sound_and_their_tree_is_known() {
 
 #[test]
 fn run_becomes_one_request() {
-    let cases: [(&[&str], CreateVm); 3] = [
+    let rule = |text: &str| text.parse().expect("a rule");
+    let cases: [(&[&str], CreateVm); 5] = [
         (&[], CreateVm { start: Some(true), ..CreateVm::default() }),
         (
             &["--name", "web", "--image", "debian", "--vcpu", "2", "--memory", "2G"],
@@ -106,6 +112,19 @@ fn run_becomes_one_request() {
                 lease: true,
                 ..CreateVm::default()
             },
+        ),
+        // What that means alone is the daemon's to say, as for all its clients.
+        (
+            &["--allow", "*.Example.org:443", "--allow", "[2001:db8::1]:80-90"],
+            CreateVm {
+                allow: vec![rule("*.example.org:443"), rule("[2001:db8::1]:80-90")],
+                start: Some(true),
+                ..CreateVm::default()
+            },
+        ),
+        (
+            &["--egress", "closed"],
+            CreateVm { egress: Some(Mode::Closed), start: Some(true), ..CreateVm::default() },
         ),
     ];
     for (arguments, expected) in cases {
@@ -132,6 +151,11 @@ fn what_cannot_be_parsed_is_said_in_one_sentence() {
         &["run", "--name", "Web"],
         &["run", "--net", "bridge"],
         &["run", "--env", "NAME"],
+        &["run", "--allow", "*"],
+        &["run", "--allow", "10.0.0.1/8"],
+        &["run", "--egress", "on"],
+        &["net", "deny", "web", "https://example.org"],
+        &["net", "explain", "web", "example.org:0"],
         &["run", "--include-untracked"],
         &["op", "show", "x"],
     ] {
@@ -147,6 +171,11 @@ fn what_cannot_be_parsed_is_said_in_one_sentence() {
     error: invalid value 'Web' for '--name <NAME>': `Web` is not a valid VM name: only a-z, 0-9 and - are allowed
     error: invalid value 'bridge' for '--net <NET>'
     error: invalid value 'NAME' for '--env <K=V>': write NAME=VALUE, such as EDITOR=vi
+    error: invalid value '*' for '--allow <RULE>': `*` is no rule: `*` stands only for whole parts at the beginning, as in `*.example.org`; a rule is `example.org`, `*.example.org:443`, `192.0.2.0/24`, `192.0.2.7:5432` or `[2001:db8::/32]:80-90`
+    error: invalid value '10.0.0.1/8' for '--allow <RULE>': `10.0.0.1/8` is no rule: a range of that length around it is `10.0.0.0/8`; a rule is `example.org`, `*.example.org:443`, `192.0.2.0/24`, `192.0.2.7:5432` or `[2001:db8::/32]:80-90`
+    error: invalid value 'on' for '--egress <EGRESS>'
+    error: invalid value 'https://example.org' for '<RULE>': `https://example.org` is no rule: `//example.org` is neither a port (1 to 65535) nor `first-last`; a rule is `example.org`, `*.example.org:443`, `192.0.2.0/24`, `192.0.2.7:5432` or `[2001:db8::/32]:80-90`
+    error: invalid value 'example.org:0' for '<HOST[:PORT]>': write HOST or HOST:PORT, such as example.org:443 or [2001:db8::1]:443
     error: the following required arguments were not provided:
     error: invalid value 'x' for '<OPERATION>': `x` is not a valid operation id: 12 hexadecimal digits are wanted
     "#);

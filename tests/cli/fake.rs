@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cove::egress::Mode;
 use cove::id::{BootId, Digest, OperationId, VmId};
 use cove::process::ShortFolder;
 use cove::report::{Kind, Report};
@@ -144,7 +145,7 @@ pub(crate) fn vm(name: &str, id: &str) -> Vm {
         memory_mib: 512,
         disk_bytes: 8 << 30,
         root_disk_bytes: 8 << 30,
-        net: VmNet { mode: NetMode::User, address: None },
+        net: VmNet { mode: NetMode::User, address: None, egress: Some(Mode::Open) },
         workspace: None,
         labels: BTreeMap::new(),
         auto_stop_after_s: None,

@@ -4,6 +4,7 @@
 mod daemon;
 mod fake;
 mod hooks;
+mod net;
 mod prune;
 mod terminal;
 
@@ -313,6 +314,7 @@ async fn detached_and_planned_runs_print_data_only() {
     assert_eq!(status(&output), 0, "{}", stderr(&output));
     insta::assert_snapshot!(stdout(&output), @r#"
     machine: image debian, 1 vcpu, 512M memory, 1G work disk, 1G root disk, net user
+    egress: open
 
     repository: /src -> /root/src
       base commit: none yet

@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
+use crate::egress::Policy;
 use crate::report::escape_control;
-use crate::wire::rpc::{CreatePlan, HookPlan, HookStep, HookWish, MachinePlan, WorkspacePlan};
+use crate::wire::rpc::{
+    CreatePlan, HookPlan, HookStep, HookWish, MachinePlan, NetMode, WorkspacePlan,
+};
 
 use super::super::output::{one_line, size};
 
@@ -26,14 +29,22 @@ pub(super) fn render(plan: &CreatePlan) -> String {
 
 fn machine(machine: &MachinePlan) -> String {
     let net = machine.net.as_str();
-    format!(
+    let mut text = format!(
         "machine: image {}, {} vcpu, {} memory, {} work disk, {} root disk, net {net}\n",
         machine.image,
         machine.vcpu,
         size(machine.memory_mib.saturating_mul(1 << 20)),
         size(machine.disk_bytes),
         size(machine.root_disk_bytes),
-    )
+    );
+    if machine.net != NetMode::None {
+        let Policy { mode, rules } = &machine.egress;
+        writeln!(text, "egress: {}", mode.as_str()).expect("writing to a String cannot fail");
+        for rule in rules {
+            writeln!(text, "  rule {rule}").expect("writing to a String cannot fail");
+        }
+    }
+    text
 }
 
 fn repository(workspace: &WorkspacePlan) -> String {
