@@ -15,6 +15,7 @@ mod commands;
 mod corpus;
 mod crowd;
 mod database;
+mod egress;
 mod files;
 mod foreign;
 mod full_disk;
