@@ -68,6 +68,7 @@ impl HostPorts {
                     let behind = behind.clone();
                     tasks.spawn("forward", behind.carry(socket, place));
                 }
+                Err(_) if behind.closed.is_cancelled() => return,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(RETRY).await;

@@ -191,11 +191,16 @@ fn a_published_port_comes_back_with_the_vm_and_with_the_daemon(who: Who) {
     world.finish();
 }
 
+/// Takes a port as soon as it is free: a killed process lets go of it a moment later.
+fn take(port: u16) -> TcpListener {
+    watch::until("the port is free", QUICK, || TcpListener::bind(at(port)).ok())
+}
+
 /// The port is another program's when the VM starts, and when the daemon comes back.
 fn taken_by_others(world: &World, echo: u16) {
     let place = format!("127.0.0.1:{echo}:7");
     world.cove(["stop", "web"]).success();
-    let taken = TcpListener::bind(at(echo)).expect("it is free");
+    let taken = take(echo);
     let failed = world.cove(["start", "web"]).status(4);
     failed.says(&place).says("of `web`").says("is in use by a program");
     let vm = world.json(["show", "web", "--json"]);
@@ -205,7 +210,7 @@ fn taken_by_others(world: &World, echo: u16) {
     world.cove(["start", "web"]).success();
 
     watch::kill_daemon(world);
-    let taken = TcpListener::bind(at(echo)).expect("it is free");
+    let taken = take(echo);
     let vm = world.json(["show", "web", "--json"]);
     assert_eq!(vm["state"], "running");
     let failed = vm["publish_failed"][0].as_str().expect("it is said");
@@ -222,8 +227,8 @@ fn an_open_forward_is_a_use_of_the_vm(who: Who) {
     let silent = free();
     world.start("idle", &["--net", "none", "--publish", &format!("{silent}:9")]);
     programs(&world, "idle");
-    world.cove(["set", "idle", "--auto-stop-after", "2s"]).success();
     let open = connect(silent);
+    world.cove(["set", "idle", "--auto-stop-after", "2s"]).success();
     // Longer than it may be idle: nothing tells that something does not happen.
     std::thread::sleep(Duration::from_secs(6));
     let vm = world.json(["show", "idle", "--json"]);
