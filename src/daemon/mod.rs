@@ -170,11 +170,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let workspaces = Arc::new(workspaces.map_err(StartError::Workspace)?);
     let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
     let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
-    let ahead = Ahead {
-        rows: store.clone(),
-        folder: paths.home.join("spare-networks"),
-        count: config.net.spares.into(),
-    };
+    let ahead = ahead(&paths, &config, &store);
     let networks = Arc::new(Networks::new(coved, &search_path, ahead, tasks.clone()));
     networks.recover().await;
     let hooks = Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config));
@@ -211,16 +207,25 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     hook_host.tell_to(vms.events().clone());
     vms.recover().await.map_err(StartError::Recover)?;
     let socket = Socket::listen(&paths.socket).map_err(StartError::Socket)?;
-    let loopback = match config.rpc.listen {
-        Some(address) => Some(Loopback::listen(address.get(), &paths.token()).await),
-        None => None,
-    };
-    let loopback = loopback.transpose().map_err(StartError::Socket)?;
+    let loopback = loopback(&paths, &config).await.map_err(StartError::Socket)?;
     let face = face::Face::new(paths, config, checks, &vms, &tasks);
     let hook_runs = Arc::new(hook_runs::Runs { hooks, vms: vms.clone() });
     let plugins = Arc::new(plugins::Registered(hook_host));
     let services = Services { vms, daemon: Arc::new(face), plugins, hook_runs };
     Ok(Daemon { socket, loopback, services, tasks, home })
+}
+
+async fn loopback(paths: &Paths, config: &Config) -> Result<Option<Loopback>, ServeError> {
+    match config.rpc.listen {
+        Some(address) => Loopback::listen(address.get(), &paths.token()).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// How networks are made before VMs want them.
+fn ahead(paths: &Paths, config: &Config, store: &Arc<Store>) -> Ahead {
+    let (folder, count) = (paths.home.join("spare-networks"), config.net.spares.into());
+    Ahead { rows: store.clone(), folder, count }
 }
 
 /// What machines are made with, in the daemon and by hand in `cove bench`.

@@ -229,12 +229,22 @@ impl Spares {
                 return;
             }
         };
-        for (id, processes) in rows {
+        // After the loss of a database a folder is all that is known of one.
+        let without =
+            self.folders().into_iter().filter(|id| !rows.iter().any(|(row, _)| row == id));
+        let without: Vec<_> = without.map(|id| (id, Vec::new())).collect();
+        for (id, processes) in rows.into_iter().chain(without) {
             let known = processes.into_iter().flatten();
             // A process whose row was not completed is known by the id alone.
             let found = find_servants(id.as_str());
             self.end(&id, known.chain(found).collect()).await;
         }
+    }
+
+    fn folders(&self) -> Vec<VmId> {
+        let Ok(entries) = std::fs::read_dir(&self.folder) else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| name.parse().ok()).collect()
     }
 
     /// Ends these processes, and then the rows and the folder of the spare. What cannot be ended keeps its rows.

@@ -86,8 +86,11 @@ pub(crate) fn exclusive(file: &Source) -> Vec<String> {
     let wrong = EXCLUSIVE.iter().filter(|(_, home)| *home != owner);
     wrong
         .flat_map(|(name, home)| {
-            let found = file.find(&[name]).into_iter();
-            found.map(move |token| file.at(token, format!("only `{home}` may know `{name}`")))
+            // A method of that name is no crate.
+            let after_dot = |at: usize| at > 0 && file.tokens[at - 1].text == ".";
+            let named = file.tokens.iter().enumerate();
+            let found = named.filter(move |(at, token)| token.text == *name && !after_dot(*at));
+            found.map(move |(_, token)| file.at(token, format!("only `{home}` may know `{name}`")))
         })
         .collect()
 }
