@@ -20,3 +20,9 @@ CREATE TABLE resource (
     start_ticks INTEGER,
     PRIMARY KEY (vm, kind)
 ) STRICT;
+
+-- The address of a bridged VM, from its creation until it is deleted: a slot of the configured ranges.
+CREATE TABLE lease (
+    vm   TEXT PRIMARY KEY REFERENCES vm (id) ON DELETE CASCADE,
+    slot INTEGER NOT NULL UNIQUE
+) STRICT;
