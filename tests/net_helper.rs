@@ -170,19 +170,20 @@ fn opened(path: &Path) -> OwnedFd {
 #[test]
 fn a_daemon_of_an_ordinary_user_gets_its_uplinks_and_the_helper_has_one_capability() {
     let Some(world) = World::new() else { return };
-    let status = std::fs::read_to_string(format!("/proc/{}/status", world.helper.id()));
-    let status = status.expect("it lives");
     let net_admin = "0000000000001000";
-    for line in [
+    let lines = [
         format!("CapEff:\t{net_admin}"),
         format!("CapPrm:\t{net_admin}"),
         format!("CapBnd:\t{net_admin}"),
         "CapInh:\t0000000000000000".to_owned(),
         "CapAmb:\t0000000000000000".to_owned(),
         "NoNewPrivs:\t1".to_owned(),
-    ] {
-        assert!(status.lines().any(|found| found == line), "{line}: {status}");
-    }
+    ];
+    wait_until("it has given up all privileges but one", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", world.helper.id()));
+        let status = status.expect("it lives");
+        lines.iter().all(|line| status.lines().any(|found| found == line))
+    });
     let mode = std::fs::metadata(world.socket()).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
 

@@ -131,20 +131,27 @@ fn configured(path: &Path, user: u32) -> Result<Setup, HelperError> {
     Setup::new(&config, &machine_id(), user).map_err(HelperError::Setup)
 }
 
-/// Listens at `path`, where only `user` can connect. A socket that an earlier helper left is replaced.
+/// Listens at `path`, where only `user` can connect: the socket appears there when it is so. One that an
+/// earlier helper left is replaced.
 fn listen(path: &Path, user: u32) -> io::Result<StdListener> {
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
-        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    let mut before = path.as_os_str().to_owned();
+    before.push(".new");
+    let before = Path::new(&before);
+    for path in [path, before] {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+            Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = StdListener::bind(path);
-    umask(before);
+    let mask = umask(Mode::from_bits_truncate(0o177));
+    let bound = StdListener::bind(before);
+    umask(mask);
     let listener = bound?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    chown(path, Some(Uid::from_raw(user)), None)?;
+    std::fs::set_permissions(before, std::fs::Permissions::from_mode(0o600))?;
+    chown(before, Some(Uid::from_raw(user)), None)?;
+    std::fs::rename(before, path)?;
     Ok(listener)
 }
 
