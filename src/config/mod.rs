@@ -3,6 +3,7 @@
 //! Everything else receives values. The file is `config.toml` in `COVE_HOME`, or in the XDG
 //! configuration folder where `COVE_HOME` is not set. A file that is not there means all defaults.
 
+mod bridge;
 mod environment;
 mod file_sync;
 mod hooks;
@@ -20,6 +21,7 @@ use crate::report::{Explain, Kind};
 use crate::size::Size;
 use crate::wire::rpc::NetMode;
 
+pub use bridge::{BridgeConfig, machine_id};
 pub use environment::{ClientEnvironment, daemon_environment, log_filter, passed_on, search_path};
 pub use file_sync::FileSync;
 pub use hooks::{GrantConfig, HooksConfig, SignerConfig};

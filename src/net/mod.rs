@@ -13,6 +13,7 @@
 //!
 //! Knows nothing of VMs but the id and the folder, and nothing of monitors: it hands over a descriptor.
 
+pub mod bridge;
 mod check;
 mod control;
 mod error;

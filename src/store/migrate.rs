@@ -7,8 +7,11 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// The migrations, oldest first. Version n is the result of the first n.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_start.sql"), include_str!("migrations/0003_spares.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_leases.sql"),
+    include_str!("migrations/0003_spares.sql"),
+];
 
 /// Runs the migrations that are missing, each in a transaction of its own, after copying an existing
 /// database to `NAME.before-vN`.

@@ -5,6 +5,7 @@
 //! Migrations are forward-only files; before one runs, the database is copied aside. One that is damaged is
 //! left as it is, and nothing is begun on it.
 
+mod leases;
 mod migrate;
 mod reserve;
 mod rows;
@@ -107,6 +108,14 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// Every address of the range belongs to a VM.
+    #[error("all {taken} addresses of `{range}` belong to VMs")]
+    NoAddress {
+        /// How many there are.
+        taken: u32,
+        /// The range.
+        range: ipnet::Ipv4Net,
+    },
     /// The database thread is gone.
     #[error("the database is closed")]
     Closed,
@@ -115,7 +124,7 @@ pub enum StoreError {
 impl Explain for StoreError {
     fn kind(&self) -> Kind {
         match self {
-            Self::NameTaken { .. } => Kind::Conflict,
+            Self::NameTaken { .. } | Self::NoAddress { .. } => Kind::Conflict,
             Self::FromTheFuture { .. } => Kind::Refused,
             Self::Open { .. }
             | Self::Backup { .. }
@@ -141,6 +150,10 @@ impl Explain for StoreError {
                 Some("install the newer cove again, or set COVE_HOME to another folder".to_owned())
             }
             Self::NameTaken { .. } => Some("choose another `--name`, or delete that VM".to_owned()),
+            Self::NoAddress { .. } => Some(
+                "delete VMs of `--net bridge`, or give `range4` of `[net.bridge]` a larger range"
+                    .to_owned(),
+            ),
             Self::Open { path, .. } | Self::Migrate { path, .. } => Some(format!(
                 "nothing was changed; to begin anew, move `{0}` and `{0}-wal` away: the disks of its VMs are \
                  then set aside, not deleted",

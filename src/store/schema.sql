@@ -21,6 +21,12 @@ CREATE TABLE resource (
     PRIMARY KEY (vm, kind)
 ) STRICT;
 
+-- The address of a bridged VM, from its creation until it is deleted: a slot of the configured ranges.
+CREATE TABLE lease (
+    vm   TEXT PRIMARY KEY REFERENCES vm (id) ON DELETE CASCADE,
+    slot INTEGER NOT NULL UNIQUE
+) STRICT;
+
 -- Networks made ahead, which no VM has yet. A row exists before its resource does, and goes after it has gone, or when it
 -- becomes a VM's.
 CREATE TABLE spare_resource (

@@ -1,6 +1,7 @@
 //! Tests of the database against real files.
 
 mod creates;
+mod leases;
 
 use super::*;
 use crate::process::ProcessId;

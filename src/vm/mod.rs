@@ -14,6 +14,7 @@
 //! The service knows no SQLite, no QEMU, no socket and no terminal: what it needs from the rest is in
 //! [`ports`].
 
+pub mod address;
 pub mod events;
 pub mod ledger;
 pub mod operation;

@@ -180,6 +180,16 @@ impl Internet {
         self.host.ip(&format!("address add {address}/32 dev host0"));
     }
 
+    /// The namespace of the host.
+    pub(crate) fn host(&self) -> &Namespace {
+        &self.host
+    }
+
+    /// The namespace of the rest of the world.
+    pub(crate) fn outside(&self) -> &Namespace {
+        &self.outside
+    }
+
     /// How many HTTP connections and UDP datagrams have reached `address`.
     pub(crate) fn seen(&self, place: Place, address: Ipv4Addr) -> usize {
         self.seen_by(place, address, "http") + self.seen_by(place, address, "udp")
