@@ -33,7 +33,7 @@ done
 
 read_host
 step "Host packages (Debian $SUITE)"
-say "QEMU runs the guests; mmdebstrap and mke2fs make their image; passt and nftables their network."
+say "QEMU runs the guests; mmdebstrap and mke2fs make their image; passt carries their network; nft shows its rules."
 prepare_packages
 step "Rights that guests and image need"
 prepare_rights

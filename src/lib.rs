@@ -49,8 +49,9 @@
 //! 5. A hook that fails, traps or is cut off has changed nothing: its plan is committed whole or dropped.
 //! 6. The source repository is never written: index, refs, configuration and files stay identical; and
 //!    nothing in it runs.
-//! 7. A guest reaches neither the host's loopback, nor the host's addresses, private ranges, link-local
-//!    addresses or 169.254.169.254; rules in its own namespace see to it, not the uplink.
+//! 7. A guest never reaches the host's loopback, and the host's addresses, private ranges, link-local
+//!    addresses and metadata services only by a rule of the user's about them; the firewall in its own
+//!    namespace sees to it, not the uplink.
 //! 8. No host resource exists without a row that was written before it, and none outlives its row.
 //! 9. No process is signalled by its pid alone: its start time must match.
 //! 10. No guest dies with the daemon or the client; only a lease (`--rm`) ends it.
@@ -62,7 +63,8 @@
 //!     unescaped unless it is the remote command's own output or `--raw` asked for it.
 //! 14. A published file (image, kernel, initramfs) appears by rename and is never rewritten; no VM needs
 //!     the cache once it is made.
-//! 15. No queue without a bound, no wait without a deadline, no lock across an await.
+//! 15. No queue without a bound, no wait without a deadline, no lock across an await, but for a plugin's own
+//!     while it is loaded: two callers must not compile one plugin twice.
 //!
 //! `tests/tidy.rs` checks those that can be seen in the source; the others have tests of their own.
 
