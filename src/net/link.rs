@@ -2,12 +2,11 @@
 //!
 //! ```text
 //!  guest 192.0.2.2/30 ── tap0 192.0.2.1 │ namespace │ uplink 192.0.2.6/30 ── pasta (192.0.2.5) ── host
-//!                        the guest's resolver
-//!                                                     192.0.2.53: where pasta answers for the resolver
+//!                     the guest's resolver ────────── 192.0.2.53: where pasta answers for the host's
 //! ```
 //!
 //! All of them lie in TEST-NET-1 (RFC 5737), which is never assigned to a host. Where a network uses it
-//! all the same, nothing of it is reachable from a guest: the policy refuses it, but where a rule says otherwise.
+//! all the same, nothing of it is reachable from a guest: policies refuse it, unless a rule is about it.
 
 use std::net::Ipv4Addr;
 

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::Ipv4Addr;
 
-use cove::egress::Mode;
+use cove::egress::{Mode, Policy};
 use cove::wire::rpc::Tried;
 
 use crate::internet::{self, Internet};
@@ -125,6 +125,11 @@ fn a_policy_is_there_from_the_start_and_after_a_restart() {
         daemon.done(&Command::Restart);
         holds();
 
+        // Who waits for a denial holds up nobody.
+        let rules = ["11.4.0.2", "11.2.0.80"].map(|rule| rule.parse().expect("a rule")).into();
+        daemon.done(&Command::PolicyMeanwhile(Policy { mode: Mode::Allow, rules }));
+        assert!(started.get(internet::MOVABLE).is_ok());
+
         // The most rules that there can be, and one more, which changes nothing.
         let rules: Vec<String> = (0..256).map(|n| format!("11.4.{n}.0/24:80-{}", 81 + n)).collect();
         let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
@@ -133,7 +138,7 @@ fn a_policy_is_there_from_the_start_and_after_a_restart() {
         assert_eq!(started.get(internet::WEB), REFUSED);
         let too_many = [&rules[..], &["11.2.0.80"]].concat();
         let rules = too_many.iter().map(|rule| rule.parse().expect("a rule")).collect();
-        let policy = cove::egress::Policy { mode: Mode::Allow, rules };
+        let policy = Policy { mode: Mode::Allow, rules };
         let Answer::Failed(why) = daemon.ask(&Command::Policy(policy)) else { panic!("refused") };
         assert_eq!(why[0], "the network keeper could not change the policy");
         assert_eq!(started.get(internet::WEB), REFUSED);

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Check,
     /// In force at once where a network is up, and with the next start.
     Policy(Policy),
+    /// The same while somebody waits for a denial that does not come.
+    PolicyMeanwhile(Policy),
     Explain(String, Option<u16>),
     /// After this number, waiting so many milliseconds.
     Denials(u64, u64),
@@ -123,6 +125,7 @@ impl Driver {
             Command::Find => return Answer::Found(find_servants(self.settings.vm.as_str())),
             Command::Check => return self.check().await,
             Command::Policy(policy) => return self.set_policy(policy).await,
+            Command::PolicyMeanwhile(policy) => return self.set_policy_meanwhile(policy).await,
             Command::Explain(host, port) => {
                 let explained = self.networks.explain(&self.settings.folder, &host, port).await;
                 return explained.map_or_else(|error| failed(&error), Answer::Explained);
@@ -160,6 +163,17 @@ impl Driver {
         match self.networks.set_policy(&self.settings.folder, &self.policy).await {
             Ok(()) => Answer::Done,
             Err(error) => failed(&error),
+        }
+    }
+
+    async fn set_policy_meanwhile(&mut self, policy: Policy) -> Answer {
+        let (_, networks) = daemon(&self.settings);
+        let folder = self.settings.folder.clone();
+        let waiting = networks.denials(&folder, u64::MAX - 1, Duration::from_secs(20));
+        // Cancel-safe: whichever is first, the other is not needed any more.
+        tokio::select! {
+            waited = waiting => Answer::Failed(vec![format!("{waited:?}")]),
+            done = self.set_policy(policy) => done,
         }
     }
 
