@@ -13,6 +13,10 @@ use crate::net::rules::NamedElement;
 /// until some have expired.
 const MAX_ANSWERS: usize = 4096;
 
+/// How much longer an element stays in the firewall than its answer is good: the kernel rounds down to its
+/// clock's ticks, and should not refuse what is said to be allowed.
+const ROUNDING: Duration = Duration::from_millis(20);
+
 /// The answers of one VM: those that are good, and for the telling of denials those that were.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
@@ -94,11 +98,10 @@ impl Answers {
                 }
             }
         }
-        let shortest = Duration::from_millis(1);
         let elements = longest.into_iter().map(|((ports, address), time)| NamedElement {
             ports,
             address,
-            time: time.max(shortest),
+            time: time + ROUNDING,
         });
         elements.collect()
     }
