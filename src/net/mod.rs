@@ -130,8 +130,9 @@ impl Networks {
         self.spares.sweep().await;
     }
 
-    /// Gives a VM a network that lets out what `policy` says. Its processes are in the ledger before they run; when this fails they have
-    /// been ended, and when it is cancelled they have been killed.
+    /// Gives a VM a network that lets out what `policy` says: one that was made ahead, where there is one.
+    /// Its processes are in the ledger before they run; when this fails they have been ended, and when it is
+    /// cancelled they have been killed.
     ///
     /// # Errors
     /// When a program is missing or fails (its output is the cause), or a step takes too long.
@@ -143,8 +144,9 @@ impl Networks {
         ledger: &dyn Ledger,
     ) -> Result<Attached, NetError> {
         let host = self.host_addresses().await?;
-        if let Some(spare) = self.spares.take().await {
-            let attached = self.give(spare, vm, folder, (&host, policy)).await?;
+        if let Some(spare) = self.spares.take().await
+            && let Some(attached) = self.give(spare, vm, folder, (&host, policy)).await?
+        {
             self.make_ahead();
             return Ok(attached);
         }
@@ -161,38 +163,50 @@ impl Networks {
         }
     }
 
-    /// Gives a VM a network that was made ahead.
+    /// Gives a VM a network that was made ahead. None when it cannot have that one: it makes its own then.
+    ///
+    /// # Errors
+    /// When what was made ahead cannot be ended either.
     async fn give(
         &self,
         spare: Spare,
         vm: &VmId,
         folder: &Path,
         (host, policy): (&Arc<Vec<Prefix>>, &Policy),
-    ) -> Result<Attached, NetError> {
+    ) -> Result<Option<Attached>, NetError> {
         let mut spare = self.spares.rows_to(spare, vm).await?;
-        // When this fails the processes end with `spare`, and their rows are the VM's to release.
-        spare::hand_over(&mut spare, folder, (host, policy)).await?;
+        if let Err(error) = spare::hand_over(&mut spare, folder, (host, policy)).await {
+            let why = crate::report::causes(&error).join(": ");
+            tracing::warn!(%vm, %error, %why, "a network made ahead is no use");
+            return match spare.processes.kill().await {
+                Ok(()) => Ok(None),
+                Err(left) => {
+                    Err(NetError::Undo { left: left.to_string(), source: Box::new(error) })
+                }
+            };
+        }
         let Spare { tap, channel, processes, .. } = spare;
         let (keeper, uplink) = processes.let_go();
         let told = Some(Arc::clone(host));
         self.follow_host(vm, folder, (keeper, uplink), Some(channel), told);
-        Ok(Attached { tap, guest: link::guest_network(vm), keeper, uplink })
+        Ok(Some(Attached { tap, guest: link::guest_network(vm), keeper, uplink }))
     }
 
-    /// Makes a network ahead in the background, where one is wanted.
+    /// Makes networks ahead in the background, as many as are wanted.
     fn make_ahead(&self) {
-        let Some(place) = self.spares.place() else { return };
-        let making = spare::Making {
-            coved: self.coved.clone(),
-            path: self.path.clone(),
-            host: self.host.clone(),
-            resolver: self.resolver.get().copied(),
-        };
-        let shutdown = self.tasks.shutdown();
-        drop(self.tasks.spawn("spare-network", async move {
-            // Abandoned for good at shutdown: what was begun is killed, and the next daemon has its rows.
-            shutdown.run_until_cancelled(place.fill(making)).await;
-        }));
+        while let Some(place) = self.spares.place() {
+            let making = spare::Making {
+                coved: self.coved.clone(),
+                path: self.path.clone(),
+                host: self.host.clone(),
+                resolver: self.resolver.get().copied(),
+            };
+            let shutdown = self.tasks.shutdown();
+            drop(self.tasks.spawn("spare-network", async move {
+                // Abandoned for good at shutdown: what was begun is killed, and the next daemon has its rows.
+                shutdown.run_until_cancelled(place.fill(making)).await;
+            }));
+        }
     }
 
     /// Takes over the network of a VM that an earlier daemon started: its keeper is told the host's

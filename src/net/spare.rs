@@ -13,6 +13,7 @@
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -81,6 +82,19 @@ impl Held {
         self.0.iter().all(|process| matches!(Process::open(*process), Ok(Some(_))))
     }
 
+    /// Ends them, because a VM's rows name them and it makes its own network.
+    ///
+    /// # Errors
+    /// When one is still there; then they stay in the VM's rows.
+    pub(super) async fn kill(&self) -> io::Result<()> {
+        for process in &self.0 {
+            if let Some(process) = Process::open(*process)? {
+                process.kill(KILL_DEADLINE).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// They are somebody else's: keeper and uplink.
     pub(super) fn let_go(mut self) -> (ProcessId, ProcessId) {
         let processes = std::mem::take(&mut self.0);
@@ -119,6 +133,8 @@ impl Place {
     pub(super) async fn fill(self, making: Making) {
         // The start that has just begun has the processors first.
         tokio::time::sleep(SETTLE).await;
+        let spares = self.0.clone();
+        drop(tokio::task::spawn_blocking(move || spares.remove_used()).await);
         match self.0.make(&making).await {
             Ok(spare) => self.0.stock().ready.push(spare),
             Err(error) => {
@@ -151,7 +167,10 @@ impl Spares {
             }
             Err(error) => {
                 let error = starting.undo(error).await;
-                self.end(&id, Vec::new()).await;
+                // What could not be ended keeps its rows, for the next daemon.
+                if !matches!(error, NetError::Undo { .. }) {
+                    self.end(&id, Vec::new()).await;
+                }
                 Err(error)
             }
         }
@@ -205,8 +224,9 @@ impl Spares {
 
     /// Ends a spare that is no use.
     pub(super) async fn throw_away(&self, spare: Spare) {
-        let (keeper, uplink) = spare.processes.let_go();
-        self.end(&spare.id, vec![uplink, keeper]).await;
+        let processes = spare.processes.0.iter().rev().copied().collect();
+        self.end(&spare.id, processes).await;
+        spare.processes.let_go();
     }
 
     /// Ends all that are ready: the daemon ends.
@@ -229,6 +249,13 @@ impl Spares {
                 return;
             }
         };
+        let owned = match self.rows.owned().await {
+            Ok(owned) => owned,
+            Err(error) => {
+                tracing::error!(error = error.one_line(), "which networks VMs have is not known");
+                return;
+            }
+        };
         // After the loss of a database a folder is all that is known of one.
         let without =
             self.folders().into_iter().filter(|id| !rows.iter().any(|(row, _)| row == id));
@@ -236,8 +263,20 @@ impl Spares {
         for (id, processes) in rows.into_iter().chain(without) {
             let known = processes.into_iter().flatten();
             // A process whose row was not completed is known by the id alone.
-            let found = find_servants(id.as_str());
-            self.end(&id, known.chain(found).collect()).await;
+            let all: Vec<_> = known.chain(find_servants(id.as_str())).collect();
+            if !all.iter().any(|process| owned.contains(process)) {
+                self.end(&id, all).await;
+            }
+        }
+    }
+
+    /// Removes the folders of spares that VMs have had.
+    fn remove_used(&self) {
+        for id in self.folders() {
+            let used = !self.stock().ready.iter().any(|spare| spare.id == id);
+            if used && find_servants(id.as_str()).is_empty() {
+                remove_folder(&self.folder.join(id.as_str()));
+            }
         }
     }
 
@@ -267,7 +306,8 @@ impl Spares {
     }
 }
 
-/// Makes a spare whose rows are a VM's that VM's: its socket, and what it lets out.
+/// Makes a spare whose rows are a VM's that VM's: its socket, and what it lets out. Its folder stays as long as
+/// its processes: should the database be lost, they are known by its name.
 ///
 /// # Errors
 /// When one of these fails. Then its processes are still there.
@@ -278,7 +318,6 @@ pub(super) async fn hand_over(
 ) -> Result<(), NetError> {
     let moved = std::fs::rename(spare.folder.join(SOCKET), folder.join(SOCKET));
     moved.map_err(|source| NetError::Socket { folder: folder.to_owned(), source })?;
-    remove_folder(&spare.folder);
     if spare.host != *host {
         let request = Request::HostAddresses { host: host.to_vec() };
         tell(&mut spare.channel, &request, "take the host's addresses").await?;
@@ -308,7 +347,7 @@ async fn tell(
 /// There is nothing in it but the socket. One that stays is found by the next sweep.
 fn remove_folder(folder: &Path) {
     if let Err(error) = std::fs::remove_dir_all(folder)
-        && error.kind() != std::io::ErrorKind::NotFound
+        && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(folder = %folder.display(), %error, "a folder is left");
     }

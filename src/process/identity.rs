@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 
 /// A process that may outlive the daemon, as it is written down: a pid alone names somebody else as
 /// soon as it is used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
     /// Its process id.
     pub pid: i32,

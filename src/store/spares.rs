@@ -1,6 +1,6 @@
 //! The rows of spare networks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -28,6 +28,10 @@ impl SpareRows for Store {
 
     async fn all(&self) -> Result<Vec<SpareProcesses>, Report> {
         Ok(self.run(|connection| all(connection)).await?)
+    }
+
+    async fn owned(&self) -> Result<HashSet<ProcessId>, Report> {
+        Ok(self.run(|connection| owned(connection)).await?)
     }
 
     async fn released(&self, spare: &VmId) -> Result<(), Report> {
@@ -76,6 +80,15 @@ fn all(connection: &Connection) -> Result<Vec<SpareProcesses>, StoreError> {
         found.entry(spare).or_default().push(process);
     }
     Ok(found.into_iter().collect())
+}
+
+fn owned(connection: &Connection) -> Result<HashSet<ProcessId>, StoreError> {
+    let failed = statement("list the processes of VMs");
+    let mut select =
+        connection.prepare_cached("SELECT pid, start_ticks FROM resource").map_err(&failed)?;
+    let rows = select.query_map([], |row| Ok(process(row.get(0)?, row.get(1)?)));
+    let rows: Result<Vec<_>, _> = rows.map_err(&failed)?.collect();
+    Ok(rows.map_err(&failed)?.into_iter().flatten().collect())
 }
 
 /// The rows of one spare's resources.

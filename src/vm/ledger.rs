@@ -3,6 +3,7 @@
 //! Whoever makes a process or a file for a VM says so here first, and says afterwards what it became.
 //! Recovery reads the rows: a row without an identity is a resource that may or may not exist.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -93,6 +94,12 @@ pub trait SpareRows: Send + Sync {
     /// # Errors
     /// When the rows cannot be read.
     async fn all(&self) -> Result<Vec<SpareProcesses>, Report>;
+
+    /// The processes that rows of VMs name.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    async fn owned(&self) -> Result<HashSet<ProcessId>, Report>;
 
     /// A spare is gone.
     ///

@@ -2,6 +2,7 @@
 //!
 //! It runs in the host namespace of a test internet, as root or as an ordinary user.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -250,6 +251,10 @@ impl SpareRows for NoSpares {
 
     async fn all(&self) -> Result<Vec<SpareProcesses>, Report> {
         Ok(Vec::new())
+    }
+
+    async fn owned(&self) -> Result<HashSet<ProcessId>, Report> {
+        Ok(HashSet::new())
     }
 
     async fn released(&self, spare: &VmId) -> Result<(), Report> {
