@@ -14,6 +14,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 # shellcheck source=lib/programs.sh
 source "$ROOT/scripts/lib/programs.sh"
+# shellcheck source=lib/host.sh
+source "$ROOT/scripts/lib/host.sh"
 
 CARGO_DENY_VERSION=0.20.2
 NEXTEST_VERSION=0.9.143
@@ -56,6 +58,11 @@ prepare_tool() {
     cargo_tool "$crate-$version" "$crate" "$crate" "$version" --debug --version "=$version" "$@" "$crate"
 }
 prepare_tools() {
+    # The client in tests of networks.
+    if ! have curl; then
+        apt_get update -qq
+        apt_get install -y -qq --no-install-recommends curl
+    fi
     prepare_tool cargo-nextest "$NEXTEST_VERSION" --no-default-features --features default-no-update
     prepare_tool cargo-deny "$CARGO_DENY_VERSION"
 }

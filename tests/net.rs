@@ -49,7 +49,7 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 fn skipped() -> bool {
     let reason = internet::unavailable();
     if let Some(reason) = &reason {
-        drop(writeln!(std::io::stderr(), "skipped: {reason}"));
+        drop(writeln!(std::io::stderr(), "SKIPPED: {reason}"));
     }
     reason.is_some()
 }

@@ -54,7 +54,7 @@ impl World {
     /// `None`, and a reason is printed, where no namespaces can be made.
     fn new() -> Option<Self> {
         if let Some(reason) = internet::unavailable() {
-            drop(writeln!(std::io::stderr(), "skipped: {reason}"));
+            drop(writeln!(std::io::stderr(), "SKIPPED: {reason}"));
             return None;
         }
         let internet = Internet::new();

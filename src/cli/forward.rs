@@ -4,12 +4,13 @@
 //!  listener (one for each forward) ─▶ connection ─▶ ticket ─▶ byte stream ═ agent ═ program in the guest
 //! ```
 //!
-//! It ends when the user ends it, which is no failure, and when the VM runs no more.
+//! It ends when the user ends it by Ctrl-C, which is no failure, and when the VM runs no more.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::libc;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,7 +38,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Connections at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 256;
 
-/// How long until a listener that could not accept tries again.
+/// How long until a listener that could not accept tries again, and until events that ended are asked for anew.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Arguments of `cove forward`.
@@ -92,11 +93,11 @@ impl Arguments {
         }
         // All arms are cancel-safe: none is waited for again.
         let ended = tokio::select! {
-            _ = signals.interruption() => {
+            signal = signals.interruption() => {
                 say("ended");
-                Ok(0)
+                if signal == libc::SIGINT { Ok(0) } else { Err(Failure::Interrupted) }
             }
-            why = end(events, &vm) => Err(why.into()),
+            why = end(&client, events, &vm) => Err(why.into()),
             () = client.closed() => Err(daemon_lost().into()),
         };
         tasks.drain(GRACE).await;
@@ -153,35 +154,68 @@ fn cannot_listen(forward: &Publish, error: &std::io::Error) -> Report {
 }
 
 /// Waits until the VM runs no more, and says so.
-async fn end(mut events: Events<EventSubscription>, vm: &Vm) -> Report {
-    let name = &vm.name;
-    let over = |what: &str| {
-        Report::new(Kind::Conflict, format!("the VM `{name}` {what}, and its forwards ended"))
-    };
+async fn end(client: &Client, mut events: Events<EventSubscription>, vm: &Vm) -> Report {
     loop {
-        let Some(Ok(event)) = events.next().await else {
-            // The daemon is gone, which is waited for elsewhere.
-            return std::future::pending().await;
-        };
-        match event.what {
-            Happening::VmState { vm: id, state: now, cause, .. }
-                if id == vm.id && now != VmState::Running =>
-            {
-                let mut report = over(match now {
-                    VmState::Stopping => "is being stopped",
-                    VmState::Created
-                    | VmState::Starting
-                    | VmState::Running
-                    | VmState::Stopped
-                    | VmState::Error => "runs no more",
-                });
-                report.cause.extend(cause);
-                return report;
+        while let Some(event) = events.next().await {
+            // One that is not understood is of a newer daemon, and no end of a VM.
+            let over = event.ok().and_then(|event| ended_by(event.what, vm));
+            if let Some(over) = over {
+                return over;
             }
-            Happening::VmDeleted { vm: id, .. } if id == vm.id => return over("was deleted"),
-            _ => {}
         }
+        // The events end with the daemon, but also when there were too many at once.
+        events = match look_again(client, vm).await {
+            Ok(events) => events,
+            // That is waited for elsewhere.
+            Err(report) if report.kind == Kind::Unreachable => return std::future::pending().await,
+            Err(report) => return report,
+        };
     }
+}
+
+/// The end of the VM, if that is what has happened.
+fn ended_by(what: Happening, vm: &Vm) -> Option<Report> {
+    match what {
+        Happening::VmState { vm: id, state: now, cause, .. }
+            if id == vm.id && now != VmState::Running =>
+        {
+            let mut report = over(vm, now);
+            report.cause.extend(cause);
+            Some(report)
+        }
+        Happening::VmDeleted { vm: id, .. } if id == vm.id => Some(deleted(vm)),
+        _ => None,
+    }
+}
+
+/// What happens from now on, if the VM still runs.
+async fn look_again(client: &Client, vm: &Vm) -> Result<Events<EventSubscription>, Report> {
+    tokio::time::sleep(RETRY).await;
+    let events = client.subscribe::<EventSubscription>(EventQuery::default()).await?;
+    match client.call::<VmShow>(VmRef { vm: vm.id.to_string() }).await {
+        Ok(now) if now.state == VmState::Running => Ok(events),
+        Ok(now) => Err(over(vm, now.state)),
+        Err(report) if report.kind == Kind::NotFound => Err(deleted(vm)),
+        Err(report) => Err(report),
+    }
+}
+
+fn over(vm: &Vm, now: VmState) -> Report {
+    let what = match now {
+        VmState::Stopping => "is being stopped",
+        VmState::Created
+        | VmState::Starting
+        | VmState::Running
+        | VmState::Stopped
+        | VmState::Error => "runs no more",
+    };
+    let message = format!("the VM `{}` {what}, and its forwards ended", vm.name);
+    Report::new(Kind::Conflict, message)
+}
+
+fn deleted(vm: &Vm) -> Report {
+    let message = format!("the VM `{}` was deleted, and its forwards ended", vm.name);
+    Report::new(Kind::Conflict, message)
 }
 
 /// The way to one port of the guest.

@@ -11,7 +11,7 @@ use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::report::Report;
 use crate::vm::ledger::Ledger;
-use crate::vm::ports::{Attachment, Networks, Outbound, PortResult};
+use crate::vm::ports::{Attachment, Networks, NotSet, Outbound, PortResult};
 use crate::wire::rpc::{Denials, NetExplanation};
 
 /// The networks.
@@ -46,8 +46,11 @@ impl Networks for VmNetworks {
 
 #[async_trait]
 impl Outbound for VmNetworks {
-    async fn set_policy(&self, _: &VmId, folder: &Path, policy: &Policy) -> PortResult<()> {
-        self.0.set_policy(folder, policy).await.map_err(|error| Report::of(&error))
+    async fn set_policy(&self, _: &VmId, folder: &Path, policy: &Policy) -> Result<(), NotSet> {
+        self.0.set_policy(folder, policy).await.map_err(|error| match error.leaves_the_policy() {
+            true => NotSet::Refused(Report::of(&error)),
+            false => NotSet::Unconfirmed(Report::of(&error)),
+        })
     }
 
     async fn explain(

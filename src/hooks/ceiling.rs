@@ -39,7 +39,11 @@ impl Ceiling {
             };
             let kind = NeedKind::ALL.into_iter().find(|known| known.as_str() == kind);
             let kind = kind.ok_or_else(|| bad(word, "there is no such kind of needs"))?;
-            let pattern = pattern.map(Pattern::new).transpose();
+            // Names to reach are compared in lower case, as DNS has them.
+            let pattern = pattern.map(|pattern| {
+                if kind == NeedKind::Egress { pattern.to_lowercase() } else { pattern.to_owned() }
+            });
+            let pattern = pattern.map(|pattern| Pattern::new(&pattern)).transpose();
             Ok(Word { kind, pattern: pattern.map_err(|error| bad(word, error.msg))? })
         });
         Ok(Self(Some(parsed.collect::<Result<Vec<_>, _>>()?.into())))
@@ -137,6 +141,7 @@ mod tests {
         assert!(cut.may_set_env("TOKEN"), "a setting's name is looked up first");
         assert!(cut.may_forward(80) && !cut.may_forward(8080));
         assert!(!rights(&["machine.env:A*"]).may_set_env("TOKEN"));
+        assert!(rights(&["machine.egress:*.Example.org"]).may_reach("a.example.org:443"));
         assert!(!rights(&["work-disk:*"]).may_write("a/b"), "`*` is one step of a path");
     }
 

@@ -111,8 +111,9 @@ async fn a_machine_gets_what_is_granted_and_no_more() {
         "try env PATH=/tmp",
         "try env LD_PRELOAD=x",
         "try label other=x",
-        "try forward 1:8080",
-        "try forward 1:22",
+        "try forward 1080:8080",
+        "try forward 1080:22",
+        "try forward 1023:8080",
         "try egress a.example",
         "try egress evil.test",
         "try egress *.example",
@@ -139,6 +140,7 @@ async fn a_machine_gets_what_is_granted_and_no_more() {
         "bad-argument: no plugin may set `LD_PRELOAD`: it says how programs are found, loaded or started",
         "not-granted: `machine.label:other` is not granted",
         "not-granted: `machine.forward:22` is not granted",
+        "bad-argument: a plugin cannot have port 1023 of the host: only those from 1024 on",
         "not-granted: `machine.egress:evil.test` is not granted",
         "bad-argument: `*.example` is not one full name, as `example.org` or `example.org:443`",
         "bad-argument: `10.0.0.1` is not one full name, as `example.org` or `example.org:443`",
@@ -146,10 +148,10 @@ async fn a_machine_gets_what_is_granted_and_no_more() {
     ]) {
         assert_eq!(said, expected);
     }
-    assert_eq!(said.len(), 9);
+    assert_eq!(said.len(), 10);
     assert_eq!(names(&asked), ["a.example"]);
-    assert_eq!(asked.forwards, [(1, 8080)].into());
-    assert_eq!(asked.published()[0].to_string(), "127.0.0.1:1:8080");
+    assert_eq!(asked.forwards, [(1080, 8080)].into());
+    assert_eq!(asked.published()[0].to_string(), "127.0.0.1:1080:8080");
     let shown = format!("{:?}", asked.shown());
     assert!(shown.contains("EVERY_A") && !shown.contains("s3cret"), "{shown}");
 

@@ -27,6 +27,9 @@ const RESERVED: [&str; 10] = [
 /// Beginnings of such names.
 const RESERVED_BEGINNINGS: [&str; 3] = ["LD_", "GLIBC_", "COVE_"];
 
+/// The first port of the host that a plugin may have: those below are for the host's own services.
+const FIRST_PORT: u16 = 1024;
+
 /// Whether a plugin may set a variable of this name at all: for every command, or for a program that it runs.
 pub(super) fn check_variable(name: &str) -> Result<(), Refusal> {
     let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
@@ -160,8 +163,11 @@ impl Wishes {
         if !self.rights.may_forward(guest_port) {
             return Err(Refusal::not_granted(&format!("machine.forward:{guest_port}")));
         }
-        if host_port == 0 {
-            return Err(Refusal::new("bad-argument", "the host's port cannot be 0"));
+        if host_port < FIRST_PORT {
+            let message = format!(
+                "a plugin cannot have port {host_port} of the host: only those from {FIRST_PORT} on"
+            );
+            return Err(Refusal::new("bad-argument", message));
         }
         self.take_room("", "")?;
         match self.granted.forwards.insert(host_port, guest_port) {

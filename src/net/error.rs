@@ -141,6 +141,15 @@ pub enum NetError {
     },
 }
 
+impl NetError {
+    /// Whether a policy that was not set for this reason is surely not in force: its keeper refused it, or
+    /// was not told. After a connection that broke or a silence it may be, or come to be.
+    #[must_use]
+    pub fn leaves_the_policy(&self) -> bool {
+        matches!(self, Self::Keeper { .. } | Self::Socket { .. })
+    }
+}
+
 impl Explain for NetError {
     fn kind(&self) -> Kind {
         match self {

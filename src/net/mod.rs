@@ -214,8 +214,9 @@ impl Networks {
     /// [`Networks::start`], the uplink is ended when the keeper is gone.
     ///
     /// # Errors
-    /// When the keeper cannot be reached, or does not take the policy. The host's addresses are told
-    /// again as long as it lives; a policy that it did not take leaves the one before in force.
+    /// When the keeper cannot be reached, does not take the policy, or does not say that it has. The host's
+    /// addresses are told again as long as it lives; what holds of the policy is as after
+    /// [`Networks::set_policy`].
     pub async fn adopt(
         &self,
         vm: &VmId,
@@ -232,7 +233,8 @@ impl Networks {
     ///
     /// # Errors
     /// When the keeper of the VM with this folder cannot be reached or does not take it; then the policy
-    /// before stays in force.
+    /// before stays in force ([`NetError::leaves_the_policy`]). Also when it does not answer in time, or the
+    /// connection breaks: then it may have taken it, or take it yet.
     pub async fn set_policy(&self, folder: &Path, policy: &Policy) -> Result<(), NetError> {
         let request = Request::Policy { policy: policy.clone() };
         match talk::ask_once(folder, &request, "change the policy", Duration::ZERO).await? {

@@ -11,7 +11,7 @@ use super::outbound::{policy_of, warnings};
 use super::ports::{BootFiles, Checkout, HookedVm, Intent};
 use super::preflight::{Passed, preflight};
 use super::record::{VmRecord, VmSpec, in_home};
-use super::service::VmService;
+use super::service::{Handle, VmService};
 use super::state::State;
 use crate::egress::Policy;
 use crate::id::{ImageName, OperationId, VmId, VmName};
@@ -89,14 +89,21 @@ impl VmService {
     ) -> Result<OperationId, Report> {
         let record = self.reserve(&wanted, &checked).await?;
         let vm = record.id.clone();
-        self.events.publish(super::events::created(&record));
+        let handle = match self.join(&record) {
+            Ok(handle) => handle,
+            Err(error) => {
+                if let Err(other) = self.shared.ports.rows.remove(&vm).await {
+                    tracing::warn!(%vm, error = other.one_line(), "a row is left");
+                }
+                return Err(error);
+            }
+        };
         let operation = self.operations.begin("create", &vm, &record.name, super::now());
         let id = operation.id.clone();
         if let Some(passed) = checked.preflight {
             passed.tell_late(&record, &operation);
         }
         warnings(&wanted, &record.spec.egress).into_iter().for_each(|text| operation.note(text));
-        let handle = self.adopt(record);
         let begin = Begin { operation, client: wanted.client, checkout: checked.checkout };
         let start = wanted.start.unwrap_or(true);
         handle.send(Command::Make { begin, start }, "new").await?;
@@ -104,6 +111,14 @@ impl VmService {
             self.hold(connection, vm);
         }
         Ok(id)
+    }
+
+    /// Makes it one of the VMs, unless another has got its ports of the host since they were checked.
+    fn join(&self, record: &VmRecord) -> Result<Arc<Handle>, Report> {
+        let _alone = self.joining.lock().expect("no panic under the lock");
+        self.check_published(&record.spec.publish)?;
+        self.events.publish(super::events::created(record));
+        Ok(self.adopt(record.clone()))
     }
 
     /// What `create` would put into the guest. Makes nothing.
@@ -119,6 +134,7 @@ impl VmService {
         notes.extend(warnings(wanted, &checked.vm.machine.egress));
         Ok(CreatePlan {
             machine: checked.vm.machine,
+            publish: wanted.publish.clone(),
             notes,
             workspace: checked.checkout.map(|checkout| checkout.plan()),
             hooks: by_plugin(configured.ran.into_iter().chain(prepared.ran)),

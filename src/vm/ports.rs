@@ -27,7 +27,7 @@ mod networks;
 
 pub use forwards::Forwards;
 pub use hooks::{HookRan, Hooked, HookedGuest, HookedVm, Intent, VmHooks};
-pub use networks::{Attachment, Networks, Outbound};
+pub use networks::{Attachment, Networks, NotSet, Outbound};
 
 /// A port's failure.
 pub type PortResult<T> = Result<T, Report>;

@@ -52,6 +52,8 @@ pub struct VmService {
     pub(super) leases: Arc<Leases>,
     pub(super) tasks: Tasks,
     pub(super) vms: Arc<Mutex<Roster<Arc<Handle>>>>,
+    /// Held while a new VM is compared with the others and comes to be one of them.
+    pub(super) joining: Arc<Mutex<()>>,
     /// Rows that could not be read when the daemon began.
     pub(super) unreadable: Arc<OnceLock<Vec<Unreadable>>>,
 }
@@ -90,6 +92,7 @@ impl VmService {
             leases: Arc::default(),
             tasks,
             vms: Arc::default(),
+            joining: Arc::default(),
             unreadable: Arc::default(),
         }
     }

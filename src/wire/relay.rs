@@ -14,12 +14,11 @@
 //! The end of one direction is a frame, and the other direction goes on. A connection that ends before both
 //! directions have was broken off: whoever has the socket resets it.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -159,6 +158,9 @@ impl Ways {
 
     /// The other end's socket has taken more.
     fn taken(&self, Taken { taken }: Taken) -> io::Result<()> {
+        if taken == 0 {
+            return Err(invalid("nothing was taken, which need not be said"));
+        }
         let room = usize::try_from(taken).ok().and_then(|taken| self.now().room.checked_add(taken));
         let room = room.filter(|room| *room <= WINDOW);
         let room = room.ok_or_else(|| invalid("more was taken than was sent"))?;
@@ -212,13 +214,13 @@ async fn receive(
     writer: &mut (impl AsyncWrite + Unpin),
     ways: &Ways,
 ) -> io::Result<()> {
-    let (mut waiting, mut held, mut end) = (VecDeque::<Bytes>::new(), 0, false);
+    // Copies: a frame is a slice of a read buffer, which one byte would keep whole.
+    let (mut waiting, mut end) = (BytesMut::new(), false);
     loop {
         if end && waiting.is_empty() && !ways.now().shut {
             writer.shutdown().await?;
             ways.change(|now| now.shut = true);
         }
-        let front = waiting.front().cloned().unwrap_or_default();
         // Both arms are cancel-safe: `next` and `write` lose nothing.
         tokio::select! {
             frame = source.next() => match frame {
@@ -228,28 +230,22 @@ async fn receive(
                     return whole.then_some(()).ok_or(io::ErrorKind::UnexpectedEof.into());
                 }
                 Some(frame) => match frame? {
-                    Frame::Data(bytes) if !end && held + bytes.len() <= WINDOW => {
-                        held += bytes.len();
-                        waiting.extend((!bytes.is_empty()).then_some(bytes));
+                    Frame::Data(bytes) if bytes.is_empty() => return Err(invalid("no bytes were sent")),
+                    Frame::Data(bytes) if !end && waiting.len() + bytes.len() <= WINDOW => {
+                        waiting.extend_from_slice(&bytes);
                     }
                     Frame::Data(_) => return Err(invalid("more was sent than there is room for")),
                     Frame::DataEnd if !end => end = true,
                     message => ways.taken(message.message()?)?,
                 },
             },
-            written = writer.write(&front), if !front.is_empty() => {
+            written = writer.write(&waiting), if !waiting.is_empty() => {
                 let written = written?;
                 if written == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
-                held -= written;
+                waiting.advance(written);
                 ways.change(|now| now.untold += written);
-                if let Some(front) = waiting.front_mut() {
-                    front.advance(written);
-                    if front.is_empty() {
-                        waiting.pop_front();
-                    }
-                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cove::wire::frame::{Frame, FrameCodec};
 use cove::wire::guest::{ConnectFailure, Reply};
@@ -62,8 +63,8 @@ pub(crate) fn add_events(module: &mut RpcModule<Arc<Script>>) {
                 let sink = pending.accept().await?;
                 while events.changed().await.is_ok() {
                     let now = events.borrow_and_update().clone();
-                    let at = "2026-11-23T12:00:00Z".to_owned();
-                    let event = Event { number: 1, at, what: now.expect("it happened") };
+                    let what = now.ok_or("there were too many at once")?;
+                    let event = Event { number: 1, at: "2026-11-23T12:00:00Z".to_owned(), what };
                     sink.send(jsonrpsee::core::to_json_raw_value(&event)?).await?;
                 }
                 Ok(())
@@ -130,7 +131,7 @@ async fn a_port_where_nothing_listens_is_said_and_the_forward_goes_on() {
     assert_eq!(exchange(addresses[1], b"well").await.expect("carried"), b"well");
     signal(&child, Signal::SIGTERM);
     let output = finish(child).await;
-    assert_eq!(status(&output), 0);
+    assert_eq!(status(&output), 130);
     let said = stderr(&output);
     assert!(said.contains(" -> port 80: nothing \\u{1b}[31mlistens\n"), "{said}");
 }
@@ -155,6 +156,34 @@ async fn the_end_of_the_vm_is_the_end_of_its_forwards() {
     error: the VM `a` runs no more, and its forwards ended
       cause: its monitor ended
     ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vm_is_looked_at_again_when_its_events_end() {
+    let shown = Arc::new(AtomicUsize::new(0));
+    let mut answers = Answers::new();
+    let count = shown.clone();
+    let show = move |_: &Value| {
+        let mut vm = vm("a", "aaaaaaaaaaaa");
+        vm.state = match count.fetch_add(1, Ordering::Relaxed) {
+            0 | 1 => VmState::Running,
+            _ => VmState::Stopped,
+        };
+        Ok(json!(vm))
+    };
+    answers.insert("vm.show", Box::new(show));
+    let fake = Fake::with(operation(Some(done())), answers, "");
+    let (child, addresses) = forwarding(&fake, &["0:7"]).await;
+    fake.script.events.send_replace(None);
+    while shown.load(Ordering::Relaxed) < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(exchange(addresses[0], b"x").await.expect("it runs on"), b"x");
+    fake.script.events.send_replace(None);
+    let output = finish(child).await;
+    assert_eq!(status(&output), 4);
+    let said = stderr(&output);
+    assert_eq!(said, "error: the VM `a` runs no more, and its forwards ended\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -298,6 +298,7 @@ async fn detached_and_planned_runs_print_data_only() {
     let plan = json!({
         "machine": { "image": "debian", "vcpu": 1, "memory_mib": 512, "disk_bytes": 1 << 30,
             "root_disk_bytes": 1 << 30, "net": "user" },
+        "publish": ["127.0.0.1:8080:80"],
         "workspace": { "source_path": "/src", "guest_path": "/root/src", "base_commit": null,
             "origin": null, "files": ["a", "b\n\u{1b}c"], "bytes": 300, "untracked_left_out": 2 },
         "hooks": [{ "plugin": "ssh-key", "log": ["no agent"], "steps": [
@@ -316,6 +317,7 @@ async fn detached_and_planned_runs_print_data_only() {
     insta::assert_snapshot!(stdout(&output), @r#"
     machine: image debian, 1 vcpu, 512M memory, 1G work disk, 1G root disk, net user
     egress: open
+    publish: 127.0.0.1:8080:80
 
     repository: /src -> /root/src
       base commit: none yet

@@ -1,5 +1,7 @@
 //! `cove net` as a user runs it: what it asks of the daemon, what it prints where, and its exit status.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use cove::report::{Kind, Report};
 use serde_json::{Value, json};
 
@@ -104,6 +106,20 @@ async fn denials_are_printed_once_each_and_followed_until_the_vm_stops() {
         .map(|denial| denial["number"].as_u64().expect("a number"))
         .collect();
     assert_eq!(numbers, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_loss_is_told_once_however_often_nothing_comes() {
+    let asked = AtomicUsize::new(0);
+    let fake = answering("net.denials", move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+        0 | 1 => Ok(json!({ "denials": [], "lost": 3 })),
+        2 => Ok(json!({ "denials": [denial(4)], "lost": 3 })),
+        _ => Err(Report::new(Kind::Conflict, "the VM `a` is not running")),
+    });
+    let output = run(&fake, &["net", "denials", "a", "-f"]).await;
+    assert_eq!((status(&output), stdout(&output).lines().count()), (0, 1));
+    let note = "note: 3 before these are no longer kept\n";
+    assert_eq!(stderr(&output), note.repeat(2), "once alone, and once beside what is shown");
 }
 
 #[tokio::test]

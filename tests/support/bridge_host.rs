@@ -38,7 +38,7 @@ impl World {
     /// `None`, and a reason is printed, where no namespaces can be made.
     pub(crate) fn new() -> Option<Self> {
         if let Some(reason) = internet::unavailable() {
-            drop(writeln!(std::io::stderr(), "skipped: {reason}"));
+            drop(writeln!(std::io::stderr(), "SKIPPED: {reason}"));
             return None;
         }
         let setup = Setup::new(&BridgeConfig::default(), "a test", ROOT).expect("valid");

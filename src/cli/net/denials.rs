@@ -1,5 +1,9 @@
 //! `cove net denials`: what a VM was refused, which is text of a guest in part: escaped.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::report::Kind;
 use crate::rpc::client::Client;
 use crate::wire::rpc::{Denial, Denials, NetDenials, NetDenialsNow, Tried};
@@ -12,6 +16,9 @@ use super::to_allow;
 
 /// How long the daemon waits for one more before it answers that there is none.
 const WAIT_MS: u64 = 25_000;
+
+/// How long two questions lie apart at least when nothing has come.
+const APART: Duration = Duration::from_secs(1);
 
 /// Arguments of `cove net denials`.
 #[derive(Debug, clap::Args)]
@@ -51,17 +58,26 @@ impl Arguments {
 
     /// Shows these, and what comes, until the VM runs no more.
     async fn follow(&self, client: &Client, mut denials: Denials) -> Result<(), Failure> {
-        let mut seen = 0;
+        let (mut seen, mut told) = (0, 0);
         loop {
-            tell_lost(&denials);
+            // The same question again has the same loss in its answer.
+            if !denials.denials.is_empty() || denials.lost != told {
+                tell_lost(&denials);
+            }
+            told = if denials.denials.is_empty() { denials.lost } else { 0 };
             for denial in &denials.denials {
                 seen = denial.number;
                 self.show(denial)?;
             }
+            let asked = Instant::now();
             denials = match self.ask(client, seen, WAIT_MS).await {
                 Err(Failure::Report(report)) if is_over(report.kind) => return Ok(()),
                 answered => answered?,
             };
+            // Nothing may come early, for example when too many wait already.
+            if denials.denials.is_empty() {
+                tokio::time::sleep_until(asked + APART).await;
+            }
         }
     }
 

@@ -13,6 +13,9 @@ use super::super::output::{one_line, size};
 /// The plan as text. Names of files and lines of plugins are escaped.
 pub(super) fn render(plan: &CreatePlan) -> String {
     let mut text = machine(&plan.machine);
+    for publish in &plan.publish {
+        writeln!(text, "publish: {publish}").expect("writing to a String cannot fail");
+    }
     for note in &plan.notes {
         writeln!(text, "note: {}", one_line(note)).expect("writing to a String cannot fail");
     }

@@ -29,6 +29,9 @@ pub(super) struct Seen {
     labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     egress: BTreeSet<Rule>,
+    /// Ports of the guest, by ports of the host's loopback.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    forwards: BTreeMap<u16, u16>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     says: Vec<String>,
 }
@@ -61,6 +64,7 @@ impl Seen {
             env: effects.asked.env.clone(),
             labels: effects.asked.labels.clone(),
             egress: effects.asked.egress.clone(),
+            forwards: effects.asked.forwards.clone(),
             says,
         }
     }

@@ -19,6 +19,9 @@ use crate::wire::rpc::{
 /// The longest wait for a denial, in milliseconds.
 const MAX_WAIT_MS: u64 = 30_000;
 
+/// How long the end of a VM may take to be known when its keeper is gone already.
+const END_KNOWN: Duration = Duration::from_secs(5);
+
 /// Somebody to reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
@@ -106,11 +109,19 @@ impl VmService {
         let (folder, wait) = (self.folder(&record.id), Duration::from_millis(wanted.wait_ms));
         let outbound = &self.shared.ports.outbound;
         let denials = outbound.denials(&record.id, &folder, wanted.after, wait).await;
-        denials.map_err(|error| {
-            // A keeper that has gone with its VM meanwhile is no failure of its own.
-            let now = handle.view.borrow().record.clone();
-            check_running(&now).err().unwrap_or(error)
-        })
+        let Err(error) = denials else {
+            return denials;
+        };
+        // A keeper that has gone with its VM is no failure of its own, but it may go a moment before that
+        // is written down.
+        let mut view = handle.view.clone();
+        let rests = view.wait_for(|seen| seen.record.state.view() != VmState::Running);
+        match tokio::time::timeout(END_KNOWN, rests).await {
+            Ok(Ok(seen)) => Err(check_running(&seen.record).err().unwrap_or(error)),
+            // Its owner is gone, and so is the VM, or the daemon ends.
+            Ok(Err(_)) => Err(self.handle(&wanted.vm).err().unwrap_or(error)),
+            Err(_) => Err(error),
+        }
     }
 }
 

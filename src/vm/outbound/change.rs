@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!  checked ─▶ row ─▶ (it runs) keeper
-//!                      │ fails
-//!                      └─▶ an error that says so; the same again, or the next start, brings it into force
+//!                      │ fails, or does not answer
+//!                      └─▶ an error that says what holds; the same again, or the next start, brings it into force
 //! ```
 
 use crate::egress::Rule;
 use crate::report::{Kind, Report};
 use crate::vm::limits::check_rules;
 use crate::vm::owner::Owner;
-use crate::vm::ports::PortResult;
+use crate::vm::ports::NotSet;
 use crate::vm::record::{VmRecord, VmSpec};
 use crate::wire::rpc::NetShow;
 
@@ -64,11 +64,18 @@ impl Owner {
         if !networked {
             return Ok(());
         }
-        self.told_policy().await.map_err(|error| {
+        self.told_policy().await.map_err(|not_set| {
             let name = &self.record.name;
-            let message = format!(
-                "what `{name}` may reach is written down, but its network could not be told: what was in force stays so"
-            );
+            let (error, so) = match not_set {
+                NotSet::Refused(error) => {
+                    (error, "could not be told: what was in force stays so")
+                }
+                NotSet::Unconfirmed(error) => {
+                    (error, "did not confirm it: the old or the new rules are in force")
+                }
+            };
+            let message =
+                format!("what `{name}` may reach is written down, but its network {so}");
             let mut report = Report::new(error.kind, message).with_hint(format!(
                 "the same command again tells it once more; `cove restart {name}` brings it into force in any case"
             ));
@@ -78,7 +85,7 @@ impl Owner {
         })
     }
 
-    async fn told_policy(&self) -> PortResult<()> {
+    async fn told_policy(&self) -> Result<(), NotSet> {
         let (outbound, vm) = (&self.shared.ports.outbound, &self.record.id);
         let policy = self.record.egress();
         let mut interrupts = self.interrupts.clone();
@@ -86,7 +93,8 @@ impl Owner {
         tokio::select! {
             told = outbound.set_policy(vm, &self.folder, &policy) => told,
             _ = interrupts.wait_for(|count| *count > 0) => {
-                Err(Report::new(Kind::Cancelled, "the VM is being killed or deleted"))
+                let message = "the VM is being killed or deleted";
+                Err(NotSet::Unconfirmed(Report::new(Kind::Cancelled, message)))
             }
         }
     }

@@ -9,6 +9,7 @@ use super::PortResult;
 use crate::egress::Policy;
 use crate::id::VmId;
 use crate::process::ProcessId;
+use crate::report::Report;
 use crate::vm::ledger::Ledger;
 use crate::wire::guest::Network;
 use crate::wire::rpc::{Denials, NetExplanation};
@@ -44,11 +45,20 @@ pub trait Networks: Send + Sync {
     ) -> PortResult<()>;
 }
 
+/// Why a policy was not put in force, as far as that is known.
+#[derive(Debug)]
+pub enum NotSet {
+    /// It was not taken, or nobody could be told: the one before is in force.
+    Refused(Report),
+    /// Nobody has said that it was taken: the one before or the new one is in force.
+    Unconfirmed(Report),
+}
+
 /// What VMs that run may reach. Each call has a deadline of its own.
 #[async_trait]
 pub trait Outbound: Send + Sync {
-    /// Puts a policy in force, as a whole or not at all: a failure leaves the one before.
-    async fn set_policy(&self, vm: &VmId, folder: &Path, policy: &Policy) -> PortResult<()>;
+    /// Puts a policy in force, as a whole or not at all.
+    async fn set_policy(&self, vm: &VmId, folder: &Path, policy: &Policy) -> Result<(), NotSet>;
     /// Why the VM may or may not reach a name or an address now, by the decision that its packets meet.
     async fn explain(
         &self,

@@ -11,7 +11,7 @@ use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, ResourceKind};
-use crate::vm::ports::{Attachment, Networks, Outbound, PortResult};
+use crate::vm::ports::{Attachment, Networks, NotSet, Outbound, PortResult};
 use crate::wire::guest::Network;
 use crate::wire::rpc::{Denial, Denials, NetExplanation, Tried};
 
@@ -68,13 +68,13 @@ impl Networks for Sim {
 
 #[async_trait]
 impl Outbound for Sim {
-    async fn set_policy(&self, vm: &VmId, _: &Path, policy: &Policy) -> PortResult<()> {
+    async fn set_policy(&self, vm: &VmId, _: &Path, policy: &Policy) -> Result<(), NotSet> {
         let set = async {
             self.in_force(vm)?;
             self.world.host().policies.insert(vm.clone(), policy.clone());
             Ok(())
         };
-        self.call("outbound.set_policy", set).await
+        self.call("outbound.set_policy", set).await.map_err(NotSet::Refused)
     }
 
     async fn explain(

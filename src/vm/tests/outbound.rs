@@ -254,7 +254,9 @@ fn a_kill_does_not_wait_for_a_keeper_that_does_not_answer() {
         };
         let (allowed, killed) = tokio::join!(allow(&daemon, "1.2.3.4"), kill);
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-        assert_eq!(allowed.expect_err("it was cut short").kind, Kind::Cancelled);
+        let error = allowed.expect_err("it was cut short");
+        assert_eq!(error.kind, Kind::Cancelled);
+        assert!(error.message.contains("the old or the new rules are in force"), "{error:?}");
         assert_eq!(killed.expect("killed").state, VmState::Stopped);
         daemon.vms.start("web", ClientContext::default(), true).await.expect("an operation");
         assert_eq!(in_force(&world), Some(policy(Mode::Allow, &["example.org", "1.2.3.4"])));
@@ -332,6 +334,26 @@ fn a_vm_that_runs_is_explained_by_its_keeper_and_one_at_rest_by_its_rules() {
 
 fn denials(after: u64, wait_ms: u64) -> NetDenials {
     NetDenials { vm: "web".to_owned(), after, wait_ms }
+}
+
+#[test]
+fn a_keeper_that_goes_before_the_end_of_its_vm_is_known_is_no_failure() {
+    run(async {
+        let world = World::default();
+        let daemon = running(&world, None).await;
+        world.host().policies.clear();
+        let error = daemon.vms.denials(&denials(0, 0)).await.expect_err("no keeper answers");
+        assert_eq!(error.kind, Kind::Failed, "the VM runs on");
+        let end = async {
+            tokio::task::yield_now().await;
+            for monitor in world.monitors() {
+                world.end(monitor);
+            }
+        };
+        let ask = denials(0, 0);
+        let (told, ()) = tokio::join!(daemon.vms.denials(&ask), end);
+        assert_eq!(told.expect_err("it has ended").kind, Kind::Conflict);
+    });
 }
 
 #[test]

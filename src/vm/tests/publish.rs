@@ -97,6 +97,25 @@ fn one_port_is_one_vms() {
 }
 
 #[test]
+fn of_two_that_are_made_at_once_one_gets_the_port() {
+    run(async {
+        let world = World::default();
+        let daemon = daemon(&world, None);
+        let create = |name| daemon.vms.create(publishing(name, &["8080:80"]), None);
+        let (one, other) = tokio::join!(create("one"), create("other"));
+        let refused = [one, other].into_iter().filter_map(Result::err).collect::<Vec<_>>();
+        let [error] = &refused[..] else { panic!("{refused:?}") };
+        assert!(error.kind == Kind::Conflict && error.message.contains("8080"), "{error:?}");
+        assert_eq!((listed(&daemon.vms).len(), open(&daemon).len()), (1, 1));
+        assert_eq!(world.complaints(), [""; 0]);
+        daemon.tasks.drain(std::time::Duration::from_secs(1)).await;
+        let later = super::daemon(&world, None);
+        later.vms.recover().await.expect("recovered");
+        assert_eq!(listed(&later.vms).len(), 1, "no row is left of the other");
+    });
+}
+
+#[test]
 fn the_next_daemon_opens_what_it_can() {
     run(async {
         let world = World::default();

@@ -1,5 +1,6 @@
 //! Both ends of a forward, and ends that do not keep to the protocol.
 
+use bytes::Bytes;
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
@@ -124,6 +125,8 @@ async fn an_end_that_lies_is_an_error() {
     for hostile in [
         vec![data(PIPE), data(WINDOW)],
         vec![data(WINDOW + 1)],
+        vec![data(0)],
+        vec![taken(0)],
         vec![taken(1)],
         vec![taken(u32::MAX)],
         vec![Frame::DataEnd, Frame::DataEnd],

@@ -84,6 +84,9 @@ pub struct CreateWorkspace {
 pub struct CreatePlan {
     /// Processors, memory, disks, image and kernel after defaults.
     pub machine: MachinePlan,
+    /// Ports of it that would be reachable at ports of the host, besides those that plugins ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
     /// What the user should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -100,7 +100,8 @@ pub struct HookRunEntry {
     /// What it wanted to be written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writes: Vec<HookWrite>,
-    /// What it asked the machine to be, as `set-env NAME`, `set-label NAME` and `allow-egress RULE`.
+    /// What it asked the machine to be, as `set-env NAME`, `set-label NAME`, `allow-egress RULE` and
+    /// `forward HOST:GUEST`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<String>,
     /// What it wanted and was not granted.

@@ -40,11 +40,14 @@ pub enum InvalidPublish {
 const SHOWN: usize = 60;
 
 impl Publish {
-    /// Whether no two can be there at once: they want one port of one address, or of all addresses.
+    /// Whether no two can be there at once: they want one port of one address, or of all addresses. Those
+    /// of IPv4 are all to `0.0.0.0`, those of both families to `[::]`.
     #[must_use]
     pub fn collides(&self, other: &Self) -> bool {
-        let everywhere = |one: &Self| one.host.is_unspecified();
-        let meet = self.host == other.host || everywhere(self) || everywhere(other);
+        let covers = |one: &Self, other: &Self| {
+            one.host.is_unspecified() && (one.host.is_ipv6() || other.host.is_ipv4())
+        };
+        let meet = self.host == other.host || covers(self, other) || covers(other, self);
         self.port == other.port && meet
     }
 
@@ -172,7 +175,9 @@ mod tests {
             one.collides(&other)
         };
         assert!(collide("8080:80", "8080:81") && collide("0.0.0.0:8080:80", "8080:80"));
-        assert!(collide("[::]:8080:80", "8080:80"));
+        assert!(collide("[::]:8080:80", "8080:80") && collide("[::]:8080:80", "0.0.0.0:8080:80"));
+        assert!(collide("[::]:8080:80", "[::1]:8080:80"));
+        assert!(!collide("0.0.0.0:8080:80", "[::1]:8080:80"));
         assert!(!collide("8080:80", "8081:80") && !collide("127.0.0.2:8080:80", "8080:80"));
     }
 }

@@ -40,7 +40,7 @@ async fn paths_that_are_no_repository() {
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 async fn somebody_elses_repository_is_refused_in_gits_words() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can give a repository away");
+        eprintln!("SKIPPED: only root can give a repository away");
         return;
     }
     let fixture = Fixture::new();
@@ -95,7 +95,7 @@ async fn other_hashes_and_other_ref_stores() {
         let fixture = Fixture::new();
         let probe = [&["init", "-q", "probe"], init].concat();
         if try_git(fixture.folder.path(), &probe).await.is_err() {
-            eprintln!("skipped: this git does not know {init:?}");
+            eprintln!("SKIPPED: this git does not know {init:?}");
             continue;
         }
         let root = fixture.repository_with(init).await;

@@ -43,7 +43,7 @@ impl configure_machine::Guest for Plugin {
             None => Ok(()),
             Some("env") => request.set_env(&path, "x"),
             Some("label") => request.set_label(&path, "x"),
-            Some("forward") => request.forward(22, 22),
+            Some("forward") => request.forward(2222, 22),
             Some("egress") => request.allow_egress("example.org"),
             Some("many-wishes") => {
                 (0..1000).try_for_each(|number| request.set_env(&format!("HOSTILE_{number}"), "x"))
