@@ -63,10 +63,15 @@ impl Known {
         self.state().host = host;
     }
 
-    /// The VM is told that `name` resolved to `address`. Says whether that can be remembered.
+    /// The VM is told that `name` resolved to `address`. Says whether that can be remembered. Where the
+    /// answer opens nothing there is always room: older ones are forgotten.
     pub(super) fn note_answer(&self, name: &DnsName, address: Ipv4Addr, time: Duration) -> bool {
         let now = Instant::now();
-        self.state().answers.note(name, address, now + time, now)
+        let mut state = self.state();
+        if state.policy.as_ref().is_none_or(|policy| policy.mode != Mode::Allow) {
+            state.answers.make_room();
+        }
+        state.answers.note(name, address, now + time, now)
     }
 
     /// Whether the VM may be told that `name` resolved to `address`: it is public, or a rule opens it. So a

@@ -109,10 +109,11 @@ impl Judge for Naming {
             self.leads_nowhere(name, addresses);
             return Ok(visible);
         }
-        let (name, addresses, time) = (name.clone(), visible.clone(), ttl + AFTER_ANSWER);
-        let opened = self.firewall.change(Change::Answer { name, addresses, time }).await;
-        opened.map_err(|error| {
+        let (addresses, time) = (visible.clone(), ttl + AFTER_ANSWER);
+        let answer = Change::Answer { name: name.clone(), addresses, time };
+        self.firewall.change(answer).await.map_err(|error| {
             tracing::warn!(%error, "an answer is not in the firewall");
+            self.record.write(Tried::Resolve { name: name.to_string() }, error.to_string(), None);
             NotOpened
         })?;
         Ok(visible)
