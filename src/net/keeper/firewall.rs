@@ -258,7 +258,7 @@ impl Changer {
         }
         let narrower = rules::narrows(&loaded.policy, &policy);
         let generation =
-            if narrower { loaded.generation.wrapping_add(1).max(1) } else { loaded.generation };
+            if narrower { rules::next_generation(loaded.generation) } else { loaded.generation };
         let named = self.known.named(&policy);
         let (first, rest) = named.split_at(named.len().min(ELEMENTS_PER_TRANSACTION));
         let batch = rules::judge(
