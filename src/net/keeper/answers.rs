@@ -91,6 +91,18 @@ impl Answers {
         .collect()
     }
 
+    /// Whether `name` resolved to `address`, which was good at some time in the last `ago`.
+    pub(super) fn had(
+        &self,
+        name: &DnsName,
+        address: Ipv4Addr,
+        now: Instant,
+        ago: Duration,
+    ) -> bool {
+        let mut all = self.by_address.get(&address).into_iter().flatten();
+        all.any(|answer| answer.name == *name && answer.until + ago > now)
+    }
+
     /// The name whose answer for `address` is or was good for the longest.
     pub(super) fn last_name(&self, address: Ipv4Addr) -> Option<&DnsName> {
         let all = self.by_address.get(&address)?;
@@ -152,6 +164,11 @@ mod tests {
         assert_eq!(good(&answers, 8), [("a.b".to_owned(), 1)]);
         assert_eq!(good(&answers, 9), []);
         assert_eq!(answers.last_name(ADDRESS), Some(&name("a.b")));
+        let had = |text, later, ago| {
+            answers.had(&name(text), ADDRESS, now + seconds(later), seconds(ago))
+        };
+        assert!(had("a.b", 8, 0) && had("a.b", 10, 2) && !had("a.b", 10, 1));
+        assert!(!had("x.b", 0, 9));
     }
 
     #[test]
