@@ -8,9 +8,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub type SpecialRange = (IpNet, &'static str);
 
 /// Where clouds serve credentials to whatever runs on their machines.
-pub const METADATA_ADDRESSES: [IpAddr; 3] = [
+pub const METADATA_ADDRESSES: [IpAddr; 7] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    // Alibaba, Oracle, and the containers of Amazon (ECS, EKS).
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 

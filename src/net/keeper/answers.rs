@@ -9,9 +9,14 @@ use tokio::time::Instant;
 use crate::egress::{Answered, DnsName, Ports, Rule};
 use crate::net::rules::NamedElement;
 
-/// How many answers are remembered. A guest whose names resolve to more at once gets no further ones
-/// until some have expired.
+/// How many answers are remembered.
 const MAX_ANSWERS: usize = 4096;
+
+/// How many of them go at once when there has to be room: looking for them takes a while.
+const FORGOTTEN_AT_ONCE: usize = MAX_ANSWERS / 8;
+
+/// How many elements the sets of names get at once. What is left out is opened when the VM asks again.
+const MAX_ELEMENTS: usize = 8192;
 
 /// How much longer an element stays in the firewall than its answer is good: the kernel rounds down to its
 /// clock's ticks, and should not refuse what is said to be allowed.
@@ -64,6 +69,17 @@ impl Answers {
         self.count = self.by_address.values().map(Vec::len).sum();
     }
 
+    /// Makes room for others where there is none: those go that end first.
+    pub(super) fn make_room(&mut self) {
+        if self.count < MAX_ANSWERS {
+            return;
+        }
+        let all = self.by_address.values().flatten();
+        let mut ends: Vec<Instant> = all.map(|answer| answer.until).collect();
+        let (_, last, _) = ends.select_nth_unstable(FORGOTTEN_AT_ONCE - 1);
+        self.forget_expired(*last);
+    }
+
     /// The names that resolved to `address`, and are still good.
     pub(super) fn good(&self, address: Ipv4Addr, now: Instant) -> Vec<Answered> {
         let all = self.by_address.get(&address).into_iter().flatten();
@@ -75,13 +91,26 @@ impl Answers {
         .collect()
     }
 
+    /// Whether `name` resolved to `address`, which was good at some time in the last `ago`.
+    pub(super) fn had(
+        &self,
+        name: &DnsName,
+        address: Ipv4Addr,
+        now: Instant,
+        ago: Duration,
+    ) -> bool {
+        let mut all = self.by_address.get(&address).into_iter().flatten();
+        all.any(|answer| answer.name == *name && answer.until + ago > now)
+    }
+
     /// The name whose answer for `address` is or was good for the longest.
     pub(super) fn last_name(&self, address: Ipv4Addr) -> Option<&DnsName> {
         let all = self.by_address.get(&address)?;
         all.iter().max_by_key(|answer| answer.until).map(|answer| &answer.name)
     }
 
-    /// The elements that the sets of names have for `rules`, of the addresses that `wanted` takes.
+    /// The elements that the sets of names have for `rules`, of the addresses that `wanted` takes: those
+    /// that stay longest first, [`MAX_ELEMENTS`] at most.
     pub(super) fn elements(
         &self,
         rules: &[Rule],
@@ -103,7 +132,10 @@ impl Answers {
             address,
             time: time + ROUNDING,
         });
-        elements.collect()
+        let mut elements: Vec<NamedElement> = elements.collect();
+        elements.sort_unstable_by_key(|element| std::cmp::Reverse(element.time));
+        elements.truncate(MAX_ELEMENTS);
+        elements
     }
 }
 
@@ -132,6 +164,11 @@ mod tests {
         assert_eq!(good(&answers, 8), [("a.b".to_owned(), 1)]);
         assert_eq!(good(&answers, 9), []);
         assert_eq!(answers.last_name(ADDRESS), Some(&name("a.b")));
+        let had = |text, later, ago| {
+            answers.had(&name(text), ADDRESS, now + seconds(later), seconds(ago))
+        };
+        assert!(had("a.b", 8, 0) && had("a.b", 10, 2) && !had("a.b", 10, 1));
+        assert!(!had("x.b", 0, 9));
     }
 
     #[test]
@@ -163,5 +200,26 @@ mod tests {
         }
         assert!(!answers.note(&name("a.b"), ADDRESS, until, now));
         assert!(answers.note(&name("a.b"), ADDRESS, until + Duration::from_secs(9), until));
+    }
+
+    #[test]
+    fn room_is_made_by_those_that_end_first_and_elements_that_stay_longest_come_first() {
+        let (mut answers, now) = (Answers::default(), Instant::now());
+        let until = |number: u32| now + Duration::from_secs(10 + u64::from(number));
+        let address = Ipv4Addr::from_bits;
+        for number in 0..4096 {
+            answers.make_room();
+            assert!(answers.note(&name("a.b"), address(number), until(number), now));
+        }
+        answers.make_room();
+        assert!(answers.note(&name("a.b"), ADDRESS, until(9999), now));
+        assert_eq!(answers.good(address(511), now), []);
+        assert_eq!(answers.good(address(512), now).len(), 1);
+        let rules: Vec<Rule> =
+            (1..=3).map(|port| format!("a.b:{port}").parse().expect("a rule")).collect();
+        let elements = answers.elements(&rules, now, |_| true);
+        assert_eq!(elements.len(), 8192);
+        assert!(elements[..3].iter().all(|element| element.address == ADDRESS));
+        assert!(elements.is_sorted_by(|one, next| one.time >= next.time));
     }
 }

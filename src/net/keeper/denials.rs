@@ -19,6 +19,9 @@ const PER_ANSWER: usize = 256;
 /// How many may wait at once: they must leave connections to others.
 const MAX_WAITING: usize = 4;
 
+/// How long the others wait, who are told nothing sooner: they would ask again at once.
+const WITHOUT_PLACE: Duration = Duration::from_secs(1);
+
 /// How many of the last ones are looked through for the same thing: programs try again and again, and
 /// two of them take turns.
 const LOOKED_BACK: usize = 32;
@@ -108,16 +111,19 @@ impl Record {
         }
     }
 
-    /// Waits until there is one after `after`, or for so long. Returns at once when many wait already.
+    /// Waits until there is one after `after`, or for so long. When many wait already, it is a moment at
+    /// most.
     pub(super) async fn wait(&self, after: u64, wait: Duration) {
-        let Ok(_place) = self.waiting.try_acquire() else { return };
+        let place = self.waiting.try_acquire();
+        let wait = if place.is_ok() { wait } else { wait.min(WITHOUT_PLACE) };
         let mut newest = self.newest.subscribe();
         let one_more = newest.wait_for(|newest| *newest > after);
         // Neither the end of the wait nor that of the record is an error: the answer is what there is.
         drop(tokio::time::timeout(wait.min(LONGEST_WAIT), one_more).await);
     }
 
-    /// Those after `after`, the oldest first. Who has seen none gets the last ones.
+    /// Those after `after`, the oldest first. Who has seen none gets the last ones. What was lost is told
+    /// with the denial after it, as only that moves `after` on: it would be told again and again.
     pub(super) fn after(&self, after: u64) -> Denials {
         let state = self.state();
         let begin = match after {
@@ -130,8 +136,7 @@ impl Record {
         let denials = state.kept.iter().filter(|denial| denial.number > begin);
         let denials: Vec<Denial> = denials.take(PER_ANSWER).cloned().collect();
         let last = denials.last().map_or(state.newest, |denial| denial.number);
-        let losses =
-            state.losses.iter().filter(|(number, _)| *number > after && *number <= last + 1);
+        let losses = state.losses.iter().filter(|(number, _)| *number > after && *number <= last);
         let lost = pushed_out + losses.map(|(_, count)| count).sum::<u64>();
         Denials { denials, lost }
     }
@@ -181,10 +186,12 @@ mod tests {
         resolve(&record, "a.b");
         record.untold(5);
         record.untold(5);
-        assert_eq!((record.after(0).lost, record.after(1).lost), (5, 5));
+        assert_eq!((record.after(0).lost, record.after(1).lost), (0, 0), "not before another one");
         resolve(&record, "c.d");
         record.untold(6);
-        assert_eq!((record.after(0).lost, record.after(1).lost, record.after(2).lost), (6, 6, 1));
+        assert_eq!((record.after(0).lost, record.after(1).lost, record.after(2).lost), (5, 5, 0));
+        resolve(&record, "e.f");
+        assert_eq!((record.after(0).lost, record.after(2).lost, record.after(3).lost), (6, 1, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,13 +204,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn few_wait_at_once_and_the_others_are_answered() {
+    async fn few_wait_at_once_and_the_others_wait_a_moment() {
         let (record, begin) = (Record::default(), tokio::time::Instant::now());
         let mut waits = [(); MAX_WAITING].map(|()| Box::pin(record.wait(0, LONGEST_WAIT)));
         for wait in &mut waits {
             assert!(futures_util::poll!(wait).is_pending());
         }
         record.wait(0, LONGEST_WAIT).await;
-        assert_eq!(begin.elapsed(), Duration::ZERO);
+        assert_eq!(begin.elapsed(), WITHOUT_PLACE);
+        record.wait(0, Duration::ZERO).await;
+        assert_eq!(begin.elapsed(), WITHOUT_PLACE);
     }
 }

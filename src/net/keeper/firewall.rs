@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use nlink::netlink::{Connection, Nftables};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -23,6 +24,14 @@ const KERNEL_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How far apart the kernel's clock and ours may be.
 const A_LITTLE: Duration = Duration::from_secs(1);
+
+/// How many elements of names go into one transaction, which the kernel takes only as long as it fits the
+/// socket's buffer (208 KiB, or twice that). One is 28 bytes, and up to 76 more where it is replaced. As
+/// many as the VM likes would keep the policy from being changed.
+const ELEMENTS_PER_TRANSACTION: usize = 1024;
+
+/// The buffer that is wished for; the kernel gives as much of it as it gives anybody.
+const SEND_BUFFER: usize = 1 << 20;
 
 /// How many changes may wait for the one that is being made.
 const WAITING_CHANGES: usize = 16;
@@ -89,6 +98,10 @@ impl Firewall {
     ) -> Result<Self, FirewallError> {
         let netlink = Connection::<Nftables>::new().map_err(FirewallError::Open)?;
         let netlink = netlink.timeout(KERNEL_DEADLINE);
+        // 256 rules that each redirect TLS take more than the buffer that there is.
+        if let Err(error) = setsockopt(netlink.socket(), sockopt::SndBuf, &SEND_BUFFER) {
+            tracing::debug!(%error, "the netlink socket keeps its buffer");
+        }
         let loaded = None;
         let mut changer = Changer { netlink, uplink, known, loaded };
         let (sender, mut orders) = mpsc::channel::<Order>(WAITING_CHANGES);
@@ -126,9 +139,20 @@ fn placed(element: &NamedElement) -> ((Option<Ports>, Ipv4Addr), Instant) {
 }
 
 impl Loaded {
-    /// Puts elements into the sets of names. An element that is there is replaced: kernels before 6.12
-    /// would keep its old end.
+    /// Puts elements into the sets of names.
     async fn place(
+        &mut self,
+        netlink: &Connection<Nftables>,
+        elements: &[NamedElement],
+    ) -> Result<(), nlink::Error> {
+        for part in elements.chunks(ELEMENTS_PER_TRANSACTION) {
+            self.place_part(netlink, part).await?;
+        }
+        Ok(())
+    }
+
+    /// An element that is there is replaced: kernels before 6.12 would keep its old end.
+    async fn place_part(
         &mut self,
         netlink: &Connection<Nftables>,
         elements: &[NamedElement],
@@ -234,21 +258,26 @@ impl Changer {
         }
         let narrower = rules::narrows(&loaded.policy, &policy);
         let generation =
-            if narrower { loaded.generation.wrapping_add(1).max(1) } else { loaded.generation };
+            if narrower { rules::next_generation(loaded.generation) } else { loaded.generation };
         let named = self.known.named(&policy);
+        let (first, rest) = named.split_at(named.len().min(ELEMENTS_PER_TRANSACTION));
         let batch = rules::judge(
             self.netlink.transaction(),
             &self.uplink,
             (&policy, generation),
             &loaded.sets,
-            &named,
+            first,
         );
         batch.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
         loaded.sets = rules::name_ports(&policy);
-        loaded.placed = named.iter().map(placed).collect();
+        loaded.placed = first.iter().map(placed).collect();
         loaded.generation = generation;
         loaded.policy = policy.clone();
         self.known.set_policy(policy);
+        // The policy is in force. What is not opened here is opened when the VM asks again.
+        if let Err(error) = loaded.place(&self.netlink, rest).await {
+            tracing::warn!(%error, "some answers are not in the firewall");
+        }
         Ok(())
     }
 }

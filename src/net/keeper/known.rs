@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::answers::Answers;
@@ -16,7 +17,11 @@ use crate::net::rules::NamedElement;
 
 /// Shared by everything in the keeper; written by the firewall alone, when the rules say the same.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<State>);
+pub(super) struct Known {
+    state: Mutex<State>,
+    /// Counts the policies.
+    policies: watch::Sender<u64>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -45,7 +50,7 @@ impl State {
 impl Known {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing is left half written: every change is one assignment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The policy in force; none before the namespace is set up.
@@ -56,6 +61,12 @@ impl Known {
     /// A policy is in force.
     pub(super) fn set_policy(&self, policy: Policy) {
         self.state().policy = Some(policy);
+        self.policies.send_modify(|count| *count += 1);
+    }
+
+    /// Changes with each policy, after it is in force.
+    pub(super) fn policies(&self) -> watch::Receiver<u64> {
+        self.policies.subscribe()
     }
 
     /// The host has these addresses.
@@ -63,10 +74,15 @@ impl Known {
         self.state().host = host;
     }
 
-    /// The VM is told that `name` resolved to `address`. Says whether that can be remembered.
+    /// The VM is told that `name` resolved to `address`. Says whether that can be remembered. Where the
+    /// answer opens nothing there is always room: older ones are forgotten.
     pub(super) fn note_answer(&self, name: &DnsName, address: Ipv4Addr, time: Duration) -> bool {
         let now = Instant::now();
-        self.state().answers.note(name, address, now + time, now)
+        let mut state = self.state();
+        if state.policy.as_ref().is_none_or(|policy| policy.mode != Mode::Allow) {
+            state.answers.make_room();
+        }
+        state.answers.note(name, address, now + time, now)
     }
 
     /// Whether the VM may be told that `name` resolved to `address`: it is public, or a rule opens it. So a
@@ -106,6 +122,11 @@ impl Known {
     /// Whether `name` may be resolved, or reached at a port; none before a policy is in force.
     pub(super) fn decide_name(&self, name: &DnsName, port: Option<u16>) -> Option<Verdict> {
         Some(decide_name(self.state().policy.as_ref()?, name, port))
+    }
+
+    /// Whether the VM was told that `name` resolved to `address`, which is good or was so at most `ago` ago.
+    pub(super) fn has_resolved(&self, name: &DnsName, address: Ipv4Addr, ago: Duration) -> bool {
+        self.state().answers.had(name, address, Instant::now(), ago)
     }
 
     /// The name that resolved to `address` last, as far as is known.

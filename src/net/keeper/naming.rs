@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 
@@ -14,7 +15,7 @@ use super::denials::Record;
 use super::explain;
 use super::firewall::{Change, Firewall};
 use super::known::Known;
-use crate::egress::{Because, DnsName, Rule, Target, Verdict};
+use crate::egress::{Because, DnsName, Ports, Rule, Target, Verdict};
 use crate::net::names::guest::{Families, GuestResolver};
 use crate::net::names::{self, Judge, NotOpened, Refused, Upstream, Zone};
 use crate::net::{link, sni};
@@ -29,6 +30,10 @@ const ZONE: &str = "cove.internal";
 
 /// How long an answer stays good after the guest may have forgotten it: connecting takes time too.
 const AFTER_ANSWER: Duration = Duration::from_secs(5);
+
+/// For how long after an answer was good a connection to its address may name its server: it may have begun
+/// when the answer was good, and takes its time to greet.
+const AFTER_CONNECTING: Duration = Duration::from_secs(60);
 
 /// Who judges names.
 #[derive(Clone)]
@@ -70,6 +75,25 @@ impl Naming {
         Refused
     }
 
+    /// Whether the policy lets a TLS connection to `address` ask for the server `name`.
+    fn policy_lets(&self, address: SocketAddrV4, name: Option<&DnsName>) -> Result<(), Refused> {
+        let (to, port) = (IpAddr::V4(*address.ip()), Some(address.port()));
+        let verdict = match name {
+            Some(name) => self.known.decide_name(name, port),
+            None => self.known.decide(to, port, None),
+        };
+        let Some(Verdict { allowed, because }) = verdict else { return Err(Refused) };
+        let because = match because {
+            // A name allows the address, and this greeting does not say which.
+            Because::Answer(..) if name.is_none() => Because::NoRule,
+            _ if allowed => return Ok(()),
+            because => because,
+        };
+        let would_allow = explain::would_allow(&because, name, to, port);
+        let what = Tried::Greet { address: to, name: name.map(ToString::to_string) };
+        Err(self.refuse(what, &because, would_allow))
+    }
+
     /// A name whose addresses are all none that the guest may reach, as the first of them says.
     fn leads_nowhere(&self, name: &DnsName, addresses: &[IpAddr]) {
         let Some(address) = addresses.first() else { return };
@@ -109,10 +133,11 @@ impl Judge for Naming {
             self.leads_nowhere(name, addresses);
             return Ok(visible);
         }
-        let (name, addresses, time) = (name.clone(), visible.clone(), ttl + AFTER_ANSWER);
-        let opened = self.firewall.change(Change::Answer { name, addresses, time }).await;
-        opened.map_err(|error| {
+        let (addresses, time) = (visible.clone(), ttl + AFTER_ANSWER);
+        let answer = Change::Answer { name: name.clone(), addresses, time };
+        self.firewall.change(answer).await.map_err(|error| {
             tracing::warn!(%error, "an answer is not in the firewall");
+            self.record.write(Tried::Resolve { name: name.to_string() }, error.to_string(), None);
             NotOpened
         })?;
         Ok(visible)
@@ -121,20 +146,25 @@ impl Judge for Naming {
 
 impl sni::GreetingJudge for Naming {
     fn may_greet(&self, address: SocketAddrV4, name: Option<&DnsName>) -> Result<(), Refused> {
-        let (to, port) = (IpAddr::V4(*address.ip()), Some(address.port()));
-        let verdict = match name {
-            Some(name) => self.known.decide_name(name, port),
-            None => self.known.decide(to, port, None),
-        };
-        let Some(Verdict { allowed, because }) = verdict else { return Err(Refused) };
-        let because = match because {
-            // A name allows the address, and this greeting does not say which.
-            Because::Answer(..) if name.is_none() => Because::NoRule,
-            _ if allowed => return Ok(()),
-            because => because,
-        };
-        let would_allow = explain::would_allow(&because, name, to, port);
-        let what = Tried::Greet { address: to, name: name.map(ToString::to_string) };
-        Err(self.refuse(what, &because, would_allow))
+        self.policy_lets(address, name)?;
+        let Some(name) = name else { return Ok(()) };
+        let (to, ports) = (*address.ip(), Ports { first: address.port(), last: address.port() });
+        if self.known.has_resolved(name, to, AFTER_CONNECTING) {
+            return Ok(());
+        }
+        // Some other name leads here. Who is behind the address could be anybody.
+        let what = Tried::Greet { address: to.into(), name: Some(name.to_string()) };
+        let because = format!("`{name}` did not resolve to it when the VM asked last");
+        let target = Target::Range(IpNet::from(IpAddr::V4(to)));
+        self.record.write(what, because, Some(Rule { target, ports: Some(ports) }));
+        Err(Refused)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.known.policies()
+    }
+
+    fn may_go_on(&self, address: SocketAddrV4, name: Option<&DnsName>) -> Result<(), Refused> {
+        self.policy_lets(address, name)
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nlink::netlink::{Connection, Nftables};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 
 use super::denials::Record;
 use super::firewall::{Change, Firewall, FirewallError};
@@ -28,6 +29,9 @@ use crate::wire::rpc::Denials;
 /// How many connections are served at a time. The daemon has one for as long as it runs, and one for
 /// each question besides.
 const MAX_CONNECTIONS: usize = 8;
+
+/// After a failure of the listening socket itself, how long to leave it alone.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The parts of a keeper, shared by its connections.
 pub(super) struct Keeper {
@@ -60,7 +64,15 @@ impl Keeper {
         loop {
             // The others wait in the socket's queue.
             let place = places.clone().acquire_owned().await.expect("nobody closes it");
-            let (stream, _) = listener.accept().await.map_err(KeeperError::Listen)?;
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Descriptors may be scarce for a while. Without a keeper the VM has no network.
+                    tracing::warn!(%error, "the keeper cannot accept a connection");
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
             let served = keeper.clone();
             drop(keeper.tasks.spawn("connection", async move {
                 served.talk(stream).await;

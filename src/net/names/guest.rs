@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  a name of our zone, an address in it ── the zone; never asked elsewhere
-//!  an address that is not public ───────── no such name: what the host's network calls it is not told
+//!  an address that is not public ───────── no such name: the host's network is not asked what it calls it
+//!  a range with such addresses ─────────── no such record; so for what is below its name
 //!  no full host name ───────────────────── no such name, or refused
 //!  a name that the judge refuses ───────── refused
 //!  AAAA without IPv6; HTTPS, SVCB ──────── no such record
@@ -17,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
@@ -24,7 +26,7 @@ use super::message::{Extended, Question};
 use super::reply::{ask, fill, from_zone};
 use super::serve::{self, Answers};
 use super::{Judge, MAX_ADDRESSES, Upstream, Zone, host_name, wire_name, zone};
-use crate::egress::{BadName, DnsName, special_range};
+use crate::egress::{BadName, DnsName, SPECIAL_PURPOSE_RANGES};
 use crate::task::Tasks;
 
 /// Which addresses a guest has a use for.
@@ -54,6 +56,27 @@ pub(crate) fn serve(udp: UdpSocket, tcp: TcpListener, resolver: GuestResolver, t
     serve::serve(udp, tcp, Arc::new(resolver), tasks);
 }
 
+/// Which addresses there are in a range.
+enum Places {
+    /// Only those that are not public.
+    Special,
+    /// Both kinds.
+    Both,
+    /// Only public ones.
+    Public,
+}
+
+fn places(range: IpNet) -> Places {
+    let special = || SPECIAL_PURPOSE_RANGES.iter().map(|(special, _)| special);
+    if special().any(|special| special.contains(&range)) {
+        Places::Special
+    } else if special().any(|special| range.contains(special)) {
+        Places::Both
+    } else {
+        Places::Public
+    }
+}
+
 #[async_trait]
 impl Answers for GuestResolver {
     fn hears(&self, _client: IpAddr) -> bool {
@@ -66,8 +89,11 @@ impl Answers for GuestResolver {
         if let Some(message) = from_zone(&zone, question) {
             return self.without_other_family(message);
         }
-        if zone::reverse(name).is_some_and(|address| special_range(address).is_some()) {
-            return question.reply(ResponseCode::NXDomain);
+        match zone::reverse_range(name).map(places) {
+            Some(Places::Special) => return question.reply(ResponseCode::NXDomain),
+            // There is such a name: a guest that takes it for missing would ask for none below it.
+            Some(Places::Both) => return question.reply(ResponseCode::NoError),
+            Some(Places::Public) | None => {}
         }
         let host = match host_name(name) {
             Ok(host) => host,

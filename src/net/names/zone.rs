@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{NS, PTR, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use ipnet::IpNet;
 
 use super::{host_name, wire_name};
 use crate::egress::{BadName, DnsName};
@@ -107,7 +108,15 @@ fn record(name: &Name, data: RData) -> Record {
 }
 
 /// The address that a name of `in-addr.arpa` or `ip6.arpa` is about, when it is about one.
-pub(super) fn reverse(name: &Name) -> Option<IpAddr> {
+fn reverse(name: &Name) -> Option<IpAddr> {
     let range = name.parse_arpa_name().ok()?;
     (range.prefix_len() == range.max_prefix_len()).then(|| range.addr())
+}
+
+/// The range that a name of `in-addr.arpa` or `ip6.arpa` is about, or lies below: services are looked for
+/// at names below that of a network. Of a name with labels that are no numbers, what stands behind them.
+pub(super) fn reverse_range(name: &Name) -> Option<IpNet> {
+    // The shortest that can be one has two labels.
+    let mut suffixes = (2..=name.iter().count()).rev().map(|count| name.trim_to(count));
+    suffixes.find_map(|suffix| suffix.parse_arpa_name().ok())
 }

@@ -15,13 +15,22 @@ use nlink::netlink::nftables::{
 use super::plan::{Outcome, Plan, Step, To, name_ports};
 use super::table::{
     HOST_ADDRESSES, METADATA, SPECIAL_PURPOSE, TABLE, WITH_PORTS, add_elements,
-    first_of_from_guest, flush_set, go, name, refuse, rule,
+    first_of_from_guest, flush_set, go, name, refuse, rule, to_guest_rules,
 };
 use crate::egress::{Policy, Ports};
 use crate::net::link;
 
 /// The chains that are replaced.
-const REPLACED: [&str; 6] = ["from_guest", "allow", "exact", "judge", "redirect", "redirected"];
+const REPLACED: [&str; 7] =
+    ["from_guest", "to_guest", "allow", "exact", "judge", "redirect", "redirected"];
+
+/// What the mark of a flow has besides its generation when it leads to an address of the host.
+const OWN: u32 = 1 << 31;
+
+/// The generation after `generation`: never 0, which is no mark, and below [`OWN`].
+pub(crate) fn next_generation(generation: u32) -> u32 {
+    (generation.wrapping_add(1) & !OWN).max(1)
+}
 
 /// An address that a name of a rule with these ports resolved to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +69,10 @@ pub(crate) fn judge(
     batch = add_named(batch, named);
     let plan = Plan::of(policy);
     let mut rules = from_guest_rules(uplink, generation);
+    let to_host = rule("allow").match_in_set(PacketField::Ip4Daddr, HOST_ADDRESSES);
+    rules.push(to_host.set_ct_mark(generation | OWN).accept());
     rules.push(rule("allow").set_ct_mark(generation).accept());
+    rules.extend(to_guest_rules((generation, generation | OWN)));
     rules.extend(plan.exact.iter().map(|step| step_rule("exact", step)));
     rules.extend(plan.judge.iter().map(|step| step_rule("judge", step)));
     rules.push(refuse(rule("judge")));

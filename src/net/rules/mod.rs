@@ -9,9 +9,13 @@
 //!                                            │ a flow of this generation     → accept
 //!                                            │ exact: rules for one address  → allow
 //!                                            └ judge: the policy (`plan.rs`) → allow or refuse
-//!                 └─ from uplink to the guest: established, related          → accept
+//!                 └─ from uplink to the guest, established or related → to_guest:
+//!                                            │ TCP that is established       → accept
+//!                                            │ from the host: a flow that was allowed to go there → accept
+//!                                            │ a flow of this generation     → accept
+//!                                            └ anything else                 → dropped
 //!  refuse         ── logged, if they are not too many → answer: reset, or "prohibited"
-//!  allow          ── the flow gets the generation as its mark → accept
+//!  allow          ── the flow gets the generation as its mark (to the host: another bit too) → accept
 //!  prerouting     ── new, TCP to port 443, not to the host → redirect: what names allow goes to the proxy
 //!  input (drop)   ── from tap0 ── from the guest: echo and DNS to the gateway → accept
 //!                                              redirected → not the host's; this generation, or where a
@@ -24,7 +28,8 @@
 //!
 //! The host's addresses stand before the acceptance of running flows, so that an address which the host
 //! gets later is cut off in the middle of a connection too. A policy that takes something away begins a
-//! new generation: every flow is judged anew with its next packet. IPv6 meets the chains' policy.
+//! new generation: every flow is judged anew with the next packet that the guest sends, and until then
+//! nothing comes to it but TCP, which the guest has to answer. IPv6 meets the chains' policy.
 //!
 //! Names are resolved by the keeper itself, which puts the answers into the sets before the guest sees
 //! them.
@@ -35,7 +40,7 @@ mod judge;
 mod plan;
 mod table;
 
-pub(crate) use self::judge::{NamedElement, add_named, judge, remove_named};
+pub(crate) use self::judge::{NamedElement, add_named, judge, next_generation, remove_named};
 pub(crate) use self::plan::{TLS_PORT, name_ports, narrows};
 pub(crate) use self::table::{LOG_GROUP, LOGGED_BYTES, host_addresses, table, untold};
 

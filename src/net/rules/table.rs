@@ -50,7 +50,7 @@ const ECHO_REQUEST: u8 = 8;
 const IPV4: u8 = 2;
 
 /// The chains that only other chains lead to.
-const PLAIN_CHAINS: [&str; 10] = [
+const PLAIN_CHAINS: [&str; 11] = [
     "answer",
     "refuse",
     "spoofed",
@@ -59,6 +59,7 @@ const PLAIN_CHAINS: [&str; 10] = [
     "own",
     "judge",
     "from_guest",
+    "to_guest",
     "redirect",
     "redirected",
 ];
@@ -139,6 +140,28 @@ pub(super) fn first_of_from_guest(uplink: &str) -> [Rule; 6] {
     ]
 }
 
+/// `to_guest`: what comes back to the guest. Of TCP nothing comes that the guest does not answer, and its
+/// answers are judged. Of others a sender may go on for as long as it likes, so what comes has to belong to
+/// a flow of this generation, and where it comes from the host, to one that was allowed although it leads
+/// there. News about a flow (ICMP) may come from anywhere.
+pub(super) fn to_guest_rules((generation, own_generation): (u32, u32)) -> [Rule; 6] {
+    let from_host = rule("to_guest").match_in_set(PacketField::Ip4Saddr, HOST_ADDRESSES);
+    let own = || rule("to_guest").match_ct_mark(own_generation);
+    [
+        rule("to_guest").match_l4proto(TCP).match_ct_state(CtState::ESTABLISHED).accept(),
+        own().match_in_set(PacketField::Ip4Saddr, HOST_ADDRESSES).accept(),
+        own().match_ct_state(CtState::RELATED).accept(),
+        from_host.match_ct_state(CtState::ESTABLISHED).counter_named("unasked").drop(),
+        rule("to_guest").match_ct_mark(generation).accept(),
+        unasked("to_guest"),
+    ]
+}
+
+/// Drops what nobody asked for.
+fn unasked(chain: &str) -> Rule {
+    rule(chain).counter_named("unasked").drop()
+}
+
 fn answer_rules() -> [Rule; 4] {
     [
         rule("answer").counter_named("refused"),
@@ -172,8 +195,8 @@ fn forward_rules(uplink: &str) -> [Rule; 3] {
     let answer = answer.match_daddr_v4(link::GUEST, 32);
     [
         go(ipv4(rule("forward")).match_iif(link::TAP), "from_guest"),
-        answer.match_ct_state(CtState::ESTABLISHED | CtState::RELATED).accept(),
-        rule("forward").counter_named("unasked").drop(),
+        go(answer.match_ct_state(CtState::ESTABLISHED | CtState::RELATED), "to_guest"),
+        unasked("forward"),
     ]
 }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! What is proved: the first greeting of the connection names a server that the judge allows at this
-//! address, in plain sight. What is not:
+//! address, in plain sight, and went on to while the connection lasts: whenever the policy changes, the judge
+//! is asked again. What is not:
 //!
 //! - That the server is this one, or serves this name alone. Inside the encrypted connection the client
 //!   may ask a shared server for another of its names (domain fronting), and a server may take whatever
@@ -34,7 +35,7 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::names::Refused;
@@ -69,6 +70,16 @@ pub(crate) trait GreetingJudge: Send + Sync + 'static {
     /// # Errors
     /// When it may not: the connection is reset.
     fn may_greet(&self, address: SocketAddrV4, name: Option<&DnsName>) -> Result<(), Refused>;
+
+    /// Changes whenever [`GreetingJudge::may_go_on`] may answer otherwise than before. The end of the sender
+    /// is no change.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Whether a connection that greeted may go on, as the policy is now. Quick, and records a denial.
+    ///
+    /// # Errors
+    /// When it may not: the connection is reset.
+    fn may_go_on(&self, address: SocketAddrV4, name: Option<&DnsName>) -> Result<(), Refused>;
 }
 
 /// Why a connection ended before bytes were carried.
@@ -160,16 +171,41 @@ where
             return Err(ProxyError::Itself);
         }
         let greeting = greeting::read(client).await.map_err(ProxyError::Greeting)?;
+        let changes = self.judge.changes();
         let judged = self.judge.may_greet(address, greeting.name.as_ref());
         judged.map_err(|Refused| ProxyError::Refused { address })?;
         let connected = timeout(CONNECT_DEADLINE, (self.connect)(address)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let mut server = connected.map_err(|source| ProxyError::Connect { address, source })?;
-        let carried = carry(client, &mut server, &greeting.bytes).await;
+        let carried = tokio::select! {
+            // First, so that a change while it connected is seen before the greeting is sent.
+            biased;
+            () = self.refused(changes, address, greeting.name.as_ref()) => {
+                Err(ProxyError::Refused { address })
+            }
+            carried = carry(client, &mut server, &greeting.bytes) => {
+                carried.map_err(ProxyError::Carry)
+            }
+        };
         if carried.is_err() {
             drop(server.set_zero_linger());
         }
-        carried.map_err(ProxyError::Carry)
+        carried
+    }
+
+    /// Comes back when the judge lets the connection go on no longer.
+    async fn refused(
+        &self,
+        mut changes: watch::Receiver<u64>,
+        address: SocketAddrV4,
+        name: Option<&DnsName>,
+    ) {
+        while changes.changed().await.is_ok() {
+            if self.judge.may_go_on(address, name).is_err() {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::{GreetingJudge, Proxy, original_destination, serve};
 use crate::egress::DnsName;
@@ -16,9 +17,9 @@ use crate::task::Tasks;
 /// Where every client of these tests wanted to go.
 const WANTED: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 443);
 
-/// A judge that allows one name.
+/// A judge that allows one name, and lets connections go on up to an odd change.
 #[derive(Default)]
-struct OneName(Mutex<Vec<(SocketAddrV4, Option<String>)>>);
+struct OneName(Mutex<Vec<(SocketAddrV4, Option<String>)>>, watch::Sender<u64>);
 
 impl GreetingJudge for OneName {
     fn may_greet(&self, address: SocketAddrV4, name: Option<&DnsName>) -> Result<(), Refused> {
@@ -26,6 +27,15 @@ impl GreetingJudge for OneName {
         let allowed = name.as_deref() == Some("good.example");
         self.0.lock().expect("sound").push((address, name));
         if allowed { Ok(()) } else { Err(Refused) }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.1.subscribe()
+    }
+
+    fn may_go_on(&self, address: SocketAddrV4, name: Option<&DnsName>) -> Result<(), Refused> {
+        assert_eq!((address, name.map(DnsName::as_str)), (WANTED, Some("good.example")));
+        if self.1.borrow().is_multiple_of(2) { Ok(()) } else { Err(Refused) }
     }
 }
 
@@ -185,6 +195,47 @@ async fn what_the_judge_refuses_is_reset() {
         assert_reset(&mut client).await;
         assert_eq!(house.judged(), [(WANTED, name.map(str::to_owned))], "{bytes:?}");
     }
+}
+
+#[tokio::test]
+async fn a_change_that_refuses_the_name_resets_both_ends_and_no_other_does() {
+    let house = House::new().await;
+    let mut client = house.client().await;
+    let greeting = greeting("good.example");
+    client.write_all(&greeting).await.expect("sent");
+    let (mut server, _) = house.server.accept().await.expect("connected");
+    let mut said = vec![0; greeting.len()];
+    server.read_exact(&mut said).await.expect("read");
+    house.judge.1.send_replace(2);
+    for byte in 0..9 {
+        client.write_all(&[byte]).await.expect("sent");
+        assert_eq!(server.read_u8().await.expect("it goes on"), byte);
+    }
+    house.judge.1.send_replace(3);
+    assert_reset(&mut client).await;
+    assert_reset(&mut server).await;
+}
+
+#[tokio::test]
+async fn a_change_while_connecting_comes_before_the_greeting() {
+    let tasks = Tasks::default();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+    let proxy = listener.local_addr().expect("bound");
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+    let address = server.local_addr().expect("bound");
+    let judge = Arc::new(OneName::default());
+    let changed = Arc::clone(&judge);
+    let connect = move |_| {
+        changed.1.send_replace(1);
+        TcpStream::connect(address)
+    };
+    let destination = |_: &TcpStream| Ok(WANTED);
+    Proxy { judge, connect, destination }.serve(listener, &tasks);
+    let mut client = TcpStream::connect(proxy).await.expect("connected");
+    client.write_all(&greeting("good.example")).await.expect("sent");
+    let (mut server, _) = server.accept().await.expect("connected");
+    assert_reset(&mut server).await;
+    assert_reset(&mut client).await;
 }
 
 #[tokio::test]

@@ -97,6 +97,13 @@ async fn what_is_refused_says_so_and_is_never_asked() {
         ("1.2.3.4.", RecordType::A, ResponseCode::Refused),
         ("1.1.168.192.in-addr.arpa.", RecordType::PTR, ResponseCode::NXDomain),
         ("1.0.0.127.IN-ADDR.arpa.", RecordType::PTR, ResponseCode::NXDomain),
+        ("1.168.192.in-addr.arpa.", RecordType::SOA, ResponseCode::NXDomain),
+        ("lb._dns-sd._udp.0.1.168.192.in-addr.arpa.", RecordType::PTR, ResponseCode::NXDomain),
+        ("b._dns-sd._udp.10.in-addr.arpa.", RecordType::PTR, ResponseCode::NXDomain),
+        ("d.f.ip6.arpa.", RecordType::NS, ResponseCode::NXDomain),
+        ("192.in-addr.arpa.", RecordType::NS, ResponseCode::NoError),
+        ("x.in-addr.arpa.", RecordType::TXT, ResponseCode::NoError),
+        ("f.ip6.arpa.", RecordType::NS, ResponseCode::NoError),
     ] {
         assert_eq!(code(&house.ask(name, kind).await), expected, "{name} {kind}");
     }
