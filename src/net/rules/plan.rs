@@ -150,8 +150,9 @@ pub(crate) fn name_ports(policy: &Policy) -> BTreeSet<Option<Ports>> {
     }
 }
 
-/// Whether something that `old` allowed may be refused by `new`. It says so sometimes where it is not
-/// the case, which costs no more than a second look at running flows.
+/// Whether something that `old` allowed may be refused by `new`: then running flows are judged anew. It
+/// says so sometimes where it is not the case. Either way that cuts flows to an address whose last answer
+/// has expired, though a rule about its name stays: no set holds the address any more.
 pub(crate) fn narrows(old: &Policy, new: &Policy) -> bool {
     let rank = |mode| match mode {
         Mode::Closed => 0,
