@@ -217,9 +217,14 @@ fn a_connection_by_name_is_cut_when_its_rule_goes_and_not_before() {
             daemon.policy(Mode::Allow, rules);
             assert_eq!(say(b"more").expect("it goes on"), "11.4.0.2 heard 4\n");
         }
-        daemon.policy(Mode::Allow, &["web.cove-test.net"]);
+        // Another name opens the same address. It is not the one that was asked for.
+        daemon.policy(Mode::Allow, &["one.cove-test.net", "two.cove-test.net"]);
+        resolve(&started, "two.cove-test.net");
+        assert_eq!(say(b"more").expect("it goes on"), "11.4.0.2 heard 4\n");
+        daemon.policy(Mode::Allow, &["two.cove-test.net"]);
         let cut = say(b"more").map_err(|error| error.kind());
         assert_eq!(cut, Err(ErrorKind::ConnectionReset));
+        assert!(greet(&started, &hello("two.cove-test.net")).is_ok(), "the address is open");
 
         // So is one to an address that the host gets.
         daemon.policy(Mode::Allow, &["one.cove-test.net"]);

@@ -1,7 +1,7 @@
 //! Policies, as packets meet them and as they are explained.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 
 use cove::egress::{Mode, Policy};
 use cove::wire::rpc::Tried;
@@ -130,6 +130,16 @@ fn a_policy_is_there_from_the_start_and_after_a_restart() {
         daemon.done(&Command::PolicyMeanwhile(Policy { mode: Mode::Allow, rules }));
         assert!(started.get(internet::MOVABLE).is_ok());
 
+        // The most that rules can take: each is about TLS too, as a name is.
+        let ranges = (0..255).map(|n| format!("11.5.{n}.0/24:443"));
+        let rules: Vec<String> = ranges.chain(["web.cove-test.net".to_owned()]).collect();
+        let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+        daemon.policy(Mode::Allow, &rules);
+        assert!(started.curl(&[&format!("http://{}/", internet::WEB_NAME)]).is_ok());
+        // The same again replaces as many.
+        daemon.policy(Mode::Allow, &rules);
+        assert_eq!(started.get(internet::MOVABLE), REFUSED);
+
         // The most rules that there can be, and one more, which changes nothing.
         let rules: Vec<String> = (0..256).map(|n| format!("11.4.{n}.0/24:80-{}", 81 + n)).collect();
         let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
@@ -187,6 +197,76 @@ fn end(stream: &mut std::net::TcpStream) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+#[test]
+fn nothing_comes_back_by_udp_when_the_policy_takes_a_flow_away() {
+    for_both_users(|user| {
+        let internet = Internet::new();
+        let mut daemon = Daemon::start(&internet, user);
+        daemon.policy(Mode::Allow, &["11.2.0.80", "11.4.0.2", "11.3.0.2"]);
+        let started = daemon.started();
+        let kept = Flow::new(internet.outside(), internet::WEB);
+        let cut = Flow::new(internet.outside(), internet::MOVABLE);
+        let host = Flow::new(internet.host(), internet::HOST_SECOND);
+        let guest = started.link.namespace.enter(|| UdpSocket::bind("0.0.0.0:0").expect("bound"));
+        let guest = guest.join().expect("no panic");
+        guest.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("set");
+        for flow in [&kept, &cut, &host] {
+            flow.begin(&guest);
+        }
+        for flow in [&cut, &host] {
+            flow.say(1);
+            assert_eq!(heard(&guest), 1);
+        }
+        daemon.policy(Mode::Allow, &["11.2.0.80", "11.4.0.2", "11.3.0.2", "11.4.0.3"]);
+        for flow in [&cut, &host] {
+            flow.say(2);
+            assert_eq!(heard(&guest), 2, "a wider policy cuts nothing");
+        }
+        daemon.policy(Mode::Allow, &["11.2.0.80"]);
+        // A flow that stays needs one packet of the guest, which begins the new generation.
+        kept.begin(&guest);
+        cut.say(3);
+        host.say(3);
+        kept.say(4);
+        assert_eq!(heard(&guest), 4, "not what came before");
+        drop(started);
+        daemon.done(&Command::Stop);
+    });
+}
+
+/// Something outside that a guest talks to by UDP.
+struct Flow {
+    outside: UdpSocket,
+    guest: std::cell::Cell<Option<std::net::SocketAddr>>,
+}
+
+impl Flow {
+    fn new(place: &internet::Namespace, address: Ipv4Addr) -> Self {
+        let bound = place.enter(move || UdpSocket::bind((address, 7000)));
+        let outside = bound.join().expect("no panic").expect("bound");
+        outside.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("set");
+        Self { outside, guest: std::cell::Cell::default() }
+    }
+
+    /// The guest sends something, which comes.
+    fn begin(&self, guest: &UdpSocket) {
+        guest.send_to(&[0], self.outside.local_addr().expect("bound")).expect("sent");
+        let (_, from) = self.outside.recv_from(&mut [0]).expect("it comes");
+        self.guest.set(Some(from));
+    }
+
+    fn say(&self, byte: u8) {
+        self.outside.send_to(&[byte], self.guest.get().expect("it has begun")).expect("sent");
+    }
+}
+
+/// What comes to the guest next.
+fn heard(guest: &UdpSocket) -> u8 {
+    let mut byte = [0];
+    guest.recv(&mut byte).expect("something comes");
+    byte[0]
 }
 
 #[test]
@@ -254,7 +334,7 @@ fn lies_are_told_and_so_is_how_many_were_not() {
 
         // More than the log's rate: what was not told is counted, and nothing else suffers.
         let flood = started.link.namespace.enter(|| {
-            let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("bound");
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("bound");
             for port in 1..2000_u16 {
                 drop(socket.send_to(&[0], (internet::PRIVATE, port)));
             }

@@ -225,7 +225,7 @@ async fn a_change_while_connecting_comes_before_the_greeting() {
     let address = server.local_addr().expect("bound");
     let judge = Arc::new(OneName::default());
     let changed = Arc::clone(&judge);
-    let connect = move |_| {
+    let connect = move |_: SocketAddrV4| {
         changed.1.send_replace(1);
         TcpStream::connect(address)
     };
