@@ -26,8 +26,6 @@ const EXCLUSIVE: &[(&str, &str)] = &[
     ("rusqlite", "store"),
     ("jsonrpsee", "rpc"),
     ("nlink", "net"),
-    ("hickory_server", "net"),
-    ("hickory_resolver", "net"),
     ("hickory_proto", "net"),
     ("rustls", "net"),
 ];
