@@ -224,10 +224,11 @@ as_everybody!(an_open_forward_is_a_use_of_the_vm);
 
 fn an_open_forward_is_a_use_of_the_vm(who: Who) {
     let world = World::new(who);
-    let silent = free();
-    world.start("idle", &["--net", "none", "--publish", &format!("{silent}:9")]);
+    let counts = free();
+    // A program that ends its half when the client has ended its own: one that never looks keeps its connection.
+    world.start("idle", &["--net", "none", "--publish", &format!("{counts}:8")]);
     programs(&world, "idle");
-    let open = connect(silent);
+    let open = connect(counts);
     world.cove(["set", "idle", "--auto-stop-after", "2s"]).success();
     // Longer than it may be idle: nothing tells that something does not happen.
     std::thread::sleep(Duration::from_secs(6));
