@@ -45,7 +45,7 @@ pub(crate) const PUBLIC_KEY: &str =
 /// What all worlds configure: small machines without a network. None is made ahead: the processes of those have
 /// no VM's id, by which tests look for what is left.
 const CONFIGURATION: &str =
-    "[vm]\nvcpu = 1\nmemory = \"256M\"\nnet = \"none\"\n[net]\nspares = SPARES\n";
+    "[net]\nspares = SPARES\n[vm]\nvcpu = 1\nmemory = \"256M\"\nnet = \"none\"\n";
 
 /// The folder of a world that is not its user's: programs and cache.
 const SHARED: &str = "shared";
