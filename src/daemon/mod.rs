@@ -30,7 +30,7 @@ use crate::config::{Config, ConfigError, MonitorConfig, Paths};
 use crate::disk::DiskFiles;
 use crate::hooks::{HookError, HookHost};
 use crate::image::Images;
-use crate::net::{Ahead, Networks};
+use crate::net::Networks;
 use crate::report::{Explain, Kind, Report};
 use crate::rpc::server::{Limits, Loopback, ServeError, Services, Socket, serve};
 use crate::store::{Store, StoreError};
@@ -170,7 +170,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let workspaces = Arc::new(workspaces.map_err(StartError::Workspace)?);
     let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
     let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
-    let ahead = ahead(&paths, &config, &store);
+    let ahead = networks::ahead(&paths, &config, &store);
     let networks = Arc::new(Networks::new(coved, &search_path, ahead, tasks.clone()));
     networks.recover().await;
     let hooks = Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config));
@@ -220,12 +220,6 @@ async fn loopback(paths: &Paths, config: &Config) -> Result<Option<Loopback>, Se
         Some(address) => Loopback::listen(address.get(), &paths.token()).await.map(Some),
         None => Ok(None),
     }
-}
-
-/// How networks are made before VMs want them.
-fn ahead(paths: &Paths, config: &Config, store: &Arc<Store>) -> Ahead {
-    let (folder, count) = (paths.home.join("spare-networks"), config.net.spares.into());
-    Ahead { rows: store.clone(), folder, count }
 }
 
 /// What machines are made with, in the daemon and by hand in `cove bench`.

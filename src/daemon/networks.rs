@@ -6,13 +6,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::config::{Config, Paths};
 use crate::egress::Policy;
 use crate::id::VmId;
+use crate::net::Ahead;
 use crate::process::ProcessId;
 use crate::report::Report;
+use crate::store::Store;
 use crate::vm::ledger::Ledger;
 use crate::vm::ports::{Attachment, Networks, NotSet, Outbound, PortResult};
 use crate::wire::rpc::{Denials, NetExplanation};
+
+/// How networks are made before VMs want them.
+pub(super) fn ahead(paths: &Paths, config: &Config, store: &Arc<Store>) -> Ahead {
+    let (folder, count) = (paths.home.join("spare-networks"), config.net.spares.into());
+    Ahead { rows: store.clone(), folder, count }
+}
 
 /// The networks.
 pub(super) struct VmNetworks(pub(super) Arc<crate::net::Networks>);

@@ -1,17 +1,17 @@
 //! A fault at every port call of every scenario, then a new daemon over what is left.
 
+mod scenes;
+
 use std::time::Duration;
 
+use self::scenes::{end, fail_twice, idle, reach, restart, set, signal, stalled};
 use super::fault::{Fate, Fault};
 use super::world::{Behaviour, Plugins, World, folder};
-use super::{Daemon, daemon, larger, listed, run, wish};
-use crate::egress::Mode;
+use super::{Daemon, daemon, listed, run, wish};
 use crate::id::VmId;
 use crate::vm::state::State;
 use crate::vm::{ConnectionId, VmService};
-use crate::wire::rpc::{
-    ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal, NetRule, SetVm,
-};
+use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal};
 
 /// Longer than everything that a scenario may wait for.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -175,91 +175,6 @@ impl Scenario {
             }
         }
     }
-}
-
-/// A start of its maker's, and one of anybody's.
-async fn fail_twice(vms: &VmService) {
-    vms.create(wish("web"), None).await.ok();
-    vms.create(CreateVm { start: Some(false), ..wish("web") }, None).await.ok();
-    vms.start("web", ClientContext::default(), true).await.ok();
-    vms.delete("web").await.ok();
-}
-
-/// Ends that plugins are told of.
-async fn end(vms: &VmService) {
-    vms.create(wish("web"), None).await.ok();
-    vms.restart("web", ClientContext::default(), true).await.ok();
-    vms.stop("web").await.ok();
-    vms.delete("web").await.ok();
-}
-
-async fn restart(vms: &VmService) {
-    let client = ClientContext::default;
-    vms.create(wish("web"), None).await.ok();
-    vms.restart("web", client(), true).await.ok();
-    vms.stop("web").await.ok();
-    vms.restart("web", client(), true).await.ok();
-}
-
-async fn signal(vms: &VmService) {
-    vms.create(wish("web"), None).await.ok();
-    for signal in [KillSignal::Stop, KillSignal::Cont, KillSignal::Term] {
-        vms.kill("web", signal).await.ok();
-    }
-}
-
-async fn set(vms: &VmService) {
-    let client = ClientContext::default;
-    vms.create(wish("web"), None).await.ok();
-    vms.set(larger("web", 2)).await.ok();
-    vms.restart("web", client(), true).await.ok();
-    vms.stop("web").await.ok();
-    vms.set(larger("web", 3)).await.ok();
-    vms.start("web", client(), true).await.ok();
-}
-
-/// Changes of what a VM may reach: one that runs, one at rest.
-async fn reach(vms: &VmService) {
-    let client = ClientContext::default;
-    let rule = |rule: &str| NetRule { vm: "web".to_owned(), rule: rule.parse().expect("a rule") };
-    let mode = |mode| SetVm { vm: "web".to_owned(), egress: Some(mode), ..SetVm::default() };
-    let allow = vec![rule("example.org:443").rule];
-    vms.create(CreateVm { allow, ..wish("web") }, None).await.ok();
-    vms.allow(rule("*.example.net")).await.ok();
-    vms.deny(rule("example.org:443")).await.ok();
-    vms.set(mode(Mode::Closed)).await.ok();
-    vms.restart("web", client(), true).await.ok();
-    vms.stop("web").await.ok();
-    vms.allow(rule("1.2.3.0/24")).await.ok();
-    vms.set(mode(Mode::Open)).await.ok();
-    vms.start("web", client(), true).await.ok();
-}
-
-async fn idle(vms: &VmService) {
-    vms.create(wish("web"), None).await.ok();
-    let auto_stop_after_s = Some(60);
-    let vm = "web".to_owned();
-    vms.set(SetVm { vm, auto_stop_after_s, ..SetVm::default() }).await.ok();
-    tokio::time::sleep(Duration::from_secs(300)).await;
-}
-
-/// The host's disk is full, has room again, is full again.
-async fn stalled(vms: &VmService, world: &World) {
-    let client = ClientContext::default;
-    vms.create(wish("web"), None).await.ok();
-    world.fill();
-    vms.start("web", client(), true).await.ok();
-    vms.stats("web").await.ok();
-    vms.set(larger("web", 2)).await.ok();
-    world.make_room();
-    vms.start("web", client(), true).await.ok();
-    world.fill();
-    vms.restart("web", client(), true).await.ok();
-    world.make_room();
-    vms.restart("web", client(), true).await.ok();
-    world.fill();
-    world.make_room();
-    vms.stop("web").await.ok();
 }
 
 /// A VM that runs, one whose monitor dies behind the daemon's back, one at rest, one never started.
