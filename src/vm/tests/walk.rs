@@ -9,8 +9,8 @@ use super::fault::{Fate, Fault};
 use super::world::{Behaviour, Plugins, World, folder};
 use super::{Daemon, daemon, listed, run, wish};
 use crate::id::VmId;
-use crate::vm::state::State;
 use crate::vm::ConnectionId;
+use crate::vm::state::State;
 use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal};
 
 /// Longer than everything that a scenario may wait for.
