@@ -20,10 +20,10 @@ fn a_network_made_ahead_is_a_vms_and_nobodys_after_it(who: Who) {
     assert_eq!(world.spares(), [], "none before the first VM with a network");
     let one = world.start("one", &["--net", "user"]);
     let spare = ready(&world);
-    assert_eq!(processes(&world, &spare), 2, "a keeper and an uplink");
+    held_by(&world, &spare, 2, "a keeper and an uplink");
 
     let two = world.start("two", &["--net", "user", "--egress", "allow", "--allow", WEB_NAME]);
-    assert_eq!(processes(&world, &spare), 2, "they are the VM's now");
+    held_by(&world, &spare, 2, "they are the VM's now");
     assert_eq!(world.resources(&watch::id(&two)).len(), world.resources(&watch::id(&one)).len());
     assert!(reaches(&world, "two", WEB_NAME));
     assert!(!reaches(&world, "two", &crate::internet::MOVABLE.to_string()), "its own policy");
@@ -32,13 +32,13 @@ fn a_network_made_ahead_is_a_vms_and_nobodys_after_it(who: Who) {
 
     // The VM's end is the end of its network, whoever it was made for.
     world.cove(["delete", "two"]).success();
-    gone(&world, &spare);
+    held_by(&world, &spare, 0, "its processes are gone");
 
     // A daemon that is killed leaves one; the next ends it, and leaves the VM's alone.
     watch::kill_daemon(&world);
-    assert_eq!(processes(&world, &next), 2);
+    held_by(&world, &next, 2, "a keeper and an uplink");
     assert!(reaches(&world, "one", WEB_NAME));
-    gone(&world, &next);
+    held_by(&world, &next, 0, "its processes are gone");
     assert_eq!(world.spares(), []);
 
     // One whose keeper has died is no use: the start makes its own.
@@ -48,11 +48,11 @@ fn a_network_made_ahead_is_a_vms_and_nobodys_after_it(who: Who) {
     watch::end(keeper.expect("a keeper"));
     world.cove(["restart", "one"]).success();
     assert!(reaches(&world, "one", WEB_NAME));
-    gone(&world, &broken);
+    held_by(&world, &broken, 0, "its processes are gone");
 
     let last = ready(&world);
     world.cove(["daemon", "stop"]).success();
-    gone(&world, &last);
+    held_by(&world, &last, 0, "its processes are gone");
     world.cove(["list"]).success();
     assert_eq!(world.spares(), [], "a daemon that ends leaves none");
     world.finish();
@@ -69,17 +69,14 @@ fn ready(world: &World) -> String {
     })
 }
 
-fn processes(world: &World, spare: &str) -> usize {
-    world
-        .processes(&[spare.to_owned()])
-        .iter()
-        .filter(|found| found.arguments.contains(spare))
-        .count()
-}
-
+/// Waits until a spare has as many processes: for moments pasta has children that bear its name.
 #[track_caller]
-fn gone(world: &World, spare: &str) {
-    watch::until("its processes are gone", QUICK, || (processes(world, spare) == 0).then_some(()));
+fn held_by(world: &World, spare: &str, count: usize, what: &str) {
+    watch::until(what, QUICK, || {
+        let found = world.processes(&[spare.to_owned()]);
+        let held = found.iter().filter(|found| found.arguments.contains(spare)).count();
+        (held == count).then_some(())
+    });
 }
 
 /// Whether the guest gets an answer from a web server.
