@@ -49,9 +49,9 @@
 //! 5. A hook that fails, traps or is cut off has changed nothing: its plan is committed whole or dropped.
 //! 6. The source repository is never written: index, refs, configuration and files stay identical; and
 //!    nothing in it runs.
-//! 7. A guest never reaches the host's loopback, and the host's addresses, private ranges, link-local
-//!    addresses and metadata services only by a rule of the user's about them; the firewall in its own
-//!    namespace sees to it, not the uplink.
+//! 7. A guest never reaches the host's loopback, nor a VM that is not its peer, and the host's addresses,
+//!    private ranges, link-local addresses and metadata services only by a rule of the user's about them;
+//!    the firewall in its own namespace sees to it, not the uplink.
 //! 8. No host resource exists without a row that was written before it, and none outlives its row.
 //! 9. No process is signalled by its pid alone: its start time must match.
 //! 10. No guest dies with the daemon or the client; only a lease (`--rm`) ends it.

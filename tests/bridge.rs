@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use bridge_host::{ROOT, World, attach, handed, joined, sync, wait_until};
 use bridge_vm::{FakeVm, Keeper, PORT, ask, within};
 use cove::id::VmId;
-use cove::net::bridge::{Bridge, HostPlan, Privileged};
+use cove::net::bridge::{Bridge, HostPlan, Member, Privileged};
 use cove::process::{Process, ProcessId};
 use cove::report::Kind;
 use cove::task::Tasks;
@@ -289,13 +289,15 @@ fn the_daemons_bridge_knows_a_keeper_by_pid_and_start_time() {
     let setup = world.setup.clone();
     world.on_host(async move |_host| {
         let tasks = Tasks::default();
-        let bridge = Bridge::start(setup.clone(), "/nonexistent".into(), &tasks);
-        assert_eq!(bridge.sync(HostPlan::new(setup)).await, Ok(Vec::new()));
+        let bridge = Bridge::start(setup, "/nonexistent".into(), &tasks);
+        assert_eq!(bridge.sync(Some(Vec::new())).await, Ok(Vec::new()));
         let keeper = Process::open_any(pid).expect("opens").expect("it lives").id();
         let later = ProcessId { start_ticks: keeper.start_ticks + 1, ..keeper };
-        let report = bridge.attach(&vm, slot, later).await.expect_err("another process");
+        let member = Member { vm: vm.clone(), slot, peers: [].into() };
+        let report = bridge.attach(member.clone(), later).await.expect_err("another process");
         assert_eq!(report.message, format!("the network keeper of VM `{vm}` has ended"));
-        let inside = bridge.attach(&vm, slot, keeper).await.expect("attached");
+        bridge.attach(member, keeper).await.expect("attached");
+        let inside = bridge.inside(slot).expect("there is one");
         assert_eq!(Some(inside.lease), bridge.setup().ranges().lease(slot));
         assert_eq!(bridge.check().await, Ok(None));
     });
@@ -354,5 +356,20 @@ fn a_thousand_vms_fit_into_one_transaction() {
         assert_eq!(host.sync(&plan).await.expect("synced"), vms);
         assert_eq!(host.sync(&empty).await, Ok(Vec::new()));
     });
+    assert_eq!(world.left(), "");
+}
+
+#[test]
+fn a_host_without_ipv6_has_a_bridge_all_the_same() {
+    let Some(world) = World::new() else { return };
+    world.host(
+        "cd /proc/sys/net/ipv6/conf && echo 1 > all/disable_ipv6 && echo 1 > default/disable_ipv6",
+    );
+    let one = world.vm(1);
+    attach(&world, &[&one], &[]);
+    one.join(&world.setup, ROOT);
+    assert!(world.asks(&one).is_some());
+    assert!(one.ask(internet::WEB, 80).is_ok());
+    assert_eq!(sync(&world, &[], &[]), Vec::new());
     assert_eq!(world.left(), "");
 }

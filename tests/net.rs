@@ -4,10 +4,16 @@
 //! The daemon's part runs in a process of its own (`driver`, this program again), because it must run in
 //! the host namespace and, in half of the tests, as an ordinary user.
 
+#[path = "net/bridge.rs"]
+mod bridge;
 #[path = "support/guest_link.rs"]
 mod guest_link;
 #[path = "support/internet.rs"]
 mod internet;
+#[path = "net/ipv6.rs"]
+mod ipv6;
+#[path = "net/measure.rs"]
+mod measure;
 #[path = "net/names.rs"]
 mod names;
 #[path = "support/network_daemon.rs"]
@@ -22,7 +28,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use internet::{Internet, Place, Resolver};
-use network_daemon::{Daemon, ORDINARY, ROOT, Started};
+use network_daemon::{By, Daemon, ORDINARY, ROOT, Started};
 use network_driver::{Answer, Command};
 use rustix::process::Pid;
 
@@ -61,6 +67,16 @@ fn for_both_users(test: impl Fn(u32)) {
     }
 }
 
+/// The same with a VM on the bridge too.
+fn for_every_way(test: impl Fn(By)) {
+    if !skipped() {
+        for user in [ROOT, ORDINARY] {
+            test(user.into());
+        }
+        test(By { user: ROOT, bridge: true });
+    }
+}
+
 #[test]
 fn a_guest_reaches_the_internet_and_nothing_else() {
     for_both_users(|user| {
@@ -75,7 +91,7 @@ fn a_guest_reaches_the_internet_and_nothing_else() {
         cannot_lie_about_its_address(&internet, &started);
         meets_addresses_that_the_host_gets_later(&internet, &mut daemon, &started);
 
-        let mut made = [started.keeper, started.uplink];
+        let mut made = [started.keeper, started.uplink.expect("pasta")];
         made.sort_by_key(|process| process.pid);
         assert_eq!(daemon.found(), made, "recovery finds them by the VM's id");
         drop(started);
@@ -259,6 +275,50 @@ fn without_its_keeper_a_guest_has_no_network() {
         daemon.done(&Command::Stop);
         assert_eq!(daemon.left(), Vec::<i32>::new());
     });
+}
+
+#[test]
+fn without_its_uplink_a_guest_reaches_nothing_and_is_told_why() {
+    for_both_users(|user| {
+        let internet = Internet::new();
+        let mut daemon = Daemon::start(&internet, user);
+        let started = daemon.started();
+        assert!(started.get(internet::WEB).is_ok());
+        assert!(daemon.explain(internet::WEB, Some(80)).allowed);
+        let pasta = started.uplink.expect("pasta").pid;
+        let pid = Pid::from_raw(pasta).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+        wait_until("that is known", || {
+            let explained = daemon.explain(internet::WEB, Some(80));
+            !explained.allowed && explained.because.contains("`cove restart`")
+        });
+        assert!(started.curl(&["--max-time", "1", &format!("http://{}/", internet::WEB)]).is_err());
+        drop(started);
+        daemon.done(&Command::Stop);
+        let again = daemon.started();
+        assert!(again.get(internet::WEB).is_ok(), "another start has another");
+        drop(again);
+        daemon.done(&Command::Stop);
+        assert_eq!(daemon.left(), Vec::<i32>::new());
+    });
+}
+
+#[test]
+fn a_host_without_user_namespaces_is_told_apart() {
+    if skipped() {
+        return;
+    }
+    let internet = Internet::new();
+    let mut daemon = Daemon::without_user_namespaces(&internet);
+    let Answer::Failed(chain) = daemon.ask(&Command::Start) else { panic!("it is forbidden") };
+    assert_eq!(chain[0], "the network keeper ended at once", "{chain:?}");
+    assert!(chain[1].starts_with("cannot make a user and network namespace: "), "{chain:?}");
+    let Answer::Checks(checks) = daemon.ask(&Command::Check) else { panic!("checks") };
+    let (need, found) = checks.last().expect("checks");
+    let (what, fix) = found.clone().expect_err("a problem");
+    assert!(need == "user namespaces" && what.contains("namespace"), "{what}");
+    assert_eq!(fix, "allow user namespaces: `sudo sysctl user.max_user_namespaces=10000`");
+    assert_eq!(daemon.left(), Vec::<i32>::new());
 }
 
 #[test]

@@ -340,6 +340,6 @@ fn a_helper_with_a_configuration_of_others_does_not_start() {
         let said = failed(&words);
         assert!(said.contains(part), "{said}");
     }
-    assert!(failed(&["--user", "4711"]).contains("usage"));
+    assert!(failed(&["--socket", "/nonexistent/s"]).contains("usage"), "it is nobody's");
     assert!(failed(&["--socket"]).contains("usage"));
 }

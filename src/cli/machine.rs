@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 
+use super::completion::vm_names;
 use crate::egress::{Mode, Rule, UnreadableRule};
 use crate::id::{ImageName, VmName};
 use crate::size::Size;
@@ -42,6 +43,9 @@ pub(super) struct MachineArguments {
     /// Let it reach this: NAME, *.NAME, ADDRESS or RANGE, and with :PORT or :FIRST-LAST only there
     #[arg(long, value_name = "RULE", value_parser = rule)]
     allow: Vec<Rule>,
+    /// Open the way to and from another VM on the bridge, whatever `--egress` says
+    #[arg(long, value_name = "VM", add = vm_names())]
+    peer: Vec<String>,
     /// Add a variable to the environment of every command in the guest
     #[arg(long, value_name = "K=V", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -54,6 +58,8 @@ pub(super) struct MachineArguments {
 pub(super) enum Net {
     /// Outbound, as far as `--egress` lets it
     User,
+    /// The same, and with an address that this host reaches; needs root, or the network helper
+    Bridge,
     /// No network device
     None,
 }
@@ -63,6 +69,7 @@ impl Net {
     pub(super) fn mode(self) -> NetMode {
         match self {
             Self::User => NetMode::User,
+            Self::Bridge => NetMode::Bridge,
             Self::None => NetMode::None,
         }
     }
@@ -103,6 +110,7 @@ impl MachineArguments {
             net: self.net.map(Net::mode),
             egress: self.egress.map(Egress::mode),
             allow: self.allow,
+            peers: self.peer,
             env: environment(self.env),
             publish: self.publish,
             ..CreateVm::default()

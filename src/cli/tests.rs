@@ -151,7 +151,7 @@ fn what_cannot_be_parsed_is_said_in_one_sentence() {
         &["run", "--memory", "512"][..],
         &["run", "--memory", "1K"],
         &["run", "--name", "Web"],
-        &["run", "--net", "bridge"],
+        &["run", "--net", "host"],
         &["run", "--env", "NAME"],
         &["run", "--allow", "*"],
         &["run", "--allow", "10.0.0.1/8"],
@@ -171,7 +171,7 @@ fn what_cannot_be_parsed_is_said_in_one_sentence() {
     error: invalid value '512' for '--memory <SIZE>': `512` is not a size: write a whole number with K, M, G or T, such as 512M or 8G
     error: invalid value '1K' for '--memory <SIZE>': memory is given in whole MiB: write 512M or 2G
     error: invalid value 'Web' for '--name <NAME>': `Web` is not a valid VM name: only a-z, 0-9 and - are allowed
-    error: invalid value 'bridge' for '--net <NET>'
+    error: invalid value 'host' for '--net <NET>'
     error: invalid value 'NAME' for '--env <K=V>': write NAME=VALUE, such as EDITOR=vi
     error: invalid value '*' for '--allow <RULE>': `*` is no rule: `*` stands only for whole parts at the beginning, as in `*.example.org`; a rule is `example.org`, `*.example.org:443`, `192.0.2.0/24`, `192.0.2.7:5432` or `[2001:db8::/32]:80-90`
     error: invalid value '10.0.0.1/8' for '--allow <RULE>': `10.0.0.1/8` is no rule: a range of that length around it is `10.0.0.0/8`; a rule is `example.org`, `*.example.org:443`, `192.0.2.0/24`, `192.0.2.7:5432` or `[2001:db8::/32]:80-90`

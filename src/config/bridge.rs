@@ -2,7 +2,7 @@
 //! file has the same keys, at its top level.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -19,15 +19,24 @@ pub struct BridgeConfig {
     pub range4: Option<Ipv4Net>,
     /// Where VMs have their IPv6 addresses; none derives one from the host's machine id.
     pub range6: Option<Ipv6Net>,
+    /// The network helper's socket; none for `/run/cove/net-helper-UID.sock`.
+    pub socket: Option<PathBuf>,
 }
 
 impl Default for BridgeConfig {
     fn default() -> Self {
-        Self { name: "cove0".to_owned(), range4: None, range6: None }
+        Self { name: "cove0".to_owned(), range4: None, range6: None, socket: None }
     }
 }
 
 impl BridgeConfig {
+    /// The socket of the network helper of this user.
+    #[must_use]
+    pub fn socket(&self, user: u32) -> PathBuf {
+        let usual = || format!("/run/cove/net-helper-{user}.sock").into();
+        self.socket.clone().unwrap_or_else(usual)
+    }
+
     /// Reads the network helper's file, or gives the defaults where there is none.
     ///
     /// # Errors

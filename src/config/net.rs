@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::egress::{Mode, Policy, Rule};
+use super::BridgeConfig;
+use crate::egress::{DnsName, Mode, Policy, Rule};
 
 /// `[net]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -15,11 +16,21 @@ pub struct NetConfig {
     /// How many networks are made ahead, so that starts need not wait for theirs. None is made before the
     /// first VM with a network has started.
     pub spares: u8,
+    /// The zone of the names of VMs on the bridge.
+    pub zone: DnsName,
+    /// The bridge.
+    pub bridge: BridgeConfig,
 }
 
 impl Default for NetConfig {
     fn default() -> Self {
-        Self { egress: Mode::default(), allow: Vec::new(), spares: 1 }
+        Self {
+            egress: Mode::default(),
+            allow: Vec::new(),
+            spares: 1,
+            zone: "cove.internal".parse().expect("a constant name is good"),
+            bridge: BridgeConfig::default(),
+        }
     }
 }
 

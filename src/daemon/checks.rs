@@ -11,7 +11,7 @@ use super::images::BootImages;
 use crate::doctor::{self, pass, problem};
 use crate::hooks::{FAILURES, HookHost};
 use crate::id::ImageName;
-use crate::net::Networks;
+use crate::net::{BridgeCheck, Networks};
 use crate::report::{Explain, Kind, Report, escape_control};
 use crate::size::Size;
 use crate::vm::ports::{Needs, PortResult, Preflight, Rows};
@@ -39,6 +39,8 @@ pub(super) struct Checks {
     pub(super) rows: Arc<dyn Rows>,
     /// The image that VMs are made of when nobody says.
     pub(super) image: ImageName,
+    /// The network that VMs get when nobody says.
+    pub(super) net: NetMode,
     /// Disk that must be free for a start.
     pub(super) keep_free: Size,
 }
@@ -73,11 +75,14 @@ impl Checks {
         let network = network.into_iter().map(|check| {
             let mut row = network_row(check, Verdict::Warn);
             if row.verdict != Verdict::Pass {
-                row.found.push_str("; VMs need `--net none`");
+                row.found.push_str("; no VM of `--net user` can start");
             }
             row
         });
         rows.extend(network);
+        if self.wants_bridge().await {
+            rows.push(self.bridge().await);
+        }
         rows.extend([
             git,
             mke2fs,
@@ -87,6 +92,24 @@ impl Checks {
         rows.extend(doctor::lost(&self.lost));
         rows.extend(self.database().await);
         rows
+    }
+
+    /// Whether a VM is, or is to be, on the bridge. Hosts without one have no need of what it takes.
+    async fn wants_bridge(&self) -> bool {
+        let vms = self.rows.all().await.unwrap_or_default().vms;
+        self.net == NetMode::Bridge || vms.iter().any(|vm| vm.spec.net == NetMode::Bridge)
+    }
+
+    /// Whether VMs can be on the bridge.
+    async fn bridge(&self) -> Check {
+        match self.networks.check_bridge().await {
+            BridgeCheck::Good(found) => pass("network: bridge", found),
+            BridgeCheck::Cut { what, fix } => problem(Verdict::Warn, "network: bridge", what, &fix),
+            BridgeCheck::None(report) => {
+                let hint = report.hint.clone().unwrap_or_default();
+                problem(Verdict::Fail, "network: bridge", report.one_line(), &hint)
+            }
+        }
     }
 
     /// Plugins that are there and do not take part, or not in the version that was installed last, or fail.
@@ -164,9 +187,17 @@ impl Preflight for Checks {
         let (room, memory) =
             (doctor::room(&self.home, self.keep_free), doctor::memory(needs.memory_mib << 20));
         let mut rows = vec![monitor, vsock, room, memory];
-        if needs.net == NetMode::User {
-            let network = self.networks.at_hand().into_iter();
-            rows.extend(network.map(|check| network_row(check, Verdict::Fail)));
+        match needs.net {
+            NetMode::None => {}
+            NetMode::User => {
+                let network = self.networks.at_hand().into_iter();
+                rows.extend(network.map(|check| network_row(check, Verdict::Fail)));
+            }
+            NetMode::Bridge => {
+                rows.push(network_row(self.networks.device_at_hand(), Verdict::Fail));
+                // That it forwards nothing is no reason not to start: the host reaches the VM all the same.
+                rows.push(self.bridge().await);
+            }
         }
         let mut failures = rows.iter().filter(|row| row.verdict == Verdict::Fail);
         let Some(first) = failures.next() else {

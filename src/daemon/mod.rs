@@ -4,6 +4,7 @@
 
 mod checkouts;
 mod checks;
+mod error;
 mod face;
 mod forwards;
 mod guests;
@@ -26,14 +27,14 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::config::{Config, ConfigError, MonitorConfig, Paths};
+pub use self::error::StartError;
+use crate::config::{Config, MonitorConfig, Paths};
 use crate::disk::DiskFiles;
-use crate::hooks::{HookError, HookHost};
+use crate::hooks::HookHost;
 use crate::image::Images;
 use crate::net::Networks;
-use crate::report::{Explain, Kind, Report};
 use crate::rpc::server::{Limits, Loopback, ServeError, Services, Socket, serve};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::task::Tasks;
 use crate::vm::ports::Ports;
 use crate::vm::{CreateDefaults, StartDeadlines, VmService, VmSettings};
@@ -48,91 +49,6 @@ const VSOCK_PROGRAM: &str = "tools/vhost-device-vsock-0.3.0-patch1/bin/vhost-dev
 
 /// The home of the guest's login user.
 const GUEST_HOME: &str = "/root";
-
-/// The daemon could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration is wrong.
-    #[error("the configuration cannot be used")]
-    Config(#[source] ConfigError),
-    /// The folder of all state cannot be made.
-    #[error("cannot make the folder `{}`", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The folder belongs to somebody else.
-    #[error("the folder `{}` belongs to user {owner}, not to you", path.display())]
-    NotOurs {
-        /// The folder.
-        path: PathBuf,
-        /// Its owner.
-        owner: u32,
-    },
-    /// Another daemon runs on this folder.
-    #[error("another daemon runs on `{}`{}", path.display(), holder(pid.as_deref()))]
-    Held {
-        /// The folder.
-        path: PathBuf,
-        /// The other daemon's process id, as it wrote it down.
-        pid: Option<String>,
-    },
-    /// The database.
-    #[error("the database cannot be used")]
-    Store(#[source] StoreError),
-    /// The hooks.
-    #[error("the hooks cannot be loaded")]
-    Hooks(#[source] HookError),
-    /// The workspace service.
-    #[error("the scratch folder cannot be used")]
-    Workspace(#[source] WorkspaceError),
-    /// The VMs of an earlier daemon cannot be taken up.
-    #[error("the VMs cannot be taken up")]
-    Recover(#[source] Report),
-    /// The socket.
-    #[error("the socket cannot be made")]
-    Socket(#[source] ServeError),
-}
-
-fn holder(pid: Option<&str>) -> String {
-    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
-}
-
-impl Explain for StartError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Config(error) => error.kind(),
-            Self::Folder { .. } => Kind::Failed,
-            Self::NotOurs { .. } => Kind::Refused,
-            Self::Held { .. } => Kind::Conflict,
-            Self::Store(error) => error.kind(),
-            Self::Hooks(error) => error.kind(),
-            Self::Workspace(error) => error.kind(),
-            Self::Recover(report) => report.kind,
-            Self::Socket(error) => error.kind(),
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Config(error) => error.hint(),
-            Self::Folder { .. } | Self::NotOurs { .. } => {
-                Some("set COVE_HOME to a folder of yours".to_owned())
-            }
-            Self::Held { .. } => Some(
-                "end it with `cove daemon stop`, or set COVE_HOME to another folder".to_owned(),
-            ),
-            Self::Store(error) => error.hint(),
-            Self::Hooks(error) => error.hint(),
-            Self::Workspace(error) => error.hint(),
-            Self::Recover(report) => report.hint.clone(),
-            Self::Socket(error) => error.hint(),
-        }
-    }
-}
 
 /// A daemon that is ready to serve.
 pub struct Daemon {
@@ -159,24 +75,24 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let config = Config::load(&paths.config).map_err(StartError::Config)?;
     let tasks = Tasks::default();
     let coved = paths.programs.join("coved");
-    let store = Arc::new(Store::open(&paths.database).map_err(StartError::Store)?);
+    let on_bridge = networks::on_bridge(&config.net).map_err(StartError::Bridge)?;
+    let store = Store::open(&paths.database).map_err(StartError::Store)?;
+    let ranges = on_bridge.setup.ranges();
+    let store = Arc::new(store.giving(ranges));
     let hook_settings = hooks::settings(&paths, &config, &coved).map_err(StartError::Hooks)?;
     let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
     let hook_host = Arc::new(hook_host);
-    let workspaces = Workspaces::new(WorkspaceSettings {
-        scratch: scratch(&paths).join("workspaces"),
-        depth: config.workspace.depth,
-    });
-    let workspaces = Arc::new(workspaces.map_err(StartError::Workspace)?);
+    let workspaces = Arc::new(workspaces(&paths, &config).map_err(StartError::Workspace)?);
     let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
     let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
     let ahead = networks::ahead(&paths, &config, &store);
-    let networks = Arc::new(Networks::new(coved, &search_path, ahead, tasks.clone()));
+    let networks = Arc::new(Networks::new(coved, &search_path, ahead, on_bridge, tasks.clone()));
     networks.recover().await;
+    let vm_networks = networks::VmNetworks::new(&networks, &store, ranges);
     let hooks = Arc::new(hooks::Hooks::new(hook_host.clone(), &paths, &config));
     let checks = Arc::new(checks::Checks {
         qemu: qemu.clone(),
-        networks: networks.clone(),
+        networks,
         images: boot_source.clone(),
         hooks: hook_host.clone(),
         plugins: hooks.clone(),
@@ -186,6 +102,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         database: paths.database.clone(),
         rows: store.clone(),
         image: config.vm.image.clone(),
+        net: config.vm.net,
         keep_free: config.vm.keep_free,
     });
     let ports = Ports {
@@ -193,8 +110,8 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         processes: Arc::new(processes::HostProcesses),
         machines: qemu.clone(),
         stalls: qemu,
-        networks: Arc::new(networks::VmNetworks(networks.clone())),
-        outbound: Arc::new(networks::VmNetworks(networks)),
+        networks: Arc::new(vm_networks.clone()),
+        outbound: Arc::new(vm_networks),
         disks: Arc::new(parts.disks),
         boot_source,
         guests: Arc::new(guests::Agents),
@@ -213,6 +130,13 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let plugins = Arc::new(plugins::Registered(hook_host));
     let services = Services { vms, daemon: Arc::new(face), plugins, hook_runs };
     Ok(Daemon { socket, loopback, services, tasks, home })
+}
+
+fn workspaces(paths: &Paths, config: &Config) -> Result<Workspaces, WorkspaceError> {
+    Workspaces::new(WorkspaceSettings {
+        scratch: scratch(paths).join("workspaces"),
+        depth: config.workspace.depth,
+    })
 }
 
 async fn loopback(paths: &Paths, config: &Config) -> Result<Option<Loopback>, ServeError> {

@@ -22,6 +22,8 @@ pub struct Answered {
 pub struct Facts {
     /// Whether the address is one of the host's own.
     pub own: bool,
+    /// Whether it is one of a VM that is to be reached.
+    pub peer: bool,
     /// Which names resolved to it, as the VM was answered.
     pub answered: Vec<Answered>,
 }
@@ -38,6 +40,8 @@ pub struct Verdict {
 /// Why something may or may not be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Because {
+    /// It is a VM that is to be reached, whatever the policy says.
+    Peer,
     /// The policy is closed.
     Closed,
     /// It is one of the host's own addresses.
@@ -69,6 +73,7 @@ impl Because {
 impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Peer => f.write_str("it is a peer"),
             Self::Closed => f.write_str("the policy is `closed`"),
             Self::OwnAddress => f.write_str("it is an address of the host itself"),
             Self::Metadata => f.write_str("it is a cloud's metadata service"),
@@ -94,6 +99,9 @@ pub fn decide_address(
     port: Option<u16>,
     facts: &Facts,
 ) -> Verdict {
+    if facts.peer {
+        return Because::Peer.allowing();
+    }
     if policy.mode == Mode::Closed {
         return Because::Closed.refusing();
     }
@@ -205,8 +213,8 @@ mod tests {
     #[test]
     fn allow_is_what_rules_say() {
         let answered = |name: &str| Facts {
-            own: false,
             answered: vec![Answered { name: name.parse().expect("a name"), seconds: 60 }],
+            ..Facts::default()
         };
         let rules = ["example.org:443", "*.example.net", "11.2.0.0/24:80-90"];
         for (wanted, facts, allowed) in [

@@ -1,6 +1,7 @@
 //! What a VM may reach: the rules as people write them, and the one decision about them.
 //!
 //! ```text
+//!  a peer on the bridge    ── yes, whatever else is said
 //!  own address of the host ── only a rule for exactly this address
 //!  metadata service        ── only a rule for exactly this address
 //!  special-purpose range   ── only a rule for a range that lies in it

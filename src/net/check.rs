@@ -5,8 +5,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use super::bridge::{Bridge, ForwardingProblem};
 use super::{keeper, namespace, uplink};
 use crate::process::{Tool, ToolError, find_program};
+use crate::report::Report;
 
 /// Each need is checked within this time.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -44,16 +46,43 @@ pub(crate) async fn all(coved: &Path, path: &OsStr) -> Vec<Check> {
     checks
 }
 
+/// Whether VMs can be on the bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BridgeCheck {
+    /// They can.
+    Good(String),
+    /// They can, and reach nothing but the host: somebody else's rules drop the rest.
+    Cut {
+        /// What does, as one sentence.
+        what: String,
+        /// How to mend it, as one sentence.
+        fix: String,
+    },
+    /// They cannot.
+    None(Report),
+}
+
+/// Looks, and makes nothing.
+pub(crate) async fn bridge(bridge: &Bridge) -> BridgeCheck {
+    match bridge.check().await {
+        Ok(None) => BridgeCheck::Good(format!("`{}` can be had", bridge.setup().name())),
+        Ok(Some(ForwardingProblem { what, fix })) => BridgeCheck::Cut { what, fix },
+        Err(report) => BridgeCheck::None(report),
+    }
+}
+
 /// Looks for every need that shows without trying it.
 pub(crate) fn at_hand(path: &OsStr) -> Vec<Check> {
     let found = |program: &str, package: &str| match find_program(Path::new(program), path) {
         Some(found) => Ok(found.display().to_string()),
         None => Err(missing(program, package)),
     };
-    vec![
-        Check { need: uplink::PROGRAM, found: found(uplink::PROGRAM, "passt") },
-        Check { need: namespace::TUN, found: device(namespace::open_tun().map(drop)) },
-    ]
+    vec![Check { need: uplink::PROGRAM, found: found(uplink::PROGRAM, "passt") }, device_at_hand()]
+}
+
+/// The same of what every network needs.
+pub(crate) fn device_at_hand() -> Check {
+    Check { need: namespace::TUN, found: device(namespace::open_tun().map(drop)) }
 }
 
 fn missing(program: &str, package: &str) -> NetProblem {

@@ -5,8 +5,9 @@
 //! Both ends run as one user; still each bounds what it reads.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
@@ -15,12 +16,15 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::ranges::Prefix;
-use super::rules::ResolverTransport;
+use super::way::Way;
 use crate::egress::{DnsName, Policy};
 use crate::wire::rpc::{Denials, NetExplanation};
 
 /// The keeper's socket in the VM's folder.
 pub(crate) const SOCKET: &str = "network.sock";
+
+/// How long a keeper waits for a denial at most.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The longest line: the addresses of a host with thousands of them.
 const MAX_LINE: usize = 512 * 1024;
@@ -35,15 +39,23 @@ pub(crate) const MAX_HOST_RANGES: usize = 4096;
 pub(crate) enum Request {
     /// Set up everything but the uplink. Answered with [`Reply::Done`] and the TAP's descriptor.
     SetUp {
-        /// What the uplink does with DNS.
-        resolver: ResolverTransport,
+        /// How it is connected.
+        way: Way,
+        /// The zone of VMs' names.
+        zone: DnsName,
         /// The host's own addresses.
         host: Vec<Prefix>,
         /// What the VM may reach.
         policy: Policy,
     },
-    /// Wait until the uplink is there. The daemon gives up, not the keeper.
+    /// Wait until the uplink is there, or set up this end of one that is. The daemon gives up, not the
+    /// keeper. Where it is there already nothing changes.
     AwaitUplink,
+    /// The VMs of the bridge that this one reaches, and that reach it, have changed.
+    Peers {
+        /// Their addresses, all of them.
+        peers: Vec<Ipv4Addr>,
+    },
     /// The host's own addresses have changed.
     HostAddresses {
         /// All of them.
@@ -194,7 +206,6 @@ fn receive_once(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Op
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
     use std::os::fd::AsFd;
 
     use super::*;

@@ -5,9 +5,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::names::host::BindError;
 use crate::egress::BadName;
 use crate::process::ServantOutput;
-use crate::report::{Explain, Kind, escape_control};
+use crate::report::{Explain, Kind, Report, escape_control};
 use crate::vm::ledger::LedgerError;
 
 /// What a program said about its failure: a chain of sentences, fit for a terminal.
@@ -130,6 +131,22 @@ pub enum NetError {
         #[source]
         source: BadName,
     },
+    /// The bridge refused.
+    #[error("{message}")]
+    Bridge {
+        /// What happened.
+        message: String,
+        /// Which class.
+        kind: Kind,
+        /// What to do.
+        hint: Option<String>,
+        /// Why.
+        #[source]
+        said: Option<Said>,
+    },
+    /// The resolver of a bridge could not be had.
+    #[error("cannot answer questions about names on the bridge")]
+    Resolver(#[source] BindError),
     /// The start failed, and so did undoing it.
     #[error("the network could not be started, and {left}")]
     Undo {
@@ -139,6 +156,13 @@ pub enum NetError {
         #[source]
         source: Box<NetError>,
     },
+}
+
+impl From<Report> for NetError {
+    fn from(report: Report) -> Self {
+        let Report { message, kind, hint, cause, .. } = report;
+        Self::Bridge { message, kind, hint, said: Said::chain(cause) }
+    }
 }
 
 impl NetError {
@@ -158,11 +182,14 @@ impl Explain for NetError {
             }
             Self::Host { .. } => Kind::Invalid,
             Self::Undo { source, .. } => source.kind(),
+            Self::Bridge { kind, .. } => *kind,
+            Self::Resolver(error) if error.is_taken() => Kind::Conflict,
             Self::Ledger(_)
             | Self::Socket { .. }
             | Self::Start { .. }
             | Self::Ended { .. }
             | Self::Keeper { .. }
+            | Self::Resolver(_)
             | Self::Connection(_) => Kind::Failed,
         }
     }
@@ -176,12 +203,17 @@ impl Explain for NetError {
             | Self::Keeper { .. }
             | Self::TimedOut { .. } => Some(doctor.to_owned()),
             Self::Undo { source, .. } => source.hint(),
+            Self::Bridge { hint, .. } => hint.clone(),
+            Self::Resolver(error) if error.is_taken() => Some(
+                "end the program that has that port, or give `[net.bridge]` another `range4`"
+                    .to_owned(),
+            ),
             Self::HostAddresses { .. } => Some("the daemon's log says why".to_owned()),
             Self::Silent { .. } => {
                 Some("`cove stop` and `cove start` give the VM another network".to_owned())
             }
             Self::Host { .. } => Some("ask about `example.org` or `192.0.2.7`".to_owned()),
-            Self::Ledger(_) | Self::Socket { .. } | Self::Connection(_) => None,
+            Self::Ledger(_) | Self::Socket { .. } | Self::Resolver(_) | Self::Connection(_) => None,
         }
     }
 }

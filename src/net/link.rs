@@ -1,4 +1,5 @@
-//! The addresses on a guest's link. The same in every VM, because each has a namespace of its own.
+//! The addresses on a guest's link. The same in every VM, because each has a namespace of its own; only on
+//! the bridge the guest has another one, that of its lease.
 //!
 //! ```text
 //!  guest 192.0.2.2/30 ── tap0 192.0.2.1 │ namespace │ uplink 192.0.2.6/30 ── pasta (192.0.2.5) ── host
@@ -11,7 +12,6 @@
 use std::net::Ipv4Addr;
 
 use crate::id::VmId;
-use crate::wire::guest::Network;
 
 /// The TAP device in the namespace.
 pub(crate) const TAP: &str = "tap0";
@@ -43,20 +43,8 @@ pub(crate) const PREFIX: u8 = 30;
 /// most of all.
 pub(crate) const MTU: u32 = 65520;
 
-/// What the guest's agent has to set up.
-pub(crate) fn guest_network(vm: &VmId) -> Network {
-    Network {
-        mac: mac_address(vm),
-        address: GUEST,
-        prefix: PREFIX,
-        gateway: GATEWAY,
-        resolver: GATEWAY,
-        mtu: MTU,
-    }
-}
-
 /// The guest's MAC address: the VM's id, marked as a unicast address that nobody registered.
-fn mac_address(vm: &VmId) -> String {
+pub(crate) fn mac_address(vm: &VmId) -> String {
     let digits = vm.as_str();
     let mut octets: Vec<u8> = (0..6)
         .map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16))

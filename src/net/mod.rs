@@ -4,6 +4,7 @@
 //!                 ┌──────── namespace of the VM (held by its keeper) ────────┐
 //!  QEMU ── TAP ───┤ tap0 ── forward: nftables rules (`rules/`) ── up<id>  ├── pasta ── sockets of the
 //!                 └──────────────────────────────────────────────────────────┘            daemon's user
+//!                                                                          └─ or the bridge (`bridge/`)
 //!  daemon ── network.sock ── keeper: set up, the host's addresses as they change, policies, questions
 //! ```
 //!
@@ -13,20 +14,15 @@
 //!
 //! Knows nothing of VMs but the id and the folder, and nothing of monitors: it hands over a descriptor.
 
+mod asking;
 pub mod bridge;
+mod bridged;
 mod check;
 mod control;
 mod error;
 mod hosts;
 pub mod keeper;
 mod link;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the daemon is about to serve the host's resolver, and names of VMs"
-    )
-)]
 mod names;
 mod namespace;
 mod ranges;
@@ -36,6 +32,7 @@ mod spare;
 mod start;
 mod talk;
 mod uplink;
+mod way;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -45,26 +42,29 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
-pub use self::check::{Check, NetProblem};
-use self::control::{Host, Reply, Request};
+use self::bridge::{Member, Setup};
+use self::bridged::Bridged;
+pub use self::bridged::{Living, Place};
+pub use self::check::{BridgeCheck, Check, NetProblem};
 pub use self::error::{NetError, Said};
 use self::hosts::HostAddresses;
+use self::names::systemd::HostNames;
 use self::ranges::Prefix;
 use self::rules::ResolverTransport;
 use self::spare::{Spare, Spares};
-use crate::egress::Policy;
+use self::start::{Carrier, Up};
+use self::talk::Uplink;
+use self::way::Way;
+use crate::egress::{DnsName, Policy};
 use crate::id::VmId;
 use crate::process::ProcessId;
+use crate::report::Report;
 use crate::task::Tasks;
 use crate::vm::ledger::{Ledger, SpareRows};
 use crate::wire::guest::Network;
-use crate::wire::rpc::{Denials, NetExplanation};
 
 /// The kernel answers at once; this is for a machine under heavy load.
 const HOST_ADDRESSES_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long a keeper waits for a denial at most.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How long a killed process may take to be gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -80,6 +80,25 @@ pub struct Networks {
     host: HostAddresses,
     resolver: OnceCell<ResolverTransport>,
     spares: Spares,
+    bridged: Arc<Bridged>,
+}
+
+/// The bridge for the VMs that are to be on it.
+pub struct OnBridge {
+    /// Its name and its addresses.
+    pub setup: Setup,
+    /// The network helper's socket, for a daemon that is not root.
+    pub socket: PathBuf,
+    /// The zone of VMs' names.
+    pub zone: DnsName,
+}
+
+/// How this host comes to find the names of VMs on the bridge: shell commands, with their reasons.
+#[must_use]
+pub fn recipe_for_names(setup: &Setup, zone: &DnsName) -> String {
+    let address = (setup.ranges().gateway().ipv4, names::host::PORT).into();
+    let ways = HostNames::of_the_host(Path::new("/")).into_iter();
+    ways.map(|way| names::systemd::recipe(way, address, zone)).collect::<Vec<_>>().join("\n")
 }
 
 /// Networks that are made ahead of the VMs that will have them.
@@ -101,15 +120,34 @@ pub struct Attached {
     pub guest: Network,
     /// The process that holds the namespace.
     pub keeper: ProcessId,
-    /// The process that carries the traffic.
-    pub uplink: ProcessId,
+    /// The process that carries the traffic, where one does.
+    pub uplink: Option<ProcessId>,
+}
+
+/// What a network is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The VM.
+    pub vm: &'a VmId,
+    /// Its folder.
+    pub folder: &'a Path,
+    /// What it may reach.
+    pub policy: &'a Policy,
+    /// Its place on the bridge; none for one that goes out by pasta.
+    pub place: Option<&'a Place>,
 }
 
 impl Networks {
     /// Networks whose keepers are run by the program `coved`. `search_path` is the daemon's `PATH`. From
     /// now on the host's addresses are followed, in a task of `tasks`; so this needs a runtime.
     #[must_use]
-    pub fn new(coved: PathBuf, search_path: &OsStr, ahead: Ahead, tasks: Tasks) -> Self {
+    pub fn new(
+        coved: PathBuf,
+        search_path: &OsStr,
+        ahead: Ahead,
+        on_bridge: OnBridge,
+        tasks: Tasks,
+    ) -> Self {
         let mut path = search_path.to_owned();
         if !path.is_empty() {
             path.push(":");
@@ -122,7 +160,9 @@ impl Networks {
             shutdown.cancelled().await;
             emptied.empty().await;
         }));
-        Self { coved, path, tasks, host, resolver: OnceCell::new(), spares }
+        let OnBridge { setup, socket, zone } = on_bridge;
+        let bridged = Arc::new(Bridged::new(setup, socket, zone, &tasks));
+        Self { coved, path, tasks, host, resolver: OnceCell::new(), spares, bridged }
     }
 
     /// Ends the networks that an earlier daemon has made ahead and left. Called once, before anything else.
@@ -138,28 +178,50 @@ impl Networks {
     /// When a program is missing or fails (its output is the cause), or a step takes too long.
     pub async fn start(
         &self,
-        vm: &VmId,
-        folder: &Path,
-        policy: &Policy,
+        wanted: Wanted<'_>,
         ledger: &dyn Ledger,
     ) -> Result<Attached, NetError> {
         let host = self.host_addresses().await?;
-        if let Some(spare) = self.spares.take().await
+        let Wanted { vm, folder, policy, place } = wanted;
+        if place.is_none()
+            && let Some(spare) = self.spares.take().await
             && let Some(attached) = self.give(spare, vm, folder, (&host, policy)).await?
         {
             self.make_ahead();
             return Ok(attached);
         }
-        let resolver = self.resolver.get_or_init(|| uplink::resolver_transport(&self.path)).await;
+        let (way, carrier) = self.way(vm, place).await?;
         let mut starting = start::Starting::new(vm, folder, ledger, &self.path);
-        match starting.run(&self.coved, *resolver, &host, policy).await {
-            Ok((tap, channel)) => {
-                let (keeper, uplink) = starting.finish();
-                self.follow_host(vm, folder, (keeper, uplink), Some(channel), Some(host));
-                self.make_ahead();
-                Ok(Attached { tap, guest: link::guest_network(vm), keeper, uplink })
+        let ways = (&way, self.bridged.zone());
+        match starting.run(&self.coved, ways, (&host, policy), carrier).await {
+            Ok(Up { tap, channel, pasta }) => {
+                let keeper = starting.finish();
+                self.follow_host((vm, folder), (keeper, pasta), Some(channel), Some(host));
+                if place.is_none() {
+                    self.make_ahead();
+                }
+                Ok(Attached { tap, guest: way.guest_network(vm), keeper, uplink: pasta })
             }
             Err(error) => Err(starting.undo(error).await),
+        }
+    }
+
+    /// Where a VM's packets go, and what takes them there.
+    async fn way<'a>(
+        &'a self,
+        vm: &VmId,
+        place: Option<&'a Place>,
+    ) -> Result<(Way, Carrier<'a>), NetError> {
+        match place {
+            None => {
+                let resolver = uplink::resolver_transport(&self.path);
+                let resolver = *self.resolver.get_or_init(|| resolver).await;
+                Ok((Way::User { resolver }, Carrier::Pasta))
+            }
+            Some(place) => {
+                let (inside, peers) = self.bridged.inside(vm, place)?;
+                Ok((Way::Bridge { inside, peers }, Carrier::Bridge(&self.bridged, place)))
+            }
         }
     }
 
@@ -188,8 +250,11 @@ impl Networks {
         let Spare { tap, channel, processes, .. } = spare;
         let (keeper, uplink) = processes.let_go();
         let told = Some(Arc::clone(host));
-        self.follow_host(vm, folder, (keeper, uplink), Some(channel), told);
-        Ok(Some(Attached { tap, guest: link::guest_network(vm), keeper, uplink }))
+        self.follow_host((vm, folder), (keeper, uplink), Some(channel), told);
+        // What pasta does with DNS is nothing to the guest.
+        let way = Way::User { resolver: ResolverTransport::Udp };
+        let guest = way.guest_network(vm);
+        Ok(Some(Attached { tap, guest, keeper, uplink }))
     }
 
     /// Makes networks ahead in the background, as many as are wanted.
@@ -200,6 +265,7 @@ impl Networks {
                 path: self.path.clone(),
                 host: self.host.clone(),
                 resolver: self.resolver.get().copied(),
+                zone: self.bridged.zone().clone(),
             };
             let shutdown = self.tasks.shutdown();
             drop(self.tasks.spawn("spare-network", async move {
@@ -221,74 +287,31 @@ impl Networks {
         &self,
         vm: &VmId,
         folder: &Path,
-        keeper: ProcessId,
-        uplink: ProcessId,
+        (keeper, uplink): (ProcessId, Option<ProcessId>),
         policy: &Policy,
     ) -> Result<(), NetError> {
-        self.follow_host(vm, folder, (keeper, uplink), None, None);
+        self.follow_host((vm, folder), (keeper, uplink), None, None);
         self.set_policy(folder, policy).await
     }
 
-    /// Changes what a running VM may reach. It is in force when this returns, for running flows too.
-    ///
-    /// # Errors
-    /// When the keeper of the VM with this folder cannot be reached or does not take it; then the policy
-    /// before stays in force ([`NetError::leaves_the_policy`]). Also when it does not answer in time, or the
-    /// connection breaks: then it may have taken it, or take it yet.
-    pub async fn set_policy(&self, folder: &Path, policy: &Policy) -> Result<(), NetError> {
-        let request = Request::Policy { policy: policy.clone() };
-        match talk::ask_once(folder, &request, "change the policy", Duration::ZERO).await? {
-            Reply::Done => Ok(()),
-            Reply::Explained(_) | Reply::Denied(_) | Reply::Failed { .. } => {
-                Err(NetError::Connection(talk::another_answer()))
-            }
-        }
+    /// Says which VMs are on the bridge since an earlier daemon; of `others` nothing but the place is known.
+    /// Called once, before anything else is asked of the bridge; without it there are none. What cannot be done
+    /// is logged and, as far as that may help, tried again.
+    pub async fn recover_bridge(&self, living: Vec<Living>, others: Vec<Member>) {
+        self.bridged.recover(living, others).await;
     }
 
-    /// Why a running VM may or may not reach `host`, a name or an address, now.
+    /// Takes a VM off the bridge, with what the host's rules say of it. One that is not on it is no error.
     ///
     /// # Errors
-    /// When `host` is neither, or the keeper cannot be reached.
-    pub async fn explain(
-        &self,
-        folder: &Path,
-        host: &str,
-        port: Option<u16>,
-    ) -> Result<NetExplanation, NetError> {
-        let bad = |source| NetError::Host { host: host.to_owned(), source };
-        let host = match host.parse() {
-            Ok(address) => Host::Address(address),
-            Err(_) => Host::Name(host.parse().map_err(bad)?),
-        };
-        let request = Request::Explain { host, port };
-        match talk::ask_once(folder, &request, "explain it", Duration::ZERO).await? {
-            Reply::Explained(explanation) => Ok(explanation),
-            Reply::Done | Reply::Denied(_) | Reply::Failed { .. } => {
-                Err(NetError::Connection(talk::another_answer()))
-            }
-        }
+    /// When the bridge refuses.
+    pub async fn detach(&self, vm: &VmId) -> Result<(), Report> {
+        self.bridged.detach(vm).await
     }
 
-    /// What a running VM was refused since its boot, after the denial of number `after`: the oldest
-    /// first, at most 256. Waits for one when there is none, 30 s at most.
-    ///
-    /// # Errors
-    /// When the keeper cannot be reached.
-    pub async fn denials(
-        &self,
-        folder: &Path,
-        after: u64,
-        wait: Duration,
-    ) -> Result<Denials, NetError> {
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let request = Request::Denials { after, wait_ms };
-        let wait = wait.min(LONGEST_WAIT);
-        match talk::ask_once(folder, &request, "tell what it refused", wait).await? {
-            Reply::Denied(denials) => Ok(denials),
-            Reply::Done | Reply::Explained(_) | Reply::Failed { .. } => {
-                Err(NetError::Connection(talk::another_answer()))
-            }
-        }
+    /// Whether this host can have VMs on the bridge.
+    pub async fn check_bridge(&self) -> BridgeCheck {
+        check::bridge(self.bridged.bridge()).await
     }
 
     /// Whether this host can give VMs networks: one row per need, none left out because of another one,
@@ -303,6 +326,12 @@ impl Networks {
         check::at_hand(&self.path)
     }
 
+    /// Whether the device is there without which no VM has a network.
+    #[must_use]
+    pub fn device_at_hand(&self) -> Check {
+        check::device_at_hand()
+    }
+
     async fn host_addresses(&self) -> Result<Arc<Vec<Prefix>>, NetError> {
         let deadline = HOST_ADDRESSES_DEADLINE;
         let mut host = self.host.clone();
@@ -311,17 +340,18 @@ impl Networks {
         known.ok_or(NetError::HostAddresses { deadline })
     }
 
-    /// Tells the keeper of changes from now on. `told` is what it knows already.
+    /// Tells the keeper of changes from now on. `told` is what it knows already. Without pasta the VM is on
+    /// the bridge.
     fn follow_host(
         &self,
-        vm: &VmId,
-        folder: &Path,
-        (keeper, uplink): (ProcessId, ProcessId),
+        (vm, folder): (&VmId, &Path),
+        (keeper, pasta): (ProcessId, Option<ProcessId>),
         channel: Option<control::Channel>,
         told: Option<Arc<Vec<Prefix>>>,
     ) {
         let (vm, folder, shutdown) = (vm.clone(), folder.to_owned(), self.tasks.shutdown());
         let host = self.host.clone();
+        let uplink = pasta.map_or_else(|| Uplink::Port(self.bridged.clone()), Uplink::Pasta);
         let telling = talk::Telling { folder, keeper, uplink, channel, told, host };
         drop(self.tasks.spawn("network-of-vm", async move {
             // Abandoned for good at shutdown: the next daemon tells the keeper anew.

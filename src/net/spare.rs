@@ -11,6 +11,7 @@
 //! transaction makes its rows the VM's, so that after a crash its processes are either's, never nobody's.
 //! Spares that a daemon leaves behind are ended by the next one ([`Spares::sweep`]).
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io;
@@ -28,10 +29,11 @@ use super::error::{NetError, Said};
 use super::hosts::HostAddresses;
 use super::ranges::Prefix;
 use super::rules::ResolverTransport;
-use super::start::Starting;
+use super::start::{Carrier, Starting, Up};
 use super::talk::{another_answer, ask};
 use super::uplink;
-use crate::egress::{Mode, Policy};
+use super::way::Way;
+use crate::egress::{DnsName, Mode, Policy};
 use crate::id::VmId;
 use crate::process::{Process, ProcessId, find_servants};
 use crate::vm::ledger::SpareRows;
@@ -56,7 +58,10 @@ pub(super) struct Spares {
 #[derive(Default)]
 struct Stock {
     ready: Vec<Spare>,
+    /// How many places are being filled.
     being_made: usize,
+    /// Those whose folders are there, and whose processes may not be yet.
+    begun: BTreeSet<VmId>,
 }
 
 /// A network that no VM has yet.
@@ -74,8 +79,8 @@ pub(super) struct Spare {
 pub(super) struct Held(Vec<ProcessId>);
 
 impl Held {
-    pub(super) fn new(keeper: ProcessId, uplink: ProcessId) -> Self {
-        Self(vec![keeper, uplink])
+    pub(super) fn new(keeper: ProcessId, uplink: Option<ProcessId>) -> Self {
+        Self([keeper].into_iter().chain(uplink).collect())
     }
 
     fn live(&self) -> bool {
@@ -96,9 +101,9 @@ impl Held {
     }
 
     /// They are somebody else's: keeper and uplink.
-    pub(super) fn let_go(mut self) -> (ProcessId, ProcessId) {
+    pub(super) fn let_go(mut self) -> (ProcessId, Option<ProcessId>) {
         let processes = std::mem::take(&mut self.0);
-        (processes[0], processes[1])
+        (processes[0], processes.get(1).copied())
     }
 }
 
@@ -126,6 +131,7 @@ pub(super) struct Making {
     pub(super) path: OsString,
     pub(super) host: HostAddresses,
     pub(super) resolver: Option<ResolverTransport>,
+    pub(super) zone: DnsName,
 }
 
 impl Place {
@@ -148,6 +154,13 @@ impl Place {
 impl Spares {
     async fn make(&self, making: &Making) -> Result<Spare, NetError> {
         let id = VmId::random();
+        self.stock().begun.insert(id.clone());
+        let made = self.make_with(&id, making).await;
+        self.stock().begun.remove(&id);
+        made
+    }
+
+    async fn make_with(&self, id: &VmId, making: &Making) -> Result<Spare, NetError> {
         let folder = self.folder.join(id.as_str());
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(|source| NetError::Socket { folder: folder.clone(), source })?;
@@ -156,20 +169,21 @@ impl Spares {
             Some(known) => known,
             None => uplink::resolver_transport(&making.path).await,
         };
-        let ledger = self.rows.ledger(&id);
-        let mut starting = Starting::new(&id, &folder, &*ledger, &making.path);
+        let ledger = self.rows.ledger(id);
+        let mut starting = Starting::new(id, &folder, &*ledger, &making.path);
         let closed = Policy { mode: Mode::Closed, rules: Vec::new() };
-        match starting.run(&making.coved, resolver, &host, &closed).await {
-            Ok((tap, channel)) => {
-                let (keeper, uplink) = starting.finish();
-                let processes = Held::new(keeper, uplink);
-                Ok(Spare { id, folder, tap, channel, processes, host })
+        let (way, told) = (Way::User { resolver }, (&host[..], &closed));
+        let ways = (&way, &making.zone);
+        match starting.run(&making.coved, ways, told, Carrier::Pasta).await {
+            Ok(Up { tap, channel, pasta }) => {
+                let processes = Held::new(starting.finish(), pasta);
+                Ok(Spare { id: id.clone(), folder, tap, channel, processes, host })
             }
             Err(error) => {
                 let error = starting.undo(error).await;
                 // What could not be ended keeps its rows, for the next daemon.
                 if !matches!(error, NetError::Undo { .. }) {
-                    self.end(&id, Vec::new()).await;
+                    self.end(id, Vec::new()).await;
                 }
                 Err(error)
             }
@@ -273,7 +287,10 @@ impl Spares {
     /// Removes the folders of spares that VMs have had.
     fn remove_used(&self) {
         for id in self.folders() {
-            let used = !self.stock().ready.iter().any(|spare| spare.id == id);
+            let used = {
+                let stock = self.stock();
+                !stock.begun.contains(&id) && !stock.ready.iter().any(|spare| spare.id == id)
+            };
             if used && find_servants(id.as_str()).is_empty() {
                 remove_folder(&self.folder.join(id.as_str()));
             }

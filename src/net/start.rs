@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  listen ── intend keeper ── keeper ── made ── SetUp → TAP
-//!        ── intend uplink ── pasta ── made ── AwaitUplink → up
+//!        ── user:   intend uplink ── pasta ── made ── AwaitUplink → up
+//!        └─ bridge: intend port ── port ── AwaitUplink → up ── name, peers
 //! ```
 
 use std::ffi::{OsStr, OsString};
@@ -15,13 +16,14 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::bridged::{Bridged, Place};
 use super::control::{Channel, Reply, Request, SOCKET};
 use super::error::{NetError, Said};
 use super::ranges::Prefix;
-use super::rules::ResolverTransport;
 use super::talk::{another_answer, ask, connect};
+use super::way::Way;
 use super::{KILL_DEADLINE, keeper, uplink};
-use crate::egress::Policy;
+use crate::egress::{DnsName, Policy};
 use crate::id::VmId;
 use crate::process::{Process, ProcessId, Servant, ServantOutput, ShortFolder};
 use crate::vm::ledger::{Ledger, ResourceKind};
@@ -37,6 +39,25 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The number under which the keeper gets its socket.
 const KEEPER_SOCKET: i32 = 3;
+
+/// What carries the traffic of a namespace.
+#[derive(Clone, Copy)]
+pub(super) enum Carrier<'a> {
+    /// A pasta of its own.
+    Pasta,
+    /// The bridge, from this place.
+    Bridge(&'a Bridged, &'a Place),
+}
+
+/// A network that is up.
+pub(super) struct Up {
+    /// The TAP device.
+    pub(super) tap: OwnedFd,
+    /// The connection to the keeper.
+    pub(super) channel: Channel,
+    /// The process that carries the traffic, where one does.
+    pub(super) pasta: Option<ProcessId>,
+}
 
 /// A network on its way up. What it has started dies with it, unless it is finished.
 pub(super) struct Starting<'a> {
@@ -66,13 +87,31 @@ impl<'a> Starting<'a> {
         Self { vm, folder, ledger, path, started: Vec::new() }
     }
 
-    /// Every step. Returns the TAP device and the connection to the keeper.
+    /// Every step.
     pub(super) async fn run(
         &mut self,
         coved: &Path,
-        resolver: ResolverTransport,
-        host: &[Prefix],
-        policy: &Policy,
+        ways: (&Way, &DnsName),
+        told: (&[Prefix], &Policy),
+        carrier: Carrier<'_>,
+    ) -> Result<Up, NetError> {
+        let (tap, mut channel) = self.set_up(coved, ways, told).await?;
+        let pasta = match carrier {
+            Carrier::Pasta => Some(self.by_pasta(&mut channel).await?),
+            Carrier::Bridge(bridged, place) => {
+                self.by_bridge(bridged, place, &mut channel).await?;
+                None
+            }
+        };
+        Ok(Up { tap, channel, pasta })
+    }
+
+    /// The steps up to the uplink. Returns the TAP device and the connection to the keeper.
+    async fn set_up(
+        &mut self,
+        coved: &Path,
+        (way, zone): (&Way, &DnsName),
+        (host, policy): (&[Prefix], &Policy),
     ) -> Result<(OwnedFd, Channel), NetError> {
         let listener = listen(self.folder)?;
         let arguments = [keeper::ARGUMENT, self.vm.as_str(), &KEEPER_SOCKET.to_string()];
@@ -82,29 +121,55 @@ impl<'a> Starting<'a> {
 
         let mut channel = connect(self.folder).await?;
         let (host, policy) = (host.to_vec(), policy.clone());
-        let request = Request::SetUp { resolver, host, policy };
+        let request = Request::SetUp { way: way.clone(), zone: zone.clone(), host, policy };
         let set_up = self.step("network keeper", "set up the namespace", SET_UP_DEADLINE, async {
             ask(&mut channel, &request).await
         });
         set_up.await?;
         let no_tap = || io::Error::new(io::ErrorKind::InvalidData, "no TAP device came");
         let tap = channel.take_descriptor().ok_or_else(no_tap).map_err(NetError::Connection)?;
-
-        let keeper = self.started[0].0.id().pid;
-        let arguments = uplink::arguments(self.vm, keeper);
-        let program = Path::new(uplink::PROGRAM);
-        self.spawn(ResourceKind::Uplink, program, arguments, Vec::new()).await?;
-        let up = self.step("uplink", "see the uplink", UPLINK_DEADLINE, async {
-            ask(&mut channel, &Request::AwaitUplink).await
-        });
-        up.await?;
         Ok((tap, channel))
     }
 
-    /// Lets go of what was started: it is up.
-    pub(super) fn finish(mut self) -> (ProcessId, ProcessId) {
-        let ids: Vec<ProcessId> = self.started.drain(..).map(|(process, _)| process.id()).collect();
-        (ids[0], ids[1])
+    /// The keeper, which runs.
+    fn keeper(&self) -> ProcessId {
+        self.started[0].0.id()
+    }
+
+    /// Has pasta carry the traffic.
+    async fn by_pasta(&mut self, channel: &mut Channel) -> Result<ProcessId, NetError> {
+        let arguments = uplink::arguments(self.vm, self.keeper().pid);
+        let program = Path::new(uplink::PROGRAM);
+        self.spawn(ResourceKind::Uplink, program, arguments, Vec::new()).await?;
+        let up = self.step("uplink", "see the uplink", UPLINK_DEADLINE, async {
+            ask(channel, &Request::AwaitUplink).await
+        });
+        up.await?;
+        Ok(self.started[1].0.id())
+    }
+
+    /// Gives it a port of the bridge. What is left of that after a failure is in the ledger.
+    async fn by_bridge(
+        &mut self,
+        bridged: &Bridged,
+        place: &Place,
+        channel: &mut Channel,
+    ) -> Result<(), NetError> {
+        self.ledger.intend(ResourceKind::BridgePort).await.map_err(NetError::Ledger)?;
+        bridged.attach(self.vm, place, self.keeper()).await?;
+        let up = self.step("network keeper", "join the bridge", UPLINK_DEADLINE, async {
+            ask(channel, &Request::AwaitUplink).await
+        });
+        up.await?;
+        bridged.enter(self.vm, self.folder, place, self.keeper()).await;
+        Ok(())
+    }
+
+    /// Lets go of what was started: it is up. Returns the keeper.
+    pub(super) fn finish(mut self) -> ProcessId {
+        let keeper = self.keeper();
+        self.started.clear();
+        keeper
     }
 
     /// Ends what was started, and returns why it has to.

@@ -8,12 +8,14 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 
 use super::KILL_DEADLINE;
+use super::bridged::Bridged;
 use super::control::{Channel, Reply, Request, SOCKET};
 use super::error::{NetError, Said};
 use super::hosts::HostAddresses;
 use super::ranges::Prefix;
 use crate::id::VmId;
 use crate::process::{Process, ProcessId, ShortFolder};
+use crate::report::{Kind, Report};
 
 /// One change of the firewall takes milliseconds.
 const UPDATE_DEADLINE: Duration = Duration::from_secs(30);
@@ -60,11 +62,40 @@ pub(super) async fn ask_once(
     }
 }
 
+/// What carries a VM's traffic.
+#[derive(Clone)]
+pub(super) enum Uplink {
+    /// A process.
+    Pasta(ProcessId),
+    /// A port of the bridge.
+    Port(Arc<Bridged>),
+}
+
+impl Uplink {
+    /// Logs that a process which carries a VM's traffic has ended. Never done: the VM goes on without.
+    async fn tell_its_end(&self, vm: &VmId) {
+        if let Self::Pasta(pasta) = self {
+            let ended = match Process::open(*pasta) {
+                Ok(Some(process)) => process.ended().await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            // Whoever stops the VM ends its keeper next, and with that this waiting.
+            tokio::time::sleep(RETRY).await;
+            match ended {
+                Ok(()) => tracing::error!(%vm, "the network's uplink has ended; restart the VM"),
+                Err(error) => tracing::warn!(%vm, %error, "the uplink cannot be watched"),
+            }
+        }
+        std::future::pending().await
+    }
+}
+
 /// Telling one keeper the host's addresses as they change.
 pub(super) struct Telling {
     pub(super) folder: PathBuf,
     pub(super) keeper: ProcessId,
-    pub(super) uplink: ProcessId,
+    pub(super) uplink: Uplink,
     pub(super) channel: Option<Channel>,
     /// What the keeper knows.
     pub(super) told: Option<Arc<Vec<Prefix>>>,
@@ -75,6 +106,19 @@ impl Telling {
     /// Goes on until the keeper is gone, and then ends the uplink: rather no network than rules that
     /// nobody keeps up to date. A keeper that lives and does not answer is asked again.
     pub(super) async fn run(mut self, vm: &VmId) {
+        let uplink = self.uplink.clone();
+        // Both may be dropped: the one only waits, and the other is over then.
+        tokio::select! {
+            () = self.follow(vm) => {}
+            () = uplink.tell_its_end(vm) => {}
+        }
+        if let Err(error) = self.end_uplink(vm).await {
+            let error = error.one_line();
+            tracing::error!(%vm, error, "the network's uplink is left without its keeper");
+        }
+    }
+
+    async fn follow(&mut self, vm: &VmId) {
         loop {
             let broken = self.talk().await;
             match self.keeper_ended().await {
@@ -86,13 +130,16 @@ impl Telling {
                 }
             }
         }
-        let ended = match Process::open(self.uplink) {
-            Ok(Some(uplink)) => uplink.kill(KILL_DEADLINE).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ended {
-            tracing::error!(%vm, %error, "the network's uplink is left without its keeper");
+    }
+
+    async fn end_uplink(&self, vm: &VmId) -> Result<(), Report> {
+        let report = |error: io::Error| Report::new(Kind::Failed, error.to_string());
+        match &self.uplink {
+            Uplink::Port(bridged) => bridged.detach_without(vm, self.keeper).await,
+            Uplink::Pasta(pasta) => match Process::open(*pasta).map_err(report)? {
+                Some(pasta) => pasta.kill(KILL_DEADLINE).await.map_err(report),
+                None => Ok(()),
+            },
         }
     }
 

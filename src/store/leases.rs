@@ -20,8 +20,8 @@ impl Store {
     ///
     /// # Errors
     /// When every slot is taken, or the VM has no row.
-    pub async fn lease(&self, vm: &VmId, ranges: Ranges) -> Result<u32, StoreError> {
-        let vm = vm.clone();
+    pub async fn lease(&self, vm: &VmId) -> Result<u32, StoreError> {
+        let (vm, ranges) = (vm.clone(), self.ranges.ok_or(StoreError::NoRanges)?);
         self.run(move |connection| {
             let transaction = connection.transaction().map_err(failed)?;
             let slot = reserve(&transaction, &vm, ranges)?;

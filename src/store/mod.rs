@@ -22,6 +22,7 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::oneshot;
 
 use crate::report::{Explain, FULL_DISK, Kind, Report};
+use crate::vm::address::Ranges;
 
 /// How many jobs may wait for the database thread before callers wait for a place.
 const QUEUE: usize = 256;
@@ -116,6 +117,9 @@ pub enum StoreError {
         /// The range.
         range: ipnet::Ipv4Net,
     },
+    /// Nobody has said where VMs have their addresses.
+    #[error("there are no addresses for VMs on the bridge")]
+    NoRanges,
     /// The database thread is gone.
     #[error("the database is closed")]
     Closed,
@@ -124,7 +128,7 @@ pub enum StoreError {
 impl Explain for StoreError {
     fn kind(&self) -> Kind {
         match self {
-            Self::NameTaken { .. } | Self::NoAddress { .. } => Kind::Conflict,
+            Self::NameTaken { .. } => Kind::Conflict,
             Self::FromTheFuture { .. } => Kind::Refused,
             Self::Open { .. }
             | Self::Backup { .. }
@@ -132,6 +136,8 @@ impl Explain for StoreError {
             | Self::Statement { .. }
             | Self::Damaged { .. }
             | Self::Corrupt { .. }
+            | Self::NoAddress { .. }
+            | Self::NoRanges
             | Self::Closed => Kind::Failed,
         }
     }
@@ -176,7 +182,7 @@ impl Explain for StoreError {
                 "the database is damaged: `cove daemon stop`, and the next start says how to go on"
                     .to_owned(),
             ),
-            Self::Statement { .. } | Self::Closed => None,
+            Self::Statement { .. } | Self::NoRanges | Self::Closed => None,
         }
     }
 }
@@ -206,6 +212,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Debug, Clone)]
 pub struct Store {
     jobs: SyncSender<Job>,
+    /// Where VMs on the bridge have their addresses.
+    ranges: Option<Ranges>,
 }
 
 impl Store {
@@ -226,7 +234,14 @@ impl Store {
             }
         });
         spawned.map_err(|_| StoreError::Closed)?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, ranges: None })
+    }
+
+    /// The same, for a daemon whose VMs on the bridge have their addresses in `ranges`. Without them there are
+    /// no such VMs.
+    #[must_use]
+    pub fn giving(self, ranges: Ranges) -> Self {
+        Self { ranges: Some(ranges), ..self }
     }
 
     /// Runs one job on the database thread.

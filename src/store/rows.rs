@@ -6,12 +6,14 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, leases};
 use crate::id::{InvalidId, VmId};
 use crate::process::ProcessId;
+use crate::vm::address::Ranges;
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::ports::{PortResult, Rows};
 use crate::vm::record::{Stored, Unreadable, VmRecord};
+use crate::wire::rpc::NetMode;
 
 /// The longest text that is repeated of a row that cannot be read.
 const SHOWN: usize = 64;
@@ -27,8 +29,8 @@ fn json(value: &impl serde::Serialize) -> String {
 #[async_trait]
 impl Rows for Store {
     async fn insert(&self, vm: &VmRecord) -> PortResult<()> {
-        let vm = vm.clone();
-        Ok(self.run(move |connection| insert(connection, &vm)).await?)
+        let (vm, ranges) = (vm.clone(), self.ranges);
+        Ok(self.run(move |connection| insert(connection, &vm, ranges)).await?)
     }
 
     async fn update(&self, vm: &VmRecord) -> PortResult<()> {
@@ -93,7 +95,11 @@ impl Rows for Store {
     }
 }
 
-fn insert(connection: &mut Connection, vm: &VmRecord) -> Result<(), StoreError> {
+fn insert(
+    connection: &mut Connection,
+    vm: &VmRecord,
+    ranges: Option<Ranges>,
+) -> Result<(), StoreError> {
     let failed = statement("add a VM");
     let transaction = connection.transaction().map_err(&failed)?;
     let taken: Option<String> = transaction
@@ -126,6 +132,9 @@ fn insert(connection: &mut Connection, vm: &VmRecord) -> Result<(), StoreError> 
             params![vm.id.as_str(), ResourceKind::Folder.as_str()],
         )
         .map_err(&failed)?;
+    if vm.spec.net == NetMode::Bridge {
+        leases::reserve(&transaction, &vm.id, ranges.ok_or(StoreError::NoRanges)?)?;
+    }
     transaction.commit().map_err(&failed)
 }
 

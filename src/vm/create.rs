@@ -1,6 +1,7 @@
 //! Making a VM: resolve and validate (no lock), reserve name and row (one transaction), then its owner
 //! makes and starts it. Each phase undoes exactly what it made; a rejected request leaves nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::command::{Begin, Command};
@@ -49,6 +50,8 @@ struct Checked {
     files: BootFiles,
     preflight: Option<Passed>,
     checkout: Option<Arc<dyn Checkout>>,
+    /// The VMs that it reaches over the bridge.
+    peers: BTreeSet<VmId>,
 }
 
 impl VmService {
@@ -180,6 +183,7 @@ impl VmService {
         check_env(&wanted.env)?;
         check_labels(&wanted.labels)?;
         self.check_published(&wanted.publish)?;
+        let peers = self.peers_of(wanted, net)?;
         let files = self.shared.ports.boot_source.resolve(&machine.image).await?;
         let checkout = match &wanted.workspace {
             Some(workspace) => Some(self.shared.ports.checkouts.inspect(workspace).await?),
@@ -197,7 +201,7 @@ impl VmService {
             true => Some(preflight(&self.shared.ports, &vm, &wanted.client, intent).await?),
             false => None,
         };
-        Ok(Checked { vm, files, preflight, checkout })
+        Ok(Checked { vm, files, preflight, checkout, peers })
     }
 
     async fn reserve(&self, wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
@@ -231,6 +235,7 @@ fn record(wanted: &CreateVm, checked: &Checked) -> Result<VmRecord, Report> {
             root_disk_bytes: machine.root_disk_bytes,
             net: machine.net,
             egress: machine.egress,
+            peers: checked.peers.clone(),
             env: wanted.env.clone(),
             labels: wanted.labels.clone(),
             publish: wanted.publish.clone(),

@@ -23,6 +23,8 @@ pub enum ResourceKind {
     NetworkKeeper,
     /// The process that carries the VM's traffic to the host's network.
     Uplink,
+    /// The VM's port on the bridge, with what the host's rules say of it. No process.
+    BridgePort,
     /// The vhost-user process of the VM's vsock device.
     VsockDevice,
     /// The monitor.
@@ -31,8 +33,14 @@ pub enum ResourceKind {
 
 impl ResourceKind {
     /// All kinds, in the order in which they are made; they are released in reverse.
-    pub const ALL: [Self; 5] =
-        [Self::Folder, Self::NetworkKeeper, Self::Uplink, Self::VsockDevice, Self::Monitor];
+    pub const ALL: [Self; 6] = [
+        Self::Folder,
+        Self::NetworkKeeper,
+        Self::Uplink,
+        Self::BridgePort,
+        Self::VsockDevice,
+        Self::Monitor,
+    ];
 
     /// The kind as it is written in the database and in messages.
     #[must_use]
@@ -41,6 +49,7 @@ impl ResourceKind {
             Self::Folder => "folder",
             Self::NetworkKeeper => "network_keeper",
             Self::Uplink => "uplink",
+            Self::BridgePort => "bridge_port",
             Self::VsockDevice => "vsock_device",
             Self::Monitor => "monitor",
         }

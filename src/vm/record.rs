@@ -1,6 +1,6 @@
 //! What the daemon knows of a VM and writes down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,9 @@ pub struct VmSpec {
     /// internet.
     #[serde(default)]
     pub egress: Policy,
+    /// The VMs of the bridge that it reaches, and that reach it.
+    #[serde(default)]
+    pub peers: BTreeSet<VmId>,
     /// Environment of every command.
     pub env: BTreeMap<String, String>,
     /// Labels.

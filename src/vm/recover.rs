@@ -32,6 +32,7 @@ use super::service::VmService;
 use super::state::{Boot, Event, Rest, State};
 use crate::id::VmId;
 use crate::report::{Kind, Report};
+use crate::wire::rpc::NetMode;
 
 impl VmService {
     /// Takes up what an earlier daemon left. Called once, before anything else.
@@ -44,6 +45,7 @@ impl VmService {
             let Unreadable { id, name, problem, .. } = row;
             tracing::error!(?id, name, problem, "a VM's row cannot be read: it is left alone");
         }
+        self.recover_bridge(&stored).await?;
         let mut going = Vec::new();
         for record in &stored.vms {
             going.extend(self.recover_one(record.clone()).await);
@@ -55,6 +57,29 @@ impl VmService {
         match owners {
             Some(owners) => self.set_orphans_aside(&owners).await,
             None => Ok(()),
+        }
+    }
+
+    /// Has exactly those on the bridge that live. Where no row says that one is or was there, the bridge is left
+    /// alone.
+    async fn recover_bridge(&self, stored: &Stored) -> PortResult<()> {
+        let others: Vec<VmId> = stored.unreadable.iter().filter_map(|row| row.id.clone()).collect();
+        let (mut living, mut needed) = (Vec::new(), !others.is_empty());
+        for record in stored.vms.iter().filter(|record| record.spec.net == NetMode::Bridge) {
+            let rows = self.shared.ports.rows.resources(&record.id).await;
+            // What cannot be read is told when that VM's turn comes.
+            needed |= rows.map_or(true, |rows| {
+                rows.iter().any(|(kind, _)| *kind == ResourceKind::BridgePort)
+            });
+            if let State::Running { boot } = &record.state
+                && self.may_live(boot)
+            {
+                living.push((record.clone(), self.folder(&record.id)));
+            }
+        }
+        match needed {
+            true => self.shared.ports.networks.recover(&living, &others).await,
+            false => Ok(()),
         }
     }
 
@@ -139,14 +164,11 @@ impl VmService {
         let find =
             |kind| rows.iter().find(|(row, _)| *row == kind).and_then(|(_, process)| *process);
         let keeper = find(ResourceKind::NetworkKeeper);
-        match keeper.zip(find(ResourceKind::Uplink)) {
-            Some((keeper, uplink)) => {
-                let folder = self.folder(&record.id);
-                let (networks, policy) = (&self.shared.ports.networks, record.egress());
-                networks.adopt(&record.id, &folder, keeper, uplink, &policy).await
-            }
-            None => Ok(()),
-        }
+        let Some(keeper) = keeper else { return Ok(()) };
+        let folder = self.folder(&record.id);
+        let (networks, policy) = (&self.shared.ports.networks, record.egress());
+        let processes = (keeper, find(ResourceKind::Uplink));
+        networks.adopt(&record.id, &folder, processes, &policy).await
     }
 
     async fn bring_to_rest(&self, record: &mut VmRecord, event: Event) -> PortResult<()> {

@@ -36,6 +36,9 @@ pub(super) async fn release(
         let released = match (kind, extent) {
             (ResourceKind::Folder, Extent::Boot) => continue,
             (ResourceKind::Folder, Extent::All) => ports.disks.remove(folder).await,
+            (ResourceKind::BridgePort, Extent::Boot | Extent::All) => {
+                ports.networks.detach(vm).await
+            }
             (
                 ResourceKind::NetworkKeeper
                 | ResourceKind::Uplink
@@ -74,8 +77,10 @@ fn join(vm: &VmId, failures: Vec<Report>) -> PortResult<()> {
     if failures.is_empty() {
         return Ok(());
     }
+    let hint = failures.iter().find_map(|failure| failure.hint.clone());
+    let hint = hint.unwrap_or_else(|| "the next start of the daemon tries again".to_owned());
     let mut joined = Report::new(Kind::Failed, format!("cannot release everything of VM `{vm}`"))
-        .with_hint("the next start of the daemon tries again");
+        .with_hint(hint);
     joined.cause = failures.iter().map(Report::one_line).collect();
     Err(joined)
 }

@@ -159,6 +159,12 @@ impl VmService {
         })
     }
 
+    /// All VMs, as they are now.
+    pub(super) fn records(&self) -> Vec<VmRecord> {
+        let (all, _) = self.vms.lock().expect("no panic under the lock").page(None, usize::MAX);
+        all.into_iter().map(|vm| vm.view.borrow().record.clone()).collect()
+    }
+
     fn handle_with_id(&self, vm: &VmId) -> Option<Arc<Handle>> {
         self.vms.lock().expect("no panic under the lock").with_id(vm.as_str()).cloned()
     }

@@ -249,10 +249,10 @@ impl Start<'_> {
     ) -> Result<Option<Attachment>, StartFailure> {
         match self.record.spec.net {
             NetMode::None => Ok(None),
-            NetMode::User => {
+            NetMode::User | NetMode::Bridge => {
                 let _stage = self.operation.stage("network");
                 let (networks, policy) = (&self.ports.networks, self.record.egress_with(extras));
-                Ok(Some(networks.start(&self.record.id, &self.folder, &policy, ledger).await?))
+                Ok(Some(networks.start(self.record, &self.folder, &policy, ledger).await?))
             }
         }
     }

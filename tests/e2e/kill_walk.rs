@@ -239,6 +239,16 @@ pub(crate) fn killed(
     stage: &str,
     begin: impl AsyncFnOnce(&Client) -> Result<Operation, Report>,
 ) -> Operation {
+    killed_after(world, stage, Duration::ZERO, begin)
+}
+
+/// The same, so long after it has told of the stage.
+pub(crate) fn killed_after(
+    world: &World,
+    stage: &str,
+    delay: Duration,
+    begin: impl AsyncFnOnce(&Client) -> Result<Operation, Report>,
+) -> Operation {
     world.cove(["daemon", "start"]).success();
     let pid = daemon(world);
     let socket = world.home.join("run/coved.sock");
@@ -250,6 +260,7 @@ pub(crate) fn killed(
         while seen.end.is_none() && seen.stages.iter().all(|known| known.name != stage) {
             seen = events.next().await.expect("an event").expect("understood");
         }
+        std::thread::sleep(delay);
         watch::end(pid);
         seen
     };

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bench;
+mod bridge;
 mod client;
 mod commands;
 #[path = "../hostile/corpus/mod.rs"]

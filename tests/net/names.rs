@@ -9,7 +9,7 @@ use cove::wire::rpc::Tried;
 use crate::internet::{self, Internet, Place};
 use crate::network_daemon::{Daemon, Started};
 use crate::network_driver::Command;
-use crate::{REFUSED, for_both_users, wait_until};
+use crate::{REFUSED, for_every_way, wait_until};
 
 /// What `curl` says of a name that it cannot resolve.
 const NOT_RESOLVED: Result<String, i32> = Err(6);
@@ -20,9 +20,9 @@ fn get(guest: &Started, name: &str) -> Result<String, i32> {
 
 #[test]
 fn a_rule_by_name_opens_what_the_name_resolved_to() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         daemon.policy(Mode::Allow, &["web.cove-test.net:80", "*.below.cove-test.net"]);
         let started = daemon.started();
 
@@ -86,9 +86,9 @@ fn a_rule_by_name_opens_what_the_name_resolved_to() {
 
 #[test]
 fn a_name_leads_to_nothing_that_is_not_public() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         let started = daemon.started();
         for (mode, rules) in [(Mode::Open, &[][..]), (Mode::Allow, &["*.cove-test.net"])] {
             daemon.policy(mode, rules);
@@ -120,9 +120,9 @@ fn a_name_leads_to_nothing_that_is_not_public() {
 
 #[test]
 fn an_answer_expires() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         daemon.policy(Mode::Allow, &["short.cove-test.net", "web.cove-test.net"]);
         let started = daemon.started();
         assert!(get(&started, "short.cove-test.net").is_ok());
@@ -144,9 +144,9 @@ fn an_answer_expires() {
 
 #[test]
 fn two_names_on_one_address_are_told_apart_by_the_greeting() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         daemon.policy(Mode::Allow, &["one.cove-test.net:443", "web.cove-test.net:80"]);
         let started = daemon.started();
         let heard =
@@ -195,9 +195,9 @@ fn two_names_on_one_address_are_told_apart_by_the_greeting() {
 
 #[test]
 fn a_connection_by_name_is_cut_when_its_rule_goes_and_not_before() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         daemon.policy(Mode::Allow, &["one.cove-test.net", "web.cove-test.net"]);
         let started = daemon.started();
         resolve(&started, "one.cove-test.net");
@@ -244,9 +244,9 @@ fn a_connection_by_name_is_cut_when_its_rule_goes_and_not_before() {
 
 #[test]
 fn names_are_answered_over_tcp_too() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         daemon.policy(Mode::Allow, &["web.cove-test.net"]);
         let started = daemon.started();
         for (name, code, addresses) in [("web", 0, 1), ("one", 5, 0)] {
@@ -298,7 +298,7 @@ fn counted(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The first message of a TLS 1.3 client (RFC 8446, section 4.1.2) that asks for a server.
-fn hello(name: &str) -> Vec<u8> {
+pub(crate) fn hello(name: &str) -> Vec<u8> {
     let extension = |kind: u16, bytes: &[u8]| [&kind.to_be_bytes()[..], &counted(bytes)].concat();
     let share = [&[0, 29][..], &counted(&[7; 32])].concat();
     let extensions = [

@@ -9,7 +9,7 @@ use cove::wire::rpc::Tried;
 use crate::internet::{self, Internet};
 use crate::network_daemon::{Daemon, Started};
 use crate::network_driver::{Answer, Command};
-use crate::{REFUSED, for_both_users};
+use crate::{REFUSED, for_every_way};
 
 /// A policy, and what it does with TCP to port 80 and UDP to port 9 of some addresses.
 type Case = (Mode, &'static [&'static str], &'static [(Ipv4Addr, bool, bool)]);
@@ -69,9 +69,9 @@ const CASES: [Case; 13] = [
 
 #[test]
 fn packets_meet_the_policy_that_is_explained() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         let started = daemon.started();
         for (mode, rules, probes) in CASES {
             daemon.policy(mode, rules);
@@ -112,9 +112,9 @@ fn udp_passes(guest: &Started, address: Ipv4Addr) -> bool {
 
 #[test]
 fn a_policy_is_there_from_the_start_and_after_a_restart() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         daemon.policy(Mode::Allow, &["11.2.0.80:80"]);
         let started = daemon.started();
         let holds = || {
@@ -159,9 +159,9 @@ fn a_policy_is_there_from_the_start_and_after_a_restart() {
 
 #[test]
 fn running_flows_are_cut_by_a_narrower_policy_and_by_no_other() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         daemon.policy(Mode::Allow, &["11.2.0.80:80", "11.4.0.2"]);
         let started = daemon.started();
         let mut kept = begin(&started, internet::WEB);
@@ -201,9 +201,9 @@ fn end(stream: &mut std::net::TcpStream) -> std::io::Result<String> {
 
 #[test]
 fn nothing_comes_back_by_udp_when_the_policy_takes_a_flow_away() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         daemon.policy(Mode::Allow, &["11.2.0.80", "11.4.0.2", "11.3.0.2"]);
         let started = daemon.started();
         let kept = Flow::new(internet.outside(), internet::WEB);
@@ -271,9 +271,9 @@ fn heard(guest: &UdpSocket) -> u8 {
 
 #[test]
 fn denials_name_the_thing_and_the_rule_that_allows_it() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         let started = daemon.started();
         assert!(started.get(internet::WEB).is_ok());
         let mut after = 0;
@@ -316,9 +316,9 @@ fn denials_name_the_thing_and_the_rule_that_allows_it() {
 
 #[test]
 fn lies_are_told_and_so_is_how_many_were_not() {
-    for_both_users(|user| {
+    for_every_way(|by| {
         let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
+        let mut daemon = Daemon::start(&internet, by);
         let started = daemon.started();
         started.link.namespace.ip("address add 192.0.2.9/32 dev eth0");
         started.in_namespace(
@@ -345,27 +345,6 @@ fn lies_are_told_and_so_is_how_many_were_not() {
             let count = told.denials.len() as u64;
             count > 0 && told.lost > 0
         });
-        drop(started);
-        daemon.done(&Command::Stop);
-    });
-}
-
-#[test]
-fn there_is_no_other_way_by_ipv6() {
-    for_both_users(|user| {
-        let internet = Internet::new();
-        let mut daemon = Daemon::start(&internet, user);
-        let started = daemon.started();
-        let namespace = &started.link.namespace;
-        namespace.ip("-6 address add fd00::2/64 dev eth0 nodad");
-        namespace.ip("-6 route add default via fd00::1 dev eth0");
-        let station = started.in_namespace("ip -br link show tap0 | awk '{print $3}'");
-        namespace.ip(&format!("-6 neighbor add fd00::1 lladdr {station} dev eth0"));
-        assert!(started.curl(&["--max-time", "1", "http://[2001:db8::1]/"]).is_err());
-        assert!(started.get(internet::WEB).is_ok(), "IPv4 works");
-        assert_eq!(started.in_namespace("ip -6 address"), "");
-        let explained = daemon.explain("2600::1", Some(80));
-        assert!(!explained.allowed && explained.because.contains("IPv6"), "{explained:?}");
         drop(started);
         daemon.done(&Command::Stop);
     });

@@ -55,9 +55,13 @@ pub(crate) const SHARED: Ipv4Addr = Ipv4Addr::new(100, 64, 9, 9);
 /// A stub resolver as systemd-resolved has it.
 pub(crate) const STUB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
 
+/// Nobody's, until a benchmark has its own server there.
+pub(crate) const BULK: Ipv4Addr = Ipv4Addr::new(11, 2, 0, 81);
+
 /// Names that the name server knows besides, their addresses, and for how many seconds.
-pub(crate) const NAMES: [(&str, &[Ipv4Addr], u8); 8] = [
+pub(crate) const NAMES: [(&str, &[Ipv4Addr], u8); 9] = [
     (WEB_NAME, &[WEB], 60),
+    ("bulk.cove-test.net", &[BULK], 60),
     ("one.cove-test.net", &[MOVABLE], 60),
     ("two.cove-test.net", &[MOVABLE], 60),
     ("deep.below.cove-test.net", &[MOVABLE_TOO], 60),

@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use crate::guest_link::GuestLink;
 use crate::internet::Internet;
-use crate::network_driver::{Answer, Command, SETTINGS, Settings};
+use crate::network_driver::{Answer, Command, OnTheBridge, SETTINGS, Settings};
 
 /// The user id of root.
 pub(crate) const ROOT: u32 = 0;
@@ -24,22 +24,69 @@ pub(crate) const ROOT: u32 = 0;
 /// The user id of somebody who is nobody in particular.
 pub(crate) const ORDINARY: u32 = 54_321;
 
+/// Who the daemon is, and how its VM is connected.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct By {
+    pub(crate) user: u32,
+    pub(crate) bridge: bool,
+}
+
+impl From<u32> for By {
+    fn from(user: u32) -> Self {
+        Self { user, bridge: false }
+    }
+}
+
+/// The network helper of an ordinary user, which runs as root. Killed when dropped.
+struct Helper(Child);
+
+impl Helper {
+    fn start(internet: &Internet, user: u32, socket: &Path) -> Self {
+        let mut command = internet.command(env!("CARGO_BIN_EXE_cove-net-helper"));
+        command.arg("--socket").arg(socket).args(["--user", &user.to_string()]);
+        command.args(["--config", "/nonexistent"]).stdin(Stdio::null());
+        let helper = Self(command.spawn().expect("the helper starts"));
+        crate::wait_until("the helper listens", || socket.exists());
+        helper
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.0.kill().expect("it is a child");
+        self.0.wait().expect("it is a child");
+    }
+}
+
 /// A running driver. What it has started is killed when dropped.
 pub(crate) struct Daemon {
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     vm: VmId,
+    _helper: Option<Helper>,
     _folder: tempfile::TempDir,
 }
 
 impl Daemon {
-    pub(crate) fn start(internet: &Internet, user: u32) -> Self {
-        Self::with_path(internet, user, "")
+    pub(crate) fn start(internet: &Internet, by: impl Into<By>) -> Self {
+        Self::with_path(internet, by, "")
     }
 
-    /// A daemon as `user`, with this search path before the system's.
-    pub(crate) fn with_path(internet: &Internet, user: u32, path: &str) -> Self {
+    /// A daemon with this search path before the system's.
+    pub(crate) fn with_path(internet: &Internet, by: impl Into<By>, path: &str) -> Self {
+        Self::with(internet, by.into(), path, &[])
+    }
+
+    /// A daemon of root on a host that allows no user namespaces.
+    pub(crate) fn without_user_namespaces(internet: &Internet) -> Self {
+        let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+        let words = ["unshare", "--user", "--map-root-user", "--", "sh", "-ec", forbid];
+        Self::with(internet, ROOT.into(), "", &words)
+    }
+
+    /// A daemon started by the program that `words` begin with.
+    fn with(internet: &Internet, By { user, bridge }: By, path: &str, words: &[&str]) -> Self {
         let root = tempfile::tempdir().expect("a folder");
         // Longer than the 108 bytes of a socket's name.
         let folder = root.path().join("d".repeat(90)).join("e".repeat(90));
@@ -56,9 +103,20 @@ impl Daemon {
         std::fs::set_permissions(root.path(), mode).expect("open to all");
         std::os::unix::fs::chown(&folder, Some(user), Some(user)).expect("given away");
         let vm = VmId::random();
-        let settings = Settings { coved, folder, vm: vm.clone(), path: path.to_owned() };
+        let (path, helper) = (path.to_owned(), root.path().join("helper.sock"));
+        let bridge = bridge.then_some(OnTheBridge { slot: 5, helper });
+        let helper = bridge.as_ref().filter(|_| user != ROOT);
+        let helper = helper.map(|place| Helper::start(internet, user, &place.helper));
+        let settings = Settings { coved, folder, vm: vm.clone(), path, bridge };
         let mut command = match user {
-            ROOT => internet.command(&driver),
+            ROOT => match words {
+                [] => internet.command(&driver),
+                [program, rest @ ..] => {
+                    let mut command = internet.command(program);
+                    command.args(rest).arg(&driver);
+                    command
+                }
+            },
             user => internet.command_as(user, &driver),
         };
         let mut child = command
@@ -70,7 +128,7 @@ impl Daemon {
             .expect("the driver starts");
         let commands = child.stdin.take().expect("piped");
         let answers = BufReader::new(child.stdout.take().expect("piped"));
-        Self { child, commands, answers, vm, _folder: root }
+        Self { child, commands, answers, vm, _helper: helper, _folder: root }
     }
 
     pub(crate) fn ask(&mut self, command: &Command) -> Answer {
@@ -171,7 +229,7 @@ pub(crate) struct Started {
     pub(crate) link: GuestLink,
     pub(crate) guest: Network,
     pub(crate) keeper: ProcessId,
-    pub(crate) uplink: ProcessId,
+    pub(crate) uplink: Option<ProcessId>,
     pub(crate) rows: Vec<String>,
 }
 

@@ -2,7 +2,10 @@
 //!
 //! It runs in the host namespace of a test internet, as root or as an ordinary user.
 
-use std::collections::HashSet;
+#[path = "network_starts.rs"]
+pub(crate) mod starts;
+
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -11,9 +14,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cove::config::{BridgeConfig, machine_id};
 use cove::egress::Policy;
 use cove::id::VmId;
-use cove::net::{Ahead, Attached, Networks};
+use cove::net::bridge::Setup;
+use cove::net::{Ahead, Attached, Living, Networks, OnBridge, Place, Wanted};
 use cove::process::{Process, ProcessId, find_servants};
 use cove::report::{Report, causes};
 use cove::task::Tasks;
@@ -35,6 +40,23 @@ pub(crate) struct Settings {
     pub(crate) folder: PathBuf,
     pub(crate) vm: VmId,
     pub(crate) path: String,
+    /// Its place on the bridge, and the network helper's socket; none for one that goes out by pasta.
+    pub(crate) bridge: Option<OnTheBridge>,
+}
+
+/// Where a VM of these tests is on the bridge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OnTheBridge {
+    pub(crate) slot: u32,
+    pub(crate) helper: PathBuf,
+}
+
+impl Settings {
+    fn place(&self) -> Option<Place> {
+        let name = format!("vm-{}", self.vm).parse().expect("a name");
+        let bridge = self.bridge.as_ref()?;
+        Some(Place { name, slot: bridge.slot, peers: BTreeSet::new() })
+    }
 }
 
 /// What the driver is told to do, one JSON value per line.
@@ -55,6 +77,8 @@ pub(crate) enum Command {
     Explain(String, Option<u16>),
     /// After this number, waiting so many milliseconds.
     Denials(u64, u64),
+    /// Times starts of networks, for the benchmark of them.
+    TimeStarts,
 }
 
 /// What a check found, or the problem and its fix.
@@ -64,12 +88,19 @@ pub(crate) type Found = Result<String, (String, String)>;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
-    Started { tap: i32, guest: Network, keeper: ProcessId, uplink: ProcessId, rows: Vec<String> },
+    Started {
+        tap: i32,
+        guest: Network,
+        keeper: ProcessId,
+        uplink: Option<ProcessId>,
+        rows: Vec<String>,
+    },
     Done,
     Found(Vec<ProcessId>),
     Checks(Vec<(String, Found)>),
     Explained(NetExplanation),
     Denied(Denials),
+    Timed(starts::Timed),
     Failed(Vec<String>),
 }
 
@@ -125,6 +156,7 @@ impl Driver {
             Command::Restart => return self.restart().await,
             Command::Find => return Answer::Found(find_servants(self.settings.vm.as_str())),
             Command::Check => return self.check().await,
+            Command::TimeStarts => return Answer::Timed(starts::time(&self.settings).await),
             Command::Policy(policy) => return self.set_policy(policy).await,
             Command::PolicyMeanwhile(policy) => return self.set_policy_meanwhile(policy).await,
             Command::Explain(host, port) => {
@@ -138,8 +170,9 @@ impl Driver {
             }
         };
         let rows = Rows { fail, ..Rows::default() };
-        let Settings { vm, folder, .. } = &self.settings;
-        match self.networks.start(vm, folder, &self.policy, &rows).await {
+        let (Settings { vm, folder, .. }, place) = (&self.settings, self.settings.place());
+        let wanted = Wanted { vm, folder, policy: &self.policy, place: place.as_ref() };
+        match self.networks.start(wanted, &rows).await {
             Err(error) => failed(&error),
             Ok(attached) => {
                 let Attached { tap, guest, keeper, uplink } = &attached;
@@ -178,10 +211,13 @@ impl Driver {
         }
     }
 
-    /// As the VM service releases a network: both processes are killed.
+    /// As the VM service releases a network: it is off the bridge, and both processes are killed.
     async fn stop(&mut self) -> Answer {
         let attached = self.attached.take().expect("it was started");
-        for process in [attached.uplink, attached.keeper] {
+        if self.settings.bridge.is_some() {
+            self.networks.detach(&self.settings.vm).await.expect("off the bridge");
+        }
+        for process in attached.uplink.into_iter().chain([attached.keeper]) {
             let Some(process) = Process::open(process).expect("looked at") else { continue };
             process.kill(GRACE).await.expect("killed");
         }
@@ -194,8 +230,13 @@ impl Driver {
         (self.tasks, self.networks) = daemon(&self.settings);
         let attached = self.attached.as_ref().expect("it was started");
         let Settings { vm, folder, .. } = &self.settings;
-        match self.networks.adopt(vm, folder, attached.keeper, attached.uplink, &self.policy).await
-        {
+        if let Some(place) = self.settings.place() {
+            let (vm, folder, keeper) = (vm.clone(), folder.clone(), Some(attached.keeper));
+            let living = vec![Living { vm, folder, place, keeper }];
+            self.networks.recover_bridge(living, Vec::new()).await;
+        }
+        let processes = (attached.keeper, attached.uplink);
+        match self.networks.adopt(vm, folder, processes, &self.policy).await {
             Ok(()) => Answer::Done,
             Err(error) => failed(&error),
         }
@@ -204,8 +245,9 @@ impl Driver {
     /// A start that is dropped as soon as it has its first process.
     async fn cancel(&self) -> Answer {
         let rows = Rows::default();
-        let Settings { vm, folder, .. } = &self.settings;
-        let mut start = Box::pin(self.networks.start(vm, folder, &self.policy, &rows));
+        let (Settings { vm, folder, .. }, place) = (&self.settings, self.settings.place());
+        let wanted = Wanted { vm, folder, policy: &self.policy, place: place.as_ref() };
+        let mut start = Box::pin(self.networks.start(wanted, &rows));
         std::future::poll_fn(|context| {
             let polled = start.as_mut().poll(context);
             assert!(polled.is_pending(), "{polled:?}");
@@ -228,11 +270,21 @@ impl Driver {
     }
 }
 
+/// The default bridge of this user.
+fn on_bridge(settings: &Settings) -> OnBridge {
+    let user = nix::unistd::geteuid().as_raw();
+    OnBridge {
+        setup: Setup::new(&BridgeConfig::default(), &machine_id(), user).expect("the defaults"),
+        socket: settings.bridge.as_ref().map(|bridge| bridge.helper.clone()).unwrap_or_default(),
+        zone: "cove.internal".parse().expect("a name"),
+    }
+}
+
 fn daemon(settings: &Settings) -> (Tasks, Networks) {
     let tasks = Tasks::default();
     let ahead = Ahead { rows: Arc::new(NoSpares), folder: settings.folder.clone(), count: 0 };
     let (coved, path) = (settings.coved.clone(), OsStr::new(&settings.path));
-    let networks = Networks::new(coved, path, ahead, tasks.clone());
+    let networks = Networks::new(coved, path, ahead, on_bridge(settings), tasks.clone());
     (tasks, networks)
 }
 

@@ -4,6 +4,7 @@ mod allow;
 mod denials;
 mod deny;
 mod explain;
+mod names;
 mod show;
 
 use crate::egress::Rule;
@@ -25,6 +26,8 @@ pub(super) enum Command {
     Allow(allow::Arguments),
     /// Take such a rule back, at once
     Deny(deny::Arguments),
+    /// Print how this host comes to find VMs on the bridge by name
+    Names(names::Arguments),
 }
 
 impl Command {
@@ -35,6 +38,7 @@ impl Command {
             Self::Explain(arguments) => arguments.run().await,
             Self::Allow(arguments) => arguments.run().await,
             Self::Deny(arguments) => arguments.run().await,
+            Self::Names(arguments) => arguments.run().await,
         }
     }
 }

@@ -32,6 +32,7 @@ impl Arguments {
 pub(super) fn render(shown: &NetShow) -> String {
     let mut rows = vec![("name", shown.name.clone()), ("net", shown.mode.as_str().to_owned())];
     rows.extend(shown.address.clone().map(|address| ("address", address)));
+    rows.extend(shown.peers.iter().map(|peer| ("peer", peer.clone())));
     if shown.mode != NetMode::None {
         rows.push(("egress", shown.egress.mode.as_str().to_owned()));
         rows.extend(shown.egress.rules.iter().map(|rule| ("rule", rule.to_string())));
@@ -52,6 +53,7 @@ mod tests {
             name: "web".to_owned(),
             mode: NetMode::User,
             address: Some("192.0.2.2".to_owned()),
+            peers: vec!["db".to_owned()],
             egress: Policy {
                 mode: Mode::Allow,
                 rules: vec![rule("*.example.org:443"), rule("10.0.0.0/8")],
@@ -63,12 +65,13 @@ mod tests {
         name         web
         net          user
         address      192.0.2.2
+        peer         db
         egress       allow
         rule         *.example.org:443
         rule         10.0.0.0/8
         by a plugin  registry.example
         ");
-        (shown.mode, shown.address) = (NetMode::None, None);
+        (shown.mode, shown.address, shown.peers) = (NetMode::None, None, Vec::new());
         insta::assert_snapshot!(render(&shown), @r"
         name  web
         net   none

@@ -48,8 +48,8 @@ impl Explain for HelperError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Connect { .. } => Some(
-                "`--net bridge` needs it: start it as root, `cove-net-helper --socket PATH --user UID`, or \
-                 use `--net user`"
+                "`--net bridge` needs it, unless the daemon is root's: README says under Network how to \
+                 install it; `--net user` needs nothing"
                     .to_owned(),
             ),
             Self::Broken(_) | Self::TimedOut => Some("the helper's log says why".to_owned()),
@@ -93,9 +93,18 @@ impl Helper {
             Report::of(&HelperError::Connect { path: self.socket.clone(), source })
         })?;
         self.channel = Some(Channel::new(stream));
-        if !matches!(request, Request::Sync { .. }) {
-            let sync = Request::Sync { plan: self.plan.clone() };
-            answer(self.exchange(&sync, None).await)?;
+        match request {
+            Request::Sync { .. } => {}
+            // To look changes nothing. What comes next begins anew, with the VMs.
+            Request::Check => {
+                let answered = self.exchange(request, namespace).await;
+                self.channel = None;
+                return answer(answered);
+            }
+            Request::Attach { .. } | Request::Detach { .. } => {
+                let sync = Request::Sync { plan: self.plan.clone() };
+                answer(self.exchange(&sync, None).await)?;
+            }
         }
         answer(self.exchange(request, namespace).await)
     }

@@ -101,6 +101,12 @@ pub enum Refusal {
         /// Its name.
         name: String,
     },
+    /// Another daemon has the bridge.
+    #[error("another daemon of this user has the bridge `{bridge}`")]
+    Taken {
+        /// The bridge.
+        bridge: String,
+    },
     /// A range is in use on the host.
     #[error("the range `{range}` for VMs overlaps {with} of this host")]
     Conflict {
@@ -116,9 +122,10 @@ pub enum Refusal {
 impl Explain for Refusal {
     fn kind(&self) -> Kind {
         match self {
-            Self::ForeignLink { .. } | Self::ForeignTable { .. } | Self::Conflict { .. } => {
-                Kind::Conflict
-            }
+            Self::ForeignLink { .. }
+            | Self::ForeignTable { .. }
+            | Self::Taken { .. }
+            | Self::Conflict { .. } => Kind::Conflict,
             Self::OtherSetup { .. }
             | Self::NotSynced
             | Self::TooMany { .. }
@@ -142,6 +149,10 @@ impl Explain for Refusal {
             Self::ForeignLink { name } | Self::ForeignTable { name, .. } => Some(format!(
                 "set `name` of `[net.bridge]` to another one, or remove `{name}` if nobody needs it"
             )),
+            Self::Taken { .. } => Some(
+                "set `name` and `range4` of this daemon's `[net.bridge]` to others, or end that daemon"
+                    .to_owned(),
+            ),
             Self::Conflict { key, .. } => {
                 Some(format!("set `{key}` of `[net.bridge]` to a range that is free"))
             }
@@ -206,6 +217,15 @@ pub enum BridgeError {
         #[source]
         source: io::Error,
     },
+    /// It cannot be made sure that no other daemon has the bridge.
+    #[error("cannot take the bridge `{bridge}` for this daemon")]
+    Lock {
+        /// The bridge.
+        bridge: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The process that holds a VM's namespace has ended.
     #[error("the network keeper of VM `{vm}` has ended")]
     KeeperGone {
@@ -232,6 +252,7 @@ impl Explain for BridgeError {
             | Self::Read { .. }
             | Self::Rules { .. }
             | Self::Switch { .. }
+            | Self::Lock { .. }
             | Self::KeeperGone { .. }
             | Self::Namespace { .. } => Kind::Failed,
         }
@@ -247,6 +268,7 @@ impl Explain for BridgeError {
             Self::Netlink(_)
             | Self::Read { .. }
             | Self::Switch { .. }
+            | Self::Lock { .. }
             | Self::KeeperGone { .. }
             | Self::Namespace { .. } => None,
         }

@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{fs, io};
 
 use futures_util::TryStreamExt;
+use ipnet::Ipv4Net;
 use rtnetlink::packet_route::neighbour::NeighbourFlags;
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
@@ -64,6 +65,12 @@ pub struct Inside {
 }
 
 impl Inside {
+    /// Where all VMs of the bridge have their IPv4 addresses.
+    #[must_use]
+    pub fn range4(&self) -> Ipv4Net {
+        Ipv4Net::new(self.gateway.ipv4, self.prefix4).map(|range| range.trunc()).unwrap_or_default()
+    }
+
     /// For the VM with `slot` on the bridge `setup` of the daemon of `user`; none when there is no such
     /// slot.
     #[must_use]

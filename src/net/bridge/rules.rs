@@ -7,6 +7,7 @@
 //!                  └─ into the bridge ── to_vms:   established, related; a pair of peers    → accept
 //!                                                  anything else                            → drop
 //!          postrouting ── from a VM, out of another interface                               → masquerade
+//!          output ── an answer about names, by another user than the daemon's               → drop
 //! ```
 //!
 //! All base chains accept what no rule is about: it is somebody else's. They are loaded whole, in one
@@ -23,6 +24,7 @@ use nlink::netlink::nftables::{
 };
 use nlink::netlink::{Connection, Nftables};
 
+use super::super::names::host;
 use super::error::{BridgeError, Refusal};
 use super::plan::HostPlan;
 use super::setup::Owner;
@@ -63,7 +65,7 @@ impl Rules {
     /// Replaces the tables by those of `plan`.
     pub(super) async fn load(&self, plan: &HostPlan) -> Result<(), BridgeError> {
         let mut transaction = self.without(&self.check(plan.setup.name()).await?);
-        transaction = forwarding(transaction, plan, &self.owner.mark());
+        transaction = forwarding(transaction, plan, self.owner);
         transaction = anti_spoofing(transaction, plan, self.owner);
         self.commit("load", transaction).await
     }
@@ -138,7 +140,7 @@ fn with_set(
 }
 
 /// The table `inet NAME`: who may be forwarded to whom, and behind which address.
-fn forwarding(transaction: Transaction, plan: &HostPlan, mark: &str) -> Transaction {
+fn forwarding(transaction: Transaction, plan: &HostPlan, owner: Owner) -> Transaction {
     use PacketField::{Ip4Daddr, Ip4Saddr, Ip6Daddr, Ip6Saddr};
     let (name, family) = (plan.setup.name(), Family::Inet);
     let set = |set: &str, key| Set::new(name, set).family(family).key_type(key);
@@ -150,7 +152,7 @@ fn forwarding(transaction: Transaction, plan: &HostPlan, mark: &str) -> Transact
         both.flatten()
     };
     let (ipv4, ipv6) = (SetElement::ipv4, SetElement::ipv6);
-    let mut all = transaction.add_table_with_comment(name, family, 0, Some(mark));
+    let mut all = transaction.add_table_with_comment(name, family, 0, Some(&owner.mark()));
     let vms4 = plan.leases().map(|(_, lease)| ipv4(lease.ipv4));
     all = with_set(all, &set("vms4", SetKeyType::Ipv4Addr), vms4);
     let vms6 = plan.leases().map(|(_, lease)| ipv6(lease.ipv6));
@@ -162,11 +164,13 @@ fn forwarding(transaction: Transaction, plan: &HostPlan, mark: &str) -> Transact
 
     let forward = BaseChain::filter(FilterHook::Forward, Priority::Filter);
     let postrouting = BaseChain::nat(NatHook::Postrouting, Priority::SrcNat);
+    let output = BaseChain::filter(FilterHook::Output, Priority::Filter);
     let chains = [
         ("from_vms", None),
         ("to_vms", None),
         ("forward", Some(forward)),
         ("postrouting", Some(postrouting)),
+        ("output", Some(output)),
     ];
     for (one, base) in chains {
         all = all.add_chain(chain(name, family, one, base));
@@ -188,8 +192,21 @@ fn forwarding(transaction: Transaction, plan: &HostPlan, mark: &str) -> Transact
         rule("forward").match_oif(name).jump(jump("to_vms")),
         rule("postrouting").match_oif_not(name).match_saddr_in_set("vms4").masquerade(),
         rule("postrouting").match_oif_not(name).match_in_set(Ip6Saddr, "vms6").masquerade(),
+        // Anybody may bind the port while the daemon does not have it. VMs believe what it says.
+        of_another(rule("output").match_oif(name).match_udp_sport(host::PORT), owner).drop(),
+        of_another(rule("output").match_oif(name).match_tcp_sport(host::PORT), owner).drop(),
     ];
     rules.into_iter().fold(all, Transaction::add_rule)
+}
+
+/// Of what `rule` is about, what sockets of others than the owner send.
+fn of_another(rule: Rule, owner: Owner) -> Rule {
+    let (user, data) = (Register::R0, owner.user().to_ne_bytes().to_vec());
+    rule.expr(Expr::Meta { dreg: user, key: MetaKey::SkUid }).expr(Expr::Cmp {
+        sreg: user,
+        op: CmpOp::Neq,
+        data,
+    })
 }
 
 /// The table `bridge NAME`: from each port only what its VM may send.

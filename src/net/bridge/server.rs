@@ -1,5 +1,6 @@
-//! The network helper: the only program of cove with privilege. `cove-net-helper --socket PATH --user UID`,
-//! or `--descriptor NUMBER` in place of the path where the socket was made for it (systemd's is 3).
+//! The network helper: the only program of cove with privilege. `cove-net-helper --user UID`, and `--socket
+//! PATH` where its socket is not to be at the usual place, or `--descriptor NUMBER` where it was made for it
+//! (systemd's is 3).
 //!
 //! ```text
 //!  arguments ── configuration (root's) ── socket (the user's, 0600) ── all privileges but one given up
@@ -41,7 +42,7 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 enum HelperError {
     #[error(
-        "usage: cove-net-helper (--socket PATH | --descriptor NUMBER) --user UID [--config FILE]"
+        "usage: cove-net-helper --user UID [--socket PATH | --descriptor NUMBER] [--config FILE]"
     )]
     Arguments,
     #[error("`{}` can be written by others than this user", path.display())]
@@ -102,11 +103,13 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), HelperError> {
     let arguments = Arguments::parse(arguments).ok_or(HelperError::Arguments)?;
     let user = arguments.user.ok_or(HelperError::Arguments)?;
     let configuration = arguments.configuration.unwrap_or_else(|| CONFIGURATION.into());
-    let setup = configured(&configuration, user)?;
+    let config = configured(&configuration)?;
+    let setup = Setup::new(&config, &machine_id(), user).map_err(HelperError::Setup)?;
     let listener = match (arguments.socket, arguments.descriptor) {
+        (None, None) => listen(&config.socket(user), user),
         (Some(path), None) => listen(&path, user),
         (None, Some(number)) => crate::process::inherited(number).map(StdListener::from),
-        (Some(_), Some(_)) | (None, None) => return Err(HelperError::Arguments),
+        (Some(_), Some(_)) => return Err(HelperError::Arguments),
     };
     let listener = listener.map_err(HelperError::Listen)?;
     privileges::give_up().map_err(HelperError::Privileges)?;
@@ -118,7 +121,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), HelperError> {
     })
 }
 
-fn configured(path: &Path, user: u32) -> Result<Setup, HelperError> {
+fn configured(path: &Path) -> Result<BridgeConfig, HelperError> {
     let own = nix::unistd::geteuid().as_raw();
     match std::fs::metadata(path) {
         Ok(file) if file.uid() != own || file.mode() & 0o022 != 0 => {
@@ -127,8 +130,7 @@ fn configured(path: &Path, user: u32) -> Result<Setup, HelperError> {
         // What is not there, or cannot be read, the reader tells.
         Ok(_) | Err(_) => {}
     }
-    let config = BridgeConfig::load(path).map_err(HelperError::Configuration)?;
-    Setup::new(&config, &machine_id(), user).map_err(HelperError::Setup)
+    BridgeConfig::load(path).map_err(HelperError::Configuration)
 }
 
 /// Listens at `path`, where only `user` can connect: the socket appears there when it is so. One that an

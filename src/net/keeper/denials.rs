@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 use crate::egress::Rule;
-use crate::net::LONGEST_WAIT;
+use crate::net::control::LONGEST_WAIT;
 use crate::wire::rpc::{Denial, Denials, Tried};
 
 /// How many are kept.

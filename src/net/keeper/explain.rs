@@ -9,7 +9,7 @@ use crate::egress::{Answered, Because, DnsName, Mode, Ports, Rule, Target, Verdi
 use crate::wire::rpc::{AddressExplanation, NetExplanation};
 
 /// What is said of every address of IPv6: the namespace has none.
-const NO_IPV6: &str = "a network of mode `user` carries no IPv6";
+const NO_IPV6: &str = "the VM's network carries no IPv6";
 
 /// Explains an address. None before a policy is in force.
 pub(super) fn address(known: &Known, address: IpAddr, port: Option<u16>) -> Option<NetExplanation> {
@@ -62,6 +62,19 @@ pub(super) fn name(
     Some(NetExplanation { allowed, because, addresses: told, would_allow })
 }
 
+/// Explains the name of a VM on the bridge, which has these addresses now. None before a policy is in force.
+pub(super) fn vm(known: &Known, port: Option<u16>, addresses: &[IpAddr]) -> Option<NetExplanation> {
+    match addresses {
+        [] => Some(NetExplanation {
+            allowed: false,
+            because: "no VM of this name is on the bridge now".to_owned(),
+            addresses: Vec::new(),
+            would_allow: None,
+        }),
+        [first, ..] => address(known, *first, port),
+    }
+}
+
 fn by_name(known: &Known, because: &Because) -> String {
     let open = known.policy().is_some_and(|policy| policy.mode == Mode::Open);
     if open { "the policy is `open`".to_owned() } else { because.to_string() }
@@ -83,7 +96,11 @@ pub(super) fn would_allow(
     let target = match because {
         Because::OwnAddress | Because::Metadata | Because::Special(_) => by_address(),
         Because::NoRule => name.cloned().map_or_else(by_address, Target::Name),
-        Because::Closed | Because::Open | Because::Rule(_) | Because::Answer(..) => return None,
+        Because::Closed
+        | Because::Open
+        | Because::Peer
+        | Because::Rule(_)
+        | Because::Answer(..) => return None,
     };
     Some(Rule { target, ports: only(port) })
 }

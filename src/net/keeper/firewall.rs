@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use super::known::Known;
 use crate::egress::{DnsName, MAX_RULES, Mode, Policy, Ports};
 use crate::net::ranges::Prefix;
-use crate::net::rules::{self, NamedElement, ResolverTransport};
+use crate::net::rules::{self, Ends, NamedElement};
+use crate::net::way::Way;
 use crate::task::Tasks;
 
 /// The kernel takes milliseconds; a machine under load takes longer.
@@ -58,8 +59,8 @@ pub(super) enum FirewallError {
 pub(super) enum Change {
     /// Everything, in an empty namespace.
     SetUp {
-        /// What the uplink does with DNS.
-        resolver: ResolverTransport,
+        /// How the namespace is connected.
+        way: Way,
         /// The host's addresses.
         host: Vec<Prefix>,
         /// The first policy.
@@ -69,6 +70,8 @@ pub(super) enum Change {
     Policy(Policy),
     /// The host's addresses.
     Host(Vec<Prefix>),
+    /// The VMs of the bridge that this one reaches.
+    Peers(Vec<Ipv4Addr>),
     /// The VM is about to be told what a name resolved to.
     Answer {
         /// The name.
@@ -125,6 +128,7 @@ impl Firewall {
 
 /// What the rules in force were made of.
 struct Loaded {
+    way: Way,
     policy: Policy,
     /// The mark of the flows that this policy, or a narrower one before it, has allowed.
     generation: u32,
@@ -202,14 +206,16 @@ struct Changer {
 impl Changer {
     async fn change(&mut self, change: Change) -> Result<(), FirewallError> {
         match change {
-            Change::SetUp { resolver, host, policy } => {
-                let batch = self.netlink.transaction();
-                let table = rules::table(batch, (&self.uplink, resolver), &host);
+            Change::SetUp { way, host, policy } => {
+                self.known.set_guest(way.guest());
+                let ends = Ends { uplink: &self.uplink, way: &way };
+                let table = rules::table(self.netlink.transaction(), ends, &host);
                 table.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
                 self.known.set_host(host);
+                self.known.set_peers(way.peers().to_vec());
                 let policy_before = Policy { mode: Mode::Closed, rules: Vec::new() };
                 let (sets, placed) = (BTreeSet::new(), HashMap::new());
-                let loaded = Loaded { policy: policy_before, generation: 1, sets, placed };
+                let loaded = Loaded { way, policy: policy_before, generation: 1, sets, placed };
                 self.loaded = Some(loaded);
                 self.set_policy(policy).await
             }
@@ -221,6 +227,15 @@ impl Changer {
                 let changed = rules::host_addresses(self.netlink.transaction(), &host);
                 changed.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
                 self.known.set_host(host);
+                Ok(())
+            }
+            Change::Peers(peers) => {
+                if self.loaded.is_none() {
+                    return Err(FirewallError::NotSetUp);
+                }
+                let changed = rules::peers(self.netlink.transaction(), &peers);
+                changed.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
+                self.known.set_peers(peers);
                 Ok(())
             }
             Change::Answer { name, addresses, time } => self.answer(&name, &addresses, time).await,
@@ -263,7 +278,7 @@ impl Changer {
         let (first, rest) = named.split_at(named.len().min(ELEMENTS_PER_TRANSACTION));
         let batch = rules::judge(
             self.netlink.transaction(),
-            &self.uplink,
+            Ends { uplink: &self.uplink, way: &loaded.way },
             (&policy, generation),
             &loaded.sets,
             first,

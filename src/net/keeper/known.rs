@@ -27,6 +27,8 @@ pub(super) struct Known {
 struct State {
     policy: Option<Policy>,
     host: Vec<Prefix>,
+    guest: Option<Ipv4Addr>,
+    peers: Vec<Ipv4Addr>,
     answers: Answers,
 }
 
@@ -40,6 +42,7 @@ impl State {
         match address {
             IpAddr::V4(address) => Facts {
                 own: self.is_own(address),
+                peer: self.peers.contains(&address),
                 answered: self.answers.good(address, Instant::now()),
             },
             IpAddr::V6(_) => Facts::default(),
@@ -72,6 +75,21 @@ impl Known {
     /// The host has these addresses.
     pub(super) fn set_host(&self, host: Vec<Prefix>) {
         self.state().host = host;
+    }
+
+    /// The guest has this address.
+    pub(super) fn set_guest(&self, address: Ipv4Addr) {
+        self.state().guest = Some(address);
+    }
+
+    /// The guest's address; none before the namespace is set up.
+    pub(super) fn guest(&self) -> Option<Ipv4Addr> {
+        self.state().guest
+    }
+
+    /// These VMs of the bridge are its peers.
+    pub(super) fn set_peers(&self, peers: Vec<Ipv4Addr>) {
+        self.state().peers = peers;
     }
 
     /// The VM is told that `name` resolved to `address`. Says whether that can be remembered. Where the

@@ -10,8 +10,18 @@ use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder};
 
 use super::KeeperError;
+use crate::id::VmId;
+use crate::net::bridge::{self, Inside};
 use crate::net::{link, namespace};
 use crate::task::Tasks;
+
+/// Whether the namespace has an interface of this name. Not knowing counts as having it.
+pub(super) fn is_there(device: &str) -> bool {
+    let listed = std::fs::read_to_string("/proc/thread-self/net/dev");
+    let is_its =
+        |line: &str| line.trim_start().split_once(':').is_some_and(|(name, _)| name == device);
+    listed.map_or(true, |text| text.lines().any(is_its))
+}
 
 /// A netlink socket for links, addresses and routes.
 pub(super) struct Links {
@@ -55,6 +65,11 @@ impl Links {
         let set = self.netlink.link().set(message.build()).execute().await;
         set.map_err(failed)?;
         Ok(index)
+    }
+
+    /// Sets up this end of the bridge's uplink, which is there.
+    pub(super) async fn join(&mut self, vm: &VmId, inside: &Inside) -> Result<(), KeeperError> {
+        bridge::join(&self.netlink, vm, link::TAP, inside).await.map_err(KeeperError::Join)
     }
 
     /// The default route is the last thing that the uplink configures, and nobody else makes one.

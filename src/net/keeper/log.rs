@@ -16,7 +16,7 @@ use crate::task::Tasks;
 use crate::wire::rpc::Tried;
 
 /// What is said of a packet of another protocol.
-const NOT_CARRIED: &str = "a network of mode `user` carries TCP, UDP and ICMP only";
+const NOT_CARRIED: &str = "the VM's network carries TCP, UDP and ICMP only";
 
 /// What is said of a packet to the namespace itself.
 const GATEWAY: &str = "it is the VM's own gateway, which answers to `ping` and serves names";
@@ -87,8 +87,9 @@ impl Packet {
 
 fn tell(packet: &NflogPacket, known: &Known, record: &Record) {
     let Some(packet) = Packet::read(&packet.payload) else { return };
-    if packet.source != link::GUEST {
-        let because = format!("it is not the VM's address, which is {}", link::GUEST);
+    let Some(guest) = known.guest() else { return };
+    if packet.source != guest {
+        let because = format!("it is not the VM's address, which is {guest}");
         return record.write(Tried::Spoof { address: packet.source.into() }, because, None);
     }
     let address = IpAddr::V4(packet.destination);

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  start ── user and network namespace ── listen ── SetUp ──────────── AwaitUplink ── HostAddresses …
-//!                                                   rules, lo, TAP,     a default       Policy …
+//!                                                   rules, lo, TAP,     a default       Policy … Peers …
 //!                                                   switches            route is there  Explain … Denials …
 //! ```
 //!
@@ -32,8 +32,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::firewall::FirewallError;
 use self::serve::Keeper;
+use super::bridge::InsideError;
+use super::namespace;
 use super::rules::ResolverTransport;
-use super::{link, namespace};
+use super::way::Way;
 use crate::egress::Policy;
 use crate::id::VmId;
 use crate::report::causes;
@@ -68,6 +70,8 @@ enum KeeperError {
         #[source]
         source: rtnetlink::Error,
     },
+    #[error("cannot join the bridge")]
+    Join(#[source] InsideError),
     #[error("cannot read the routes of the namespace")]
     Routes(#[source] rtnetlink::Error),
     #[error("cannot listen for the VM's questions about names")]
@@ -110,11 +114,13 @@ fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), KeeperError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(KeeperError::Listen)?.block_on(async {
         let Some(listener) = listener else {
-            let keeper = Keeper::start("uplink".to_owned()).await?;
-            return keeper.set_up(ResolverTransport::Udp, Vec::new(), Policy::default()).await;
+            let keeper = Keeper::start(VmId::random()).await?;
+            let way = Way::User { resolver: ResolverTransport::Udp };
+            let zone = "cove.internal".parse().expect("a constant name is good");
+            return keeper.set_up(way, zone, Vec::new(), Policy::default()).await;
         };
         let vm: VmId = vm.parse().map_err(|_| KeeperError::Arguments)?;
-        let keeper = Keeper::start(link::uplink_name(&vm)).await?;
+        let keeper = Keeper::start(vm).await?;
         keeper.serve(UnixListener::from(listener)).await
     })
 }

@@ -16,17 +16,15 @@ use super::explain;
 use super::firewall::{Change, Firewall};
 use super::known::Known;
 use crate::egress::{Because, DnsName, Ports, Rule, Target, Verdict};
-use crate::net::names::guest::{Families, GuestResolver};
+use crate::net::names::guest::{Families, GuestResolver, VmNames};
 use crate::net::names::{self, Judge, NotOpened, Refused, Upstream, Zone};
+use crate::net::way::Way;
 use crate::net::{link, sni};
 use crate::task::Tasks;
 use crate::wire::rpc::Tried;
 
 /// DNS.
 const PORT: u16 = 53;
-
-/// The zone of VMs' names. It is empty here: VMs of mode `user` cannot reach each other.
-const ZONE: &str = "cove.internal";
 
 /// How long an answer stays good after the guest may have forgotten it: connecting takes time too.
 const AFTER_ANSWER: Duration = Duration::from_secs(5);
@@ -43,25 +41,28 @@ pub(super) struct Naming {
     pub(super) firewall: Firewall,
 }
 
-/// Whom the resolver asks.
-pub(super) fn upstream() -> Upstream {
-    Upstream::new(vec![(link::RESOLVER, PORT).into()])
-}
-
 impl Naming {
     /// Serves the guest from now on. The gateway's address has to be there. `tasks` do it.
-    pub(super) async fn serve(self, tasks: &Tasks) -> Result<(), KeeperError> {
+    pub(super) async fn serve(
+        self,
+        way: &Way,
+        zone: DnsName,
+        tasks: &Tasks,
+    ) -> Result<(), KeeperError> {
         let gateway = link::GATEWAY;
         let udp = UdpSocket::bind((gateway, PORT)).await.map_err(KeeperError::Names)?;
         let tcp = TcpListener::bind((gateway, PORT)).await.map_err(KeeperError::Names)?;
         let proxy = TcpListener::bind((gateway, link::PROXY_PORT)).await;
         let proxy = proxy.map_err(KeeperError::Names)?;
-        let apex = ZONE.parse().expect("a constant name is good");
-        let (_, zone) = watch::channel(Arc::new(Zone::new(apex, 1)));
+        let zone = match way {
+            // It is empty: VMs of mode `user` cannot reach each other.
+            Way::User { .. } => VmNames::Here(watch::channel(Arc::new(Zone::new(zone, 1))).1),
+            Way::Bridge { inside, .. } => VmNames::Upstream { zone, range: inside.range4().into() },
+        };
         let judge = Arc::new(self);
         let resolver = GuestResolver {
             zone,
-            upstream: upstream(),
+            upstream: Upstream::new(vec![way.resolver().into()]),
             judge: judge.clone(),
             families: Families::Ipv4,
         };

@@ -14,17 +14,19 @@ use tokio::time::sleep;
 use super::denials::Record;
 use super::firewall::{Change, Firewall, FirewallError};
 use super::known::Known;
-use super::links::Links;
-use super::naming::{self, Naming};
+use super::links::{self, Links};
+use super::naming::Naming;
 use super::{KeeperError, explain, log};
 use crate::egress::{DnsName, Policy};
+use crate::id::VmId;
 use crate::net::control::{Channel, Host, Reply, Request};
-use crate::net::names;
+use crate::net::names::{self, Upstream};
 use crate::net::ranges::Prefix;
-use crate::net::rules::{self, ResolverTransport};
+use crate::net::way::Way;
+use crate::net::{link, rules};
 use crate::report::causes;
 use crate::task::Tasks;
-use crate::wire::rpc::Denials;
+use crate::wire::rpc::{Denials, NetExplanation};
 
 /// How many connections are served at a time. The daemon has one for as long as it runs, and one for
 /// each question besides.
@@ -35,24 +37,38 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The parts of a keeper, shared by its connections.
 pub(super) struct Keeper {
+    vm: VmId,
     firewall: Firewall,
     known: Arc<Known>,
     record: Arc<Record>,
     /// For the counters alone; what changes the firewall has a socket of its own.
     counters: Connection<Nftables>,
-    tap: OnceLock<OwnedFd>,
+    set_up: OnceLock<SetUp>,
     tasks: Tasks,
+}
+
+/// What there is once the namespace is set up.
+struct SetUp {
+    way: Way,
+    zone: DnsName,
+    tap: OwnedFd,
+}
+
+impl SetUp {
+    fn upstream(&self) -> Upstream {
+        Upstream::new(vec![self.way.resolver().into()])
+    }
 }
 
 impl Keeper {
     /// Starts what a keeper runs, in the namespace that this process is in.
-    pub(super) async fn start(uplink: String) -> Result<Self, KeeperError> {
+    pub(super) async fn start(vm: VmId) -> Result<Self, KeeperError> {
         let (tasks, known) = (Tasks::default(), Arc::new(Known::default()));
         let record = Arc::new(Record::default());
-        let firewall = Firewall::start(uplink, known.clone(), &tasks)?;
+        let firewall = Firewall::start(link::uplink_name(&vm), known.clone(), &tasks)?;
         let counters = Connection::<Nftables>::new().map_err(FirewallError::Open)?;
         log::read(known.clone(), record.clone(), &tasks).await.map_err(KeeperError::Log)?;
-        Ok(Self { firewall, known, record, counters, tap: OnceLock::new(), tasks })
+        Ok(Self { vm, firewall, known, record, counters, set_up: OnceLock::new(), tasks })
     }
 
     /// Serves connections for good.
@@ -97,14 +113,15 @@ impl Keeper {
                 _ = channel.receive::<Request>() => return,
             };
             let (reply, tap) = match answered {
-                Ok(reply) => (reply, self.tap.get().filter(|_| gives_tap)),
+                Ok(reply) => (reply, self.set_up.get().filter(|_| gives_tap)),
                 Err(error) => {
                     let mut why = vec![error.to_string()];
                     why.extend(causes(&error));
                     (Reply::Failed { why }, None)
                 }
             };
-            if channel.send(&reply, tap.map(AsFd::as_fd)).await.is_err() {
+            let tap = tap.map(|set_up| set_up.tap.as_fd());
+            if channel.send(&reply, tap).await.is_err() {
                 return;
             }
         }
@@ -112,21 +129,20 @@ impl Keeper {
 
     async fn answer(&self, request: Request) -> Result<Reply, KeeperError> {
         match request {
-            Request::SetUp { resolver, host, policy } => {
-                self.set_up(resolver, host, policy).await?;
+            Request::SetUp { way, zone, host, policy } => {
+                self.set_up(way, zone, host, policy).await?;
             }
-            Request::AwaitUplink => Links::open(&self.tasks)?.await_uplink().await?,
+            Request::AwaitUplink => self.await_uplink().await?,
+            Request::Peers { peers } => self.firewall.change(Change::Peers(peers)).await?,
             Request::HostAddresses { host } => self.firewall.change(Change::Host(host)).await?,
             Request::Policy { policy } => self.firewall.change(Change::Policy(policy)).await?,
             Request::Explain { host, port } => {
                 let explained = match host {
                     Host::Address(address) => explain::address(&self.known, address, port),
-                    Host::Name(name) => {
-                        let addresses = self.resolve(&name).await;
-                        explain::name(&self.known, &name, port, addresses.as_deref())
-                    }
+                    Host::Name(name) => self.explain_name(&name, port).await,
                 };
-                return Ok(Reply::Explained(explained.ok_or(FirewallError::NotSetUp)?));
+                let explained = explained.ok_or(FirewallError::NotSetUp)?;
+                return Ok(Reply::Explained(self.with_uplink(explained)));
             }
             Request::Denials { after, wait_ms } => {
                 let wait = Duration::from_millis(wait_ms);
@@ -136,13 +152,46 @@ impl Keeper {
         Ok(Reply::Done)
     }
 
+    /// Nothing is reached without an uplink, whatever the policy says.
+    fn with_uplink(&self, explained: NetExplanation) -> NetExplanation {
+        match links::is_there(&link::uplink_name(&self.vm)) {
+            true => explained,
+            false => NetExplanation {
+                allowed: false,
+                because: "the uplink of its network has ended: `cove restart` gives it another"
+                    .to_owned(),
+                addresses: Vec::new(),
+                would_allow: None,
+            },
+        }
+    }
+
+    async fn explain_name(&self, name: &DnsName, port: Option<u16>) -> Option<NetExplanation> {
+        let set_up = self.set_up.get()?;
+        if set_up.way.leads_in() && name.is_below(&set_up.zone) {
+            let addresses = names::ipv4_addresses(&set_up.upstream(), name).await;
+            return explain::vm(&self.known, port, &addresses.unwrap_or_default());
+        }
+        let addresses = self.resolve(name).await;
+        explain::name(&self.known, name, port, addresses.as_deref())
+    }
+
     /// What `name` resolves to now; none where the VM would not be told, or nobody answers.
     async fn resolve(&self, name: &DnsName) -> Option<Vec<IpAddr>> {
         let allowed = self.known.decide_name(name, None)?.allowed;
         if !allowed {
             return None;
         }
-        names::ipv4_addresses(&naming::upstream(), name).await
+        names::ipv4_addresses(&self.set_up.get()?.upstream(), name).await
+    }
+
+    async fn await_uplink(&self) -> Result<(), KeeperError> {
+        let mut links = Links::open(&self.tasks)?;
+        match self.set_up.get().map(|set_up| &set_up.way) {
+            None => Err(FirewallError::NotSetUp.into()),
+            Some(Way::User { .. }) => links.await_uplink().await,
+            Some(Way::Bridge { inside, .. }) => links.join(&self.vm, inside).await,
+        }
     }
 
     async fn denials(&self, after: u64, wait: Duration) -> Result<Denials, KeeperError> {
@@ -158,17 +207,18 @@ impl Keeper {
     /// Sets up the namespace. Rules first: nothing is forwarded without them.
     pub(super) async fn set_up(
         &self,
-        resolver: ResolverTransport,
+        way: Way,
+        zone: DnsName,
         host: Vec<Prefix>,
         policy: Policy,
     ) -> Result<(), KeeperError> {
-        self.firewall.change(Change::SetUp { resolver, host, policy }).await?;
+        self.firewall.change(Change::SetUp { way: way.clone(), host, policy }).await?;
         let tap = Links::open(&self.tasks)?.set_up().await?;
         let (known, record) = (self.known.clone(), self.record.clone());
         let naming = Naming { known, record, firewall: self.firewall.clone() };
-        naming.serve(&self.tasks).await?;
+        naming.serve(&way, zone.clone(), &self.tasks).await?;
         // A second setting up fails before it comes here.
-        self.tap.get_or_init(|| tap);
+        self.set_up.get_or_init(|| SetUp { way, zone, tap });
         Ok(())
     }
 }

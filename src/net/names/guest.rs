@@ -1,7 +1,7 @@
 //! The resolver that one guest asks. Runs where the guest's firewall is.
 //!
 //! ```text
-//!  a name of our zone, an address in it ── the zone; never asked elsewhere
+//!  a name of our zone, an address in it ── the zone, here or upstream; never asked elsewhere
 //!  an address that is not public ───────── no such name: the host's network is not asked what it calls it
 //!  a range with such addresses ─────────── no such record; so for what is below its name
 //!  no full host name ───────────────────── no such name, or refused
@@ -23,10 +23,10 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
 use super::message::{Extended, Question};
-use super::reply::{ask, fill, from_zone};
-use super::serve::{self, Answers};
+use super::reply::{ask, fill, from_zone, of_a_special_range};
+use super::serve::{self, Answers, Bounds};
 use super::{Judge, MAX_ADDRESSES, Upstream, Zone, host_name, wire_name, zone};
-use crate::egress::{BadName, DnsName, SPECIAL_PURPOSE_RANGES};
+use crate::egress::{BadName, DnsName};
 use crate::task::Tasks;
 
 /// Which addresses a guest has a use for.
@@ -38,10 +38,24 @@ pub(crate) enum Families {
     Both,
 }
 
+/// Who knows the names of VMs.
+pub(crate) enum VmNames {
+    /// They are here, as they are now. The last state stays when the sender is gone.
+    Here(watch::Receiver<Arc<Zone>>),
+    /// The resolver upstream is ours, and knows them. Nobody judges them: what a name of a VM leads to is
+    /// no place of the internet, and whether it may be reached is said of its address.
+    Upstream {
+        /// Their zone.
+        zone: DnsName,
+        /// Where VMs have their addresses.
+        range: IpNet,
+    },
+}
+
 /// What a guest's resolver stands on.
 pub(crate) struct GuestResolver {
-    /// The names of VMs, as they are now. Its last state stays when the sender is gone.
-    pub(crate) zone: watch::Receiver<Arc<Zone>>,
+    /// The names of VMs.
+    pub(crate) zone: VmNames,
     /// Who is asked for other names.
     pub(crate) upstream: Upstream,
     /// Who decides.
@@ -56,44 +70,24 @@ pub(crate) fn serve(udp: UdpSocket, tcp: TcpListener, resolver: GuestResolver, t
     serve::serve(udp, tcp, Arc::new(resolver), tasks);
 }
 
-/// Which addresses there are in a range.
-enum Places {
-    /// Only those that are not public.
-    Special,
-    /// Both kinds.
-    Both,
-    /// Only public ones.
-    Public,
-}
-
-fn places(range: IpNet) -> Places {
-    let special = || SPECIAL_PURPOSE_RANGES.iter().map(|(special, _)| special);
-    if special().any(|special| special.contains(&range)) {
-        Places::Special
-    } else if special().any(|special| range.contains(special)) {
-        Places::Both
-    } else {
-        Places::Public
-    }
-}
-
 #[async_trait]
 impl Answers for GuestResolver {
+    fn bounds(&self) -> Bounds {
+        // There is one client.
+        Bounds { questions: 64, connections: 16, parts: 1 }
+    }
+
     fn hears(&self, _client: IpAddr) -> bool {
         true
     }
 
     async fn answer(&self, question: &Question, _client: IpAddr) -> Message {
         let (name, kind) = (question.query.name(), question.query.query_type());
-        let zone = Arc::clone(&self.zone.borrow());
-        if let Some(message) = from_zone(&zone, question) {
+        if let Some(message) = self.of_a_vm(question).await {
             return self.without_other_family(message);
         }
-        match zone::reverse_range(name).map(places) {
-            Some(Places::Special) => return question.reply(ResponseCode::NXDomain),
-            // There is such a name: a guest that takes it for missing would ask for none below it.
-            Some(Places::Both) => return question.reply(ResponseCode::NoError),
-            Some(Places::Public) | None => {}
+        if let Some(message) = of_a_special_range(question) {
+            return message;
         }
         let host = match host_name(name) {
             Ok(host) => host,
@@ -120,6 +114,31 @@ impl Answers for GuestResolver {
 }
 
 impl GuestResolver {
+    /// The answer to a question about the name of a VM, or its address.
+    async fn of_a_vm(&self, question: &Question) -> Option<Message> {
+        let name = question.query.name();
+        match &self.zone {
+            VmNames::Here(zone) => {
+                let zone = Arc::clone(&zone.borrow());
+                from_zone(&zone, question)
+            }
+            VmNames::Upstream { zone, range } => {
+                let of_an_address =
+                    || zone::reverse_range(name).is_some_and(|asked| range.contains(&asked));
+                if !wire_name(zone).zone_of(name) && !of_an_address() {
+                    return None;
+                }
+                Some(match ask(&self.upstream, question, name).await {
+                    Ok((mut reply, answer)) => {
+                        fill(&mut reply, answer);
+                        reply
+                    }
+                    Err(failed) => *failed,
+                })
+            }
+        }
+    }
+
     fn without_other_family(&self, mut message: Message) -> Message {
         if self.families == Families::Ipv4 {
             message.answers.retain(|record| record.record_type() != RecordType::AAAA);

@@ -1,6 +1,6 @@
-//! The resolver that the host asks for the names of VMs. Never an open one: by itself it answers the
-//! loopback only, and only about our zone. Clients of a bridge are served when their ranges are given;
-//! for them other names are asked upstream. Whoever is neither gets no answer at all.
+//! The resolver that the host asks for the names of VMs. Never an open one: it answers the host itself, and
+//! only about our zone. Clients of a bridge are served when their ranges are given; for them other names are
+//! asked upstream. Whoever is neither gets no answer at all.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,29 +13,27 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
 use super::message::{Extended, Question};
-use super::reply::{ask, fill, from_zone};
-use super::serve::{self, Answers};
+use super::reply::{ask, fill, from_zone, of_a_special_range};
+use super::serve::{self, Answers, Bounds};
 use super::{Upstream, Zone};
 use crate::task::Tasks;
 
+/// Where it listens on a bridge: any user may, and nothing of a host is usually there.
+pub(crate) const PORT: u16 = 5354;
+
 /// Who is answered besides the loopback.
 #[derive(Debug, Clone)]
-pub(crate) enum Clients {
-    /// Nobody.
-    Loopback,
-    /// Clients with addresses in `ranges`, which are not empty; other names than ours are asked of
-    /// `upstream` for them.
-    Ranges {
-        /// Their ranges.
-        ranges: Vec<IpNet>,
-        /// The host's nameservers. Never this resolver itself: its questions would have no end.
-        upstream: Upstream,
-    },
+pub(crate) struct Clients {
+    /// Where their addresses lie.
+    pub(crate) ranges: Vec<IpNet>,
+    /// The host's nameservers, which are asked for other names than ours. Never this resolver itself: its
+    /// questions would have no end.
+    pub(crate) upstream: Upstream,
 }
 
 /// Why the resolver cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BindError {
+pub enum BindError {
     /// It would answer strangers.
     #[error("`{address}` is not on the loopback, and no clients are given for it")]
     NotLoopback {
@@ -53,11 +51,22 @@ pub(crate) enum BindError {
     },
 }
 
+impl BindError {
+    /// Whether another program has the port.
+    pub(crate) fn is_taken(&self) -> bool {
+        match self {
+            Self::Bind { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+            Self::NotLoopback { .. } => false,
+        }
+    }
+}
+
 /// A resolver that has its sockets.
 #[derive(Debug)]
 pub(crate) struct HostResolver {
     udp: UdpSocket,
     tcp: TcpListener,
+    own: IpAddr,
     clients: Clients,
 }
 
@@ -67,11 +76,7 @@ impl HostResolver {
     /// # Errors
     /// When it is not on the loopback and there are no clients, or when it is taken or not ours.
     pub(crate) async fn bind(address: SocketAddr, clients: Clients) -> Result<Self, BindError> {
-        let given = match &clients {
-            Clients::Loopback => false,
-            Clients::Ranges { ranges, .. } => !ranges.is_empty(),
-        };
-        if !given && !address.ip().to_canonical().is_loopback() {
+        if clients.ranges.is_empty() && !address.ip().to_canonical().is_loopback() {
             return Err(BindError::NotLoopback { address });
         }
         let failed = |source| BindError::Bind { address, source };
@@ -79,46 +84,54 @@ impl HostResolver {
         // Where the kernel chooses the port, both get the same.
         let bound = tcp.local_addr().map_err(failed)?;
         let udp = UdpSocket::bind(bound).await.map_err(failed)?;
-        Ok(Self { udp, tcp, clients })
+        Ok(Self { udp, tcp, own: address.ip(), clients })
     }
 
     /// The address, with its port.
     ///
     /// # Errors
     /// When the kernel does not say.
+    #[cfg(test)]
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 
     /// Answers until shutdown, in tasks of `tasks`, from the present state of `zone`.
     pub(crate) fn serve(self, zone: watch::Receiver<Arc<Zone>>, tasks: &Tasks) {
-        let Self { udp, tcp, clients } = self;
-        serve::serve(udp, tcp, Arc::new(HostAnswers { zone, clients }), tasks);
+        let Self { udp, tcp, own, clients } = self;
+        serve::serve(udp, tcp, Arc::new(HostAnswers { zone, own, clients }), tasks);
     }
 }
 
 pub(super) struct HostAnswers {
     pub(super) zone: watch::Receiver<Arc<Zone>>,
+    /// The address that is asked. Whoever has it too is the host itself.
+    pub(super) own: IpAddr,
     pub(super) clients: Clients,
 }
 
 impl HostAnswers {
-    /// Whom to ask for other names, for this client.
+    fn is_known(&self, client: IpAddr) -> bool {
+        self.clients.ranges.iter().any(|range| range.contains(&client))
+    }
+
+    /// Whom to ask for other names, for this client. The host itself has nameservers, which may well ask us.
     fn upstream(&self, client: IpAddr) -> Option<&Upstream> {
-        match &self.clients {
-            Clients::Ranges { ranges, upstream } => {
-                let client = client.to_canonical();
-                ranges.iter().any(|range| range.contains(&client)).then_some(upstream)
-            }
-            Clients::Loopback => None,
-        }
+        let itself = client.is_loopback() || client == self.own;
+        (self.is_known(client) && !itself).then_some(&self.clients.upstream)
     }
 }
 
 #[async_trait]
 impl Answers for HostAnswers {
+    fn bounds(&self) -> Bounds {
+        // Clients are VMs, and one must not take the others' answers.
+        Bounds { questions: 512, connections: 64, parts: 16 }
+    }
+
     fn hears(&self, client: IpAddr) -> bool {
-        client.to_canonical().is_loopback() || self.upstream(client).is_some()
+        let client = client.to_canonical();
+        client.is_loopback() || self.is_known(client)
     }
 
     async fn answer(&self, question: &Question, client: IpAddr) -> Message {
@@ -126,11 +139,12 @@ impl Answers for HostAnswers {
         if let Some(reply) = from_zone(&zone, question) {
             return reply;
         }
-        // The loopback is the host itself: it has nameservers, which may well ask us.
-        let upstream = self.upstream(client).filter(|_| !client.to_canonical().is_loopback());
-        let Some(upstream) = upstream else {
+        let Some(upstream) = self.upstream(client.to_canonical()) else {
             return question.fails(ResponseCode::Refused, Some(Extended::Prohibited));
         };
+        if let Some(message) = of_a_special_range(question) {
+            return message;
+        }
         match ask(upstream, question, question.query.name()).await {
             Ok((mut reply, answer)) => {
                 fill(&mut reply, answer);

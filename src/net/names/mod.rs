@@ -6,7 +6,7 @@
 //!                                                              │ refused ─── `Judge::may_resolve`
 //!                                                              └ allowed ─── `upstream` ── `answer` ──
 //!                                                                            `Judge::answered` ── guest
-//!  host ───────────────── `serve` ── `message` ─────────────── `host`: `zone`, and nothing else
+//!  host, bridge ───────── `serve` ── `message` ─────────────── `host`: `zone`; the rest for the bridge alone
 //! ```
 //!
 //! Whoever asks is hostile, and so is whoever answers from far away. Questions, connections, sizes and
@@ -21,6 +21,7 @@ pub(crate) mod host;
 mod message;
 mod reply;
 mod serve;
+mod shares;
 pub(crate) mod systemd;
 #[cfg(test)]
 mod tests;

@@ -13,13 +13,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::message::{self, Heard};
+use super::shares::Shares;
 use crate::task::Tasks;
-
-/// Questions that are being answered at one time. Each holds at most one answer from far away.
-const MAX_QUESTIONS: usize = 64;
-
-/// Connections at one time. Further ones wait in the kernel.
-const MAX_CONNECTIONS: usize = 16;
 
 /// The longest question that is read. One name and options take far less.
 const MAX_QUESTION: usize = 4096;
@@ -33,9 +28,23 @@ const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 /// After a failure of the socket itself, how long to leave it alone.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How much is served at one time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Questions that are being answered. Each holds at most one answer from far away.
+    pub(super) questions: usize,
+    /// Connections. Further ones wait in the kernel.
+    pub(super) connections: usize,
+    /// The part of either that one client may have: one of so many.
+    pub(super) parts: usize,
+}
+
 /// Who answers.
 #[async_trait]
 pub(super) trait Answers: Send + Sync + 'static {
+    /// How much of it.
+    fn bounds(&self) -> Bounds;
+
     /// Whether this client is heard at all.
     fn hears(&self, client: IpAddr) -> bool;
 
@@ -45,7 +54,9 @@ pub(super) trait Answers: Send + Sync + 'static {
 
 /// Serves both sockets until shutdown.
 pub(super) fn serve(udp: UdpSocket, tcp: TcpListener, answers: Arc<dyn Answers>, tasks: &Tasks) {
-    let server = Server { answers, questions: Arc::new(Semaphore::new(MAX_QUESTIONS)) };
+    let bounds = answers.bounds();
+    let questions = Arc::new(Semaphore::new(bounds.questions));
+    let server = Server { answers, bounds, questions, shares: Shares::default() };
     let (other, inner) = (server.clone(), tasks.clone());
     drop(tasks.spawn_until_shutdown("names-udp", async move { other.udp(udp, inner).await }));
     let inner = tasks.clone();
@@ -55,7 +66,10 @@ pub(super) fn serve(udp: UdpSocket, tcp: TcpListener, answers: Arc<dyn Answers>,
 #[derive(Clone)]
 struct Server {
     answers: Arc<dyn Answers>,
+    bounds: Bounds,
     questions: Arc<Semaphore>,
+    /// Of the questions by UDP.
+    shares: Shares,
 }
 
 impl Server {
@@ -74,6 +88,10 @@ impl Server {
                 continue;
             }
             // Too many at once are lost, as a network may lose them: whoever asks, asks again.
+            let most = self.bounds.questions / self.bounds.parts;
+            let Some(share) = self.shares.take(client.ip(), most) else {
+                continue;
+            };
             let Ok(permit) = Arc::clone(&self.questions).try_acquire_owned() else {
                 continue;
             };
@@ -85,13 +103,14 @@ impl Server {
                 {
                     tracing::debug!(%error, "an answer was not sent");
                 }
-                drop(permit);
+                drop((permit, share));
             }));
         }
     }
 
     async fn tcp(self, listener: TcpListener, tasks: Tasks) {
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let connections = Arc::new(Semaphore::new(self.bounds.connections));
+        let (shares, most) = (Shares::default(), self.bounds.connections / self.bounds.parts);
         loop {
             let permit = Arc::clone(&connections).acquire_owned().await;
             let permit = permit.expect("nobody closes it");
@@ -105,12 +124,15 @@ impl Server {
             if !self.answers.hears(client.ip()) {
                 continue;
             }
+            let Some(share) = shares.take(client.ip(), most) else {
+                continue;
+            };
             let server = self.clone();
             drop(tasks.spawn_until_shutdown("names-connection", async move {
                 if let Err(error) = server.connection(stream, client).await {
                     tracing::debug!(%error, "a connection for names broke off");
                 }
-                drop(permit);
+                drop((permit, share));
             }));
         }
     }

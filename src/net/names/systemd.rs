@@ -17,9 +17,17 @@ pub(crate) enum HostNames {
     PlainResolvConf,
 }
 
-/// Whether systemd-resolved runs here. `run` is `/run`.
-pub(crate) fn has_resolved(run: &Path) -> bool {
-    run.join("systemd/resolve").is_dir()
+impl HostNames {
+    /// Those that this host may have: one where that is plain. `root` is the root folder.
+    pub(crate) fn of_the_host(root: &Path) -> Vec<Self> {
+        if root.join("run/systemd/resolve").is_dir() {
+            return vec![Self::SystemdResolved];
+        }
+        match root.join("run/NetworkManager").is_dir() {
+            true => vec![Self::NetworkManagerDnsmasq, Self::PlainResolvConf],
+            false => vec![Self::PlainResolvConf],
+        }
+    }
 }
 
 /// What to do, for the resolver at `address` with the zone `zone`: shell commands, with their reason.
@@ -72,10 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn resolved_is_found_by_its_folder() {
-        let run = tempfile::tempdir().expect("a folder");
-        assert!(!has_resolved(run.path()));
-        std::fs::create_dir_all(run.path().join("systemd/resolve")).expect("made");
-        assert!(has_resolved(run.path()));
+    fn a_host_is_known_by_its_folders() {
+        let root = tempfile::tempdir().expect("a folder");
+        let found = || HostNames::of_the_host(root.path());
+        let make = |folder: &str| std::fs::create_dir_all(root.path().join(folder)).expect("made");
+        assert_eq!(found(), [HostNames::PlainResolvConf]);
+        make("run/NetworkManager");
+        assert_eq!(found(), [HostNames::NetworkManagerDnsmasq, HostNames::PlainResolvConf]);
+        make("run/systemd/resolve");
+        assert_eq!(found(), [HostNames::SystemdResolved]);
     }
 }

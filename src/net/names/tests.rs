@@ -4,6 +4,7 @@ mod forwarded;
 mod host;
 mod hostile;
 mod local;
+mod measure;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 
-use super::guest::{self, Families, GuestResolver};
+use super::guest::{self, Families, GuestResolver, VmNames};
 use super::{Judge, NotOpened, Refused, Upstream, Zone};
 use crate::egress::{DnsName, special_range};
 use crate::task::Tasks;
@@ -132,7 +133,7 @@ impl House {
         let (zone, seen) = watch::channel(Arc::new(test_zone()));
         let judge = Arc::new(judge);
         let resolver = GuestResolver {
-            zone: seen,
+            zone: VmNames::Here(seen),
             upstream: Upstream::new(vec![nameserver.address]),
             judge: Arc::clone(&judge) as Arc<dyn Judge>,
             families,

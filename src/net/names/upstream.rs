@@ -1,7 +1,7 @@
 //! Questions to the nameservers behind us: each with a socket and an id of its own, so that answering in
 //! their place takes guessing both.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -11,6 +11,9 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::message::UDP_LIMIT;
+
+/// Where nameservers listen.
+const DNS: u16 = 53;
 
 /// How often a question is asked. With more nameservers, each time another one.
 const TRIES: usize = 2;
@@ -37,17 +40,40 @@ pub(super) enum UpstreamError {
     TooLong { length: usize },
 }
 
+/// Where a host says which nameservers it has (resolv.conf(5)).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// The nameservers behind us.
 #[derive(Debug, Clone)]
-pub(crate) struct Upstream {
-    servers: Vec<SocketAddr>,
+pub(crate) struct Upstream(Servers);
+
+#[derive(Debug, Clone)]
+enum Servers {
+    These(Vec<SocketAddr>),
+    OfTheHost,
 }
 
 impl Upstream {
     /// Nameservers in the order in which they are asked. None: every question fails.
     #[must_use]
     pub(crate) fn new(servers: Vec<SocketAddr>) -> Self {
-        Self { servers }
+        Self(Servers::These(servers))
+    }
+
+    /// Those of the host, as they are at each question: a host that moves has others.
+    #[must_use]
+    pub(crate) fn of_the_host() -> Self {
+        Self(Servers::OfTheHost)
+    }
+
+    async fn servers(&self) -> Vec<SocketAddr> {
+        match &self.0 {
+            Servers::These(servers) => servers.clone(),
+            Servers::OfTheHost => {
+                let text = tokio::fs::read(RESOLV_CONF).await;
+                text.map(|text| nameservers(&text)).unwrap_or_default()
+            }
+        }
     }
 
     /// Asks. The answer is to this question, and `NoError` or `NXDomain` unless no server had that.
@@ -61,8 +87,8 @@ impl Upstream {
     ) -> Result<Message, UpstreamError> {
         let query = Query::query(name.clone(), kind);
         let mut last = Err(UpstreamError::NoServer);
-        for server in self.servers.iter().cycle().take(TRIES) {
-            last = match timeout(TRY_DEADLINE, ask_one(*server, &query)).await {
+        for server in self.servers().await.into_iter().cycle().take(TRIES) {
+            last = match timeout(TRY_DEADLINE, ask_one(server, &query)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(UpstreamError::Deadline),
             };
@@ -73,6 +99,17 @@ impl Upstream {
         }
         last
     }
+}
+
+/// The nameservers in a `resolv.conf`. Those that need an interface to be reached by are left out.
+fn nameservers(text: &[u8]) -> Vec<SocketAddr> {
+    let Ok(read) = resolv_conf::Config::parse(text) else { return Vec::new() };
+    let unscoped = read.nameservers.iter().filter_map(|server| match server {
+        resolv_conf::ScopedIp::V4(address) => Some(IpAddr::V4(*address)),
+        resolv_conf::ScopedIp::V6(address, None) => Some(IpAddr::V6(*address)),
+        resolv_conf::ScopedIp::V6(_, Some(_)) => None,
+    });
+    unscoped.map(|address| SocketAddr::new(address, DNS)).collect()
 }
 
 /// One try: by UDP, and by TCP when that was cut. Where TCP fails, the cut answer is the answer, and says
@@ -149,4 +186,19 @@ fn answer_to(asked: &Message, bytes: &[u8]) -> Option<Message> {
         && answer.metadata.op_code == OpCode::Query
         && answer.queries == asked.queries;
     ours.then_some(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_nameservers_are_read() {
+        let text = "# of somebody\nsearch example.org\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n\
+                    nameserver fe80::1%eth0\noptions edns0 trust-ad\n";
+        let expected = ["192.0.2.1:53", "[2001:db8::1]:53"].map(|text| text.parse().expect("one"));
+        assert_eq!(nameservers(text.as_bytes()), expected);
+        assert_eq!(nameservers(b""), []);
+        assert_eq!(nameservers(b"nameserver somewhere\n"), []);
+    }
 }

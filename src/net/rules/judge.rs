@@ -12,9 +12,10 @@ use nlink::netlink::nftables::{
     Register, Rule, Set, SetElement, SetKeyType, Transaction,
 };
 
+use super::Ends;
 use super::plan::{Outcome, Plan, Step, To, name_ports};
 use super::table::{
-    HOST_ADDRESSES, METADATA, SPECIAL_PURPOSE, TABLE, WITH_PORTS, add_elements,
+    FROM_OUTSIDE, HOST_ADDRESSES, METADATA, SPECIAL_PURPOSE, TABLE, WITH_PORTS, add_elements,
     first_of_from_guest, flush_set, go, name, refuse, rule, to_guest_rules,
 };
 use crate::egress::{Policy, Ports};
@@ -27,9 +28,9 @@ const REPLACED: [&str; 7] =
 /// What the mark of a flow has besides its generation when it leads to an address of the host.
 const OWN: u32 = 1 << 31;
 
-/// The generation after `generation`: never 0, which is no mark, and below [`OWN`].
+/// The generation after `generation`: never 0, which is no mark, and below every other part of a mark.
 pub(crate) fn next_generation(generation: u32) -> u32 {
-    (generation.wrapping_add(1) & !OWN).max(1)
+    (generation.wrapping_add(1) & !(OWN | FROM_OUTSIDE)).max(1)
 }
 
 /// An address that a name of a rule with these ports resolved to.
@@ -47,7 +48,7 @@ pub(crate) struct NamedElement {
 /// [`name_ports`] of `policy`, with the elements `named`.
 pub(crate) fn judge(
     mut batch: Transaction,
-    uplink: &str,
+    ends: Ends<'_>,
     (policy, generation): (&Policy, u32),
     sets: &BTreeSet<Option<Ports>>,
     named: &[NamedElement],
@@ -68,7 +69,7 @@ pub(crate) fn judge(
     }
     batch = add_named(batch, named);
     let plan = Plan::of(policy);
-    let mut rules = from_guest_rules(uplink, generation);
+    let mut rules = from_guest_rules(ends, generation);
     let to_host = rule("allow").match_in_set(PacketField::Ip4Daddr, HOST_ADDRESSES);
     rules.push(to_host.set_ct_mark(generation | OWN).accept());
     rules.push(rule("allow").set_ct_mark(generation).accept());
@@ -102,8 +103,8 @@ pub(crate) fn remove_named(
     batch.del_set_elements(&set(ports), &[SetElement::ipv4(address)])
 }
 
-fn from_guest_rules(uplink: &str, generation: u32) -> Vec<Rule> {
-    let mut rules: Vec<Rule> = first_of_from_guest(uplink).into();
+fn from_guest_rules(ends: Ends<'_>, generation: u32) -> Vec<Rule> {
+    let mut rules = first_of_from_guest(ends);
     rules.extend([
         rule("from_guest").match_ct_mark(generation).accept(),
         rule("from_guest").jump(name("exact")),

@@ -5,10 +5,13 @@
 //!                                            │ about another flow (ICMP)     → dropped
 //!                                            │ not part of its connection    → answer
 //!                                            │ not to the uplink, not TCP, UDP, ICMP → refuse
+//!                                            │ of a connection from outside  → accept   (bridge)
+//!                                            │ to a peer                     → allow    (bridge)
 //!                                            │ one of the host's own         → own: exact, refuse
 //!                                            │ a flow of this generation     → accept
 //!                                            │ exact: rules for one address  → allow
 //!                                            └ judge: the policy (`plan.rs`) → allow or refuse
+//!                 ├─ from uplink to the guest, by the host or a peer → accept, with a mark (bridge)
 //!                 └─ from uplink to the guest, established or related → to_guest:
 //!                                            │ TCP that is established       → accept
 //!                                            │ from the host: a flow that was allowed to go there → accept
@@ -21,10 +24,14 @@
 //!                                              redirected → not the host's; this generation, or where a
 //!                                                           name leads now
 //!                                              anything else → refuse
-//!                 └─ from uplink: established → accept
+//!                 └─ from uplink: established, related → accept
+//!  postrouting    ── what the keeper itself sends has the guest's address (bridge)
 //!  output (drop)  ── to tap0 → accept (answers and refusals)
 //!                 └─ to the uplink ── the resolver, port 53; TCP to port 443 of public addresses (the proxy)
 //! ```
+//!
+//! Who opens a connection to the guest over the bridge is the host or a peer: the host's own rules let
+//! nobody else in, and these rules neither. What the guest may reach says nothing about them.
 //!
 //! The host's addresses stand before the acceptance of running flows, so that an address which the host
 //! gets later is cut off in the middle of a connection too. A policy that takes something away begins a
@@ -42,9 +49,20 @@ mod table;
 
 pub(crate) use self::judge::{NamedElement, add_named, judge, next_generation, remove_named};
 pub(crate) use self::plan::{TLS_PORT, name_ports, narrows};
-pub(crate) use self::table::{LOG_GROUP, LOGGED_BYTES, host_addresses, table, untold};
+pub(crate) use self::table::{LOG_GROUP, LOGGED_BYTES, host_addresses, peers, table, untold};
 
 use serde::{Deserialize, Serialize};
+
+use super::way::Way;
+
+/// Between what the rules stand: the guest at [`super::link::TAP`], and the uplink.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends<'a> {
+    /// The uplink's interface.
+    pub(crate) uplink: &'a str,
+    /// Where it leads.
+    pub(crate) way: &'a Way,
+}
 
 /// Whether the uplink carries DNS over TCP to the host's resolver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -268,7 +268,8 @@ mod tests {
         (any::<bool>(), names).prop_map(|(own, names)| {
             let answered =
                 |name: &str| Answered { name: name.parse().expect("a name"), seconds: 9 };
-            Facts { own, answered: names.into_iter().map(answered).collect() }
+            let answered = names.into_iter().map(answered).collect();
+            Facts { own, peer: false, answered }
         })
     }
 

@@ -1,5 +1,7 @@
 //! The table, its sets, and the chains that no policy changes.
 
+use std::net::Ipv4Addr;
+
 use nlink::netlink::nftables::{
     BaseChain, Chain, ChainName, CtState, CtStatus, Family, Field, FilterHook, LimitExpr,
     LimitUnit, LogExpr, Match, NFT_MSG_DELSETELEM, NFTA_SET_ELEM_LIST_SET,
@@ -8,8 +10,8 @@ use nlink::netlink::nftables::{
 };
 use nlink::netlink::{Connection, Nftables};
 
-use super::ResolverTransport;
 use super::plan::TLS_PORT;
+use super::{Ends, ResolverTransport};
 use crate::egress::{METADATA_ADDRESSES, SPECIAL_PURPOSE_RANGES};
 use crate::net::link;
 use crate::net::ranges::{Prefix, disjoint};
@@ -20,6 +22,8 @@ pub(super) const TABLE: &str = "cove";
 pub(super) const HOST_ADDRESSES: &str = "host_addresses";
 /// The special-purpose ranges.
 pub(super) const SPECIAL_PURPOSE: &str = "special_purpose";
+/// The VMs of the bridge that the guest reaches, and that reach it.
+const PEERS: &str = "peers";
 /// The metadata services.
 pub(super) const METADATA: &str = "metadata";
 /// Counts the refusals that were not logged.
@@ -67,19 +71,20 @@ const PLAIN_CHAINS: [&str; 11] = [
 /// How many elements go into one message, whose list may have 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 512;
 
+/// The mark of a flow that began outside: no generation has it.
+pub(super) const FROM_OUTSIDE: u32 = 1 << 30;
+
 /// Adds the whole table to an empty namespace. Nothing is let out until a policy is told.
-pub(crate) fn table(
-    mut batch: Transaction,
-    (uplink, resolver): (&str, ResolverTransport),
-    host: &[Prefix],
-) -> Transaction {
+pub(crate) fn table(mut batch: Transaction, ends: Ends<'_>, host: &[Prefix]) -> Transaction {
     batch = batch.add_table(TABLE, Family::Inet);
     for counter in ["refused", "spoofed", "unasked", UNTOLD] {
         batch = batch.add_object(&Object::counter(TABLE, counter));
     }
     batch = fill(batch, address_ranges(SPECIAL_PURPOSE), special_purpose());
     batch = fill(batch, address_ranges(HOST_ADDRESSES), ranges(host));
-    batch = fill(batch, Set::new(TABLE, METADATA).key_type(SetKeyType::Ipv4Addr), metadata());
+    batch = fill(batch, addresses(METADATA), metadata());
+    let peers = ends.way.peers().iter().copied().map(SetElement::ipv4).collect();
+    batch = fill(batch, addresses(PEERS), peers);
     for (set, protocols) in [(CARRIED, &[ICMP, TCP, UDP][..]), (WITH_PORTS, &[TCP, UDP])] {
         let elements = protocols.iter().map(|protocol| SetElement::inet_proto(*protocol)).collect();
         batch = fill(batch, Set::new(TABLE, set).key_type(SetKeyType::InetProto), elements);
@@ -97,13 +102,16 @@ pub(crate) fn table(
     }
     let prerouting = BaseChain::nat(NatHook::Prerouting, Priority::DstNat).policy(Policy::Accept);
     batch = batch.add_chain(chain("prerouting").base(prerouting));
+    let postrouting = BaseChain::nat(NatHook::Postrouting, Priority::SrcNat).policy(Policy::Accept);
+    batch = batch.add_chain(chain("postrouting").base(postrouting));
     let mut rules: Vec<Rule> = answer_rules().into();
     rules.extend(told_rules());
     rules.extend(own_rules());
-    rules.extend(forward_rules(uplink));
-    rules.extend(prerouting_rules());
-    rules.extend(input_rules(uplink));
-    rules.extend(output_rules(uplink, resolver));
+    rules.extend(forward_rules(ends));
+    rules.extend(prerouting_rules(ends));
+    rules.extend(postrouting_rules(ends));
+    rules.extend(input_rules(ends));
+    rules.extend(output_rules(ends));
     rules.into_iter().fold(batch, Transaction::add_rule)
 }
 
@@ -111,6 +119,12 @@ pub(crate) fn table(
 pub(crate) fn host_addresses(batch: Transaction, host: &[Prefix]) -> Transaction {
     let batch = flush_set(batch, HOST_ADDRESSES);
     add_elements(batch, &address_ranges(HOST_ADDRESSES), &ranges(host))
+}
+
+/// Replaces the peers.
+pub(crate) fn peers(batch: Transaction, peers: &[Ipv4Addr]) -> Transaction {
+    let elements: Vec<SetElement> = peers.iter().copied().map(SetElement::ipv4).collect();
+    add_elements(flush_set(batch, PEERS), &addresses(PEERS), &elements)
 }
 
 /// How many refusals were not logged.
@@ -127,17 +141,22 @@ pub(crate) async fn untold(netlink: &Connection<Nftables>) -> Result<u64, nlink:
 }
 
 /// The beginning of `from_guest`, up to what depends on the policy.
-pub(super) fn first_of_from_guest(uplink: &str) -> [Rule; 6] {
+pub(super) fn first_of_from_guest(ends: Ends<'_>) -> Vec<Rule> {
     let carried = Match::ne(Field::L4Proto, Value::set(CARRIED));
-    [
-        go(not_from_guest(rule("from_guest")), "spoofed"),
+    let mut rules = vec![
+        go(not_from_guest(rule("from_guest"), ends), "spoofed"),
         rule("from_guest").match_ct_state(CtState::RELATED).drop(),
         // What came too late for its connection is nothing that somebody tried.
         go(rule("from_guest").match_ct_state(CtState::INVALID), "answer"),
         refuse(rule("from_guest").then(carried)),
-        refuse(rule("from_guest").match_oif_not(uplink)),
-        go(rule("from_guest").match_in_set(PacketField::Ip4Daddr, HOST_ADDRESSES), "own"),
-    ]
+        refuse(rule("from_guest").match_oif_not(ends.uplink)),
+    ];
+    if ends.way.leads_in() {
+        rules.push(rule("from_guest").match_ct_mark(FROM_OUTSIDE).accept());
+        rules.push(go(rule("from_guest").match_in_set(PacketField::Ip4Daddr, PEERS), "allow"));
+    }
+    rules.push(go(rule("from_guest").match_in_set(PacketField::Ip4Daddr, HOST_ADDRESSES), "own"));
+    rules
 }
 
 /// `to_guest`: what comes back to the guest. Of TCP nothing comes that the guest does not answer, and its
@@ -190,51 +209,72 @@ fn own_rules() -> [Rule; 2] {
     [rule("own").jump(name("exact")), refuse(rule("own"))]
 }
 
-fn forward_rules(uplink: &str) -> [Rule; 3] {
-    let answer = rule("forward").match_iif(uplink).match_oif(link::TAP);
-    let answer = answer.match_daddr_v4(link::GUEST, 32);
-    [
-        go(ipv4(rule("forward")).match_iif(link::TAP), "from_guest"),
-        go(answer.match_ct_state(CtState::ESTABLISHED | CtState::RELATED), "to_guest"),
-        unasked("forward"),
-    ]
+fn forward_rules(ends: Ends<'_>) -> Vec<Rule> {
+    let to_guest = || {
+        let between = rule("forward").match_iif(ends.uplink).match_oif(link::TAP);
+        between.match_daddr_v4(ends.way.guest(), 32)
+    };
+    let mut rules = vec![go(ipv4(rule("forward")).match_iif(link::TAP), "from_guest")];
+    if ends.way.leads_in() {
+        rules.push(to_guest().match_ct_mark(FROM_OUTSIDE).accept());
+        rules.extend([HOST_ADDRESSES, PEERS].map(|set| {
+            let new = to_guest().match_ct_state(CtState::NEW);
+            new.match_in_set(PacketField::Ip4Saddr, set).set_ct_mark(FROM_OUTSIDE).accept()
+        }));
+    }
+    let known = CtState::ESTABLISHED | CtState::RELATED;
+    rules.push(go(to_guest().match_ct_state(known), "to_guest"));
+    rules.push(unasked("forward"));
+    rules
 }
 
-fn prerouting_rules() -> [Rule; 2] {
+fn prerouting_rules(ends: Ends<'_>) -> [Rule; 3] {
     let new_to_tls = || {
-        let from_tap = rule("prerouting").match_iif(link::TAP).match_saddr_v4(link::GUEST, 32);
-        from_tap.match_tcp_dport(TLS_PORT)
+        let from_tap = rule("prerouting").match_iif(link::TAP);
+        from_tap.match_saddr_v4(ends.way.guest(), 32).match_tcp_dport(TLS_PORT)
     };
     [
         new_to_tls().match_in_set(PacketField::Ip4Daddr, HOST_ADDRESSES).accept(),
+        new_to_tls().match_in_set(PacketField::Ip4Daddr, PEERS).accept(),
         new_to_tls().jump(name("redirect")),
     ]
 }
 
-fn input_rules(uplink: &str) -> [Rule; 7] {
+/// The uplink to the bridge has no address of its own, and the host's rules know no other than the guest's.
+fn postrouting_rules(ends: Ends<'_>) -> Option<Rule> {
+    let own = || rule("postrouting").match_oif(ends.uplink).match_saddr_v4(link::GATEWAY, 32);
+    ends.way.leads_in().then(|| own().snat(ends.way.guest(), None))
+}
+
+fn input_rules(ends: Ends<'_>) -> [Rule; 7] {
     let from_tap = || rule("input").match_iif(link::TAP);
     let to_gateway = || from_tap().match_daddr_v4(link::GATEWAY, 32);
     let redirected = to_gateway().match_tcp_dport(link::PROXY_PORT);
     [
-        go(not_from_guest(from_tap()), "spoofed"),
+        go(not_from_guest(from_tap(), ends), "spoofed"),
         to_gateway().match_icmp_type(ECHO_REQUEST).accept(),
         to_gateway().match_udp_dport(DNS).accept(),
         to_gateway().match_tcp_dport(DNS).accept(),
         go(redirected.match_ct_status(CtStatus::DST_NAT), "redirected"),
-        rule("input").match_iif(uplink).match_ct_state(CtState::ESTABLISHED).accept(),
+        // With what routers say of the packets of the proxy's connections.
+        rule("input")
+            .match_iif(ends.uplink)
+            .match_ct_state(CtState::ESTABLISHED | CtState::RELATED)
+            .accept(),
         refuse(ipv4(from_tap())),
     ]
 }
 
 /// What the keeper itself sends: answers, questions to the uplink's resolver, and what its proxy carries.
-fn output_rules(uplink: &str, resolver: ResolverTransport) -> [Rule; 5] {
-    let to_uplink = || rule("output").match_oif(uplink);
-    let to_resolver = || to_uplink().match_daddr_v4(link::RESOLVER, 32);
-    let by_tcp = to_resolver().match_tcp_dport(DNS);
+fn output_rules(ends: Ends<'_>) -> [Rule; 5] {
+    let resolver = ends.way.resolver();
+    let to_uplink = || rule("output").match_oif(ends.uplink);
+    let to_resolver = || to_uplink().match_daddr_v4(*resolver.ip(), 32);
+    let by_tcp = to_resolver().match_tcp_dport(resolver.port());
     [
         rule("output").match_oif(link::TAP).accept(),
-        to_resolver().match_udp_dport(DNS).accept(),
-        match resolver {
+        to_resolver().match_udp_dport(resolver.port()).accept(),
+        match ends.way.transport() {
             ResolverTransport::UdpAndTcp => by_tcp.accept(),
             // Refused at once rather than waited for.
             ResolverTransport::Udp => by_tcp.reject_tcp_reset(),
@@ -277,12 +317,16 @@ fn ipv4(rule: Rule) -> Rule {
     rule.then(Match::eq(Field::NfProto, IPV4))
 }
 
-fn not_from_guest(rule: Rule) -> Rule {
-    rule.match_saddr_v4_not(link::GUEST, 32)
+fn not_from_guest(rule: Rule, ends: Ends<'_>) -> Rule {
+    rule.match_saddr_v4_not(ends.way.guest(), 32)
+}
+
+fn addresses(name: &str) -> Set {
+    Set::new(TABLE, name).key_type(SetKeyType::Ipv4Addr)
 }
 
 fn address_ranges(name: &str) -> Set {
-    Set::new(TABLE, name).key_type(SetKeyType::Ipv4Addr).interval()
+    addresses(name).interval()
 }
 
 fn special_purpose() -> Vec<SetElement> {

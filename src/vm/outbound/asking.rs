@@ -35,7 +35,9 @@ impl VmService {
     /// # Errors
     /// When there is no such VM.
     pub fn net(&self, wanted: &str) -> Result<NetShow, Report> {
-        Ok(shown(&self.handle(wanted)?.view.borrow().record))
+        let record = self.handle(wanted)?.view.borrow().record.clone();
+        let peers = self.peers(&record);
+        Ok(NetShow { peers, ..shown(&record) })
     }
 
     /// Adds a rule. One that is there already changes nothing.
@@ -57,7 +59,9 @@ impl VmService {
 
     async fn reach(&self, wanted: &str, change: Reach) -> Result<NetShow, Report> {
         let handle = self.handle(wanted)?;
-        handle.ask(wanted, |answer| Command::Reach { change, answer }).await
+        let shown = handle.ask(wanted, |answer| Command::Reach { change, answer }).await?;
+        let peers = self.peers(&handle.view.borrow().record);
+        Ok(NetShow { peers, ..shown })
     }
 
     /// Why a VM may or may not reach a host. Of one that does not run it is told what its rules say.
@@ -136,7 +140,7 @@ fn check_running(record: &VmRecord) -> Result<(), Report> {
         .with_hint(format!("start it with `cove start {name}`")))
 }
 
-/// What a VM may reach, as clients see it.
+/// What a VM may reach, as clients see it, but for its peers.
 pub(super) fn shown(record: &VmRecord) -> NetShow {
     let own = &record.spec.egress;
     let boot = record.state.boot();
@@ -145,6 +149,7 @@ pub(super) fn shown(record: &VmRecord) -> NetShow {
         name: record.name.to_string(),
         mode: record.spec.net,
         address: boot.and_then(|b| b.network.as_ref()).map(|network| network.address.to_string()),
+        peers: Vec::new(),
         egress: own.clone(),
         wished: wished.filter(|rule| !own.rules.contains(rule)).cloned().collect(),
         warnings: if record.spec.net == NetMode::None { Vec::new() } else { own.warnings() },
@@ -188,7 +193,11 @@ fn would_allow(because: &Because, host: &Host, port: Option<u16>) -> Option<Rule
             Some(Rule { target, ports: port.map(|port| Ports { first: port, last: port }) })
         }
         // Rules open nothing there, or it needs none.
-        Because::Closed | Because::Open | Because::Rule(_) | Because::Answer(_, _) => None,
+        Because::Closed
+        | Because::Open
+        | Because::Peer
+        | Because::Rule(_)
+        | Because::Answer(_, _) => None,
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod asking;
 mod change;
+mod peers;
 
 pub(super) use change::Reach;
 

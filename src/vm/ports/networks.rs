@@ -1,6 +1,6 @@
 //! Networks of VMs, and what each of them may reach.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +11,7 @@ use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::report::Report;
 use crate::vm::ledger::Ledger;
+use crate::vm::record::VmRecord;
 use crate::wire::guest::Network;
 use crate::wire::rpc::{Denials, NetExplanation};
 
@@ -26,23 +27,30 @@ pub struct Attachment {
 /// Networks of VMs.
 #[async_trait]
 pub trait Networks: Send + Sync {
+    /// Says which VMs run on the bridge since an earlier daemon, with their folders, and which `others` may, of
+    /// which nothing more is known. Asked once, before any other of these; where it is not asked the bridge is
+    /// left alone until a VM needs it. Fails only when the addresses cannot be read: what is wrong with the
+    /// bridge is logged and mended when that can be.
+    async fn recover(&self, living: &[(VmRecord, PathBuf)], others: &[VmId]) -> PortResult<()>;
     /// Makes the network of one boot. The policy is in force before any packet of the guest gets out.
     async fn start(
         &self,
-        vm: &VmId,
+        vm: &VmRecord,
         folder: &Path,
         policy: &Policy,
         ledger: &dyn Ledger,
     ) -> PortResult<Attachment>;
-    /// Takes up the network of a machine that was started by an earlier daemon, and tells it its policy again.
+    /// Takes up the network of a machine that was started by an earlier daemon, and tells it its policy
+    /// again. Without an uplink process it is on the bridge.
     async fn adopt(
         &self,
         vm: &VmId,
         folder: &Path,
-        keeper: ProcessId,
-        uplink: ProcessId,
+        processes: (ProcessId, Option<ProcessId>),
         policy: &Policy,
     ) -> PortResult<()>;
+    /// Takes a VM off the bridge. One that is not on it is no error.
+    async fn detach(&self, vm: &VmId) -> PortResult<()>;
 }
 
 /// Why a policy was not put in force, as far as that is known.

@@ -13,6 +13,7 @@
 //! - `stalls`: machines that stand still because the host's disk is full
 //! - `model`: random commands against a model
 
+mod bridge;
 mod disks;
 pub(crate) mod fault;
 mod forwards;

@@ -1,19 +1,20 @@
 //! Networks in memory: what each VM may reach, as its keeper knows it, and what it was refused.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::ports::Sim;
+use super::ports::{Sim, refused};
 use crate::egress::{Facts, Policy, decide_address};
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, ResourceKind};
 use crate::vm::ports::{Attachment, Networks, NotSet, Outbound, PortResult};
+use crate::vm::record::VmRecord;
 use crate::wire::guest::Network;
-use crate::wire::rpc::{Denial, Denials, NetExplanation, Tried};
+use crate::wire::rpc::{Denial, Denials, NetExplanation, NetMode, Tried};
 
 impl Sim {
     /// The policy that is in force, while a keeper lives that knows one.
@@ -25,17 +26,32 @@ impl Sim {
 
 #[async_trait]
 impl Networks for Sim {
+    async fn recover(&self, living: &[(VmRecord, PathBuf)], others: &[VmId]) -> PortResult<()> {
+        let recover = async {
+            let living = living.iter().map(|(vm, _)| vm.id.clone());
+            self.world.host().bridge = living.chain(others.iter().cloned()).collect();
+            Ok(())
+        };
+        self.call("networks.recover", recover).await
+    }
+
     async fn start(
         &self,
-        vm: &VmId,
+        vm: &VmRecord,
         _: &Path,
         policy: &Policy,
         ledger: &dyn Ledger,
     ) -> PortResult<Attachment> {
         let start = async {
-            self.servant(vm, ResourceKind::NetworkKeeper, ledger).await?;
-            self.world.host().policies.insert(vm.clone(), policy.clone());
-            self.servant(vm, ResourceKind::Uplink, ledger).await?;
+            let id = &vm.id;
+            self.servant(id, ResourceKind::NetworkKeeper, ledger).await?;
+            self.world.host().policies.insert(id.clone(), policy.clone());
+            if vm.spec.net == NetMode::Bridge {
+                ledger.intend(ResourceKind::BridgePort).await.map_err(|error| refused(&error))?;
+                self.world.host().bridge.insert(id.clone());
+            } else {
+                self.servant(id, ResourceKind::Uplink, ledger).await?;
+            }
             let tap = std::fs::File::open("/dev/null").expect("opens").into();
             let guest = Network {
                 mac: "02:00:00:00:00:01".to_owned(),
@@ -54,8 +70,7 @@ impl Networks for Sim {
         &self,
         vm: &VmId,
         _: &Path,
-        _: ProcessId,
-        _: ProcessId,
+        _: (ProcessId, Option<ProcessId>),
         policy: &Policy,
     ) -> PortResult<()> {
         let adopt = async {
@@ -63,6 +78,14 @@ impl Networks for Sim {
             Ok(())
         };
         self.call("networks.adopt", adopt).await
+    }
+
+    async fn detach(&self, vm: &VmId) -> PortResult<()> {
+        let detach = async {
+            self.world.host().bridge.remove(vm);
+            Ok(())
+        };
+        self.call("networks.detach", detach).await
     }
 }
 

@@ -82,7 +82,7 @@ impl Sim {
     }
 }
 
-fn refused(error: &LedgerError) -> Report {
+pub(super) fn refused(error: &LedgerError) -> Report {
     Report::new(Kind::Failed, "no servant was started").with_cause(error)
 }
 

@@ -4,14 +4,14 @@ mod scenes;
 
 use std::time::Duration;
 
-use self::scenes::{end, fail_twice, idle, reach, restart, set, signal, stalled};
+use self::scenes::{bridge, end, fail_twice, idle, reach, restart, set, signal, stalled};
 use super::fault::{Fate, Fault};
 use super::world::{Behaviour, Plugins, World, folder};
 use super::{Daemon, daemon, listed, run, wish};
 use crate::id::VmId;
 use crate::vm::ConnectionId;
 use crate::vm::state::State;
-use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal};
+use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal, NetMode};
 
 /// Longer than everything that a scenario may wait for.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -32,6 +32,7 @@ enum Scenario {
     Signals,
     Set,
     Reach,
+    Bridge,
     Idle,
     Stalled,
     FailSoftly,
@@ -43,7 +44,7 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::WholeLife,
         Self::CreateOnly,
         Self::FailingHook,
@@ -58,6 +59,7 @@ impl Scenario {
         Self::Signals,
         Self::Set,
         Self::Reach,
+        Self::Bridge,
         Self::Idle,
         Self::Stalled,
         Self::FailSoftly,
@@ -93,6 +95,7 @@ impl Scenario {
             | Self::Signals
             | Self::Set
             | Self::Reach
+            | Self::Bridge
             | Self::Idle
             | Self::Stalled => usual,
         }
@@ -167,6 +170,7 @@ impl Scenario {
             Self::Signals => signal(vms).await,
             Self::Set => set(vms).await,
             Self::Reach => reach(vms).await,
+            Self::Bridge => bridge(vms).await,
             Self::Idle => idle(vms).await,
             Self::Stalled => stalled(vms, world).await,
             Self::Recovery => {
@@ -181,7 +185,8 @@ impl Scenario {
 async fn left_behind(world: &World) {
     let daemon = daemon(world, None);
     for name in ["kept", "died", "rests"] {
-        daemon.vms.create(wish(name), None).await.expect("created");
+        let net = Some(if name == "rests" { NetMode::User } else { NetMode::Bridge });
+        daemon.vms.create(CreateVm { net, ..wish(name) }, None).await.expect("created");
     }
     let unstarted = CreateVm { start: Some(false), ..wish("fresh") };
     daemon.vms.create(unstarted, None).await.expect("created");
@@ -320,6 +325,7 @@ walks! {
     signals: Signals;
     settings: Set;
     what_a_vm_may_reach: Reach;
+    vms_on_the_bridge: Bridge;
     a_vm_that_nobody_uses: Idle;
     a_vm_that_stands_still: Stalled;
     hooks_that_fail_and_may: FailSoftly;

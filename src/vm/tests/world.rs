@@ -104,6 +104,8 @@ pub(crate) struct Host {
     pub(crate) wished: BTreeSet<Rule>,
     /// What VMs may reach, as long as their keepers live.
     pub(crate) policies: BTreeMap<VmId, Policy>,
+    /// The VMs that have a port on the bridge.
+    pub(crate) bridge: BTreeSet<VmId>,
     /// Whether machines stand still, by VM, as long as their monitors live.
     stalls: BTreeMap<VmId, watch::Sender<Option<Stall>>>,
     next_pid: i32,
@@ -166,7 +168,11 @@ impl World {
                 host.policies.remove(&vm);
             }
             Some(SimProcess {
-                kind: ResourceKind::Folder | ResourceKind::VsockDevice | ResourceKind::Uplink,
+                kind:
+                    ResourceKind::Folder
+                    | ResourceKind::VsockDevice
+                    | ResourceKind::Uplink
+                    | ResourceKind::BridgePort,
                 ..
             })
             | None => {}
@@ -256,6 +262,7 @@ impl World {
             }
             let there = match (kind, process) {
                 (ResourceKind::Folder, _) => host.folders.contains(&folder(vm)),
+                (ResourceKind::BridgePort, _) => host.bridge.contains(vm),
                 (_, Some(process)) => host.processes.iter().any(|one| one.id == *process),
                 (_, None) => false,
             };
@@ -271,6 +278,11 @@ impl World {
             wrong.extend(wrong_disk(&host, row));
             wrong.extend(not_given(&host, row));
             wrong.extend(not_in_force(&host, row));
+        }
+        for vm in &host.bridge {
+            if !host.resources.contains_key(&(vm.clone(), ResourceKind::BridgePort)) {
+                wrong.push(format!("the port of {vm} on the bridge has no row"));
+            }
         }
         for vm in &host.introduced {
             if row(vm).is_none() {

@@ -40,6 +40,10 @@ pub struct CreateVm {
     /// What it may reach besides, on top of what the configuration says: a rule each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<Rule>,
+    /// VMs of the bridge that it reaches, and that reach it: their names, ids, or unambiguous prefixes of
+    /// ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
     /// Environment of every command run in the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,

@@ -277,6 +277,8 @@ pub struct ClientContext {
 pub enum NetMode {
     /// Outbound only, through an unprivileged uplink.
     User,
+    /// With an address that the host reaches, on a bridge.
+    Bridge,
     /// No network device.
     None,
 }
@@ -287,6 +289,7 @@ impl NetMode {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
+            Self::Bridge => "bridge",
             Self::None => "none",
         }
     }

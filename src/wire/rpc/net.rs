@@ -16,6 +16,9 @@ pub struct NetShow {
     /// Its address, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// The names of the VMs that it reaches over the bridge, and that reach it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
     /// Its outbound policy, in force at once where it runs.
     pub egress: Policy,
     /// Rules besides, which plugins have asked for: those of this boot.

@@ -179,6 +179,7 @@ impl Home {
             id: VmId::random(),
             name: format!("stored-{number}").parse().expect("a valid name"),
             spec: VmSpec {
+                peers: [].into(),
                 image: defaults.image.clone(),
                 image_digest: Digest::of(b"image"),
                 kernel_digest: Digest::of(b"kernel"),

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::super::Upstream;
 use super::super::host::{BindError, Clients, HostAnswers, HostResolver};
 use super::super::message::{Heard, hear};
-use super::super::serve::{Answers, serve};
+use super::super::serve::{Answers, Bounds, serve};
 use super::{Nameserver, address, addresses, by_tcp, by_udp, code, question, sockets, test_zone};
 use crate::task::Tasks;
 
@@ -22,14 +22,14 @@ fn zone() -> watch::Receiver<Arc<super::Zone>> {
 
 fn ranges(texts: &[&str], upstream: Vec<SocketAddr>) -> Clients {
     let ranges = texts.iter().map(|text| text.parse().expect("a range")).collect();
-    Clients::Ranges { ranges, upstream: Upstream::new(upstream) }
+    Clients { ranges, upstream: Upstream::new(upstream) }
 }
 
 #[tokio::test]
 async fn the_loopback_is_told_our_zone_and_nothing_else() {
     let tasks = Tasks::default();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let resolver = HostResolver::bind(any, Clients::Loopback).await.expect("bound");
+    let resolver = HostResolver::bind(any, ranges(&[], vec![])).await.expect("bound");
     let server = resolver.address().expect("bound");
     resolver.serve(zone(), &tasks);
     let web = question("web.cove.internal.", RecordType::A, None);
@@ -46,10 +46,8 @@ async fn the_loopback_is_told_our_zone_and_nothing_else() {
 #[tokio::test]
 async fn other_addresses_need_clients() {
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    for clients in [Clients::Loopback, ranges(&[], vec![])] {
-        let refused = HostResolver::bind(everywhere, clients).await;
-        assert!(matches!(refused, Err(BindError::NotLoopback { .. })));
-    }
+    let refused = HostResolver::bind(everywhere, ranges(&[], vec![])).await;
+    assert!(matches!(refused, Err(BindError::NotLoopback { .. })));
     let given = HostResolver::bind(everywhere, ranges(&["10.9.0.0/24"], vec![])).await;
     assert!(given.is_ok());
     // TEST-NET-1: nobody's address.
@@ -66,12 +64,14 @@ async fn only_clients_in_the_ranges_have_other_names_asked() {
     };
     let nameserver = Nameserver::start(&tasks, Arc::new(script)).await;
     let clients = ranges(&["10.9.0.0/24", "127.0.0.0/8"], vec![nameserver.address]);
-    let host = HostAnswers { zone: zone(), clients };
+    let own = IpAddr::from([10, 9, 0, 1]);
+    let host = HostAnswers { zone: zone(), own, clients };
     let bytes = question("a.example.", RecordType::A, None).to_vec().expect("bytes");
     let Heard::Question(asked) = hear(&bytes) else { panic!("a question") };
     for (client, heard, expected) in [
         ("10.9.0.7", true, ResponseCode::NoError),
         ("::ffff:10.9.0.7", true, ResponseCode::NoError),
+        ("10.9.0.1", true, ResponseCode::Refused),
         ("127.0.0.1", true, ResponseCode::Refused),
         ("::1", true, ResponseCode::Refused),
         ("10.9.1.7", false, ResponseCode::Refused),
@@ -89,6 +89,10 @@ async fn strangers_get_no_answer() {
     struct Nobody;
     #[async_trait::async_trait]
     impl Answers for Nobody {
+        fn bounds(&self) -> Bounds {
+            Bounds { questions: 1, connections: 1, parts: 1 }
+        }
+
         fn hears(&self, _: IpAddr) -> bool {
             false
         }

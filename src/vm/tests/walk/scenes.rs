@@ -6,7 +6,7 @@ use crate::egress::Mode;
 use crate::vm::VmService;
 use crate::vm::tests::world::World;
 use crate::vm::tests::{larger, wish};
-use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, NetRule, SetVm};
+use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, NetMode, NetRule, SetVm};
 
 /// A start of its maker's, and one of anybody's.
 pub(super) async fn fail_twice(vms: &VmService) {
@@ -64,6 +64,19 @@ pub(super) async fn reach(vms: &VmService) {
     vms.allow(rule("1.2.3.0/24")).await.ok();
     vms.set(mode(Mode::Open)).await.ok();
     vms.start("web", client(), true).await.ok();
+}
+
+/// Two on the bridge, of which one is the other's peer.
+pub(super) async fn bridge(vms: &VmService) {
+    let client = ClientContext::default;
+    let net = Some(NetMode::Bridge);
+    vms.create(CreateVm { net, ..wish("db") }, None).await.ok();
+    let peers = vec!["db".to_owned()];
+    vms.create(CreateVm { net, peers, ..wish("web") }, None).await.ok();
+    vms.restart("web", client(), true).await.ok();
+    vms.stop("db").await.ok();
+    vms.delete("web").await.ok();
+    vms.start("db", client(), true).await.ok();
 }
 
 pub(super) async fn idle(vms: &VmService) {
