@@ -87,16 +87,6 @@ fn serve(world: &World, vm: &str) {
     });
 }
 
-/// Whether the guest gets an answer from a web server.
-fn reaches(world: &World, vm: &str, host: &str) -> bool {
-    let ask = format!(
-        "exec 3<>/dev/tcp/{host}/80 && printf 'GET / HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n' >&3 && \
-         head -n 1 <&3"
-    );
-    let ran = world.cove(["exec", vm, "--", "timeout", "10", "bash", "-c", &ask]);
-    ran.status == 0 && ran.stdout.starts_with("HTTP/1.")
-}
-
 as_everybody!(guests_on_the_bridge_are_reached_by_the_host_and_by_their_peers);
 
 fn guests_on_the_bridge_are_reached_by_the_host_and_by_their_peers(who: Who) {
@@ -118,10 +108,10 @@ fn guests_on_the_bridge_are_reached_by_the_host_and_by_their_peers(who: Who) {
     for address in [&db, &web, &stranger] {
         assert!(host_reaches(&internet, address), "the host reaches {address}");
     }
-    assert!(reaches(&world, "web", "db.cove.internal"), "its peer, by name");
-    assert!(reaches(&world, "db", &web), "and back, whatever its policy says");
+    assert!(world.reaches("web", "db.cove.internal"), "its peer, by name");
+    assert!(world.reaches("db", &web), "and back, whatever its policy says");
     for (from, to) in [("other", &db), ("other", &web), ("db", &stranger), ("web", &stranger)] {
-        assert!(!reaches(&world, from, to), "{from} is no peer of {to}");
+        assert!(!world.reaches(from, to), "{from} is no peer of {to}");
     }
     let denied = world.cove(["net", "denials", "other"]).success().stdout;
     assert!(denied.contains(&db), "{denied}");
@@ -129,20 +119,20 @@ fn guests_on_the_bridge_are_reached_by_the_host_and_by_their_peers(who: Who) {
     assert!(explained.contains("it is a peer"), "{explained}");
     assert!(world.cove(["net", "show", "db"]).success().stdout.contains("peer     web"));
 
-    assert!(reaches(&world, "web", WEB_NAME), "the internet, by name");
-    assert!(!reaches(&world, "db", &WEB.to_string()), "closed is closed");
+    assert!(world.reaches("web", WEB_NAME), "the internet, by name");
+    assert!(!world.reaches("db", &WEB.to_string()), "closed is closed");
     for (place, address) in [(Place::Host, HOST), (Place::Outside, METADATA)] {
         assert!(host_reaches(&internet, &address.to_string()), "the control: {address}");
         let seen = internet.seen(place, address);
-        assert!(!reaches(&world, "web", &address.to_string()), "{address}");
+        assert!(!world.reaches("web", &address.to_string()), "{address}");
         assert_eq!(internet.seen(place, address), seen, "{address}");
     }
-    assert!(!reaches(&world, "web", &GATEWAY.to_string()), "the bridge's own address");
+    assert!(!world.reaches("web", &GATEWAY.to_string()), "the bridge's own address");
 
     watch::kill_daemon(&world);
     assert!(host_reaches(&internet, &web), "without a daemon");
-    assert!(reaches(&world, "web", "db.cove.internal"), "a daemon that comes back has the names");
-    assert!(!reaches(&world, "other", &db), "and opens nothing");
+    assert!(world.reaches("web", "db.cove.internal"), "a daemon that comes back has the names");
+    assert!(!world.reaches("other", &db), "and opens nothing");
     assert_eq!(address(&world, "other"), stranger);
 
     // An address is the VM's for as long as it exists.
@@ -151,7 +141,7 @@ fn guests_on_the_bridge_are_reached_by_the_host_and_by_their_peers(who: Who) {
     world.cove(["start", "db"]).success();
     assert_eq!(address(&world, "db"), db);
     serve(&world, "db");
-    assert!(reaches(&world, "web", &db), "peers again");
+    assert!(world.reaches("web", &db), "peers again");
     world.cove(["delete", "web", "db"]).success();
     assert_eq!(left(&internet), "", "with the last one the bridge goes");
     world.cove(["start", "other"]).success();
@@ -249,7 +239,7 @@ fn a_daemon_killed_while_it_bridges_leaves_nothing_on_the_host() {
         assert_eq!(world.json(["list", "--json"]).as_array().expect("a list").len(), 1);
         assert_eq!(left(&internet), before, "{delay:?}");
         assert!(host_reaches(&internet, &address(&world, "kept")), "{delay:?}");
-        assert!(reaches(&world, "kept", WEB_NAME), "{delay:?}");
+        assert!(world.reaches("kept", WEB_NAME), "{delay:?}");
     }
     let pid = watch::monitor(&world, &world.json(["show", "kept", "--json"]));
     watch::end(pid);

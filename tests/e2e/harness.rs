@@ -211,6 +211,16 @@ impl World {
         self.cove(["exec", vm, "--", "sh", "-c", script]).success().stdout
     }
 
+    /// Whether a guest gets an answer from a web server.
+    pub(crate) fn reaches(&self, vm: &str, host: &str) -> bool {
+        let ask = format!(
+            "exec 3<>/dev/tcp/{host}/80 && printf 'GET / HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n' >&3 && \
+             head -n 1 <&3"
+        );
+        let ran = self.cove(["exec", vm, "--", "timeout", "10", "bash", "-c", &ask]);
+        ran.status == 0 && ran.stdout.starts_with("HTTP/1.")
+    }
+
     /// The folder of a VM.
     pub(crate) fn vm_folder(&self, vm: &Value) -> PathBuf {
         self.home.join("vms").join(vm["id"].as_str().expect("an id"))

@@ -25,8 +25,8 @@ fn a_network_made_ahead_is_a_vms_and_nobodys_after_it(who: Who) {
     let two = world.start("two", &["--net", "user", "--egress", "allow", "--allow", WEB_NAME]);
     held_by(&world, &spare, 2, "they are the VM's now");
     assert_eq!(world.resources(&watch::id(&two)).len(), world.resources(&watch::id(&one)).len());
-    assert!(reaches(&world, "two", WEB_NAME));
-    assert!(!reaches(&world, "two", &crate::internet::MOVABLE.to_string()), "its own policy");
+    assert!(world.reaches("two", WEB_NAME));
+    assert!(!world.reaches("two", &crate::internet::MOVABLE.to_string()), "its own policy");
     let next = ready(&world);
     assert_ne!(next, spare);
 
@@ -37,7 +37,7 @@ fn a_network_made_ahead_is_a_vms_and_nobodys_after_it(who: Who) {
     // A daemon that is killed leaves one; the next ends it, and leaves the VM's alone.
     watch::kill_daemon(&world);
     held_by(&world, &next, 2, "a keeper and an uplink");
-    assert!(reaches(&world, "one", WEB_NAME));
+    assert!(world.reaches("one", WEB_NAME));
     held_by(&world, &next, 0, "its processes are gone");
     assert_eq!(world.spares(), []);
 
@@ -47,7 +47,7 @@ fn a_network_made_ahead_is_a_vms_and_nobodys_after_it(who: Who) {
     let (_, keeper) = world.spares().into_iter().next().expect("its first row");
     watch::end(keeper.expect("a keeper"));
     world.cove(["restart", "one"]).success();
-    assert!(reaches(&world, "one", WEB_NAME));
+    assert!(world.reaches("one", WEB_NAME));
     held_by(&world, &broken, 0, "its processes are gone");
 
     let last = ready(&world);
@@ -77,14 +77,4 @@ fn held_by(world: &World, spare: &str, count: usize, what: &str) {
         let held = found.iter().filter(|found| found.arguments.contains(spare)).count();
         (held == count).then_some(())
     });
-}
-
-/// Whether the guest gets an answer from a web server.
-fn reaches(world: &World, vm: &str, host: &str) -> bool {
-    let ask = format!(
-        "exec 3<>/dev/tcp/{host}/80 && printf 'GET / HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n' >&3 && \
-         head -n 1 <&3"
-    );
-    let ran = world.cove(["exec", vm, "--", "timeout", "10", "bash", "-c", &ask]);
-    ran.status == 0 && ran.stdout.starts_with("HTTP/1.")
 }
