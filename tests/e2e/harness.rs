@@ -218,7 +218,11 @@ impl World {
              head -n 1 <&3"
         );
         let ran = self.cove(["exec", vm, "--", "timeout", "10", "bash", "-c", &ask]);
-        ran.status == 0 && ran.stdout.starts_with("HTTP/1.")
+        let answered = ran.status == 0 && ran.stdout.starts_with("HTTP/1.");
+        if !answered {
+            show(&format!("`{vm}` gets nothing from {host}"), &ran.told());
+        }
+        answered
     }
 
     /// The folder of a VM.
