@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bridge::Inside;
 use super::link;
-use super::names::host;
+use super::names::{Upstream, host};
 use super::rules::ResolverTransport;
 use crate::id::VmId;
 use crate::wire::guest::Network;
@@ -47,6 +47,11 @@ impl Way {
             Self::User { .. } => SocketAddrV4::new(link::RESOLVER, DNS),
             Self::Bridge { inside, .. } => SocketAddrV4::new(inside.gateway.ipv4, host::PORT),
         }
+    }
+
+    /// The same, to ask.
+    pub(crate) fn upstream(&self) -> Upstream {
+        Upstream::on_a_link(vec![self.resolver().into()])
     }
 
     /// How it can be asked.

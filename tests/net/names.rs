@@ -1,7 +1,8 @@
 //! Rules by name: what the guest may resolve, what it then reaches, and what it is told of.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
 
 use cove::egress::Mode;
 use cove::wire::rpc::Tried;
@@ -259,6 +260,33 @@ fn names_are_answered_over_tcp_too() {
             assert_eq!((answer[3] & 0xf, answer[7]), (code, addresses), "{name}");
         }
         assert!(started.get(internet::WEB).is_ok(), "that answer opened it");
+        drop(started);
+        daemon.done(&Command::Stop);
+    });
+}
+
+/// More names in a row than programs usually have descriptors.
+const MANY: usize = 1500;
+
+#[test]
+fn a_guest_that_asks_for_many_names_goes_on_being_answered() {
+    for_every_way(|by| {
+        let internet = Internet::new();
+        let mut daemon = Daemon::start(&internet, by);
+        let started = daemon.started();
+        let (resolver, question) = (started.guest.resolver, question("web")[2..].to_vec());
+        let asked = started.link.namespace.enter(move || {
+            for number in 0..MANY {
+                let socket = UdpSocket::bind("0.0.0.0:0").expect("bound");
+                socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+                socket.send_to(&question, (resolver, 53)).expect("sent");
+                let mut answer = [0; 512];
+                let length = socket.recv(&mut answer).map_err(|error| (number, error))?;
+                assert!(length > 12 && (answer[3] & 0xf, answer[7]) == (0, 1), "{number}");
+            }
+            Ok::<_, (usize, std::io::Error)>(())
+        });
+        asked.join().expect("no panic").expect("all are answered");
         drop(started);
         daemon.done(&Command::Stop);
     });

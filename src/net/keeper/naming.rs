@@ -17,7 +17,7 @@ use super::firewall::{Change, Firewall};
 use super::known::Known;
 use crate::egress::{Because, DnsName, Ports, Rule, Target, Verdict};
 use crate::net::names::guest::{Families, GuestResolver, VmNames};
-use crate::net::names::{self, Judge, NotOpened, Refused, Upstream, Zone};
+use crate::net::names::{self, Judge, NotOpened, Refused, Zone};
 use crate::net::way::Way;
 use crate::net::{link, sni};
 use crate::task::Tasks;
@@ -62,7 +62,7 @@ impl Naming {
         let judge = Arc::new(self);
         let resolver = GuestResolver {
             zone,
-            upstream: Upstream::new(vec![way.resolver().into()]),
+            upstream: way.upstream(),
             judge: judge.clone(),
             families: Families::Ipv4,
         };

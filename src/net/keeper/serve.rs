@@ -20,7 +20,7 @@ use super::{KeeperError, explain, log};
 use crate::egress::{DnsName, Policy};
 use crate::id::VmId;
 use crate::net::control::{Channel, Host, Reply, Request};
-use crate::net::names::{self, Upstream};
+use crate::net::names;
 use crate::net::ranges::Prefix;
 use crate::net::way::Way;
 use crate::net::{link, rules};
@@ -52,12 +52,6 @@ struct SetUp {
     way: Way,
     zone: DnsName,
     tap: OwnedFd,
-}
-
-impl SetUp {
-    fn upstream(&self) -> Upstream {
-        Upstream::new(vec![self.way.resolver().into()])
-    }
 }
 
 impl Keeper {
@@ -169,7 +163,7 @@ impl Keeper {
     async fn explain_name(&self, name: &DnsName, port: Option<u16>) -> Option<NetExplanation> {
         let set_up = self.set_up.get()?;
         if set_up.way.leads_in() && name.is_below(&set_up.zone) {
-            let addresses = names::ipv4_addresses(&set_up.upstream(), name).await;
+            let addresses = names::ipv4_addresses(&set_up.way.upstream(), name).await;
             return explain::vm(&self.known, port, &addresses.unwrap_or_default());
         }
         let addresses = self.resolve(name).await;
@@ -182,7 +176,7 @@ impl Keeper {
         if !allowed {
             return None;
         }
-        names::ipv4_addresses(&self.set_up.get()?.upstream(), name).await
+        names::ipv4_addresses(&self.set_up.get()?.way.upstream(), name).await
     }
 
     async fn await_uplink(&self) -> Result<(), KeeperError> {

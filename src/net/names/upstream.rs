@@ -1,7 +1,9 @@
 //! Questions to the nameservers behind us: each with a socket and an id of its own, so that answering in
-//! their place takes guessing both.
+//! their place takes guessing both; but where nobody else can answer, sockets are used again.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -14,6 +16,9 @@ use super::message::UDP_LIMIT;
 
 /// Where nameservers listen.
 const DNS: u16 = 53;
+
+/// How many sockets are kept for other questions: as many as are asked at a time.
+const MAX_IDLE: usize = 64;
 
 /// How often a question is asked. With more nameservers, each time another one.
 const TRIES: usize = 2;
@@ -33,7 +38,7 @@ pub(super) enum UpstreamError {
     #[error("the nameserver did not answer in time")]
     Deadline,
     #[error("cannot reach the nameserver")]
-    Unreachable(#[source] std::io::Error),
+    Unreachable(#[source] io::Error),
     #[error("the nameserver's answer cannot be read")]
     Unreadable,
     #[error("the nameserver answered with {length} bytes, more than {MAX_ANSWER}")]
@@ -45,7 +50,14 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The nameservers behind us.
 #[derive(Debug, Clone)]
-pub(crate) struct Upstream(Servers);
+pub(crate) struct Upstream {
+    servers: Servers,
+    /// None: each socket is used once.
+    idle: Option<Idle>,
+}
+
+/// Sockets that were used and are idle, with whom they are connected to.
+type Idle = Arc<Mutex<Vec<(SocketAddr, UdpSocket)>>>;
 
 #[derive(Debug, Clone)]
 enum Servers {
@@ -54,20 +66,30 @@ enum Servers {
 }
 
 impl Upstream {
-    /// Nameservers in the order in which they are asked. None: every question fails.
+    /// Nameservers in the order in which they are asked, each time from another port. None: every question
+    /// fails.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn new(servers: Vec<SocketAddr>) -> Self {
-        Self(Servers::These(servers))
+        Self { servers: Servers::These(servers), idle: None }
+    }
+
+    /// Nameservers over a link on which nobody else can answer, in the order in which they are asked. pasta
+    /// keeps a port and a descriptor for every port that it has heard from, for minutes, and comes to an end of
+    /// both: so there are few.
+    #[must_use]
+    pub(crate) fn on_a_link(servers: Vec<SocketAddr>) -> Self {
+        Self { servers: Servers::These(servers), idle: Some(Arc::default()) }
     }
 
     /// Those of the host, as they are at each question: a host that moves has others.
     #[must_use]
     pub(crate) fn of_the_host() -> Self {
-        Self(Servers::OfTheHost)
+        Self { servers: Servers::OfTheHost, idle: None }
     }
 
     async fn servers(&self) -> Vec<SocketAddr> {
-        match &self.0 {
+        match &self.servers {
             Servers::These(servers) => servers.clone(),
             Servers::OfTheHost => {
                 let text = tokio::fs::read(RESOLV_CONF).await;
@@ -88,7 +110,7 @@ impl Upstream {
         let query = Query::query(name.clone(), kind);
         let mut last = Err(UpstreamError::NoServer);
         for server in self.servers().await.into_iter().cycle().take(TRIES) {
-            last = match timeout(TRY_DEADLINE, ask_one(server, &query)).await {
+            last = match timeout(TRY_DEADLINE, self.ask_one(server, &query)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(UpstreamError::Deadline),
             };
@@ -99,6 +121,81 @@ impl Upstream {
         }
         last
     }
+
+    /// One try: by UDP, and by TCP when that was cut. Where TCP fails, the cut answer is the answer, and says
+    /// that it is cut: some uplinks carry no DNS over TCP.
+    async fn ask_one(&self, server: SocketAddr, query: &Query) -> Result<Message, UpstreamError> {
+        let mut message = Message::query();
+        message.metadata.recursion_desired = true;
+        message.add_query(query.clone());
+        let mut edns = Edns::new();
+        edns.set_max_payload(UDP_LIMIT);
+        message.set_edns(edns);
+        let bytes = message.to_vec().map_err(|_| UpstreamError::Unreadable)?;
+        let cut = self.by_udp(server, &message, &bytes).await;
+        let cut = cut.map_err(UpstreamError::Unreachable)?;
+        if !cut.metadata.truncation {
+            return Ok(cut);
+        }
+        match timeout(TRY_DEADLINE / 2, by_tcp(server, &message, &bytes)).await {
+            Ok(Ok(whole)) => Ok(whole),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "an answer stays cut");
+                Ok(cut)
+            }
+            Err(_) => Ok(cut),
+        }
+    }
+
+    /// Waits for the answer to this question; whatever else arrives is none of ours. Ends by its caller's
+    /// deadline, and then its socket is not used again.
+    async fn by_udp(
+        &self,
+        server: SocketAddr,
+        asked: &Message,
+        bytes: &[u8],
+    ) -> io::Result<Message> {
+        let socket = match self.take(server) {
+            Some(socket) => socket,
+            None => connected(server).await?,
+        };
+        socket.send(bytes).await?;
+        let mut buffer = [0; UDP_LIMIT as usize];
+        loop {
+            let length = socket.recv(&mut buffer).await?;
+            if let Some(answer) = answer_to(asked, &buffer[..length]) {
+                self.give_back(server, socket);
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// An idle socket, if there is one.
+    fn take(&self, server: SocketAddr) -> Option<UdpSocket> {
+        let mut idle = self.idle.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = idle.iter().position(|(connected, _)| *connected == server)?;
+        Some(idle.swap_remove(at).1)
+    }
+
+    fn give_back(&self, server: SocketAddr, socket: UdpSocket) {
+        if let Some(idle) = &self.idle {
+            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < MAX_IDLE {
+                idle.push((server, socket));
+            }
+        }
+    }
+}
+
+/// A socket that hears nobody but `server`.
+async fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
+    let any = match server {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(server).await?;
+    Ok(socket)
 }
 
 /// The nameservers in a `resolv.conf`. Those that need an interface to be reached by are left out.
@@ -110,50 +207,6 @@ fn nameservers(text: &[u8]) -> Vec<SocketAddr> {
         resolv_conf::ScopedIp::V6(_, Some(_)) => None,
     });
     unscoped.map(|address| SocketAddr::new(address, DNS)).collect()
-}
-
-/// One try: by UDP, and by TCP when that was cut. Where TCP fails, the cut answer is the answer, and says
-/// that it is cut: some uplinks carry no DNS over TCP.
-async fn ask_one(server: SocketAddr, query: &Query) -> Result<Message, UpstreamError> {
-    let mut message = Message::query();
-    message.metadata.recursion_desired = true;
-    message.add_query(query.clone());
-    let mut edns = Edns::new();
-    edns.set_max_payload(UDP_LIMIT);
-    message.set_edns(edns);
-    let bytes = message.to_vec().map_err(|_| UpstreamError::Unreadable)?;
-    let cut = by_udp(server, &message, &bytes).await.map_err(UpstreamError::Unreachable)?;
-    if !cut.metadata.truncation {
-        return Ok(cut);
-    }
-    match timeout(TRY_DEADLINE / 2, by_tcp(server, &message, &bytes)).await {
-        Ok(Ok(whole)) => Ok(whole),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "an answer stays cut");
-            Ok(cut)
-        }
-        Err(_) => Ok(cut),
-    }
-}
-
-/// Waits for the answer to this question; whatever else arrives is none of ours. Ends by its caller's
-/// deadline.
-async fn by_udp(server: SocketAddr, asked: &Message, bytes: &[u8]) -> std::io::Result<Message> {
-    let any = match server {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    // A connected socket hears nobody else.
-    socket.connect(server).await?;
-    socket.send(bytes).await?;
-    let mut buffer = [0; UDP_LIMIT as usize];
-    loop {
-        let length = socket.recv(&mut buffer).await?;
-        if let Some(answer) = answer_to(asked, &buffer[..length]) {
-            return Ok(answer);
-        }
-    }
 }
 
 async fn by_tcp(
@@ -190,6 +243,8 @@ fn answer_to(asked: &Message, bytes: &[u8]) -> Option<Message> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -200,5 +255,37 @@ mod tests {
         assert_eq!(nameservers(text.as_bytes()), expected);
         assert_eq!(nameservers(b""), []);
         assert_eq!(nameservers(b"nameserver somewhere\n"), []);
+    }
+
+    /// From how many ports four questions in a row come.
+    async fn ports(upstream: impl Fn(SocketAddr) -> Upstream) -> usize {
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        let upstream = upstream(server.local_addr().expect("bound"));
+        let name = Name::from_ascii("a.example.").expect("a name");
+        let ask = async {
+            for _ in 0..4 {
+                upstream.ask(&name, RecordType::A).await.expect("answered");
+            }
+        };
+        let answer = async {
+            let mut ports = BTreeSet::new();
+            for _ in 0..4 {
+                let mut bytes = [0; 512];
+                let (length, client) = server.recv_from(&mut bytes).await.expect("a question");
+                ports.insert(client.port());
+                let mut message = Message::from_vec(&bytes[..length]).expect("a message");
+                message.metadata.message_type = MessageType::Response;
+                let bytes = message.to_vec().expect("bytes");
+                server.send_to(&bytes, client).await.expect("sent");
+            }
+            ports.len()
+        };
+        tokio::join!(ask, answer).1
+    }
+
+    #[tokio::test]
+    async fn sockets_are_used_again_on_a_link_only() {
+        assert_eq!(ports(|server| Upstream::on_a_link(vec![server])).await, 1);
+        assert_eq!(ports(|server| Upstream::new(vec![server])).await, 4);
     }
 }

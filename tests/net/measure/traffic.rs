@@ -15,7 +15,7 @@ const STREAM: u64 = 50_000_000;
 /// Requests of a turn, each on a connection of its own.
 const REQUESTS: usize = 400;
 
-/// Names asked for in a turn. Some thousand in a row bring Debian 12's pasta to no longer answer.
+/// Names asked for in a turn.
 const QUESTIONS: usize = 15;
 
 /// The name of [`BULK`].
