@@ -126,7 +126,7 @@ impl HostAnswers {
 impl Answers for HostAnswers {
     fn bounds(&self) -> Bounds {
         // Clients are VMs, and one must not take the others' answers.
-        Bounds { questions: 512, connections: 64, parts: 16 }
+        Bounds { questions: 1024, connections: 64, parts: 16 }
     }
 
     fn hears(&self, client: IpAddr) -> bool {
