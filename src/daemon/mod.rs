@@ -56,6 +56,7 @@ pub struct Daemon {
     loopback: Option<Loopback>,
     services: Services,
     tasks: Tasks,
+    store: Arc<Store>,
     /// Held as long as the daemon lives.
     home: Home,
 }
@@ -106,7 +107,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         keep_free: config.vm.keep_free,
     });
     let ports = Ports {
-        rows: store,
+        rows: store.clone(),
         processes: Arc::new(processes::HostProcesses),
         machines: qemu.clone(),
         stalls: qemu,
@@ -129,7 +130,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let hook_runs = Arc::new(hook_runs::Runs { hooks, vms: vms.clone() });
     let plugins = Arc::new(plugins::Registered(hook_host));
     let services = Services { vms, daemon: Arc::new(face), plugins, hook_runs };
-    Ok(Daemon { socket, loopback, services, tasks, home })
+    Ok(Daemon { socket, loopback, services, tasks, store, home })
 }
 
 fn workspaces(paths: &Paths, config: &Config) -> Result<Workspaces, WorkspaceError> {
@@ -195,6 +196,10 @@ impl Daemon {
         let left = self.tasks.drain(GRACE).await;
         if left > 0 {
             tracing::warn!(left, "tasks did not end in time");
+        }
+        // Before the home is given up, so that no two daemons have the database open.
+        if tokio::time::timeout(GRACE, self.store.close()).await.is_err() {
+            tracing::warn!("the database was not closed in time");
         }
         drop(self.home);
     }

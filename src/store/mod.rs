@@ -14,7 +14,7 @@ mod spares;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -208,10 +208,17 @@ impl From<StoreError> for Report {
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
+/// What the database thread is told.
+enum Told {
+    Run(Job),
+    /// Close the connection, answer, and end.
+    Close(oneshot::Sender<()>),
+}
+
 /// The open database. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
-    jobs: SyncSender<Job>,
+    jobs: SyncSender<Told>,
     /// Where VMs on the bridge have their addresses.
     ranges: Option<Ranges>,
 }
@@ -226,11 +233,19 @@ impl Store {
         let mut connection = connect_whole(path)?;
         migrate::migrate(&mut connection, path)?;
         reserve::reserve(path);
-        let (jobs, queue) = sync_channel::<Job>(QUEUE);
+        let (jobs, queue) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new().name("cove-store".to_owned());
         let spawned = thread.spawn(move || {
-            while let Ok(job) = queue.recv() {
-                job(&mut connection);
+            while let Ok(told) = queue.recv() {
+                match told {
+                    Told::Run(job) => job(&mut connection),
+                    Told::Close(closed) => {
+                        drop(connection);
+                        // Who asked may have stopped waiting.
+                        closed.send(()).ok();
+                        return;
+                    }
+                }
             }
         });
         spawned.map_err(|_| StoreError::Closed)?;
@@ -254,19 +269,31 @@ impl Store {
             // A caller that has gone away does not need the answer.
             answer.send(job(connection)).ok();
         });
-        let jobs = self.jobs.clone();
-        // The queue is almost never full; when it is, waiting must not block the runtime.
-        match jobs.try_send(job) {
-            Ok(()) => {}
-            Err(std::sync::mpsc::TrySendError::Full(job)) => {
-                let sent = tokio::task::spawn_blocking(move || jobs.send(job)).await;
-                if !matches!(sent, Ok(Ok(()))) {
-                    return Err(StoreError::Closed);
-                }
-            }
-            Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return Err(StoreError::Closed),
-        }
+        self.tell(Told::Run(job)).await?;
         answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Closes the database once what was asked before is done: its log is then in its file, and nothing of it
+    /// is open. Whoever asks later is refused.
+    pub async fn close(&self) {
+        let (closed, done) = oneshot::channel();
+        if self.tell(Told::Close(closed)).await.is_ok() {
+            // Where another has closed it meanwhile, it is closed.
+            done.await.ok();
+        }
+    }
+
+    async fn tell(&self, told: Told) -> Result<(), StoreError> {
+        match self.jobs.try_send(told) {
+            Ok(()) => Ok(()),
+            // The queue is almost never full; when it is, waiting must not block the runtime.
+            Err(TrySendError::Full(told)) => {
+                let jobs = self.jobs.clone();
+                let sent = tokio::task::spawn_blocking(move || jobs.send(told)).await;
+                if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(StoreError::Closed) }
+            }
+            Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
+        }
     }
 }
 

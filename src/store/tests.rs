@@ -110,6 +110,23 @@ async fn what_is_written_is_read_again_after_reopening() {
     assert_eq!((read.id, read.leased, read.state), (vm.id, true, vm.state));
 }
 
+#[tokio::test]
+async fn closed_it_leaves_one_file_with_everything_in_it() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let path = folder.path().join("cove.db");
+    let store = Store::open(&path).expect("opens");
+    store.insert(&record("web")).await.expect("inserts");
+    assert!(log_of(&path).exists(), "while it is open, its log is beside it");
+    store.close().await;
+    assert!(!log_of(&path).exists(), "its log is in its file");
+    assert!(!folder.path().join("cove.db-shm").exists(), "and its shared memory is gone");
+    let refused = store.insert(&record("late")).await.expect_err("refused");
+    assert_eq!(refused.message, "the database is closed");
+    store.close().await;
+    let again = Store::open(&path).expect("opens");
+    assert_eq!(again.all().await.expect("reads").vms.len(), 1);
+}
+
 #[test]
 fn a_database_from_the_future_is_refused_and_kept() {
     let folder = tempfile::tempdir().expect("tempdir");
