@@ -64,13 +64,12 @@ impl VmService {
     /// alone.
     async fn recover_bridge(&self, stored: &Stored) -> PortResult<()> {
         let others: Vec<VmId> = stored.unreadable.iter().filter_map(|row| row.id.clone()).collect();
-        let (mut living, mut needed) = (Vec::new(), !others.is_empty());
+        let (mut living, mut needed) = (Vec::new(), false);
+        for id in &others {
+            needed |= self.may_be_on_bridge(id).await;
+        }
         for record in stored.vms.iter().filter(|record| record.spec.net == NetMode::Bridge) {
-            let rows = self.shared.ports.rows.resources(&record.id).await;
-            // What cannot be read is told when that VM's turn comes.
-            needed |= rows.map_or(true, |rows| {
-                rows.iter().any(|(kind, _)| *kind == ResourceKind::BridgePort)
-            });
+            needed |= self.may_be_on_bridge(&record.id).await;
             if let State::Running { boot } = &record.state
                 && self.may_live(boot)
             {
@@ -81,6 +80,14 @@ impl VmService {
             true => self.shared.ports.networks.recover(&living, &others).await,
             false => Ok(()),
         }
+    }
+
+    /// Whether a VM has, or was about to get, a place on the bridge. What cannot be read is told when that VM's
+    /// turn comes.
+    async fn may_be_on_bridge(&self, vm: &VmId) -> bool {
+        let rows = self.shared.ports.rows.resources(vm).await;
+        let is_port = |(kind, _): &(ResourceKind, _)| *kind == ResourceKind::BridgePort;
+        rows.map_or(true, |rows| rows.iter().any(is_port))
     }
 
     /// Puts one VM in order. Returns it when it is to be removed and nothing is left of it but its row.

@@ -7,13 +7,19 @@ use super::{daemon, run, wish};
 use crate::id::VmId;
 use crate::report::Kind;
 use crate::vm::record::Unreadable;
-use crate::wire::rpc::{CreateVm, VmState};
+use crate::wire::rpc::{CreateVm, NetMode, VmState};
 
 /// A world with the VMs `bad` and `good`, which run, when the row of `bad` is spoilt; and its id.
 async fn spoilt(world: &World) -> VmId {
+    spoilt_with(world, NetMode::User).await
+}
+
+/// The same, with VMs of this network.
+async fn spoilt_with(world: &World, net: NetMode) -> VmId {
     let daemon = daemon(world, None);
     for name in ["bad", "good"] {
-        daemon.vms.create(wish(name), None).await.expect("created");
+        let wanted = CreateVm { net: Some(net), ..wish(name) };
+        daemon.vms.create(wanted, None).await.expect("created");
     }
     daemon.tasks.drain(Duration::from_secs(10)).await;
     let mut host = world.host();
@@ -62,5 +68,20 @@ fn when_not_even_its_id_can_be_read_no_folder_is_set_aside() {
         next.vms.recover().await.expect("recovers");
         assert!(world.host().folders.contains(&folder(&bad)) && world.host().lost.is_empty());
         assert_eq!(world.monitors().len(), 2, "and nothing is killed");
+    });
+}
+
+#[test]
+fn the_bridge_is_asked_for_only_where_a_vm_may_be_on_it() {
+    run(async {
+        for (net, on_bridge) in [(NetMode::User, 0), (NetMode::Bridge, 2)] {
+            let world = World::default();
+            spoilt_with(&world, net).await;
+            let ports = world.host().bridge.clone();
+            assert_eq!(ports.len(), on_bridge);
+            let next = daemon(&world, None);
+            next.vms.recover().await.expect("recovers");
+            assert_eq!(world.host().bridge, ports, "both are where they were");
+        }
     });
 }
