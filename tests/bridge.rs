@@ -7,9 +7,11 @@ mod bridge_host;
 mod bridge_vm;
 #[path = "support/internet.rs"]
 mod internet;
+#[path = "bridge/ipv6.rs"]
+mod ipv6;
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 
 use bridge_host::{ROOT, World, attach, handed, joined, sync, wait_until};
@@ -94,7 +96,8 @@ fn nothing_from_outside_gets_in(world: &World, vm: &FakeVm) {
 }
 
 /// Sends a datagram out of the keeper's namespace from whatever address.
-fn send_from(vm: &FakeVm, source: Ipv4Addr, to: Ipv4Addr) {
+fn send_from(vm: &FakeVm, source: impl Into<IpAddr>, to: impl Into<IpAddr>) {
+    let (source, to) = (source.into(), to.into());
     within(vm.keeper.path("net"), move || {
         let socket = UdpSocket::bind((source, 0)).expect("bound");
         socket.send_to(b"hello", (to, 9)).expect("sent");

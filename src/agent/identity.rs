@@ -134,6 +134,7 @@ mod tests {
                 gateway: [10, 0, 2, 2].into(),
                 resolver: [10, 0, 2, 3].into(),
                 mtu: 1500,
+                ipv6: None,
             }),
             ssh_host_key: Some(SshHostKey {
                 private: "private\n".to_owned(),

@@ -3,12 +3,13 @@
 use std::io;
 
 use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::failure::{During, Failure};
 use crate::task::Tasks;
-use crate::wire::guest::Network;
+use crate::wire::guest::{Ipv6, Network};
 
 /// Brings up the loopback device and, where there is a network, its device.
 ///
@@ -73,7 +74,43 @@ async fn connect(handle: &Handle, device: &LinkMessage, network: &Network) -> Re
         .replace()
         .execute()
         .await
-        .during(format!("route through {}", network.gateway))
+        .during(format!("route through {}", network.gateway))?;
+    match &network.ipv6 {
+        Some(ipv6) => connect_ipv6(handle, (index, &named), ipv6).await,
+        None => Ok(()),
+    }
+}
+
+/// The same by IPv6, as far as the network goes: there is no way out, so programs are told at once. On a
+/// kernel without IPv6 nothing is done.
+async fn connect_ipv6(
+    handle: &Handle,
+    (index, named): (u32, &str),
+    ipv6: &Ipv6,
+) -> Result<(), Failure> {
+    for (switch, value) in [("accept_ra", "0"), ("accept_redirects", "0"), ("disable_ipv6", "0")] {
+        let set = set_ipv6(named, switch, value).during(format!("set `{switch}` of `{named}`"))?;
+        if set == Switch::Missing {
+            return Ok(());
+        }
+    }
+    let Ipv6 { address, prefix, gateway } = *ipv6;
+    // All others are behind the gateway: nobody is looked for on the link.
+    let mut add = handle.address().add(index, address.into(), 128).replace();
+    // Nobody else has it, and it is there at once.
+    add.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    add.execute().await.during(format!("give `{named}` the address {address}"))?;
+    let route = RouteMessageBuilder::<std::net::Ipv6Addr>::new();
+    let route = route.destination_prefix(network_of(address, prefix), prefix);
+    let route = route.gateway(gateway).output_interface(index).build();
+    let added = handle.route().add(route).replace().execute().await;
+    added.during(format!("route through {gateway}"))
+}
+
+/// The first address of those that share so many leading bits with this one.
+fn network_of(address: std::net::Ipv6Addr, prefix: u8) -> std::net::Ipv6Addr {
+    let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+    std::net::Ipv6Addr::from_bits(address.to_bits() & mask)
 }
 
 fn name(link: &LinkMessage) -> Option<&str> {
@@ -83,17 +120,28 @@ fn name(link: &LinkMessage) -> Option<&str> {
     })
 }
 
-/// The network is IPv4 only; addresses that lead nowhere make programs wait. The loopback device keeps
-/// its `::1`, which servers bind. A kernel without IPv6 has nothing to switch off.
+/// Addresses that lead nowhere make programs wait; a device whose network has IPv6 gets it back. The loopback
+/// device keeps its `::1`, which servers bind. A kernel without IPv6 has nothing to switch off.
 fn ipv6_off() -> io::Result<()> {
     for (device, off) in [("all", "1"), ("default", "1"), ("lo", "0")] {
-        let path = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
-        match std::fs::write(path, off) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        set_ipv6(device, "disable_ipv6", off)?;
     }
     Ok(())
+}
+
+/// Whether a kernel has a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Switch {
+    Set,
+    Missing,
+}
+
+fn set_ipv6(device: &str, switch: &str, value: &str) -> io::Result<Switch> {
+    match std::fs::write(format!("/proc/sys/net/ipv6/conf/{device}/{switch}"), value) {
+        Ok(()) => Ok(Switch::Set),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Switch::Missing),
+        Err(error) => Err(error),
+    }
 }
 
 fn parse_mac(text: &str) -> io::Result<[u8; 6]> {
@@ -110,6 +158,16 @@ fn parse_mac(text: &str) -> io::Result<[u8; 6]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_of_addresses() {
+        let address = "fd12:3456:789a:1:2::7".parse().expect("an address");
+        for (prefix, network) in
+            [(0, "::"), (64, "fd12:3456:789a:1::"), (128, "fd12:3456:789a:1:2::7")]
+        {
+            assert_eq!(network_of(address, prefix).to_string(), network);
+        }
+    }
 
     #[test]
     fn mac_addresses() {

@@ -41,6 +41,7 @@ pub(super) fn render(vm: &Vm) -> String {
         ("stalled", vm.stalled.clone()),
         ("accel", vm.accel.clone()),
         ("address", vm.net.address.clone()),
+        ("address", vm.net.address6.clone()),
         ("egress", vm.net.egress.map(|mode| mode.as_str().to_owned())),
         ("started", vm.started_at.clone()),
         ("boot id", vm.boot_id.as_ref().map(ToString::to_string)),

@@ -43,6 +43,7 @@ pub(super) fn vm(name: &str, id: &str) -> Vm {
         net: VmNet {
             mode: NetMode::User,
             address: Some("10.0.2.15".to_owned()),
+            address6: None,
             egress: Some(Mode::Open),
         },
         workspace: None,

@@ -74,7 +74,8 @@ impl VmNetworks {
 
     /// A VM that runs has the address that it was started with, or it is none of the bridge any more.
     async fn living(&self, vm: &VmRecord, folder: &Path, slot: Option<u32>) -> Option<Living> {
-        let begun = vm.state.boot()?.network.as_ref()?.address;
+        let network = vm.state.boot()?.network.as_ref()?;
+        let begun = network.address;
         let lease = |slot: &u32| self.ranges.lease(*slot).is_some_and(|lease| lease.ipv4 == begun);
         let Some(slot) = slot.filter(lease) else {
             let range = self.ranges.range4();
@@ -87,7 +88,8 @@ impl VmNetworks {
         let keeper = keeper.and_then(|(_, process)| *process);
         let (name, peers) = (vm.name.clone(), vm.spec.peers.clone());
         let (vm, folder) = (vm.id.clone(), folder.to_owned());
-        Some(Living { vm, folder, place: Place { name, slot, peers }, keeper })
+        let place = Place { name, slot, peers };
+        Some(Living { vm, folder, place, addresses: network.addresses(), keeper })
     }
 }
 

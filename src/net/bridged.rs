@@ -11,8 +11,8 @@
 //! once they are bound, stay.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub struct Place {
     pub peers: BTreeSet<VmId>,
 }
 
-/// A VM that was started by an earlier daemon.
+/// A VM that runs.
 #[derive(Debug, Clone)]
 pub struct Living {
     /// The VM.
@@ -55,6 +55,8 @@ pub struct Living {
     pub folder: PathBuf,
     /// Its place.
     pub place: Place,
+    /// The addresses that it was started with.
+    pub addresses: Vec<IpAddr>,
     /// Its keeper, as its rows have it.
     pub keeper: Option<ProcessId>,
 }
@@ -83,13 +85,14 @@ struct On {
     name: VmName,
     folder: PathBuf,
     member: Member,
+    addresses: Vec<IpAddr>,
     keeper: Option<ProcessId>,
 }
 
-impl On {
-    fn new(vm: &VmId, folder: &Path, place: &Place, keeper: Option<ProcessId>) -> Self {
-        let (name, folder) = (place.name.clone(), folder.to_owned());
-        Self { name, folder, member: member(vm, place), keeper }
+impl From<Living> for On {
+    fn from(Living { vm, folder, place, addresses, keeper }: Living) -> Self {
+        let member = member(&vm, &place);
+        Self { name: place.name, folder, member, addresses, keeper }
     }
 }
 
@@ -116,11 +119,7 @@ impl Bridged {
     ///
     /// # Errors
     /// When the bridge has no such place.
-    pub(super) fn inside(
-        &self,
-        vm: &VmId,
-        place: &Place,
-    ) -> Result<(Inside, Vec<Ipv4Addr>), Report> {
+    pub(super) fn inside(&self, vm: &VmId, place: &Place) -> Result<(Inside, Vec<IpAddr>), Report> {
         let inside = self.bridge.inside(place.slot)?;
         Ok((inside, self.addresses_of_peers(&member(vm, place))))
     }
@@ -140,8 +139,8 @@ impl Bridged {
     }
 
     /// A VM's uplink is up: it has its name from now on, and it and its peers know each other.
-    pub(super) async fn enter(&self, vm: &VmId, folder: &Path, place: &Place, keeper: ProcessId) {
-        let on = On::new(vm, folder, place, Some(keeper));
+    pub(super) async fn enter(&self, living: Living) {
+        let on = On::from(living);
         self.note(on.clone());
         // One that came between this one's first question and now does not know of it, nor it of that one.
         self.tell_peers_of(&on.member).await;
@@ -181,11 +180,11 @@ impl Bridged {
     /// known. Those whose port is gone get another one. Where the bridge cannot be had it is asked for again and
     /// again: what stands of it goes on meanwhile.
     pub(super) async fn recover(self: &Arc<Self>, living: Vec<Living>, others: Vec<Member>) {
-        for Living { vm, folder, place, keeper } in &living {
-            self.note(On::new(vm, folder, place, *keeper));
+        let members = living.iter().map(|one| member(&one.vm, &one.place)).chain(others).collect();
+        for one in living {
+            self.note(On::from(one));
         }
-        let members = living.iter().map(|one| member(&one.vm, &one.place)).chain(others);
-        let Err(error) = self.settle(Some(members.collect())).await else { return };
+        let Err(error) = self.settle(Some(members)).await else { return };
         tracing::error!(error = error.one_line(), "VMs may be off the bridge; it is tried again");
         let again = Arc::clone(self);
         drop(self.tasks.spawn_until_shutdown("bridge-recovery", async move {
@@ -249,20 +248,21 @@ impl Bridged {
         let mut zone = Zone::new(self.zone.clone(), known.serial);
         known.serial = known.serial.wrapping_add(1);
         for on in &known.vms {
-            let Some(lease) = self.bridge.setup().ranges().lease(on.member.slot) else { continue };
-            if let Err(error) = zone.add(&on.name, vec![IpAddr::V4(lease.ipv4)]) {
+            if let Err(error) = zone.add(&on.name, on.addresses.clone()) {
                 tracing::warn!(name = %on.name, %error, "it has no name in the zone");
             }
         }
         self.names.send_replace(Arc::new(zone));
     }
 
-    fn addresses_of_peers(&self, member: &Member) -> Vec<Ipv4Addr> {
-        let ranges = self.bridge.setup().ranges();
+    /// Those by which they are reached.
+    fn addresses_of_peers(&self, member: &Member) -> Vec<IpAddr> {
+        let by_ipv6 = self.bridge.carries_ipv6();
         let known = self.known();
-        let peers = known.vms.iter().map(|on| &on.member).filter(|other| member.is_peer_of(other));
-        let peers = peers.filter(|other| other.vm != member.vm);
-        peers.filter_map(|other| Some(ranges.lease(other.slot)?.ipv4)).collect()
+        let peers = known.vms.iter().filter(|on| member.is_peer_of(&on.member));
+        let peers = peers.filter(|on| on.member.vm != member.vm);
+        let addresses = peers.flat_map(|on| &on.addresses).copied();
+        addresses.filter(|address| address.is_ipv4() || by_ipv6).collect()
     }
 
     /// Lets the keepers of a VM's peers know who theirs are now. The host's rules know the pairs already.
@@ -277,7 +277,7 @@ impl Bridged {
         }
     }
 
-    async fn tell(&self, on: &On, peers: Vec<Ipv4Addr>) {
+    async fn tell(&self, on: &On, peers: Vec<IpAddr>) {
         let request = Request::Peers { peers };
         let told = ask_once(&on.folder, &request, "take its peers", Duration::ZERO).await;
         if let Err(error) = told {

@@ -5,7 +5,7 @@
 //! Both ends run as one user; still each bounds what it reads.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub(crate) enum Request {
     /// The VMs of the bridge that this one reaches, and that reach it, have changed.
     Peers {
         /// Their addresses, all of them.
-        peers: Vec<Ipv4Addr>,
+        peers: Vec<IpAddr>,
     },
     /// The host's own addresses have changed.
     HostAddresses {
@@ -206,6 +206,7 @@ fn receive_once(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Op
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::os::fd::AsFd;
 
     use super::*;

@@ -9,7 +9,7 @@
 //! All of them lie in TEST-NET-1 (RFC 5737), which is never assigned to a host. Where a network uses it
 //! all the same, nothing of it is reachable from a guest: policies refuse it, unless a rule is about it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::id::VmId;
 
@@ -18,6 +18,12 @@ pub(crate) const TAP: &str = "tap0";
 
 /// The namespace's end of the guest's link.
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// The same by IPv6, where there is that: on the bridge only.
+pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// Length of the prefix of addresses of a link.
+pub(crate) const LINK_LOCAL_PREFIX: u8 = 64;
 
 /// The guest's end.
 pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -45,14 +51,21 @@ pub(crate) const MTU: u32 = 65520;
 
 /// The guest's MAC address: the VM's id, marked as a unicast address that nobody registered.
 pub(crate) fn mac_address(vm: &VmId) -> String {
-    let digits = vm.as_str();
-    let mut octets: Vec<u8> = (0..6)
-        .map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16))
-        .collect::<Result<_, _>>()
-        .expect("a VM id is 12 hexadecimal digits");
-    octets[0] = (octets[0] & 0b1111_1100) | 0b10;
-    let octets: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-    octets.join(":")
+    station(vm).map(|octet| format!("{octet:02x}")).join(":")
+}
+
+/// The same as bytes.
+pub(crate) fn station(vm: &VmId) -> [u8; 6] {
+    let bytes = crate::id::from_hex(vm.as_str()).and_then(|bytes| bytes.try_into().ok());
+    let mut station: [u8; 6] = bytes.expect("a VM id is 12 hexadecimal digits");
+    station[0] = (station[0] & 0b1111_1100) | 0b10;
+    station
+}
+
+/// The address that the guest's kernel makes of it for the link alone (RFC 4291, appendix A).
+pub(crate) fn link_local(vm: &VmId) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = station(vm);
+    [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0b10, b, c, 0xff, 0xfe, d, e, f].into()
 }
 
 /// The uplink's interface in the namespace. It carries the VM's id so that the process with this name
@@ -74,6 +87,12 @@ mod tests {
         ] {
             assert_eq!(mac_address(&id.parse().expect("an id")), mac);
         }
+    }
+
+    #[test]
+    fn the_link_local_address_is_the_stations() {
+        let vm = "0123456789ab".parse().expect("an id");
+        assert_eq!(link_local(&vm).to_string(), "fe80::23:45ff:fe67:89ab");
     }
 
     #[test]

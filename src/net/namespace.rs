@@ -17,10 +17,13 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(tun_set_interface, nix::libc::TUNSETIFF, nix::libc::ifreq);
 }
 
+/// A switch, its value, and whether it has to be there.
+type Switch = (&'static str, &'static str, Presence);
+
 /// The switches of the namespace: it forwards IPv4, believes no source address that has no route back
-/// to its interface, takes no advice on routes, answers every refused packet (only the guest that sends
-/// them gets the answers), and has no IPv6. `default` is for the uplink, which comes later.
-const SWITCHES: [(&str, &str, Presence); 10] = [
+/// to its interface, takes no advice on routes, and answers every refused packet (only the guest that sends
+/// them gets the answers). `default` is for the interfaces, which come later.
+const SWITCHES: [Switch; 8] = [
     // First: it resets others.
     ("net/ipv4/ip_forward", "1", Presence::Required),
     ("net/ipv4/conf/all/rp_filter", "1", Presence::Required),
@@ -30,9 +33,36 @@ const SWITCHES: [(&str, &str, Presence); 10] = [
     ("net/ipv4/conf/all/send_redirects", "0", Presence::Required),
     ("net/ipv4/conf/default/send_redirects", "0", Presence::Required),
     ("net/ipv4/icmp_ratelimit", "0", Presence::Required),
+];
+
+/// Without IPv6.
+const IPV6_OFF: [Switch; 2] = [
     ("net/ipv6/conf/all/disable_ipv6", "1", Presence::Optional),
     ("net/ipv6/conf/default/disable_ipv6", "1", Presence::Optional),
 ];
+
+/// With IPv6: the same of it, no address that the kernel makes by itself, and nothing that a router
+/// announces. Where addresses come from is for the rules to check.
+const IPV6_ON: [Switch; 7] = [
+    // First, as above.
+    ("net/ipv6/conf/all/forwarding", "1", Presence::Required),
+    ("net/ipv6/conf/all/disable_ipv6", "0", Presence::Required),
+    ("net/ipv6/conf/default/disable_ipv6", "0", Presence::Required),
+    ("net/ipv6/conf/default/accept_ra", "0", Presence::Required),
+    ("net/ipv6/conf/default/accept_redirects", "0", Presence::Required),
+    // None.
+    ("net/ipv6/conf/default/addr_gen_mode", "1", Presence::Required),
+    ("net/ipv6/icmp/ratelimit", "0", Presence::Required),
+];
+
+/// Whether a namespace has IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ipv6 {
+    /// Its kernel may know it; it is switched off.
+    Off,
+    /// It forwards it.
+    On,
+}
 
 /// Whether a kernel may lack a switch.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,8 +92,12 @@ pub(crate) fn enter() -> io::Result<()> {
 ///
 /// # Errors
 /// When one cannot be set.
-pub(crate) fn set_switches() -> io::Result<()> {
-    for (name, value, presence) in SWITCHES {
+pub(crate) fn set_switches(ipv6: Ipv6) -> io::Result<()> {
+    let more: &[Switch] = match ipv6 {
+        Ipv6::Off => &IPV6_OFF,
+        Ipv6::On => &IPV6_ON,
+    };
+    for &(name, value, presence) in SWITCHES.iter().chain(more) {
         match fs::write(Path::new("/proc/sys").join(name), value) {
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound && presence == Presence::Optional => {}

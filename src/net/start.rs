@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::bridged::{Bridged, Place};
+use super::bridged::{Bridged, Living, Place};
 use super::control::{Channel, Reply, Request, SOCKET};
 use super::error::{NetError, Said};
 use super::ranges::Prefix;
@@ -99,7 +99,7 @@ impl<'a> Starting<'a> {
         let pasta = match carrier {
             Carrier::Pasta => Some(self.by_pasta(&mut channel).await?),
             Carrier::Bridge(bridged, place) => {
-                self.by_bridge(bridged, place, &mut channel).await?;
+                self.by_bridge(bridged, (place, ways.0), &mut channel).await?;
                 None
             }
         };
@@ -152,7 +152,7 @@ impl<'a> Starting<'a> {
     async fn by_bridge(
         &mut self,
         bridged: &Bridged,
-        place: &Place,
+        (place, way): (&Place, &Way),
         channel: &mut Channel,
     ) -> Result<(), NetError> {
         self.ledger.intend(ResourceKind::BridgePort).await.map_err(NetError::Ledger)?;
@@ -161,7 +161,14 @@ impl<'a> Starting<'a> {
             ask(channel, &Request::AwaitUplink).await
         });
         up.await?;
-        bridged.enter(self.vm, self.folder, place, self.keeper()).await;
+        let living = Living {
+            vm: self.vm.clone(),
+            folder: self.folder.to_owned(),
+            place: place.clone(),
+            addresses: way.guest_network(self.vm).addresses(),
+            keeper: Some(self.keeper()),
+        };
+        bridged.enter(living).await;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! How a VM's namespace is connected: what differs between the uplinks, and nothing else does.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::link;
 use super::names::{Upstream, host};
 use super::rules::ResolverTransport;
 use crate::id::VmId;
-use crate::wire::guest::Network;
+use crate::wire::guest::{Ipv6, Network};
 
 /// DNS.
 const DNS: u16 = 53;
@@ -28,7 +28,7 @@ pub(crate) enum Way {
         /// The VM's place on it.
         inside: Inside,
         /// The VMs there that it reaches, and that reach it.
-        peers: Vec<Ipv4Addr>,
+        peers: Vec<IpAddr>,
     },
 }
 
@@ -38,6 +38,23 @@ impl Way {
         match self {
             Self::User { .. } => link::GUEST,
             Self::Bridge { inside, .. } => inside.lease.ipv4,
+        }
+    }
+
+    /// The guest's place in IPv6; none where it has none.
+    pub(crate) fn ipv6(&self) -> Option<Ipv6> {
+        let (address, range) = match self {
+            Self::User { .. } => None,
+            Self::Bridge { inside, .. } => Some((inside.lease.ipv6, inside.range6?)),
+        }?;
+        Some(Ipv6 { address, prefix: range.prefix_len(), gateway: link::GATEWAY6 })
+    }
+
+    /// The bridge's own address, from which the host asks; none where the guest has no IPv6.
+    pub(crate) fn host6(&self) -> Option<Ipv6Addr> {
+        match self {
+            Self::User { .. } => None,
+            Self::Bridge { inside, .. } => inside.range6.map(|_| inside.gateway.ipv6),
         }
     }
 
@@ -71,7 +88,7 @@ impl Way {
     }
 
     /// The VMs that it reaches, and that reach it.
-    pub(crate) fn peers(&self) -> &[Ipv4Addr] {
+    pub(crate) fn peers(&self) -> &[IpAddr] {
         match self {
             Self::User { .. } => &[],
             Self::Bridge { peers, .. } => peers,
@@ -87,6 +104,6 @@ impl Way {
             }
         };
         let (mac, resolver) = (link::mac_address(vm), link::GATEWAY);
-        Network { mac, address, prefix, gateway, resolver, mtu }
+        Network { mac, address, prefix, gateway, resolver, mtu, ipv6: self.ipv6() }
     }
 }

@@ -152,6 +152,7 @@ impl VmRecord {
     #[must_use]
     pub fn view(&self) -> Vm {
         let boot = self.state.boot();
+        let network = boot.and_then(|boot| boot.network.as_ref());
         Vm {
             id: self.id.clone(),
             name: self.name.clone(),
@@ -168,7 +169,8 @@ impl VmRecord {
             root_disk_bytes: self.spec.root_disk_bytes,
             net: VmNet {
                 mode: self.spec.net,
-                address: boot.and_then(|b| b.network.as_ref()).map(|n| n.address.to_string()),
+                address: network.map(|network| network.address.to_string()),
+                address6: network.and_then(|n| n.ipv6).map(|ipv6| ipv6.address.to_string()),
                 egress: (self.spec.net != NetMode::None).then_some(self.spec.egress.mode),
             },
             publish: self.publish(),

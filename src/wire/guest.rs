@@ -18,8 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{BootId, VmId};
 
+mod network;
 mod observed;
 
+pub use network::{Ipv6, Network};
 pub use observed::{
     FileSystemStats, GuestStats, Listening, ListeningSocket, MAX_PROGRAM, MAX_SOCKETS, Protocol,
 };
@@ -31,7 +33,7 @@ pub const PORT: u32 = 1024;
 pub const READY_PORT: u32 = 1025;
 
 /// The version of this protocol. Host and agent are built together and must agree exactly.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// First message of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -223,23 +225,6 @@ pub struct Setup {
     pub ssh_host_key: Option<SshHostKey>,
     /// How many plan steps follow.
     pub steps: u32,
-}
-
-/// The guest's network, IPv4 only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
-    /// The MAC address of the device to configure, `xx:xx:xx:xx:xx:xx`.
-    pub mac: String,
-    /// The guest's address.
-    pub address: std::net::Ipv4Addr,
-    /// Length of the network's prefix.
-    pub prefix: u8,
-    /// The default gateway.
-    pub gateway: std::net::Ipv4Addr,
-    /// The resolver, for `/etc/resolv.conf`.
-    pub resolver: std::net::Ipv4Addr,
-    /// The maximum transmission unit in bytes.
-    pub mtu: u32,
 }
 
 /// An ssh host key pair in OpenSSH's own formats.

@@ -148,7 +148,7 @@ pub(crate) fn vm(name: &str, id: &str) -> Vm {
         memory_mib: 512,
         disk_bytes: 8 << 30,
         root_disk_bytes: 8 << 30,
-        net: VmNet { mode: NetMode::User, address: None, egress: Some(Mode::Open) },
+        net: VmNet { mode: NetMode::User, address: None, address6: None, egress: Some(Mode::Open) },
         workspace: None,
         labels: BTreeMap::new(),
         publish: Vec::new(),

@@ -2,15 +2,20 @@
 
 #![expect(clippy::disallowed_methods, reason = "the network helper is a program of this test's")]
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use cove::rpc::client::Client;
 use cove::wire::rpc::{CreateVm, NetMode, VmCreate};
+use hickory_proto::op::{Message, Query};
+use hickory_proto::rr::RecordType;
 
 use crate::harness::{BOOT, QUICK, Who, World, as_everybody, skipped};
-use crate::internet::{HOST, Internet, METADATA, Place, WEB, WEB_NAME, unavailable};
+use crate::internet::{HOST, Internet, METADATA, Namespace, Place, WEB, WEB_NAME, unavailable};
 use crate::kill_walk::killed_after;
 use crate::watch;
 
@@ -19,8 +24,9 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 203, 0, 1);
 
 /// A program of the guest that answers at port 80.
 const SERVER: &str = r#"
-    use IO::Socket::INET;
-    my $s = IO::Socket::INET->new(Listen => 16, LocalPort => 80, ReuseAddr => 1) or die $!;
+    use IO::Socket::IP;
+    my $s = IO::Socket::IP->new(Listen => 16, LocalHost => "::", LocalPort => 80, V6Only => 0,
+        ReuseAddr => 1) or die $@;
     while (my $c = $s->accept) { sysread $c, my $b, 4096; print $c "HTTP/1.0 200 OK\r\n\r\nhi\n"; close $c }
 "#;
 
@@ -76,6 +82,11 @@ fn address(world: &World, vm: &str) -> String {
     shown["net"]["address"].as_str().expect("it runs").to_owned()
 }
 
+fn address6(world: &World, vm: &str) -> String {
+    let shown = world.json(["show", vm, "--json"]);
+    shown["net"]["address6"].as_str().expect("it runs, and has IPv6").to_owned()
+}
+
 fn serve(world: &World, vm: &str) {
     let save = ["exec", vm, "--", "sh", "-c", "cat > /root/serve.pl"];
     world.command(save).stdin(SERVER).run().success();
@@ -94,6 +105,7 @@ fn guests_on_the_bridge_are_reached_by_the_host_and_by_their_peers(who: Who) {
         return skipped(&reason);
     }
     let internet = Internet::new();
+    forward_ipv6(&internet);
     let mut world = World::new(who);
     world.prefix = internet.prefix();
     let helper = Helper::of(&world);
@@ -129,8 +141,11 @@ fn guests_on_the_bridge_are_reached_by_the_host_and_by_their_peers(who: Who) {
     }
     assert!(!world.reaches("web", &GATEWAY.to_string()), "the bridge's own address");
 
+    the_same_by_ipv6(&world, &internet);
+
     watch::kill_daemon(&world);
     assert!(host_reaches(&internet, &web), "without a daemon");
+    assert!(host_reaches(&internet, &format!("[{}]", address6(&world, "web"))), "by IPv6 too");
     assert!(world.reaches("web", "db.cove.internal"), "a daemon that comes back has the names");
     assert!(!world.reaches("other", &db), "and opens nothing");
     assert_eq!(address(&world, "other"), stranger);
@@ -150,6 +165,100 @@ fn guests_on_the_bridge_are_reached_by_the_host_and_by_their_peers(who: Who) {
     assert_eq!(left(&internet), "");
     drop(helper);
     world.finish();
+}
+
+/// Kernels before 6.17 forward all of IPv6 or nothing: there it is the operator who wants it.
+fn forward_ipv6(internet: &Internet) {
+    let forward =
+        "cd /proc/sys/net/ipv6/conf; test -e all/force_forwarding || echo 1 > all/forwarding";
+    assert!(on_host(internet, forward).0);
+}
+
+/// The same three guests: `web` and `db` are peers, `other` is nobody's.
+fn the_same_by_ipv6(world: &World, internet: &Internet) {
+    let [db, web, other] = ["db", "web", "other"].map(|vm| address6(world, vm));
+    for (name, address) in [("db", &db), ("web", &web), ("other", &other)] {
+        let by_name = addresses6(internet, &format!("{name}.cove.internal."));
+        assert_eq!(by_name, [address.as_str()], "the host finds {name}");
+        assert!(host_reaches(internet, &format!("[{address}]")), "the host reaches {name}");
+    }
+    assert!(world.cove(["net", "show", "web"]).success().stdout.contains(&web));
+    assert!(world.reaches("web", &db), "its peer");
+    assert!(world.reaches("db", &web), "and back");
+    for (from, to) in [("other", &db), ("other", &web), ("db", &other), ("web", &other)] {
+        is_told(world, from, to, "Connection refused");
+    }
+
+    let gateway =
+        Ipv6Addr::from_bits((web.parse::<Ipv6Addr>().expect("one").to_bits() >> 64 << 64) + 1);
+    internet.host().ip("-6 address add 2001:db8::2/64 dev host0 nodad");
+    internet.outside().ip("-6 address add 2001:db8::1/64 dev out0 nodad");
+    let outside = "2001:db8::1".parse().expect("an address");
+    for (namespace, address, why) in [
+        (internet.host(), gateway, "Connection refused"),
+        (internet.outside(), outside, "Network is unreachable"),
+    ] {
+        let seen = listen6(namespace, address);
+        assert!(on_host(internet, &format!("bash -c ': <>/dev/tcp/{address}/80'")).0, "{address}");
+        watch::until("the control is seen", QUICK, || (seen.load(SeqCst) == 1).then_some(()));
+        is_told(world, "web", &address.to_string(), why);
+        assert_eq!(seen.load(SeqCst), 1, "{address}");
+    }
+
+    let device = "$(ip -o route show default | sed 's/.* dev //; s/ .*//')";
+    let lie = Ipv6Addr::from_bits(gateway.to_bits() + 0xfff0).to_string();
+    world.guest("web", &format!("ip -6 address add {lie}/128 dev {device} nodad"));
+    let connects = |from: &str| {
+        let ask = format!(
+            "use IO::Socket::IP; exit !IO::Socket::IP->new(LocalHost => '{from}', \
+             PeerHost => '{db}', PeerPort => 80, Timeout => 5)"
+        );
+        world.cove(["exec", "web", "--", "perl", "-e", &ask]).status == 0
+    };
+    assert!(connects(&web), "its own address");
+    assert!(!connects(&lie), "another one");
+    world.guest("web", &format!("ip -6 address del {lie}/128 dev {device}"));
+}
+
+/// That a guest which tries to connect is told why not, and does not wait.
+fn is_told(world: &World, vm: &str, address: &str, why: &str) {
+    let ask = format!("exec 3<>/dev/tcp/{address}/80");
+    let told = world.cove(["exec", vm, "--", "timeout", "10", "bash", "-c", &ask]).told();
+    assert!(told.contains(why), "{vm} to {address}: {told}");
+}
+
+/// Counts who connects, for as long as the test runs.
+fn listen6(namespace: &Namespace, address: Ipv6Addr) -> Arc<AtomicUsize> {
+    let listening = namespace.enter(move || TcpListener::bind((address, 80)));
+    let listener = listening.join().expect("no panic").expect("bound");
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    drop(std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            drop(stream.expect("accepted"));
+            count.fetch_add(1, SeqCst);
+        }
+    }));
+    seen
+}
+
+/// The IPv6 addresses of a name, as the bridge's resolver tells the host.
+fn addresses6(internet: &Internet, name: &str) -> Vec<String> {
+    let mut question = Message::query();
+    question.add_query(Query::query(name.parse().expect("a name"), RecordType::AAAA));
+    let question = question.to_vec().expect("bytes");
+    let asked = internet.host().enter(move || -> std::io::Result<Vec<u8>> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(QUICK))?;
+        socket.send_to(&question, (GATEWAY, 5354))?;
+        let mut answer = vec![0; 4096];
+        let length = socket.recv(&mut answer)?;
+        answer.truncate(length);
+        Ok(answer)
+    });
+    let answer = asked.join().expect("no panic").expect("an answer");
+    let answer = Message::from_vec(&answer).expect("a message");
+    answer.answers.iter().map(|record| record.data.to_string()).collect()
 }
 
 as_everybody!(a_bridge_that_cannot_be_had_is_said_and_nothing_is_made);

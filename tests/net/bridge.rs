@@ -14,10 +14,10 @@ use crate::network_driver::Command;
 use crate::{REFUSED, skipped, wait_until};
 
 /// The bridge's own address in the default range.
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 203, 0, 1);
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 203, 0, 1);
 
 /// By a daemon that makes the bridge itself, and by one that asks the network helper.
-fn for_both_users(test: impl Fn(&Internet, Daemon)) {
+pub(crate) fn for_both_users(test: impl Fn(&Internet, Daemon)) {
     if skipped() {
         return;
     }
@@ -29,7 +29,7 @@ fn for_both_users(test: impl Fn(&Internet, Daemon)) {
 }
 
 /// What a shell on the host prints.
-fn on_host(internet: &Internet, script: &str) -> String {
+pub(crate) fn on_host(internet: &Internet, script: &str) -> String {
     let done = internet.command("sh").args(["-c", script]).output().expect("runs");
     assert!(done.status.success(), "{script}: {done:?}");
     String::from_utf8_lossy(&done.stdout).into_owned()
@@ -44,16 +44,16 @@ fn left(internet: &Internet) -> String {
 }
 
 /// Whether the host gets an answer from port 80 of an address.
-fn host_reaches(internet: &Internet, host: impl std::fmt::Display) -> bool {
+pub(crate) fn host_reaches(internet: &Internet, host: impl std::fmt::Display) -> bool {
     let mut curl = internet.command("curl");
     let url = format!("http://{host}/");
     curl.args(["-sS", "--max-time", "5", &url]).output().expect("runs").status.success()
 }
 
 /// Has the guest answer at port 80.
-fn listens(guest: &Started) -> std::thread::JoinHandle<()> {
+pub(crate) fn listens(guest: &Started) -> std::thread::JoinHandle<()> {
     guest.link.namespace.enter(|| {
-        let listener = std::net::TcpListener::bind(("0.0.0.0", 80)).expect("bound");
+        let listener = std::net::TcpListener::bind(("::", 80)).expect("bound");
         listener.set_nonblocking(false).expect("blocks");
         // As long as its namespace, which ends with the test.
         for stream in listener.incoming() {
@@ -143,7 +143,7 @@ fn cannot_lie(internet: &Internet, guest: &Started) {
 }
 
 /// What the resolver at `server` says to a client in a namespace.
-fn ask(
+pub(crate) fn ask(
     namespace: &Namespace,
     server: (Ipv4Addr, u16),
     name: &str,

@@ -1,14 +1,18 @@
-//! IPv6, which no guest has.
+//! IPv6: none by pasta, and on the bridge no further than to the host's questions and to peers.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{Ipv6Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::for_every_way;
-use crate::internet::{self, Internet};
-use crate::network_daemon::Daemon;
+use hickory_proto::rr::RecordType;
+
+use crate::bridge::{GATEWAY, ask, for_both_users, host_reaches, listens, on_host};
+use crate::internet::{self, Internet, Namespace};
+use crate::network_daemon::{By, Daemon, ROOT, Started};
 use crate::network_driver::Command;
+use crate::{REFUSED, for_every_way, skipped, wait_until};
 
 /// A web server outside.
 const IPV6: &str = "http://[2001:db8::1]/";
@@ -17,7 +21,12 @@ const IPV6: &str = "http://[2001:db8::1]/";
 fn answer_by_ipv6(internet: &Internet) -> Arc<AtomicUsize> {
     internet.host().ip("-6 address add 2001:db8::2/64 dev host0 nodad");
     internet.outside().ip("-6 address add 2001:db8::1/64 dev out0 nodad");
-    let listening = internet.outside().enter(|| TcpListener::bind("[2001:db8::1]:80"));
+    serve(internet.outside(), "2001:db8::1".parse().expect("an address"))
+}
+
+/// A web server that counts who has connected.
+fn serve(namespace: &Namespace, address: Ipv6Addr) -> Arc<AtomicUsize> {
+    let listening = namespace.enter(move || TcpListener::bind((address, 80)));
     let listener = listening.join().expect("no panic").expect("bound");
     let seen = Arc::new(AtomicUsize::new(0));
     let count = seen.clone();
@@ -50,10 +59,137 @@ fn there_is_no_other_way_by_ipv6() {
         assert!(started.curl(&["--max-time", "1", IPV6]).is_err());
         assert_eq!(seen.load(Ordering::SeqCst), 1, "the guest does not");
         assert!(started.get(internet::WEB).is_ok(), "IPv4 works");
-        assert_eq!(started.in_namespace("ip -6 address"), "");
+        assert_eq!(started.in_namespace("ip -6 address").is_empty(), !by.bridge);
         let explained = daemon.explain("2600::1", Some(80));
         assert!(!explained.allowed && explained.because.contains("IPv6"), "{explained:?}");
         drop(started);
         daemon.done(&Command::Stop);
     });
+}
+
+/// A refusal comes within microseconds; what is not answered takes seconds.
+const AT_ONCE: Duration = Duration::from_millis(900);
+
+/// Whether the guest is refused, and does not wait for it.
+fn is_refused_at_once(guest: &Started, address: impl std::fmt::Display) {
+    let begun = Instant::now();
+    assert_eq!(guest.curl(&["-g", &format!("http://[{address}]/")]), REFUSED, "{address}");
+    assert!(begun.elapsed() < AT_ONCE, "{address}: {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_guest_on_the_bridge_is_reached_by_ipv6_and_reaches_nothing_with_it() {
+    for_both_users(|internet, mut daemon| {
+        let outside = answer_by_ipv6(internet);
+        let guest = daemon.started();
+        let address = guest.guest.ipv6.expect("it has a place in IPv6").address;
+        let [a, b, c, d, ..] = address.segments();
+        let nth = |last| Ipv6Addr::new(a, b, c, d, 0, 0, 0, last);
+        assert_eq!(address, nth(7), "{address}");
+        let gateway = serve(internet.host(), nth(1));
+        drop(listens(&guest));
+        wait_until("the host reaches it", || host_reaches(internet, format!("[{address}]")));
+
+        for control in [format!("[{}]", nth(1)), "[2001:db8::1]".to_owned()] {
+            assert!(host_reaches(internet, control), "the controls");
+        }
+        let seen = || (gateway.load(Ordering::SeqCst), outside.load(Ordering::SeqCst));
+        assert_eq!(seen(), (1, 1));
+        // The bridge itself, nobody's address there, the namespace, and what is no VM's at all.
+        for refused in [nth(1), nth(9)] {
+            is_refused_at_once(&guest, refused);
+        }
+        is_refused_at_once(&guest, "fe80::1%eth0");
+        is_refused_at_once(&guest, "2001:db8::1");
+        let namespace = &guest.link.namespace;
+        namespace.ip("-6 route add default via fe80::1 dev eth0");
+        is_refused_at_once(&guest, "2001:db8::1");
+        is_refused_at_once(&guest, "fd00:ec2::254");
+        cannot_lie(&guest, nth(8), nth(1));
+        assert_eq!(seen(), (1, 1), "nobody but the host has connected");
+        takes_no_advice(&guest);
+        assert!(host_reaches(internet, format!("[{address}]")), "all the same");
+        assert!(guest.get(internet::WEB).is_ok(), "IPv4 works");
+
+        daemon.done(&Command::Restart);
+        assert!(host_reaches(internet, format!("[{address}]")), "after another daemon has come");
+        has_names(internet, &guest, address);
+        drop(guest);
+        daemon.done(&Command::Stop);
+    });
+}
+
+/// With another address than its own it is not answered, and counted.
+fn cannot_lie(guest: &Started, lie: Ipv6Addr, to: Ipv6Addr) {
+    let spoofed = || guest.in_namespace("nft list counter inet cove spoofed");
+    let before = spoofed();
+    is_refused_at_once(guest, to);
+    assert_eq!(spoofed(), before, "the truth is refused, and is no lie");
+    let namespace = &guest.link.namespace;
+    namespace.ip(&format!("-6 address add {lie}/128 dev eth0 nodad"));
+    let url = format!("http://[{to}]/");
+    let lied = guest.curl(&["-g", "--interface", &lie.to_string(), "--max-time", "1", &url]);
+    assert_eq!(lied, Err(28), "dropped, not answered");
+    let after = spoofed();
+    assert_ne!(after, before);
+    // Nor is it believed to be there when it says so as neighbours do.
+    namespace.ip("-6 neighbor flush dev eth0");
+    let lied = guest.curl(&["-g", "--interface", &lie.to_string(), "--max-time", "1", &url]);
+    assert_eq!(lied, Err(28));
+    let neighbours = guest.in_namespace("ip -6 neighbor show dev tap0");
+    assert!(!neighbours.contains(&lie.to_string()), "{neighbours}");
+    namespace.ip(&format!("-6 address del {lie}/128 dev eth0"));
+}
+
+/// What its namespace takes from the link, and from the uplink.
+fn takes_no_advice(guest: &Started) {
+    for device in ["tap0".to_owned(), format!("up{}", guest.vm)] {
+        for switch in ["accept_ra", "accept_redirects"] {
+            let value =
+                guest.in_namespace(&format!("cat /proc/sys/net/ipv6/conf/{device}/{switch}"));
+            assert_eq!(value, "0", "{device} {switch}");
+        }
+    }
+    assert_eq!(guest.in_namespace("ip -6 route show default"), "");
+}
+
+/// To the host and to guests.
+fn has_names(internet: &Internet, guest: &Started, address: Ipv6Addr) {
+    let name = format!("vm-{}.cove.internal.", guest.vm);
+    let nibbles = address.octets().into_iter().flat_map(|octet| [octet >> 4, octet & 15]);
+    let nibbles: Vec<String> = nibbles.rev().map(|nibble| format!("{nibble:x}")).collect();
+    let reverse = format!("{}.ip6.arpa.", nibbles.join("."));
+    let host = (internet.host(), (GATEWAY, 5354));
+    let inside = (&guest.link.namespace, (guest.guest.resolver, 53));
+    for (namespace, server) in [host, inside] {
+        assert_eq!(ask(namespace, server, &name, RecordType::AAAA), [address.to_string()]);
+        assert_eq!(ask(namespace, server, &reverse, RecordType::PTR), [name.as_str()]);
+    }
+    let by_name = format!("http://{}/", internet::WEB_NAME);
+    assert!(guest.curl(&[&by_name]).is_ok(), "names outside lead to IPv4 alone");
+}
+
+#[test]
+fn a_host_without_ipv6_gives_guests_none() {
+    if skipped() {
+        return;
+    }
+    let internet = Internet::new();
+    on_host(
+        &internet,
+        "cd /proc/sys/net/ipv6/conf && echo 1 > all/disable_ipv6 && echo 1 > default/disable_ipv6",
+    );
+    let mut daemon = Daemon::start(&internet, By { user: ROOT, bridge: true });
+    let guest = daemon.started();
+    assert_eq!(guest.guest.ipv6, None);
+    assert_eq!(guest.in_namespace("ip -6 address"), "");
+    drop(listens(&guest));
+    wait_until("the host reaches it", || host_reaches(&internet, guest.guest.address));
+    assert!(guest.get(internet::WEB).is_ok());
+    let name = format!("vm-{}.cove.internal.", guest.vm);
+    let asked = |kind| ask(internet.host(), (GATEWAY, 5354), &name, kind);
+    assert_eq!(asked(RecordType::A), [guest.guest.address.to_string()]);
+    assert!(asked(RecordType::AAAA).is_empty());
+    drop(guest);
+    daemon.done(&Command::Stop);
 }

@@ -11,7 +11,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -104,14 +104,14 @@ impl FakeVm {
         keeper.shell(
             "ip link set lo up; ip link set tap0 up; echo 1 > /proc/sys/net/ipv4/ip_forward; \
              echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter; \
-             echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
+             echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; ip address add fe80::1/64 dev tap0 nodad",
         );
         let length = ranges.range4().prefix_len();
         guest.ip(&format!("address add {}/{length} dev guest0", lease.ipv4));
-        guest.ip(&format!("address add {}/64 dev guest0 nodad", lease.ipv6));
+        guest.ip(&format!("address add {}/128 dev guest0 nodad", lease.ipv6));
         guest.ip("link set guest0 up");
         guest.ip(&format!("route add default via {}", ranges.gateway().ipv4));
-        guest.ip(&format!("route add default via {}", ranges.gateway().ipv6));
+        guest.ip("route add default via fe80::1 dev guest0");
         // It ends with the test.
         drop(guest.enter(|| {
             let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)).expect("it listens");
@@ -138,12 +138,13 @@ impl FakeVm {
     }
 
     /// What the guest gets to hear from a web server, or from another guest.
-    pub(crate) fn ask(&self, address: Ipv4Addr, port: u16) -> io::Result<String> {
+    pub(crate) fn ask(&self, address: impl Into<IpAddr>, port: u16) -> io::Result<String> {
         ask(&Path::new("/run/netns").join(self.guest.name()), address, port)
     }
 }
 
-fn answer(stream: &mut TcpStream) {
+/// Answers with the address of who asks.
+pub(crate) fn answer(stream: &mut TcpStream) {
     let Ok(peer) = stream.peer_addr() else { return };
     let mut request = [0; 64];
     // Who asks and goes away does not wait for an answer.

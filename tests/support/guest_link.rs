@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread::JoinHandle;
 
-use cove::wire::guest::Network;
+use cove::wire::guest::{Ipv6, Network};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -34,6 +34,11 @@ impl GuestLink {
         namespace.ip(&format!("link set eth0 address {} mtu {} up", network.mac, network.mtu));
         namespace.ip(&format!("address add {}/{} dev eth0", network.address, network.prefix));
         namespace.ip(&format!("route add default via {}", network.gateway));
+        if let Some(Ipv6 { address, prefix, gateway }) = network.ipv6 {
+            let range = ipnet::Ipv6Net::new(address, prefix).expect("a prefix").trunc();
+            namespace.ip(&format!("-6 address add {address}/128 dev eth0 nodad"));
+            namespace.ip(&format!("-6 route add {range} via {gateway} dev eth0"));
+        }
         namespace.resolver(network.resolver);
         let (wait, stop) = nix::unistd::pipe().expect("a pipe");
         let ends = [device, File::from(tap)];

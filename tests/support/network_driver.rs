@@ -232,7 +232,8 @@ impl Driver {
         let Settings { vm, folder, .. } = &self.settings;
         if let Some(place) = self.settings.place() {
             let (vm, folder, keeper) = (vm.clone(), folder.clone(), Some(attached.keeper));
-            let living = vec![Living { vm, folder, place, keeper }];
+            let addresses = attached.guest.addresses();
+            let living = vec![Living { vm, folder, place, addresses, keeper }];
             self.networks.recover_bridge(living, Vec::new()).await;
         }
         let processes = (attached.keeper, attached.uplink);

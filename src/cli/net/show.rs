@@ -32,6 +32,7 @@ impl Arguments {
 pub(super) fn render(shown: &NetShow) -> String {
     let mut rows = vec![("name", shown.name.clone()), ("net", shown.mode.as_str().to_owned())];
     rows.extend(shown.address.clone().map(|address| ("address", address)));
+    rows.extend(shown.address6.clone().map(|address| ("address", address)));
     rows.extend(shown.peers.iter().map(|peer| ("peer", peer.clone())));
     if shown.mode != NetMode::None {
         rows.push(("egress", shown.egress.mode.as_str().to_owned()));
@@ -51,8 +52,9 @@ mod tests {
         let rule = |text: &str| text.parse().expect("a rule");
         let mut shown = NetShow {
             name: "web".to_owned(),
-            mode: NetMode::User,
-            address: Some("192.0.2.2".to_owned()),
+            mode: NetMode::Bridge,
+            address: Some("10.203.0.7".to_owned()),
+            address6: Some("fd12:3456:789a:1::7".to_owned()),
             peers: vec!["db".to_owned()],
             egress: Policy {
                 mode: Mode::Allow,
@@ -63,15 +65,17 @@ mod tests {
         };
         insta::assert_snapshot!(render(&shown), @r"
         name         web
-        net          user
-        address      192.0.2.2
+        net          bridge
+        address      10.203.0.7
+        address      fd12:3456:789a:1::7
         peer         db
         egress       allow
         rule         *.example.org:443
         rule         10.0.0.0/8
         by a plugin  registry.example
         ");
-        (shown.mode, shown.address, shown.peers) = (NetMode::None, None, Vec::new());
+        (shown.mode, shown.peers) = (NetMode::None, Vec::new());
+        (shown.address, shown.address6) = (None, None);
         insta::assert_snapshot!(render(&shown), @r"
         name  web
         net   none

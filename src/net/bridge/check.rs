@@ -51,7 +51,7 @@ pub(super) async fn find_problem(bridge: &str) -> Result<Option<ForwardingProble
     let drop = Some(Policy::Drop.to_u32());
     let dropping =
         |chain: &&ChainInfo| chain.table != bridge && forwards(chain) && chain.policy == drop;
-    // IPv6 is forwarded only where the operator wants it.
+    // By IPv6 nothing is forwarded but what peers say to each other, and they have IPv4.
     for chain in chains.iter().filter(dropping).filter(|chain| chain.family != Family::Ip6) {
         let rules = netlink.list_rules(&chain.table, chain.family).await;
         let rules = rules.map_err(|source| BridgeError::Rules { doing: "list", source })?;

@@ -1,7 +1,6 @@
 //! The host's switch for forwarding. Switched on only where it is off, and then put back.
 //!
-//! It is IPv4's only. For IPv6 the same switch makes a host deaf to its router's announcements, so that one
-//! is left as the operator has it: VMs reach the host by IPv6 either way, and more where it is on.
+//! It is IPv4's only; of IPv6 module `ipv6` knows.
 
 use std::{fs, io};
 

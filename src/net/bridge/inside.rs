@@ -7,15 +7,15 @@
 //!  up<id> 10.203.0.1/32 is here, at the bridge's station (written down, not asked for); so is the default
 //! ```
 //!
-//! Works with the power that a keeper has over its own namespace. IPv6 is set up where the namespace has
-//! it switched on for the uplink.
+//! By IPv6 tap0 is the guest's gateway itself, with an address of the link, and to the uplink go only the
+//! range of the bridge's VMs: nothing else is anywhere. Works with the power that a keeper has over its own
+//! namespace.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{fs, io};
 
 use futures_util::TryStreamExt;
-use ipnet::Ipv4Net;
-use rtnetlink::packet_route::neighbour::NeighbourFlags;
+use ipnet::{Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ pub struct Inside {
     pub station: [u8; 6],
     /// How many leading bits of its IPv4 address a guest shares with all others.
     pub prefix4: u8,
+    /// Where all VMs of the bridge have their IPv6 addresses; none where they have none.
+    pub range6: Option<Ipv6Net>,
     /// The largest packet.
     pub mtu: u32,
 }
@@ -81,8 +83,15 @@ impl Inside {
             gateway: ranges.gateway(),
             station: Owner::new(user).bridge_station(),
             prefix4: ranges.range4().prefix_len(),
+            range6: Some(ranges.range6()),
             mtu: links::MTU,
         })
+    }
+
+    /// The same on a host that has no IPv6.
+    #[must_use]
+    pub fn without_ipv6(self) -> Self {
+        Self { range6: None, ..self }
     }
 }
 
@@ -109,17 +118,13 @@ pub async fn join(
     neighbour(netlink, &uplink, gateway.ipv4.into(), &inside.station).await?;
     route4(netlink, &tap, lease.ipv4).await?;
     route4(netlink, &uplink, gateway.ipv4).await?;
-    if has_ipv6(&uplink) && has_ipv6(&tap) {
-        set(&format!("ipv6/conf/{}/proxy_ndp", tap.name), "1")?;
-        set(&format!("ipv6/neigh/{}/proxy_delay", tap.name), "0")?;
-        let proxy = netlink.neighbours().add(tap.index, gateway.ipv6.into());
-        let added = proxy.flags(NeighbourFlags::Proxy).replace().execute().await;
-        added.map_err(tap.failed())?;
+    if let Some(range) = inside.range6 {
         neighbour(netlink, &uplink, gateway.ipv6.into(), &inside.station).await?;
         route6(netlink, &tap, lease.ipv6).await?;
         route6(netlink, &uplink, gateway.ipv6).await?;
-        let route = RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway.ipv6);
-        let route = route.output_interface(uplink.index).build();
+        let route = RouteMessageBuilder::<Ipv6Addr>::new();
+        let route = route.destination_prefix(range.network(), range.prefix_len());
+        let route = route.gateway(gateway.ipv6).output_interface(uplink.index).build();
         netlink.route().add(route).replace().execute().await.map_err(uplink.failed())?;
     }
     let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway.ipv4);
@@ -173,9 +178,4 @@ async fn route6(netlink: &Handle, device: &Device, address: Ipv6Addr) -> Result<
 fn set(switch: &str, value: &str) -> Result<(), InsideError> {
     let written = fs::write(format!("/proc/sys/net/{switch}"), value);
     written.map_err(|source| InsideError::Switch { switch: switch.to_owned(), source })
-}
-
-fn has_ipv6(device: &Device) -> bool {
-    let switch = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", device.name);
-    fs::read_to_string(switch).is_ok_and(|value| value.trim() == "0")
 }

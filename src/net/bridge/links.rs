@@ -21,7 +21,7 @@ use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnsp
 
 use super::error::{BridgeError, Refusal};
 use super::setup::{Owner, Setup};
-use super::{port_name, station, vm_of_port};
+use super::{ipv6, port_name, station, vm_of_port};
 use crate::id::VmId;
 use crate::vm::address::Lease;
 
@@ -157,7 +157,8 @@ impl Links {
         };
         let added = add(gateway.ipv4.into(), ranges.range4().prefix_len()).await;
         added.map_err(failed("give an address to the bridge", name))?;
-        if has_ipv6(name) {
+        if ipv6::is_on(name) {
+            ipv6::forward_from(name)?;
             let added = add(gateway.ipv6.into(), ranges.range6().prefix_len()).await;
             added.map_err(failed("give an IPv6 address to the bridge", name))?;
         }
@@ -271,7 +272,7 @@ impl Links {
         let done = forwarding.execute().await;
         done.map_err(failed("write down the station of", name))?;
         let mut addresses = vec![IpAddr::from(lease.ipv4)];
-        if has_ipv6(&bridge.name) {
+        if ipv6::is_on(&bridge.name) {
             addresses.push(lease.ipv6.into());
         }
         for address in addresses {
@@ -334,10 +335,4 @@ fn address_of(entry: &NeighbourMessage) -> Option<IpAddr> {
 
 fn gone(doing: &'static str, device: &str) -> BridgeError {
     failed(doing, device)(rtnetlink::Error::RequestFailed)
-}
-
-/// Whether an interface takes IPv6 addresses: hosts can have it switched off, as a whole or for new ones.
-fn has_ipv6(device: &str) -> bool {
-    let switch = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
-    std::fs::read_to_string(switch).is_ok_and(|value| value.trim() == "0")
 }

@@ -30,6 +30,7 @@ mod error;
 mod forwarding;
 mod host;
 mod inside;
+mod ipv6;
 mod links;
 mod lock;
 mod plan;
@@ -101,11 +102,8 @@ fn vm_of_port(name: &str) -> Option<VmId> {
     name.strip_prefix("cv")?.parse().ok()
 }
 
-/// The address of a VM's end of the uplink: the VM's id, marked as a unicast address that nobody
-/// registered. The guest's own interface has the same; the two are on different links.
+/// The address of a VM's end of the uplink: the guest's own interface has the same, and the two are on
+/// different links.
 fn station(vm: &VmId) -> [u8; 6] {
-    let bytes = crate::id::from_hex(vm.as_str()).and_then(|bytes| bytes.try_into().ok());
-    let mut station: [u8; 6] = bytes.expect("a VM id is 12 hexadecimal digits");
-    station[0] = (station[0] & 0b1111_1100) | 0b10;
-    station
+    super::link::station(vm)
 }

@@ -4,6 +4,7 @@
 //!  bridge: prerouting ── from a VM's port ── checked: port, station and address are one VM's → on
 //!                                                     anything else, ARP and IPv6's own too  → drop
 //!  inet:   forward ── from the bridge ── from_vms: the source is no VM's                    → drop
+//!                  │                               IPv6 out of another interface              → drop
 //!                  └─ into the bridge ── to_vms:   established, related; a pair of peers    → accept
 //!                                                  anything else                            → drop
 //!          postrouting ── from a VM, out of another interface                               → masquerade
@@ -182,7 +183,7 @@ fn forwarding(transaction: Transaction, plan: &HostPlan, owner: Owner) -> Transa
     let from_bridge = || rule("to_vms").match_iif(name);
     let rules = [
         leaves(rule("from_vms").match_saddr_in_set("vms4")),
-        leaves(rule("from_vms").match_in_set(Ip6Saddr, "vms6")),
+        leaves(rule("from_vms").match_oif(name).match_in_set(Ip6Saddr, "vms6")),
         rule("from_vms").counter().drop(),
         rule("to_vms").match_ct_state(known).accept(),
         from_bridge().match_concat_in_set(&to_peer4, "peers4").accept(),
@@ -191,7 +192,6 @@ fn forwarding(transaction: Transaction, plan: &HostPlan, owner: Owner) -> Transa
         rule("forward").match_iif(name).jump(jump("from_vms")),
         rule("forward").match_oif(name).jump(jump("to_vms")),
         rule("postrouting").match_oif_not(name).match_saddr_in_set("vms4").masquerade(),
-        rule("postrouting").match_oif_not(name).match_in_set(Ip6Saddr, "vms6").masquerade(),
         // Anybody may bind the port while the daemon does not have it. VMs believe what it says.
         of_another(rule("output").match_oif(name).match_udp_sport(host::PORT), owner).drop(),
         of_another(rule("output").match_oif(name).match_tcp_sport(host::PORT), owner).drop(),

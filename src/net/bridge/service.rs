@@ -13,7 +13,7 @@ use super::check::ForwardingProblem;
 use super::error::BridgeError;
 use super::plan::HostPlan;
 use super::setup::Setup;
-use super::{Helper, Host, Inside, Privileged, lock};
+use super::{Helper, Host, Inside, Privileged, ipv6, lock};
 use crate::id::VmId;
 use crate::process::{Process, ProcessId};
 use crate::report::{Kind, Report};
@@ -97,11 +97,20 @@ impl Bridge {
     /// # Errors
     /// When there is no such slot.
     pub fn inside(&self, slot: u32) -> Result<Inside, Report> {
-        let inside = Inside::new(&self.setup, slot, self.user);
-        inside.ok_or_else(|| {
+        let inside = Inside::new(&self.setup, slot, self.user).ok_or_else(|| {
             let range = self.setup.ranges().range4();
             Report::new(Kind::Invalid, format!("`{range}` has no address number {slot}"))
+        })?;
+        Ok(match ipv6::is_on_bridge(self.setup.name()) {
+            true => inside,
+            false => inside.without_ipv6(),
         })
+    }
+
+    /// Whether the host carries IPv6 from one VM to another, now.
+    #[must_use]
+    pub fn carries_ipv6(&self) -> bool {
+        ipv6::is_carried()
     }
 
     /// Has exactly these VMs on the bridge, or those that are to be there already. Returns those that have no

@@ -8,17 +8,18 @@ use super::known::Known;
 use crate::egress::{Answered, Because, DnsName, Mode, Ports, Rule, Target, Verdict};
 use crate::wire::rpc::{AddressExplanation, NetExplanation};
 
-/// What is said of every address of IPv6: the namespace has none.
-const NO_IPV6: &str = "the VM's network carries no IPv6";
+/// What is said of every address of IPv6 that is no peer's: policies are about IPv4.
+const NO_IPV6: &str = "by IPv6 the VM reaches nothing but its peers on the bridge";
 
 /// Explains an address. None before a policy is in force.
 pub(super) fn address(known: &Known, address: IpAddr, port: Option<u16>) -> Option<NetExplanation> {
     let Verdict { allowed, because } = known.decide(address, port, None)?;
     let would_allow = would_allow(&because, known.last_name(address).as_ref(), address, port);
+    let no_ipv6 = address.is_ipv6() && because != Because::Peer;
     let (because, addresses) = (because.to_string(), Vec::new());
-    Some(match address {
-        IpAddr::V4(_) => NetExplanation { allowed, because, addresses, would_allow },
-        IpAddr::V6(_) => NetExplanation {
+    Some(match no_ipv6 {
+        false => NetExplanation { allowed, because, addresses, would_allow },
+        true => NetExplanation {
             allowed: false,
             because: NO_IPV6.to_owned(),
             addresses,

@@ -4,7 +4,7 @@
 //! decisions that are explained are those of the rules.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 use super::known::Known;
 use crate::egress::{DnsName, MAX_RULES, Mode, Policy, Ports};
+use crate::id::VmId;
+use crate::net::link;
 use crate::net::ranges::Prefix;
 use crate::net::rules::{self, Ends, NamedElement};
 use crate::net::way::Way;
@@ -71,7 +73,7 @@ pub(super) enum Change {
     /// The host's addresses.
     Host(Vec<Prefix>),
     /// The VMs of the bridge that this one reaches.
-    Peers(Vec<Ipv4Addr>),
+    Peers(Vec<IpAddr>),
     /// The VM is about to be told what a name resolved to.
     Answer {
         /// The name.
@@ -95,7 +97,7 @@ pub(super) struct Firewall(mpsc::Sender<Order>);
 impl Firewall {
     /// Starts the task, for the namespace that this process is in.
     pub(super) fn start(
-        uplink: String,
+        vm: &VmId,
         known: Arc<Known>,
         tasks: &Tasks,
     ) -> Result<Self, FirewallError> {
@@ -105,8 +107,8 @@ impl Firewall {
         if let Err(error) = setsockopt(netlink.socket(), sockopt::SndBuf, &SEND_BUFFER) {
             tracing::debug!(%error, "the netlink socket keeps its buffer");
         }
-        let loaded = None;
-        let mut changer = Changer { netlink, uplink, known, loaded };
+        let (uplink, link_local) = (link::uplink_name(vm), link::link_local(vm));
+        let mut changer = Changer { netlink, uplink, link_local, known, loaded: None };
         let (sender, mut orders) = mpsc::channel::<Order>(WAITING_CHANGES);
         drop(tasks.spawn("firewall", async move {
             while let Some(Order { change, done }) = orders.recv().await {
@@ -199,6 +201,8 @@ impl Loaded {
 struct Changer {
     netlink: Connection<Nftables>,
     uplink: String,
+    /// The guest's address on its link.
+    link_local: Ipv6Addr,
     known: Arc<Known>,
     loaded: Option<Loaded>,
 }
@@ -208,7 +212,8 @@ impl Changer {
         match change {
             Change::SetUp { way, host, policy } => {
                 self.known.set_guest(way.guest());
-                let ends = Ends { uplink: &self.uplink, way: &way };
+                let link_local = self.link_local;
+                let ends = Ends { uplink: &self.uplink, link_local, way: &way };
                 let table = rules::table(self.netlink.transaction(), ends, &host);
                 table.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
                 self.known.set_host(host);
@@ -230,10 +235,8 @@ impl Changer {
                 Ok(())
             }
             Change::Peers(peers) => {
-                if self.loaded.is_none() {
-                    return Err(FirewallError::NotSetUp);
-                }
-                let changed = rules::peers(self.netlink.transaction(), &peers);
+                let way = &self.loaded.as_ref().ok_or(FirewallError::NotSetUp)?.way;
+                let changed = rules::peers(self.netlink.transaction(), way, &peers);
                 changed.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
                 self.known.set_peers(peers);
                 Ok(())
@@ -278,7 +281,7 @@ impl Changer {
         let (first, rest) = named.split_at(named.len().min(ELEMENTS_PER_TRANSACTION));
         let batch = rules::judge(
             self.netlink.transaction(),
-            Ends { uplink: &self.uplink, way: &loaded.way },
+            Ends { uplink: &self.uplink, link_local: self.link_local, way: &loaded.way },
             (&policy, generation),
             &loaded.sets,
             first,

@@ -28,7 +28,7 @@ struct State {
     policy: Option<Policy>,
     host: Vec<Prefix>,
     guest: Option<Ipv4Addr>,
-    peers: Vec<Ipv4Addr>,
+    peers: Vec<IpAddr>,
     answers: Answers,
 }
 
@@ -39,13 +39,14 @@ impl State {
     }
 
     fn facts(&self, address: IpAddr) -> Facts {
+        let peer = self.peers.contains(&address);
         match address {
             IpAddr::V4(address) => Facts {
                 own: self.is_own(address),
-                peer: self.peers.contains(&address),
+                peer,
                 answered: self.answers.good(address, Instant::now()),
             },
-            IpAddr::V6(_) => Facts::default(),
+            IpAddr::V6(_) => Facts { peer, ..Facts::default() },
         }
     }
 }
@@ -88,7 +89,7 @@ impl Known {
     }
 
     /// These VMs of the bridge are its peers.
-    pub(super) fn set_peers(&self, peers: Vec<Ipv4Addr>) {
+    pub(super) fn set_peers(&self, peers: Vec<IpAddr>) {
         self.state().peers = peers;
     }
 

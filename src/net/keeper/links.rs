@@ -6,13 +6,15 @@ use std::os::fd::OwnedFd;
 
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder};
 
 use super::KeeperError;
 use crate::id::VmId;
 use crate::net::bridge::{self, Inside};
-use crate::net::{link, namespace};
+use crate::net::link;
+use crate::net::namespace::{self, Ipv6};
 use crate::task::Tasks;
 
 /// Whether the namespace has an interface of this name. Not knowing counts as having it.
@@ -41,15 +43,23 @@ impl Links {
     }
 
     /// Sets the switches, makes the TAP device and brings up what there is.
-    pub(super) async fn set_up(&mut self) -> Result<OwnedFd, KeeperError> {
-        namespace::set_switches().map_err(KeeperError::Switch)?;
+    pub(super) async fn set_up(&mut self, ipv6: Ipv6) -> Result<OwnedFd, KeeperError> {
+        namespace::set_switches(ipv6).map_err(KeeperError::Switch)?;
         let tap = namespace::make_tap(link::TAP).map_err(KeeperError::Tap)?;
         self.bring_up("lo").await?;
         let index = self.bring_up(link::TAP).await?;
         let address = self.netlink.address().add(index, link::GATEWAY.into(), link::PREFIX);
         let device = link::TAP;
-        let added = address.execute().await;
-        added.map_err(|source| KeeperError::Device { device, source })?;
+        let failed = |source| KeeperError::Device { device, source };
+        address.execute().await.map_err(failed)?;
+        if ipv6 == Ipv6::On {
+            let length = link::LINK_LOCAL_PREFIX;
+            let mut address = self.netlink.address().add(index, link::GATEWAY6.into(), length);
+            // There is nobody but the guest, who is not asked whether it has it too.
+            let at_once = AddressAttribute::Flags(AddressFlags::Nodad);
+            address.message_mut().attributes.push(at_once);
+            address.execute().await.map_err(failed)?;
+        }
         Ok(tap)
     }
 

@@ -57,15 +57,15 @@ impl Naming {
         let zone = match way {
             // It is empty: VMs of mode `user` cannot reach each other.
             Way::User { .. } => VmNames::Here(watch::channel(Arc::new(Zone::new(zone, 1))).1),
-            Way::Bridge { inside, .. } => VmNames::Upstream { zone, range: inside.range4().into() },
+            Way::Bridge { inside, .. } => {
+                let ranges = [Some(inside.range4().into()), inside.range6.map(IpNet::from)];
+                VmNames::Upstream { zone, ranges: ranges.into_iter().flatten().collect() }
+            }
         };
+        let families = if way.ipv6().is_some() { Families::BothOfVms } else { Families::Ipv4 };
         let judge = Arc::new(self);
-        let resolver = GuestResolver {
-            zone,
-            upstream: way.upstream(),
-            judge: judge.clone(),
-            families: Families::Ipv4,
-        };
+        let resolver =
+            GuestResolver { zone, upstream: way.upstream(), judge: judge.clone(), families };
         names::guest::serve(udp, tcp, resolver, tasks);
         sni::serve(proxy, judge, TcpStream::connect::<SocketAddrV4>, tasks);
         Ok(())

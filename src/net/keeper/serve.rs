@@ -21,6 +21,7 @@ use crate::egress::{DnsName, Policy};
 use crate::id::VmId;
 use crate::net::control::{Channel, Host, Reply, Request};
 use crate::net::names;
+use crate::net::namespace::Ipv6;
 use crate::net::ranges::Prefix;
 use crate::net::way::Way;
 use crate::net::{link, rules};
@@ -59,7 +60,7 @@ impl Keeper {
     pub(super) async fn start(vm: VmId) -> Result<Self, KeeperError> {
         let (tasks, known) = (Tasks::default(), Arc::new(Known::default()));
         let record = Arc::new(Record::default());
-        let firewall = Firewall::start(link::uplink_name(&vm), known.clone(), &tasks)?;
+        let firewall = Firewall::start(&vm, known.clone(), &tasks)?;
         let counters = Connection::<Nftables>::new().map_err(FirewallError::Open)?;
         log::read(known.clone(), record.clone(), &tasks).await.map_err(KeeperError::Log)?;
         Ok(Self { vm, firewall, known, record, counters, set_up: OnceLock::new(), tasks })
@@ -207,7 +208,8 @@ impl Keeper {
         policy: Policy,
     ) -> Result<(), KeeperError> {
         self.firewall.change(Change::SetUp { way: way.clone(), host, policy }).await?;
-        let tap = Links::open(&self.tasks)?.set_up().await?;
+        let ipv6 = if way.ipv6().is_some() { Ipv6::On } else { Ipv6::Off };
+        let tap = Links::open(&self.tasks)?.set_up(ipv6).await?;
         let (known, record) = (self.known.clone(), self.record.clone());
         let naming = Naming { known, record, firewall: self.firewall.clone() };
         naming.serve(&way, zone.clone(), &self.tasks).await?;

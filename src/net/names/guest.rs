@@ -6,8 +6,8 @@
 //!  a range with such addresses ─────────── no such record; so for what is below its name
 //!  no full host name ───────────────────── no such name, or refused
 //!  a name that the judge refuses ───────── refused
-//!  AAAA without IPv6; HTTPS, SVCB ──────── no such record
-//!  A, AAAA ─────────────────────────────── upstream, then the judge, then what of it may be seen
+//!  AAAA, HTTPS, SVCB ───────────────────── no such record
+//!  A ───────────────────────────────────── upstream, then the judge, then what of it may be seen
 //!  other types ─────────────────────────── upstream, as it is
 //! ```
 
@@ -34,8 +34,8 @@ use crate::task::Tasks;
 pub(crate) enum Families {
     /// IPv4 only: a question for the others is answered at once, with nothing.
     Ipv4,
-    /// Both.
-    Both,
+    /// The same of names outside, and both of VMs.
+    BothOfVms,
 }
 
 /// Who knows the names of VMs.
@@ -48,7 +48,7 @@ pub(crate) enum VmNames {
         /// Their zone.
         zone: DnsName,
         /// Where VMs have their addresses.
-        range: IpNet,
+        ranges: Vec<IpNet>,
     },
 }
 
@@ -100,7 +100,8 @@ impl Answers for GuestResolver {
             return question.fails(ResponseCode::Refused, Some(Extended::Blocked));
         }
         let wanted = match kind {
-            RecordType::AAAA => self.families == Families::Both,
+            // IPv6 leads to no place outside.
+            RecordType::AAAA => false,
             // They carry addresses that nobody has judged, and the keys with which a client hides the
             // server's name in its greeting, so that it could not be checked. Clients do without.
             RecordType::HTTPS | RecordType::SVCB => false,
@@ -122,9 +123,9 @@ impl GuestResolver {
                 let zone = Arc::clone(&zone.borrow());
                 from_zone(&zone, question)
             }
-            VmNames::Upstream { zone, range } => {
-                let of_an_address =
-                    || zone::reverse_range(name).is_some_and(|asked| range.contains(&asked));
+            VmNames::Upstream { zone, ranges } => {
+                let is_theirs = |asked| ranges.iter().any(|range| range.contains(&asked));
+                let of_an_address = || zone::reverse_range(name).is_some_and(is_theirs);
                 if !wire_name(zone).zone_of(name) && !of_an_address() {
                     return None;
                 }

@@ -36,13 +36,15 @@
 //! The host's addresses stand before the acceptance of running flows, so that an address which the host
 //! gets later is cut off in the middle of a connection too. A policy that takes something away begins a
 //! new generation: every flow is judged anew with the next packet that the guest sends, and until then
-//! nothing comes to it but TCP, which the guest has to answer. IPv6 meets the chains' policy.
+//! nothing comes to it but TCP, which the guest has to answer. IPv6 meets the chains' policy, but for guests
+//! that have it (`ipv6.rs`).
 //!
 //! Names are resolved by the keeper itself, which puts the answers into the sets before the guest sees
 //! them.
 //!
 //! `table.rs` is what stays, `judge.rs` what is replaced with the policy, `plan.rs` what it comes to.
 
+mod ipv6;
 mod judge;
 mod plan;
 mod table;
@@ -50,6 +52,8 @@ mod table;
 pub(crate) use self::judge::{NamedElement, add_named, judge, next_generation, remove_named};
 pub(crate) use self::plan::{TLS_PORT, name_ports, narrows};
 pub(crate) use self::table::{LOG_GROUP, LOGGED_BYTES, host_addresses, peers, table, untold};
+
+use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +64,8 @@ use super::way::Way;
 pub(crate) struct Ends<'a> {
     /// The uplink's interface.
     pub(crate) uplink: &'a str,
+    /// The guest's IPv6 address on its link, where it has IPv6.
+    pub(crate) link_local: Ipv6Addr,
     /// Where it leads.
     pub(crate) way: &'a Way,
 }

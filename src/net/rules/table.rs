@@ -1,6 +1,6 @@
 //! The table, its sets, and the chains that no policy changes.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use nlink::netlink::nftables::{
     BaseChain, Chain, ChainName, CtState, CtStatus, Family, Field, FilterHook, LimitExpr,
@@ -11,10 +11,11 @@ use nlink::netlink::nftables::{
 use nlink::netlink::{Connection, Nftables};
 
 use super::plan::TLS_PORT;
-use super::{Ends, ResolverTransport};
+use super::{Ends, ResolverTransport, ipv6};
 use crate::egress::{METADATA_ADDRESSES, SPECIAL_PURPOSE_RANGES};
 use crate::net::link;
 use crate::net::ranges::{Prefix, disjoint};
+use crate::net::way::Way;
 
 /// The table.
 pub(super) const TABLE: &str = "cove";
@@ -83,8 +84,7 @@ pub(crate) fn table(mut batch: Transaction, ends: Ends<'_>, host: &[Prefix]) -> 
     batch = fill(batch, address_ranges(SPECIAL_PURPOSE), special_purpose());
     batch = fill(batch, address_ranges(HOST_ADDRESSES), ranges(host));
     batch = fill(batch, addresses(METADATA), metadata());
-    let peers = ends.way.peers().iter().copied().map(SetElement::ipv4).collect();
-    batch = fill(batch, addresses(PEERS), peers);
+    batch = fill(batch, addresses(PEERS), peers4(ends.way.peers()));
     for (set, protocols) in [(CARRIED, &[ICMP, TCP, UDP][..]), (WITH_PORTS, &[TCP, UDP])] {
         let elements = protocols.iter().map(|protocol| SetElement::inet_proto(*protocol)).collect();
         batch = fill(batch, Set::new(TABLE, set).key_type(SetKeyType::InetProto), elements);
@@ -104,9 +104,11 @@ pub(crate) fn table(mut batch: Transaction, ends: Ends<'_>, host: &[Prefix]) -> 
     batch = batch.add_chain(chain("prerouting").base(prerouting));
     let postrouting = BaseChain::nat(NatHook::Postrouting, Priority::SrcNat).policy(Policy::Accept);
     batch = batch.add_chain(chain("postrouting").base(postrouting));
+    batch = ipv6::sets_and_chains(batch, ends.way);
     let mut rules: Vec<Rule> = answer_rules().into();
     rules.extend(told_rules());
     rules.extend(own_rules());
+    rules.extend(ipv6::rules(ends));
     rules.extend(forward_rules(ends));
     rules.extend(prerouting_rules(ends));
     rules.extend(postrouting_rules(ends));
@@ -122,9 +124,9 @@ pub(crate) fn host_addresses(batch: Transaction, host: &[Prefix]) -> Transaction
 }
 
 /// Replaces the peers.
-pub(crate) fn peers(batch: Transaction, peers: &[Ipv4Addr]) -> Transaction {
-    let elements: Vec<SetElement> = peers.iter().copied().map(SetElement::ipv4).collect();
-    add_elements(flush_set(batch, PEERS), &addresses(PEERS), &elements)
+pub(crate) fn peers(batch: Transaction, way: &Way, peers: &[IpAddr]) -> Transaction {
+    let batch = add_elements(flush_set(batch, PEERS), &addresses(PEERS), &peers4(peers));
+    ipv6::peers(batch, way, peers)
 }
 
 /// How many refusals were not logged.
@@ -309,7 +311,8 @@ pub(super) fn name(chain: &str) -> ChainName {
     ChainName::new(chain).expect("names of our own are short words")
 }
 
-fn chain(chain: &str) -> Chain {
+/// A chain of ours.
+pub(super) fn chain(chain: &str) -> Chain {
     Chain::new(TABLE, chain).expect("names of our own are short words")
 }
 
@@ -329,6 +332,14 @@ fn address_ranges(name: &str) -> Set {
     addresses(name).interval()
 }
 
+fn peers4(peers: &[IpAddr]) -> Vec<SetElement> {
+    let elements = peers.iter().filter_map(|peer| match peer {
+        IpAddr::V4(peer) => Some(SetElement::ipv4(*peer)),
+        IpAddr::V6(_) => None,
+    });
+    elements.collect()
+}
+
 fn special_purpose() -> Vec<SetElement> {
     let ranges = SPECIAL_PURPOSE_RANGES.iter().filter_map(|(range, _)| match range {
         ipnet::IpNet::V4(range) => Some(SetElement::ipv4_range(range.network(), range.broadcast())),
@@ -339,8 +350,8 @@ fn special_purpose() -> Vec<SetElement> {
 
 fn metadata() -> Vec<SetElement> {
     let addresses = METADATA_ADDRESSES.iter().filter_map(|address| match address {
-        std::net::IpAddr::V4(address) => Some(SetElement::ipv4(*address)),
-        std::net::IpAddr::V6(_) => None,
+        IpAddr::V4(address) => Some(SetElement::ipv4(*address)),
+        IpAddr::V6(_) => None,
     });
     addresses.collect()
 }
@@ -350,7 +361,7 @@ fn ranges(prefixes: &[Prefix]) -> Vec<SetElement> {
     disjoint.map(|range| SetElement::ipv4_range(range.address, range.last())).collect()
 }
 
-fn fill(batch: Transaction, set: Set, elements: Vec<SetElement>) -> Transaction {
+pub(super) fn fill(batch: Transaction, set: Set, elements: Vec<SetElement>) -> Transaction {
     let batch = batch.add_set(set.clone());
     add_elements(batch, &set, &elements)
 }

@@ -144,11 +144,13 @@ fn check_running(record: &VmRecord) -> Result<(), Report> {
 pub(super) fn shown(record: &VmRecord) -> NetShow {
     let own = &record.spec.egress;
     let boot = record.state.boot();
+    let network = boot.and_then(|boot| boot.network.as_ref());
     let wished = boot.into_iter().flat_map(|boot| &boot.extras.egress);
     NetShow {
         name: record.name.to_string(),
         mode: record.spec.net,
-        address: boot.and_then(|b| b.network.as_ref()).map(|network| network.address.to_string()),
+        address: network.map(|network| network.address.to_string()),
+        address6: network.and_then(|n| n.ipv6).map(|ipv6| ipv6.address.to_string()),
         peers: Vec::new(),
         egress: own.clone(),
         wished: wished.filter(|rule| !own.rules.contains(rule)).cloned().collect(),

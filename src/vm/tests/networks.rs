@@ -60,6 +60,7 @@ impl Networks for Sim {
                 gateway: [10, 0, 2, 2].into(),
                 resolver: [10, 0, 2, 3].into(),
                 mtu: 1500,
+                ipv6: None,
             };
             Ok(Attachment { tap, guest })
         };

@@ -16,6 +16,9 @@ pub struct NetShow {
     /// Its address, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// Its IPv6 address, while it runs and has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<String>,
     /// The names of the VMs that it reaches over the bridge, and that reach it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<String>,

@@ -108,6 +108,9 @@ pub struct VmNet {
     /// The guest's address, while it runs and has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// The guest's IPv6 address, while it runs and has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<String>,
     /// What it may reach at all, where it has a network; `net.show` has the rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Mode>,

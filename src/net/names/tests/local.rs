@@ -66,7 +66,7 @@ async fn ipv6_addresses_are_for_guests_that_have_it() {
     let house = silent_house().await;
     let answer = house.ask("web.cove.internal.", RecordType::AAAA).await;
     assert_eq!((code(&answer), addresses(&answer).len()), (ResponseCode::NoError, 0));
-    let house = House::with(TestJudge::default(), Families::Both, |_, _, _| ()).await;
+    let house = House::with(TestJudge::default(), Families::BothOfVms, |_, _, _| ()).await;
     let answer = house.ask("web.cove.internal.", RecordType::AAAA).await;
     assert_eq!(addresses(&answer), ["fd00::2"]);
 }
