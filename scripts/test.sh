@@ -58,10 +58,10 @@ prepare_tool() {
     cargo_tool "$crate-$version" "$crate" "$crate" "$version" --debug --version "=$version" "$@" "$crate"
 }
 prepare_tools() {
-    # The client in tests of networks.
-    if ! have curl; then
+    # The client in tests of networks, and one of those in tests of ssh.
+    if ! have curl || ! have rsync; then
         apt_get update -qq
-        apt_get install -y -qq --no-install-recommends curl
+        apt_get install -y -qq --no-install-recommends curl rsync
     fi
     prepare_tool cargo-nextest "$NEXTEST_VERSION" --no-default-features --features default-no-update
     prepare_tool cargo-deny "$CARGO_DENY_VERSION"

@@ -9,6 +9,7 @@
 //!   id report wire       vm             vmm  net       rpc cli doctor
 //!   config size egress   workspace      disk guest     daemon
 //!   process task         image          store hooks    (bin/)
+//!   block keys
 //!         ▲
 //!         └── agent
 //! ```
@@ -18,6 +19,8 @@
 //! - [`wire`]: the only serde contract types: RPC, guest protocol, proof
 //! - [`config`]: the only reader of configuration files and environment
 //! - [`size`]: sizes as people write them
+//! - [`block`]: blocks of text in people's files
+//! - [`keys`]: ssh keys in OpenSSH's formats
 //! - [`egress`]: what a VM may reach: rules, and the one decision about them
 //! - [`process`]: the only maker of child processes, and how one is known again
 //! - [`task`]: named, tracked tasks
@@ -76,6 +79,8 @@ pub mod wire;
 #[cfg(feature = "agent")]
 pub mod agent;
 #[cfg(any(feature = "daemon", feature = "agent"))]
+pub mod block;
+#[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod task;
 
 #[cfg(feature = "daemon")]
@@ -94,6 +99,8 @@ pub mod guest;
 pub mod hooks;
 #[cfg(feature = "daemon")]
 pub mod image;
+#[cfg(feature = "daemon")]
+pub mod keys;
 #[cfg(feature = "daemon")]
 pub mod net;
 #[cfg(feature = "daemon")]

@@ -10,8 +10,8 @@ use nix::sys::time::TimeSpec;
 use nix::time::ClockId;
 
 use super::beneath::Beneath;
-use super::block;
 use super::failure::{During, Failure};
+use crate::block;
 use crate::wire::guest::{BlockPlace, Network, Setup, SshHostKey};
 
 /// The longest `/etc/hosts` that is kept.

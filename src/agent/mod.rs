@@ -8,10 +8,9 @@
 //! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
 //! - [`exec`], [`tree`], [`forward`]: programs, trees and connections; [`grow`]: the work disk; [`observe`]: what
 //!   is seen of the guest
-//! - [`beneath`]: the folder that no path can leave; [`block`]: blocks of text in people's files
+//! - [`beneath`]: the folder that no path can leave
 
 pub mod beneath;
-pub mod block;
 pub mod boot;
 pub mod console;
 pub mod exec;

@@ -21,8 +21,8 @@ use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::beneath::{self, Beneath};
-use super::block;
 use super::failure::{During, Failure};
+use crate::block;
 use crate::wire::guest::PlanStep;
 
 /// How many pieces of a plan may wait for the disk.

@@ -111,7 +111,8 @@ fn daemon_lost() -> Report {
         .with_hint("forward them again, or use `--publish`: those come back with the daemon")
 }
 
-fn not_running(vm: &Vm) -> Report {
+/// What is said where a VM has to run.
+pub(super) fn not_running(vm: &Vm) -> Report {
     let (name, is) = (&vm.name, state(vm.state));
     Report::new(Kind::Conflict, format!("the VM `{name}` is {is}, not running"))
         .with_hint(format!("start it with `cove start {name}`"))

@@ -3,7 +3,7 @@
 //! A client of the RPC like any other: it knows the wire types and the client, and nothing of VMs'
 //! insides. It never ends the process itself; [`main`] returns the exit status.
 //!
-//! stdout carries data only, stderr progress and messages. `run` and `exec` show the exit status of the
+//! stdout carries data only, stderr progress and messages. `run`, `exec` and `ssh` show the exit status of the
 //! remote command and 125 for every failure of their own; all other commands show the status of the
 //! failure's kind (`report::Kind::exit_status`). Nothing is coloured, so colour cannot carry meaning.
 
@@ -44,12 +44,14 @@ mod operation;
 mod output;
 mod ports;
 mod progress;
+mod proxy;
 mod prune;
 mod run;
 mod session;
 mod set;
 mod show;
 mod signals;
+mod ssh;
 mod start;
 mod stats;
 mod stdio;
@@ -110,6 +112,12 @@ enum Command {
     Forward(forward::Arguments),
     /// Run a command, or a shell, in a running VM
     Exec(exec::Arguments),
+    /// Open an ssh session in a running VM, with the ssh of this host
+    Ssh(ssh::Arguments),
+    /// Print what lets ssh, scp, rsync, git and editors find VMs as NAME.cove, or put it into ~/.ssh/config
+    SshConfig(ssh::config::Arguments),
+    /// Join stdin and stdout with an ssh server in a VM: what ssh runs as its ProxyCommand
+    Proxy(proxy::Arguments),
     /// Show the console of a VM
     Logs(logs::Arguments),
     /// Show what has happened to VMs, operations and hooks
@@ -153,7 +161,7 @@ enum Command {
 impl Command {
     fn statuses(&self) -> Statuses {
         match self {
-            Self::Run(_) | Self::Exec(_) => Statuses::OfRemote,
+            Self::Run(_) | Self::Exec(_) | Self::Ssh(_) => Statuses::OfRemote,
             Self::Create(_)
             | Self::Start(_)
             | Self::Stop(_)
@@ -168,6 +176,8 @@ impl Command {
             | Self::Stats(_)
             | Self::Ports(_)
             | Self::Forward(_)
+            | Self::SshConfig(_)
+            | Self::Proxy(_)
             | Self::Logs(_)
             | Self::Events(_)
             | Self::Console(_)
@@ -204,6 +214,9 @@ impl Command {
             Self::Ports(arguments) => arguments.run().await,
             Self::Forward(arguments) => arguments.run().await,
             Self::Exec(arguments) => arguments.run().await,
+            Self::Ssh(arguments) => arguments.run().await,
+            Self::SshConfig(arguments) => arguments.run(),
+            Self::Proxy(arguments) => arguments.run().await,
             Self::Logs(arguments) => arguments.run().await,
             Self::Events(arguments) => arguments.run().await,
             Self::Console(arguments) => arguments.run().await,
@@ -264,7 +277,7 @@ fn failed(failure: &Failure, statuses: Statuses) -> u8 {
 /// Which exit statuses a command line shows that could not be parsed.
 fn statuses_of(arguments: &[OsString]) -> Statuses {
     match arguments.get(1).and_then(|argument| argument.to_str()) {
-        Some("run" | "exec") => Statuses::OfRemote,
+        Some("run" | "exec" | "ssh") => Statuses::OfRemote,
         Some(_) | None => Statuses::OfKind,
     }
 }

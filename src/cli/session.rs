@@ -71,7 +71,7 @@ pub(super) enum Pty {
 
 /// What the two directions know of each other.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Shared {
     /// Requests to end since the guest's last word.
     asked_to_end: Cell<u32>,
     /// How much of stdin may be sent.
@@ -239,7 +239,7 @@ async fn send(
 
 impl Shared {
     /// The next chunk of stdin that may be sent; `None` at the end of stdin. Cancel-safe.
-    async fn next_chunk(&self, stdin: &mut mpsc::Receiver<Bytes>) -> Option<Bytes> {
+    pub(super) async fn next_chunk(&self, stdin: &mut mpsc::Receiver<Bytes>) -> Option<Bytes> {
         while !self.window.get().fits(CHUNK) {
             self.opened.notified().await;
         }
@@ -251,7 +251,7 @@ impl Shared {
     }
 
     /// Notes that the command has taken so many bytes of its input.
-    fn open(&self, bytes: u32) -> Result<(), Report> {
+    pub(super) fn open(&self, bytes: u32) -> Result<(), Report> {
         let mut window = self.window.get();
         window.taken(bytes).map_err(|error| out_of_turn().with_cause(&error))?;
         self.window.set(window);
@@ -302,7 +302,7 @@ fn signal_frame(signal: i32, pty: Pty) -> Option<Frame> {
 }
 
 /// The reply in a frame that must be one.
-fn message(frame: Option<io::Result<Frame>>) -> Result<Reply, Report> {
+pub(super) fn message(frame: Option<io::Result<Frame>>) -> Result<Reply, Report> {
     let broken = || {
         let message = "the connection to the guest ended before the command did";
         Report::new(Kind::Failed, message).with_hint("see `cove list` for the VM's state")
@@ -314,11 +314,13 @@ fn message(frame: Option<io::Result<Frame>>) -> Result<Reply, Report> {
     }
 }
 
-fn out_of_turn() -> Report {
+/// What is said of a message that fits nowhere.
+pub(super) fn out_of_turn() -> Report {
     Report::new(Kind::Failed, "the guest's agent sent a message out of turn")
 }
 
-fn guest_failure(step: &str, message: String) -> Report {
+/// What is said of a failure that the guest's agent tells.
+pub(super) fn guest_failure(step: &str, message: String) -> Report {
     let mut report = Report::new(Kind::Failed, format!("the guest failed at {step}"));
     report.cause.push(message);
     report

@@ -49,6 +49,7 @@ pub(super) fn render(vm: &Vm) -> String {
         ("stops by itself", vm.auto_stop_after_s.map(|after| auto_stop(Some(after)))),
         ("after a restart", restart(vm)),
         ("deleted with its client", vm.leased.then(|| "yes".to_owned())),
+        ("ssh host key", vm.ssh_host_key.clone()),
     ];
     let mut rows = vec![
         ("name", vm.name.to_string()),

@@ -58,6 +58,7 @@ pub(super) fn vm(name: &str, id: &str) -> Vm {
         boot_id: None,
         pid: Some(4711),
         leased: false,
+        ssh_host_key: Some("ssh-ed25519 AAAA web".to_owned()),
     }
 }
 
@@ -266,6 +267,7 @@ fn vms_are_listed_and_shown() {
     address       10.0.2.15
     started       2026-11-23T12:00:02Z
     process       4711
+    ssh host key  ssh-ed25519 AAAA web
     repository    /home/u/pro\u{202e}ject
     in the guest  /root/project
     base commit   none yet

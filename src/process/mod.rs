@@ -5,10 +5,11 @@
 //! uplink) gets a process group of its own, so that neither a terminal's Ctrl-C nor the daemon's end
 //! reaches it, and is known afterwards by [`ProcessId`]: its pid together with its start time, so that
 //! a pid which the kernel gave to somebody else is never taken for it. Signals go through a pidfd that
-//! was opened before that check.
+//! was opened before that check. The command line can also become another program (ssh).
 
 mod descriptor;
 mod identity;
+mod replace;
 mod servant;
 mod stamp;
 mod tool;
@@ -16,6 +17,7 @@ mod usage;
 
 pub use descriptor::{ShortFolder, close_all_but_standard, inherited};
 pub use identity::{Process, ProcessId, find_servants};
+pub use replace::replaced_by;
 pub use servant::{Servant, ServantOutput};
 pub use stamp::{FileStamp, find_program};
 pub use tool::{Tool, ToolError};
@@ -74,6 +76,12 @@ mod tests {
         let text = output.text();
         assert!(text.starts_with("first\nxxx"), "{}", &text[..20]);
         assert!(text.len() as u64 <= MAX_SERVANT_OUTPUT);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_replaces_nothing() {
+        let error = replaced_by(std::path::Path::new("/nowhere/ssh"), ["-V"]);
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     }
 
     #[test]

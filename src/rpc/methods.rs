@@ -154,6 +154,11 @@ fn vms(module: &mut Catalog) {
         let target = context.services.vms.exec(wanted).await?;
         Ok(context.tickets.give(target))
     });
+    add::<rpc::VmSsh, _, _>(module, |context, wanted, _| async move {
+        let (target, env_left_out) = context.services.vms.ssh(&wanted).await?;
+        let rpc::StreamTicket { ticket } = context.tickets.give(target);
+        Ok(rpc::SshTicket { ticket, env_left_out })
+    });
     add::<rpc::VmForward, _, _>(module, |context, wanted, _| async move {
         let target = context.services.vms.forward(wanted).await?;
         Ok(context.tickets.give(target))

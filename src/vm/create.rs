@@ -16,6 +16,7 @@ use super::service::{Handle, VmService};
 use super::state::State;
 use crate::egress::Policy;
 use crate::id::{ImageName, OperationId, VmId, VmName};
+use crate::keys::KeyPair;
 use crate::report::{Kind, Report};
 use crate::size::Size;
 use crate::wire::guest::SshHostKey;
@@ -260,18 +261,10 @@ fn made_up_name() -> Result<VmName, Report> {
 
 /// A key pair for the guest's ssh server, the same at every boot of the VM.
 fn ssh_host_key(name: &VmName) -> Result<SshHostKey, Report> {
-    let failed = |error: ssh_key::Error| {
+    let pair = KeyPair::new(name.as_str()).map_err(|error| {
         Report::new(Kind::Failed, "cannot make an ssh host key").with_cause(&error)
-    };
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).expect("the kernel gives random numbers");
-    let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
-    let mut key = ssh_key::PrivateKey::from(pair);
-    key.set_comment(name.as_str());
-    Ok(SshHostKey {
-        private: key.to_openssh(ssh_key::LineEnding::LF).map_err(failed)?.to_string(),
-        public: key.public_key().to_openssh().map_err(failed)?,
-    })
+    })?;
+    Ok(SshHostKey { private: pair.private, public: pair.public })
 }
 
 #[cfg(test)]
@@ -286,9 +279,8 @@ mod tests {
     }
 
     #[test]
-    fn a_host_key_is_in_openssh_format() {
+    fn a_host_key_bears_the_name_of_its_vm() {
         let key = ssh_host_key(&"web".parse().expect("valid")).expect("made");
-        assert!(key.private.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
         assert!(key.public.starts_with("ssh-ed25519 ") && key.public.ends_with(" web"));
     }
 }

@@ -41,6 +41,7 @@ mod roster;
 mod service;
 mod set;
 mod shown;
+mod ssh;
 mod stall;
 mod start;
 mod stats;

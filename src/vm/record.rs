@@ -185,6 +185,7 @@ impl VmRecord {
             boot_id: boot.map(|boot| boot.id.clone()),
             pid: boot.map(|boot| boot.monitor.pid),
             leased: self.leased,
+            ssh_host_key: Some(self.spec.ssh_host_key.public.clone()),
         }
     }
 }

@@ -7,10 +7,11 @@ use super::idle::Usage;
 use super::ports::{ByteStream, Guest};
 use super::record::VmRecord;
 use super::service::{Handle, VmService};
+use super::ssh::{authorized, server};
 use super::stall::Stillness;
 use crate::report::{Kind, Report};
 use crate::wire::guest::{ConnectFailure, Exec, ExecFailure, Reply};
-use crate::wire::rpc::{ExecVm, ForwardVm};
+use crate::wire::rpc::{ExecVm, ForwardVm, SshVm};
 
 /// A byte stream that is to be opened in a guest.
 pub struct StreamTarget {
@@ -68,6 +69,22 @@ impl VmService {
         let env = env.into_iter().collect();
         let exec = Exec { argv: wanted.argv, env, cwd, tty: wanted.tty };
         self.stream(&handle, &record, &wanted.vm, Wanted::Program(exec)).await
+    }
+
+    /// An ssh server for one connection, whose sessions have the VM's environment; and the variables that
+    /// they do not have, because all together are too long.
+    ///
+    /// # Errors
+    /// When there is no such VM, it does not run, it stands still, or the key is none.
+    pub async fn ssh(&self, wanted: &SshVm) -> Result<(StreamTarget, Vec<String>), Report> {
+        let key = wanted.authorized_key.as_deref().map(authorized).transpose()?;
+        let handle = self.handle(&wanted.vm)?;
+        let record = handle.view.borrow().record.clone();
+        let server = server(key.as_deref(), record.env());
+        // It looks for the home itself.
+        let exec = Exec { argv: server.argv, env: Vec::new(), cwd: None, tty: None };
+        let target = self.stream(&handle, &record, &wanted.vm, Wanted::Program(exec)).await?;
+        Ok((target, server.env_left_out))
     }
 
     /// A connection to a port of a guest.

@@ -161,6 +161,7 @@ pub(crate) fn vm(name: &str, id: &str) -> Vm {
         boot_id: Some(BootId::random()),
         pid: Some(1),
         leased: false,
+        ssh_host_key: Some("ssh-ed25519 AAAA web".to_owned()),
     }
 }
 
@@ -312,6 +313,16 @@ impl Script {
             }),
             "vm.delete" => Ok(json!({ "id": params["vm"], "name": wanted.map(|vm| &vm.name) })),
             "vm.forward" => Ok(json!({ "ticket": format!("port-{}", params["port"]) })),
+            // `a` has a server that says what it hears, `b` has none.
+            "vm.ssh" => {
+                let found = params["vm"] == "a" || params["vm"] == "aaaaaaaaaaaa";
+                let program = if found { "cat" } else { "no-sshd" };
+                let argv = vec![program.to_owned()];
+                let exec = json!({ "vm": params["vm"], "argv": argv });
+                let exec = serde_json::from_value(exec).expect("an exec");
+                *self.exec.lock().expect("not poisoned") = Some(exec);
+                Ok(json!({ "ticket": "00ff", "env_left_out": ["LONG\u{1b}"] }))
+            }
             "vm.exec" => {
                 let exec = serde_json::from_value(params).expect("an exec");
                 *self.exec.lock().expect("not poisoned") = Some(exec);
@@ -351,6 +362,11 @@ async fn guest(exec: ExecVm, mut stream: Stream) {
             ExecStatus::Exited(0)
         }
         ["cat"] => cat(&mut stream).await,
+        ["no-sshd"] => {
+            let words = Bytes::from_static(b"sh: exec: \x1b[2Jsshd: not found\n");
+            send(&mut stream, Frame::Stderr(words)).await;
+            ExecStatus::Exited(127)
+        }
         ["yes"] => {
             let page = Bytes::from("y\n".repeat(4096));
             while stream.send(Frame::Stdout(page.clone())).await.is_ok() {}

@@ -7,6 +7,7 @@ mod forward;
 mod hooks;
 mod net;
 mod prune;
+mod ssh;
 mod terminal;
 
 use std::path::Path;

@@ -37,6 +37,8 @@ mod plugins;
 mod recovery;
 mod run;
 mod spares;
+mod ssh;
+mod ssh_tools;
 mod stalled;
 mod still;
 mod streams;

@@ -8,6 +8,7 @@
 //! - `outbound`: what VMs may reach, and since when
 //! - `hooks`: when plugins are asked and told, and what they cannot keep from happening
 //! - `looking`: what is told of VMs
+//! - `ssh`: ssh servers for one connection
 //! - `publish`: ports of the host that VMs have
 //! - `unreadable`: rows that cannot be read
 //! - `stalls`: machines that stand still because the host's disk is full
@@ -33,6 +34,7 @@ mod outbound;
 mod publish;
 mod queue;
 mod settings;
+mod ssh;
 mod stalls;
 mod unreadable;
 mod walk;

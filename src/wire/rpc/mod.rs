@@ -50,8 +50,8 @@ pub use set::{Change, Holds, SetVm, SetVmReply, Setting};
 pub use signal::{InvalidSignal, KillSignal};
 pub use stats::{HostStats, ProcessStats, VmStats, WatchStats};
 pub use vm::{
-    DeleteVm, Deleted, ExecVm, KillVm, LogQuery, Logs, Page, STREAM_PROTOCOL, StreamTicket, Vm,
-    VmHealthReply, VmNet, VmPage, VmState, VmWorkspace,
+    DeleteVm, Deleted, ExecVm, KillVm, LogQuery, Logs, Page, STREAM_PROTOCOL, SshTicket, SshVm,
+    StreamTicket, Vm, VmHealthReply, VmNet, VmPage, VmState, VmWorkspace,
 };
 
 /// A method of the RPC.
@@ -133,6 +133,8 @@ methods! {
     VmHealth = "vm.health"(VmRef) -> VmHealthReply;
     /// Prepares to run a program; the returned ticket opens its byte stream.
     VmExec = "vm.exec"(ExecVm) -> StreamTicket;
+    /// Prepares an ssh server in a guest, for one connection; the returned ticket opens its byte stream.
+    VmSsh = "vm.ssh"(SshVm) -> SshTicket;
     /// What a VM may reach.
     NetShowNow = "net.show"(VmRef) -> NetShow;
     /// Lets a VM reach something more, at once.

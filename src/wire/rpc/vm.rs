@@ -97,6 +97,9 @@ pub struct Vm {
     /// Whether it is deleted when its client goes away.
     #[serde(default)]
     pub leased: bool,
+    /// The public half of its ssh host key, as OpenSSH writes it: what an ssh server in it is to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_host_key: Option<String>,
 }
 
 /// A VM's network.
@@ -250,6 +253,31 @@ pub struct ExecVm {
     /// A pseudo-terminal of this size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<TtySize>,
+}
+
+/// Parameters of `vm.ssh`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SshVm {
+    /// The VM.
+    pub vm: String,
+    /// A public key, as OpenSSH writes it, with which this one connection may log in. Those in the guest's
+    /// `~/.ssh/authorized_keys` may in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorized_key: Option<String>,
+}
+
+/// Opens the byte stream of an ssh server, as a [`StreamTicket`] does. What ssh says is on the program's
+/// standard input and output.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+pub struct SshTicket {
+    /// The ticket, hexadecimal.
+    pub ticket: String,
+    /// Variables of the VM that sessions do not have, because all of them together are too long.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_left_out: Vec<String>,
 }
 
 /// Opens one byte stream, once, within 30 seconds: `GET /stream/TICKET` on the same socket with

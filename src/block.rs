@@ -30,8 +30,7 @@ pub fn ensure(
     if marker.trim().is_empty() || marker.chars().any(char::is_control) {
         return Err(BlockError::Marker);
     }
-    let (begin, end) = (format!("# >>> {marker} >>>"), format!("# <<< {marker} <<<"));
-    let is = |line: &[u8], edge: &str| line.trim_ascii_end() == edge.trim_end().as_bytes();
+    let (begin, end) = edges(marker);
     if lines(content).any(|line| is(line, &begin) || is(line, &end)) {
         return Err(BlockError::Content);
     }
@@ -70,6 +69,32 @@ pub fn ensure(
     };
     kept.splice(at..at, block);
     Ok(kept)
+}
+
+/// The number, from 1, of a line that is an edge of such a block without the other edge: what is left of one
+/// that somebody has cut.
+#[must_use]
+pub fn half(file: &[u8], marker: &str) -> Option<usize> {
+    let (begin, end) = edges(marker);
+    let mut opened = None;
+    for (number, line) in (1..).zip(lines(file)) {
+        match (is(line, &begin), is(line, &end), opened) {
+            (true, _, Some(before)) => return Some(before),
+            (true, _, None) => opened = Some(number),
+            (_, true, None) => return Some(number),
+            (_, true, Some(_)) => opened = None,
+            (false, false, _) => {}
+        }
+    }
+    opened
+}
+
+fn edges(marker: &str) -> (String, String) {
+    (format!("# >>> {marker} >>>"), format!("# <<< {marker} <<<"))
+}
+
+fn is(line: &[u8], edge: &str) -> bool {
+    line.trim_ascii_end() == edge.trim_end().as_bytes()
 }
 
 /// The lines of a text with their newlines.
@@ -125,6 +150,21 @@ mod tests {
         assert_eq!(ensure(b"", " ", b"x", End), Err(BlockError::Marker));
         let inside = ensure(b"", "m", b"a\n# <<< m <<<\nb", End);
         assert_eq!(inside, Err(BlockError::Content));
+    }
+
+    #[test]
+    fn half_a_block_is_found() {
+        for (file, line) in [
+            ("", None),
+            ("a\n# >>> m >>>\nb\n# <<< m <<<\n", None),
+            ("# >>> m >>>\n# <<< m <<<\n# >>> other >>>\n", None),
+            ("a\n# >>> m >>>\nb", Some(2)),
+            ("a\n\n# <<< m <<<\r\n", Some(3)),
+            ("# >>> m >>>\n# >>> m >>>\n# <<< m <<<\n", Some(1)),
+            ("# >>> m >>>\n# <<< m <<<\n# <<< m <<<", Some(3)),
+        ] {
+            assert_eq!(half(file.as_bytes(), "m"), line, "{file:?}");
+        }
     }
 
     proptest! {
