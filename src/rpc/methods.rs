@@ -88,6 +88,7 @@ pub(super) fn module(services: Services, tickets: Arc<Tickets>) -> RpcModule<()>
     let context = Context { services, tickets, discovered: discovered.clone() };
     let mut catalog = Catalog { module: RpcModule::new(context), document: Document::default() };
     vms(&mut catalog);
+    streams(&mut catalog);
     super::net::add_all(&mut catalog);
     operations(&mut catalog);
     plugins(&mut catalog);
@@ -150,6 +151,9 @@ fn vms(module: &mut Catalog) {
         let health = context.services.vms.health(&wanted.vm).await?;
         Ok(rpc::VmHealthReply { boot_id: health.boot_id, uptime_ms: health.uptime_ms })
     });
+}
+
+fn streams(module: &mut Catalog) {
     add::<rpc::VmExec, _, _>(module, |context, wanted, _| async move {
         let target = context.services.vms.exec(wanted).await?;
         Ok(context.tickets.give(target))
