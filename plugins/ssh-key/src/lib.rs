@@ -29,7 +29,10 @@ plugin! { prepare_work_disk = prepare }
 fn prepare(call: &PrepareWorkDisk) -> Result<()> {
     let keys = collect(call.files)?;
     if keys.is_empty() {
-        warning!("no public key was found: nobody can log in with ssh; make one with `ssh-keygen`");
+        warning!(
+            "no public key was found: ways in by ssh other than cove's own need one; make one with \
+             `ssh-keygen`"
+        );
     }
     call.disk.make_directory(".ssh", 0o700)?;
     let path = ".ssh/authorized_keys";
