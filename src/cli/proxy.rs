@@ -10,6 +10,7 @@
 //! once, and the server with it. What the server prints besides is shown only when it never began to talk to
 //! ssh: after that ssh says what is wrong.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -145,11 +146,11 @@ async fn join(stream: ByteStream) -> Result<End, Report> {
     let mut stdout = Writer::stdout().map_err(no_streams)?;
     let stdin = read_stdin().map_err(no_streams)?;
     let (sink, source) = stream.split();
-    let shared = Shared::default();
+    let (shared, gone) = (Shared::default(), Cell::new(false));
     let end = tokio::select! {
         // Whichever ends first ends the connection.
-        end = receive(source, &mut stdout, &shared) => end?,
-        left = send(sink, stdin, &shared) => {
+        end = receive(source, &mut stdout, &shared, &gone) => end?,
+        left = send(sink, stdin, &shared, &gone) => {
             left.map_err(|error| failed("cannot listen to signals", &error))?;
             End::SshGone
         }
@@ -161,11 +162,12 @@ async fn join(stream: ByteStream) -> Result<End, Report> {
     }
 }
 
-/// Hands what the server says on to ssh, until the server ends or ssh is gone.
+/// Hands what the server says on to ssh, until the server ends or ssh is `gone`.
 async fn receive(
     mut source: SplitStream<ByteStream>,
     stdout: &mut Writer,
     shared: &Shared,
+    gone: &Cell<bool>,
 ) -> Result<End, Report> {
     let (mut spoken, mut printed) = (false, Vec::new());
     loop {
@@ -186,6 +188,8 @@ async fn receive(
                 let room = MAX_WORDS.saturating_sub(printed.len());
                 printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
+            // The VM may go right after the last session.
+            None | Some(Err(_)) if gone.get() => return Ok(End::SshGone),
             other => match message(other)? {
                 Reply::ExecStarted { .. } => {}
                 Reply::StdinTaken { bytes } => shared.open(bytes)?,
@@ -207,11 +211,12 @@ async fn receive(
     }
 }
 
-/// Hands what ssh says on to the server; returns a moment after ssh is gone.
+/// Hands what ssh says on to the server; notes when ssh is `gone`, and returns a moment later.
 async fn send(
     mut sink: SplitSink<ByteStream, Frame>,
     mut stdin: mpsc::Receiver<Bytes>,
     shared: &Shared,
+    gone: &Cell<bool>,
 ) -> std::io::Result<()> {
     // So ssh says that it ends. Its pipe ends at the same time, and what is in that is still handed on.
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -219,6 +224,7 @@ async fn send(
         loop {
             let chunk = shared.next_chunk(&mut stdin).await;
             let last = chunk.is_none();
+            gone.set(gone.get() || last);
             let sent = sink.send(chunk.map_or(Frame::StdinEnd, Frame::Stdin)).await;
             // Why sending failed is found out by the other direction.
             if last || sent.is_err() {
@@ -233,6 +239,7 @@ async fn send(
     };
     let over = Instant::now() + GRACE;
     if hung_up {
+        gone.set(true);
         tokio::time::timeout_at(over, carry).await.ok();
     }
     tokio::time::sleep_until(over).await;

@@ -246,7 +246,7 @@ fn vms_are_listed_and_shown() {
     NAME  STATE              IMAGE   VCPU  MEMORY  NET   AGE  REPOSITORY
     web   running (stalled)  debian  2     1536M   user  3h   -
     "#);
-    assert!(show::render(&stalled).contains("\nstalled    the host's disk is full\n"));
+    assert!(show::render(&stalled).contains("\nstalled       the host's disk is full\n"));
     insta::assert_snapshot!(list::render(&[], now()), @"NAME  STATE  IMAGE  VCPU  MEMORY  NET  AGE  REPOSITORY");
     insta::assert_snapshot!(show::render(&two()[1]), @r#"
     name          a-longer-name

@@ -38,7 +38,7 @@ async fn ssh_gets_the_way_to_the_vm_and_its_own_arguments_as_they_are() {
         assert!(options.chunks(2).all(|pair| pair[0] == "-o"), "{options:#?}");
         let home = fake.home.display();
         let proxy = format!(
-            "ProxyCommand=/usr/bin/env COVE_HOME={home} {} proxy -- '%h'",
+            "ProxyCommand=/usr/bin/env 'COVE_HOME={home}' {} proxy -- '%h'",
             env!("CARGO_BIN_EXE_cove")
         );
         assert!(options.contains(&proxy.as_str()), "{proxy}\n{options:#?}");

@@ -78,7 +78,9 @@ fn ssh_reaches_a_guest_without_a_network(who: Who) {
 /// Not even when ssh is asked to, for as long as nobody said so to cove.
 fn no_agent_is_forwarded(world: &World) {
     let socket = world.folder().join("agent");
-    let _agent = UnixListener::bind(&socket).expect("bound");
+    // An agent that is there and answers nothing: ssh goes on without its keys, and asks for forwarding.
+    let agent = UnixListener::bind(&socket).expect("bound");
+    drop(std::thread::spawn(move || agent.incoming().for_each(drop)));
     let ask = "echo ${SSH_AUTH_SOCK-none}";
     let mut command = world.command(["ssh", "web", "--", "-A", ask]).into_command();
     let output = command.env("SSH_AUTH_SOCK", &socket).output().expect("runs");

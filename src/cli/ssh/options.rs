@@ -156,7 +156,7 @@ mod tests {
         let value = |key| &options.iter().find(|(name, _)| *name == key).expect("there").1;
         assert_eq!(
             value("ProxyCommand"),
-            r#"/usr/bin/env 'COVE_HOME=/home/a "b"\c' "/opt/it's 5%%/cove" proxy -- '%h'"#
+            r#"/usr/bin/env "COVE_HOME=/home/a \"b\"\\c" "/opt/it's 5%%/cove" proxy -- '%h'"#
         );
         assert_eq!(
             value("KnownHostsCommand"),
