@@ -25,7 +25,7 @@
 //! - [`process`]: the only maker of child processes, and how one is known again
 //! - [`task`]: named, tracked tasks
 //! - [`vm`]: the VM service: states, operations, recovery, and the traits it needs
-//! - [`workspace`]: the workspace service: what of a repository goes in
+//! - [`workspace`]: the workspace service: what of a repository goes in, is kept of that, and comes out
 //! - [`image`]: the image service: images, kernels, initramfs
 //! - [`vmm`]: virtual machine monitors: QEMU
 //! - [`net`]: a network namespace per VM: TAP device, rules, uplink

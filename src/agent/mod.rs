@@ -6,7 +6,7 @@
 //! - [`boot`]: PID 1, from the kernel's first process to the image's root
 //! - [`server`]: the host's connections, after the [`handshake`]
 //! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
-//! - [`exec`], [`tree`], [`forward`]: programs, trees and connections; [`grow`]: the work disk; [`observe`]: what
+//! - [`exec`], [`tree`], [`survey`], [`forward`]: programs, trees in and out, and connections; [`grow`]: the work disk; [`observe`]: what
 //!   is seen of the guest
 //! - [`beneath`]: the folder that no path can leave
 
@@ -24,4 +24,5 @@ pub mod observe;
 pub mod plan;
 pub mod server;
 pub mod skeleton;
+pub mod survey;
 pub mod tree;

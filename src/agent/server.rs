@@ -12,9 +12,11 @@
 //! do is behind [`Machine`].
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -24,11 +26,12 @@ use super::exec::{self, login::Login};
 use super::failure::{During, Failure};
 use super::forward::{self, Forwards};
 use super::handshake::{self, next};
-use super::{console, observe, plan, tree};
+use super::{console, observe, plan, survey, tree};
 use crate::id::BootId;
-use crate::wire::frame::{Frame, FrameCodec};
+use crate::wire::frame::{Frame, FrameCodec, MAX_PAYLOAD};
 use crate::wire::guest::{Exec, ExecFailure, Health, PlanStep, ReceiveTree, Reply, Request, Setup};
 use crate::wire::proof::BootKey;
+use crate::wire::survey::{Known, MAX_RECORDS};
 
 /// How long the host may pause in the middle of a plan or a tree: it reads its own disk meanwhile.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -114,6 +117,7 @@ impl<M: Machine> Server<M> {
             Request::Health | Request::Setup(_) => None,
             Request::Exec(_)
             | Request::ReceiveTree(_)
+            | Request::Survey { .. }
             | Request::Connect { .. }
             | Request::Stats
             | Request::Listening
@@ -130,6 +134,7 @@ impl<M: Machine> Server<M> {
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
             (None, Request::Exec(exec)) => return self.exec(&exec, frames).await,
             (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
+            (None, Request::Survey { path }) => reply(self.survey(&path, &mut frames).await),
             (None, Request::Connect { port }) => return self.forward(port, frames).await,
             (None, Request::Stats) => {
                 let (home, uptime_ms) = (self.machine.login().home, self.machine.uptime_ms());
@@ -240,6 +245,31 @@ impl<M: Machine> Server<M> {
         both(unpacked, feed_tree(frames, pieces)).await
     }
 
+    async fn survey<S: Connection>(
+        &self,
+        path: &str,
+        frames: &mut Frames<S>,
+    ) -> Result<(), Failure> {
+        let step = "look at a tree";
+        let known = take_records(frames).await.and_then(|known| Known::read_all(&known));
+        let (known, login) = (known.during(step)?, self.machine.login());
+        let folder = Path::new(&login.home).join(path);
+        let listed = survey::paths(&folder, &login).await?;
+        let place = folder.clone();
+        let looked = blocking(step, move || survey::look(&place, known, listed)).await?;
+        send_all(frames, &looked.records).await.during(step)?;
+        let (pieces, mut sent) = mpsc::channel(survey::QUEUE);
+        let read = blocking("read a tree", move || looked.send(&folder, &pieces));
+        both(read, async {
+            while let Some(piece) = sent.recv().await {
+                frames.send(Frame::Data(piece)).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        frames.send(Frame::DataEnd).await.during(step)
+    }
+
     async fn power_off<S: Connection>(&self, mut frames: Frames<S>) -> io::Result<()> {
         let machine = self.machine.clone();
         tokio::task::spawn_blocking(move || machine.sync()).await?;
@@ -319,6 +349,27 @@ async fn feed_tree<S: Connection>(
             other => return Err(unexpected(&other)),
         }
     }
+}
+
+/// The host's records, which end with a frame.
+async fn take_records<S: Connection>(frames: &mut Frames<S>) -> io::Result<Vec<u8>> {
+    let mut records = Vec::new();
+    loop {
+        match soon(frames).await? {
+            Frame::Data(bytes) if records.len() + bytes.len() <= MAX_RECORDS => {
+                records.extend_from_slice(&bytes);
+            }
+            Frame::DataEnd => return Ok(records),
+            other => return Err(unexpected(&other)),
+        }
+    }
+}
+
+async fn send_all<S: Connection>(frames: &mut Frames<S>, bytes: &[u8]) -> io::Result<()> {
+    for piece in bytes.chunks(MAX_PAYLOAD) {
+        frames.feed(Frame::Data(Bytes::copy_from_slice(piece))).await?;
+    }
+    frames.send(Frame::DataEnd).await
 }
 
 async fn give<T>(worker: &mpsc::Sender<T>, piece: T) -> io::Result<()> {

@@ -59,6 +59,7 @@ mod stop;
 mod terminal;
 mod touch;
 mod version;
+mod workspace;
 
 /// The exit status when the reader of stdout went away: what a shell shows for SIGPIPE.
 const STDOUT_CLOSED: u8 = 128 + 13;
@@ -124,6 +125,9 @@ enum Command {
     Events(events::Arguments),
     /// Show the console of a VM as it is written, until the VM stops
     Console(console::Arguments),
+    /// Take work out of VMs, and see what has changed there
+    #[command(subcommand)]
+    Workspace(workspace::Command),
     /// Say and see what a VM may reach, and what it was refused
     #[command(subcommand)]
     Net(net::Command),
@@ -181,6 +185,7 @@ impl Command {
             | Self::Logs(_)
             | Self::Events(_)
             | Self::Console(_)
+            | Self::Workspace(_)
             | Self::Net(_)
             | Self::Op(_)
             | Self::Doctor(_)
@@ -220,6 +225,7 @@ impl Command {
             Self::Logs(arguments) => arguments.run().await,
             Self::Events(arguments) => arguments.run().await,
             Self::Console(arguments) => arguments.run().await,
+            Self::Workspace(command) => command.run().await,
             Self::Net(command) => command.run().await,
             Self::Op(command) => command.run().await,
             Self::Doctor(arguments) => arguments.run().await,

@@ -9,7 +9,7 @@ use super::GUEST_HOME;
 use crate::report::Report;
 use crate::vm::ports::{Checkout, Checkouts, Guest, PackedCheckout, PortResult};
 use crate::wire::rpc::{CreateWorkspace, VmWorkspace, WorkspacePlan};
-use crate::workspace::{Inspection, Package, Untracked, WorkspaceError, Workspaces};
+use crate::workspace::{Inspection, Kept, Package, Untracked, WorkspaceError, Workspaces};
 
 /// The workspace service.
 pub(super) struct Repositories(pub(super) Arc<Workspaces>);
@@ -68,11 +68,18 @@ struct Packed {
 
 #[async_trait]
 impl PackedCheckout for Packed {
-    async fn deliver(self: Box<Self>, guest: &dyn Guest) -> PortResult<()> {
+    async fn deliver(self: Box<Self>, guest: &dyn Guest, kept: &Path) -> PortResult<()> {
         let Self { package, folder } = *self;
+        let kept = Kept::at(kept.to_owned());
+        let begun = kept.record(&package).await;
+        let (record, recording) = begun.map_err(|error| report(&error))?;
         let write = Box::new(move |sink: &mut dyn std::io::Write| {
-            package.write_tar(sink).map(drop).map_err(|error| report(&error))
+            let written = package.write_tar_recorded(sink, record);
+            written.map(drop).map_err(|error| report(&error))
         });
-        guest.receive_tree(&folder, write).await
+        let delivered = guest.receive_tree(&folder, write);
+        let (delivered, recorded) = tokio::join!(delivered, recording.done());
+        // A record that ended early because nothing more was delivered says nothing of the cause.
+        delivered.and(recorded.map_err(|error| report(&error)))
     }
 }

@@ -11,7 +11,7 @@ use crate::guest::{Agent, Dial, GuestError};
 use crate::id::BootId;
 use crate::report::Report;
 use crate::vm::plan::WorkDiskPlan;
-use crate::vm::ports::{ByteStream, Guest, GuestSystem, Guests, PortResult, TreeWrite};
+use crate::vm::ports::{ByteStream, Guest, GuestSystem, Guests, PortResult, SurveyTake, TreeWrite};
 use crate::vm::state::VsockAddress;
 use crate::wire::guest::{Exec, GuestStats, Health, Listening, ReceiveTree, Setup};
 use crate::wire::proof::BootKey;
@@ -37,7 +37,7 @@ impl Guests for Agents {
     }
 }
 
-struct AgentGuest(Agent);
+pub(super) struct AgentGuest(pub(super) Agent);
 
 fn report(error: GuestError) -> Report {
     Report::of(&error)
@@ -97,5 +97,17 @@ impl Guest for AgentGuest {
             }
         });
         sent.await.expect("sending a tree does not panic")
+    }
+
+    async fn survey(&self, path: &str, known: Vec<u8>, take: SurveyTake) -> PortResult<()> {
+        let survey = self.0.survey(path, known).await.map_err(report)?;
+        let runtime = Handle::current();
+        let taken = tokio::task::spawn_blocking(move || {
+            let mut contents = survey.contents.into_blocking(runtime);
+            let taken = take(&survey.records, &mut contents);
+            // A read that failed failed because of the guest: its reason is the better one.
+            taken.map_err(|failure| contents.into_failure().map_or(failure, report))
+        });
+        taken.await.expect("taking a tree does not panic")
     }
 }

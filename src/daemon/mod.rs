@@ -16,6 +16,7 @@ mod networks;
 mod plugins;
 mod processes;
 mod programs;
+mod workspaces;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -83,7 +84,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let hook_settings = hooks::settings(&paths, &config, &coved).map_err(StartError::Hooks)?;
     let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
     let hook_host = Arc::new(hook_host);
-    let workspaces = Arc::new(workspaces(&paths, &config).map_err(StartError::Workspace)?);
+    let workspaces = Arc::new(repositories(&paths, &config).map_err(StartError::Workspace)?);
     let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
     let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
     let ahead = networks::ahead(&paths, &config, &store);
@@ -118,33 +119,35 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         guests: Arc::new(guests::Agents),
         hooks: hooks.clone(),
         forwards: Arc::new(forwards::HostPorts::new(tasks.clone())),
-        checkouts: Arc::new(checkouts::Repositories(workspaces)),
+        checkouts: Arc::new(checkouts::Repositories(workspaces.clone())),
         preflight: checks.clone(),
     };
     let vms = VmService::new(ports, vm_settings(&paths, &config), tasks.clone());
     hook_host.tell_to(vms.events().clone());
     vms.recover().await.map_err(StartError::Recover)?;
-    let socket = Socket::listen(&paths.socket).map_err(StartError::Socket)?;
-    let loopback = loopback(&paths, &config).await.map_err(StartError::Socket)?;
+    let (socket, loopback) = listen(&paths, &config).await.map_err(StartError::Socket)?;
     let face = face::Face::new(paths, config, checks, &vms, &tasks);
     let hook_runs = Arc::new(hook_runs::Runs { hooks, vms: vms.clone() });
     let plugins = Arc::new(plugins::Registered(hook_host));
-    let services = Services { vms, daemon: Arc::new(face), plugins, hook_runs };
+    let workspaces = Arc::new(workspaces::Exports::new(workspaces, vms.clone()));
+    let services = Services { vms, daemon: Arc::new(face), plugins, hook_runs, workspaces };
     Ok(Daemon { socket, loopback, services, tasks, store, home })
 }
 
-fn workspaces(paths: &Paths, config: &Config) -> Result<Workspaces, WorkspaceError> {
+fn repositories(paths: &Paths, config: &Config) -> Result<Workspaces, WorkspaceError> {
     Workspaces::new(WorkspaceSettings {
         scratch: scratch(paths).join("workspaces"),
         depth: config.workspace.depth,
     })
 }
 
-async fn loopback(paths: &Paths, config: &Config) -> Result<Option<Loopback>, ServeError> {
-    match config.rpc.listen {
-        Some(address) => Loopback::listen(address.get(), &paths.token()).await.map(Some),
-        None => Ok(None),
-    }
+async fn listen(paths: &Paths, config: &Config) -> Result<(Socket, Option<Loopback>), ServeError> {
+    let socket = Socket::listen(&paths.socket)?;
+    let loopback = match config.rpc.listen {
+        Some(address) => Some(Loopback::listen(address.get(), &paths.token()).await?),
+        None => None,
+    };
+    Ok((socket, loopback))
 }
 
 /// What machines are made with, in the daemon and by hand in `cove bench`.

@@ -10,12 +10,13 @@ mod error;
 mod exec;
 mod plan;
 mod ready;
+mod survey;
 mod system;
 mod tree;
 mod upload;
 
 #[cfg(all(test, feature = "agent"))]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use self::dial::{Dial, Stream, Transport};
 pub use self::error::GuestError;
 pub use self::exec::FrameStream;
 use self::ready::Announcement;
+pub use self::survey::{ContentReader, Contents, Survey};
 pub use self::tree::{TreeSink, TreeWriter};
 use crate::id::BootId;
 use crate::vm::plan::WorkDiskPlan;

@@ -61,18 +61,18 @@ impl Machine for Pretend {
 }
 
 /// A pretended guest with an agent that serves.
-struct Guest {
+pub(crate) struct Guest {
     folder: tempfile::TempDir,
-    agent: Agent,
+    pub(crate) agent: Agent,
     off: Arc<AtomicBool>,
 }
 
 impl Guest {
-    fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
-    async fn ready() -> Self {
+    pub(crate) async fn ready() -> Self {
         Self::ready_behind(straight).await
     }
 

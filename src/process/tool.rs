@@ -128,6 +128,13 @@ impl Tool {
         self
     }
 
+    /// Lets it read this on stdin, which somebody else writes.
+    #[must_use]
+    pub fn stdin(mut self, pipe: io::PipeReader) -> Self {
+        self.command.stdin(pipe);
+        self
+    }
+
     /// Gives it this much time.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {

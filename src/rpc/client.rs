@@ -23,6 +23,7 @@
 //! ```
 
 mod command;
+mod export;
 
 use std::fs::File;
 use std::io;
@@ -51,6 +52,7 @@ use crate::wire::frame::FrameCodec;
 use crate::wire::rpc::{Method, STREAM_PROTOCOL, StreamTicket, Subscription};
 
 pub use command::CommandOutput;
+pub use export::Export;
 
 /// A byte stream of the daemon, in frames.
 pub type ByteStream = Framed<UnixStream, FrameCodec>;

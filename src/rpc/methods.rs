@@ -16,6 +16,7 @@ use super::front::LastingConnection;
 use super::hook_runs::HookRuns;
 use super::streams::Tickets;
 use super::subscriptions;
+use super::workspaces::WorkspaceRuns;
 use crate::id::PluginId;
 use crate::report::{Kind, Report};
 use crate::vm::operation::ended;
@@ -33,6 +34,8 @@ pub struct Services {
     pub plugins: Arc<dyn Plugins>,
     /// What hooks have done and would do.
     pub hook_runs: Arc<dyn HookRuns>,
+    /// Repositories in VMs.
+    pub workspaces: Arc<dyn WorkspaceRuns>,
 }
 
 /// What the daemon can tell and do besides VMs.
@@ -71,7 +74,7 @@ pub trait Plugins: Send + Sync {
 /// What every method works on.
 pub(super) struct Context {
     pub(super) services: Services,
-    tickets: Arc<Tickets>,
+    pub(super) tickets: Arc<Tickets>,
     /// The answer to `rpc.discover`, once everything is added.
     discovered: Arc<OnceLock<serde_json::Value>>,
 }
@@ -94,6 +97,7 @@ pub(super) fn module(services: Services, tickets: Arc<Tickets>) -> RpcModule<()>
     plugins(&mut catalog);
     daemon(&mut catalog);
     super::hook_runs::add_all(&mut catalog);
+    super::workspaces::add_all(&mut catalog);
     subscriptions::add_all(&mut catalog);
     discovered.set(catalog.document.finish()).expect("it is set once");
     catalog.module.remove_context()

@@ -44,3 +44,5 @@ mod streams;
 mod subscriptions;
 #[cfg(all(test, feature = "daemon"))]
 mod tests;
+#[cfg(feature = "daemon")]
+mod workspaces;

@@ -17,6 +17,7 @@ pub use super::hook_runs::HookRuns;
 pub use super::limits::Limits;
 pub use super::loopback::Loopback;
 pub use super::methods::{Daemon, Plugins, Services};
+pub use super::workspaces::{ExportStream, Exported, WorkspaceRuns};
 use crate::process::ShortFolder;
 use crate::report::{Explain, Kind};
 use crate::task::Tasks;

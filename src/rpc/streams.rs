@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::codec::Framed;
 
 use super::front::refuse;
+use super::workspaces::ExportStream;
 use crate::task::Tasks;
 use crate::vm::StreamTarget;
 use crate::wire::frame::{Frame, FrameCodec};
@@ -33,15 +34,35 @@ const MAX_TICKETS: usize = 1024;
 /// Bytes copied at a time in each direction: a frame of the largest size.
 const COPY_BUFFER: usize = 512 * 1024;
 
+/// What is at the other end of a stream.
+pub(super) enum Target {
+    /// A guest's agent.
+    Guest(StreamTarget),
+    /// The daemon, with an export of a workspace.
+    Export(Box<ExportStream>),
+}
+
+impl From<StreamTarget> for Target {
+    fn from(target: StreamTarget) -> Self {
+        Self::Guest(target)
+    }
+}
+
+impl From<ExportStream> for Target {
+    fn from(export: ExportStream) -> Self {
+        Self::Export(Box::new(export))
+    }
+}
+
 /// Tickets that have been given out and not used yet.
 #[derive(Default)]
 pub(super) struct Tickets {
-    waiting: Mutex<HashMap<String, (Instant, StreamTarget)>>,
+    waiting: Mutex<HashMap<String, (Instant, Target)>>,
 }
 
 impl Tickets {
     /// Gives out a ticket for one stream.
-    pub(super) fn give(&self, target: StreamTarget) -> StreamTicket {
+    pub(super) fn give(&self, target: impl Into<Target>) -> StreamTicket {
         let ticket = nonce();
         let mut waiting = self.waiting.lock().expect("no panic under the lock");
         waiting.retain(|_, (given, _)| given.elapsed() < TICKET_LIFE);
@@ -50,11 +71,11 @@ impl Tickets {
             let oldest = oldest.map(|(ticket, _)| ticket.clone()).unwrap_or_default();
             waiting.remove(&oldest);
         }
-        waiting.insert(ticket.clone(), (Instant::now(), target));
+        waiting.insert(ticket.clone(), (Instant::now(), target.into()));
         StreamTicket { ticket }
     }
 
-    pub(super) fn take(&self, ticket: &str) -> Option<StreamTarget> {
+    pub(super) fn take(&self, ticket: &str) -> Option<Target> {
         let mut waiting = self.waiting.lock().expect("no panic under the lock");
         let (given, target) = waiting.remove(ticket)?;
         (given.elapsed() < TICKET_LIFE).then_some(target)
@@ -83,7 +104,14 @@ pub(super) fn open(
     };
     tasks.spawn_until_shutdown("stream", async move {
         match hyper::upgrade::on(request).await {
-            Ok(client) => splice(target, TokioIo::new(client)).await,
+            Ok(client) => match target {
+                Target::Guest(target) => splice(target, TokioIo::new(client)).await,
+                Target::Export(export) => {
+                    if let Err(error) = export.carry(&mut TokioIo::new(client)).await {
+                        tracing::debug!(%error, "an export ended early");
+                    }
+                }
+            },
             Err(error) => tracing::debug!(%error, "a byte stream was not upgraded"),
         }
     });

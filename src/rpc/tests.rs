@@ -18,6 +18,7 @@ mod requests;
 mod socket;
 mod streams;
 mod subscriptions;
+mod workspaces;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -110,6 +111,7 @@ impl Served {
             daemon: Arc::new(Face),
             plugins: Arc::new(plugins::Fake),
             hook_runs: Arc::new(NoRuns),
+            workspaces: Arc::new(workspaces::Fake::default()),
         };
         let tasks = daemon.tasks;
         let served = serve(listening, loopback, services.clone(), limits, tasks.clone());

@@ -50,6 +50,7 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verbs;
+mod workspace;
 
 pub use create::CreateDefaults;
 pub use hooks::check_extras;
@@ -59,6 +60,7 @@ pub use service::{VmService, VmSettings};
 pub use shown::{Shown, ShownPage};
 pub use start::StartDeadlines;
 pub use stream::StreamTarget;
+pub use workspace::WorkspaceVm;
 
 /// The present time as clients see it.
 #[must_use]

@@ -226,10 +226,16 @@ pub trait Guest: GuestSystem {
     async fn power_off(&self) -> PortResult<()>;
     /// Makes a folder below the home from the tar stream that `write` writes, on a blocking thread.
     async fn receive_tree(&self, path: &str, write: TreeWrite) -> PortResult<()>;
+    /// Looks at the tree at `path`, of which the records `known` are known; `take` gets the agent's records and
+    /// the contents that follow, on a blocking thread.
+    async fn survey(&self, path: &str, known: Vec<u8>, take: SurveyTake) -> PortResult<()>;
 }
 
 /// Writes a tar stream.
 pub type TreeWrite = Box<dyn FnOnce(&mut dyn std::io::Write) -> PortResult<()> + Send>;
+
+/// Takes what an agent sees of a tree: its records, and the contents that follow.
+pub type SurveyTake = Box<dyn FnOnce(&[u8], &mut dyn std::io::Read) -> PortResult<()> + Send>;
 
 /// A stream of bytes in both directions.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -286,8 +292,8 @@ pub trait Checkout: Send + Sync {
 /// A repository that is ready to be sent.
 #[async_trait]
 pub trait PackedCheckout: Send {
-    /// Sends it.
-    async fn deliver(self: Box<Self>, guest: &dyn Guest) -> PortResult<()>;
+    /// Sends it, and keeps in the folder `kept` what went in.
+    async fn deliver(self: Box<Self>, guest: &dyn Guest, kept: &Path) -> PortResult<()>;
 }
 
 /// All the ports, as the composition root wires them.

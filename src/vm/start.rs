@@ -26,6 +26,7 @@ use super::record::{VmRecord, VmSpec, in_home};
 use super::release::{Extent, release};
 use super::stall::Stillness;
 use super::state::{Accel, Boot, Extras, MachineSize};
+use super::workspace::KEPT;
 use crate::id::BootId;
 use crate::report::{Kind, Report};
 use crate::wire::guest::Setup;
@@ -90,7 +91,8 @@ impl Start<'_> {
         }
         if let Some(packed) = packed {
             let _stage = self.operation.stage("workspace");
-            self.or_monitor_end(&boot, packed.deliver(&*guest)).await?;
+            let kept = self.folder.join(KEPT);
+            self.or_monitor_end(&boot, packed.deliver(&*guest, &kept)).await?;
         }
         self.post_start(&boot, guest).await?;
         Ok(boot)

@@ -82,6 +82,14 @@ pub enum Request {
     /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: [`Reply::Done`]
     /// or [`Reply::Failed`].
     ReceiveTree(ReceiveTree),
+    /// Look at a tree. Followed by data frames with what the host knows of it ([`survey`](super::survey)) and an
+    /// end-of-data frame. Answer: data frames with what is seen of it and an end-of-data frame; data frames with
+    /// the contents of what is new or otherwise, one after the other, and an end-of-data frame;
+    /// [`Reply::Done`]. At any time [`Reply::Failed`] instead, which ends it.
+    Survey {
+        /// The tree's root, relative to the home or absolute: the working tree of a git repository.
+        path: String,
+    },
     /// Connect to this TCP port of the guest's loopback. Answer: [`Reply::Connected`],
     /// [`Reply::ConnectFailed`] or [`Reply::Failed`]. After the first, the connection is carried both ways as
     /// module `relay` says.

@@ -18,4 +18,6 @@ pub mod proof;
 pub mod relay;
 pub mod rpc;
 #[cfg(feature = "guest-protocol")]
+pub mod survey;
+#[cfg(feature = "guest-protocol")]
 pub mod window;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::process::ToolError;
-use crate::report::{Explain, Kind};
+use crate::report::{Explain, FULL_DISK, Kind};
 
 /// A failure of the workspace service.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +120,38 @@ pub enum WorkspaceError {
         #[source]
         source: io::Error,
     },
+    /// The host has nothing of what went in.
+    #[error("cove kept nothing of what went into this workspace")]
+    NothingKept,
+    /// The source repository has no such commit.
+    #[error("there is no commit `{commit}` in `{}`", path.display())]
+    NoSuchCommit {
+        /// What was asked for, fit for a terminal.
+        commit: String,
+        /// The repository.
+        path: PathBuf,
+    },
+    /// The guest's agent says something that cannot be.
+    #[error("the guest's agent says what cannot be: {why}")]
+    Nonsense {
+        /// What.
+        why: String,
+    },
+    /// The guest shows more than its disk has.
+    #[error("the guest says that {bytes} bytes have changed, and its disk has {limit}")]
+    TooLarge {
+        /// Bytes of all files that have changed.
+        bytes: u64,
+        /// Bytes of the work disk.
+        limit: u64,
+    },
+    /// What has changed could not be read to its end.
+    #[error("cannot receive what has changed in the guest")]
+    Receive {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The receiver of the tar stream failed.
     #[error("cannot send the repository")]
     Send {
@@ -132,7 +164,8 @@ pub enum WorkspaceError {
 impl Explain for WorkspaceError {
     fn kind(&self) -> Kind {
         match self {
-            Self::NoSuchPath { .. } => Kind::NotFound,
+            Self::NoSuchPath { .. } | Self::NoSuchCommit { .. } => Kind::NotFound,
+            Self::NothingKept => Kind::Conflict,
             Self::NotAFolder { .. }
             | Self::NotARepository { .. }
             | Self::Bare { .. }
@@ -148,6 +181,9 @@ impl Explain for WorkspaceError {
             | Self::Read { .. }
             | Self::Shrunk { .. }
             | Self::Scratch { .. }
+            | Self::Nonsense { .. }
+            | Self::TooLarge { .. }
+            | Self::Receive { .. }
             | Self::Send { .. } => Kind::Failed,
         }
     }
@@ -177,7 +213,21 @@ impl Explain for WorkspaceError {
             {
                 "install git"
             }
+            // Git says by words alone that it has no room.
+            Self::Git { source: ToolError::Failed { stderr, .. }, .. }
+                if stderr.contains("No space left on device") =>
+            {
+                FULL_DISK
+            }
+            Self::NothingKept => {
+                "an older cove put it in; take the work out with `cove exec VM -- git diff BASE_COMMIT`"
+            }
+            Self::NoSuchCommit { .. } => "name one that `git log` shows there",
+            Self::Nonsense { .. } | Self::TooLarge { .. } => {
+                "programs in the guest may have tampered with it; look with `cove exec`"
+            }
             Self::NoSuchPath { .. }
+            | Self::Receive { .. }
             | Self::Git { .. }
             | Self::Unexpected { .. }
             | Self::Read { .. }
@@ -233,6 +283,7 @@ mod tests {
         let deadline = std::time::Duration::from_secs(30);
         vec![
             WorkspaceError::Git { doing, source: said("bad index") },
+            WorkspaceError::Git { doing, source: said("fatal: x: No space left on device") },
             WorkspaceError::Git {
                 doing,
                 source: ToolError::Start { program: git(), source: absent },
@@ -243,6 +294,11 @@ mod tests {
             WorkspaceError::Shrunk { path: file() },
             WorkspaceError::Scratch { path: "/scratch".into(), source: no_space() },
             WorkspaceError::Send { source: no_space() },
+            WorkspaceError::NothingKept,
+            WorkspaceError::NoSuchCommit { commit: "v9".to_owned(), path: "/src/web".into() },
+            WorkspaceError::Nonsense { why: "it names `../x`".to_owned() },
+            WorkspaceError::TooLarge { bytes: 2048, limit: 1024 },
+            WorkspaceError::Receive { source: no_space() },
         ]
     }
 

@@ -30,10 +30,11 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::git::{self, Size, in_scratch, in_source};
+use super::import::alternate;
 use super::inspection::Inspection;
 use super::listing::{self, IndexEntry, shown};
 use super::tree::{Kind, Root};
-use super::{SCRATCH_PREFIX, WorkspaceError, WorkspaceSettings};
+use super::{WorkspaceError, Workspaces};
 use crate::process::{Tool, ToolError};
 
 /// The ref in the middle repository that names the base commit.
@@ -75,15 +76,13 @@ impl Metadata {
 
 /// Makes the metadata of a checkout of what was inspected.
 pub(super) async fn make(
-    settings: &WorkspaceSettings,
+    workspaces: &Workspaces,
     inspection: &Inspection,
 ) -> Result<Metadata, WorkspaceError> {
-    let folder = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(&settings.scratch);
-    let folder = folder.map_err(|source| scratch(&settings.scratch, source))?;
-    let metadata = Metadata { folder };
+    let metadata = Metadata { folder: workspaces.scratch_folder()? };
     initialise(&metadata, inspection).await?;
     if let Some(commit) = &inspection.head.commit {
-        let depth = settings.depth.max(1);
+        let depth = workspaces.settings.depth.max(1);
         fetch(&metadata, commit, depth)
             .await
             .map_err(|error| explain_missing(error, inspection))?;
@@ -114,7 +113,7 @@ async fn initialise(metadata: &Metadata, inspection: &Inspection) -> Result<(), 
     )?;
     let source = metadata.source();
     let objects = inspection.repository.common.join("objects");
-    write(&source.join("objects/info/alternates"), &quoted(&objects))?;
+    write(&source.join("objects/info/alternates"), &alternate(&objects))?;
     copy(&inspection.repository.common, "shallow", &source)?;
     if let Some(commit) = &inspection.head.commit {
         write(&source.join(BASE_REF), format!("{commit}\n").as_bytes())?;
@@ -318,21 +317,6 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
 
 fn scratch(path: &Path, source: io::Error) -> WorkspaceError {
     WorkspaceError::Scratch { path: path.to_owned(), source }
-}
-
-/// A path as a line of `objects/info/alternates`, quoted as git quotes C strings: the path may hold
-/// newlines or begin with `#`.
-fn quoted(path: &Path) -> Vec<u8> {
-    let mut line = vec![b'"'];
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'"' | b'\\' => line.extend([b'\\', *byte]),
-            b'\n' => line.extend(b"\\n"),
-            _ => line.push(*byte),
-        }
-    }
-    line.extend(b"\"\n");
-    line
 }
 
 fn explain_missing(error: WorkspaceError, inspection: &Inspection) -> WorkspaceError {

@@ -1,4 +1,5 @@
-//! The workspace service: a repository of the host on its way into a guest.
+//! The workspace service: a repository of the host on its way into a guest, and what was done there on its
+//! way out.
 //!
 //! ```text
 //!  inspect ───────────► Inspection ──── pack ────► Package ──── write_tar ────► sink
@@ -6,6 +7,15 @@
 //!  is created           (also for --dry-run)       checkout, in a scratch       now, then .git
 //!                                                  folder; while the guest
 //!                                                  boots
+//! ```
+//!
+//! Whoever sends the files has them written down on the way ([`Kept`]): the trees that went in, were seen last
+//! and were exported, with all their contents.
+//!
+//! ```text
+//!  Kept::look ──► records ──► agent ──► records, contents ──► Look::take ──► the tree that is there
+//!                                                                            │
+//!                                     patch, names, changes ◄── Comparison ◄─┘
 //! ```
 //!
 //! Three rules hold everywhere in here:
@@ -23,8 +33,11 @@
 
 mod configuration;
 mod error;
+mod export;
 mod git;
+mod import;
 mod inspection;
+mod kept;
 mod listing;
 mod lists;
 mod metadata;
@@ -39,8 +52,13 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
+
 pub use error::WorkspaceError;
+pub use export::{Against, Comparison};
+pub use import::{Import, TreeWriter};
 pub use inspection::{Inspection, Untracked};
+pub use kept::{Found, Kept, Limit, Look, Recording, Seeing};
 pub use package::{Package, PackageSummary};
 
 /// How many commits of history go in when nobody says otherwise: enough for `log`, `blame` of recent
@@ -102,13 +120,50 @@ impl Workspaces {
         inspection::inspect(path, untracked).await
     }
 
+    /// Whether something else is checked out in the repository at `source` than when it was inspected.
+    ///
+    /// # Errors
+    /// When it is not there any more, or cannot be read.
+    pub async fn has_moved(
+        &self,
+        source: &Path,
+        base_commit: Option<&str>,
+    ) -> Result<bool, WorkspaceError> {
+        let repository = repository::find(source).await?;
+        let head = repository::head(&repository).await?;
+        Ok(head.commit.as_deref() != base_commit)
+    }
+
+    /// A folder for a moment, in the scratch folder: gone with all that is in it when it is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch_folder(&self) -> Result<TempDir, WorkspaceError> {
+        let scratch = &self.settings.scratch;
+        let folder = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(scratch);
+        folder.map_err(|source| WorkspaceError::Scratch { path: scratch.clone(), source })
+    }
+
+    /// Looks whether a bundle that a guest made, on top of what is kept, is sound. `folder` is for a moment.
+    ///
+    /// # Errors
+    /// When it is not, or the folder cannot be written.
+    pub async fn check_bundle(
+        &self,
+        kept: &Kept,
+        folder: &Path,
+        bundle: &Path,
+    ) -> Result<(), WorkspaceError> {
+        export::check_bundle(kept, folder, bundle).await
+    }
+
     /// Makes the guest's git metadata. The list of files is the inspection's; their contents are read
     /// when the tar is written.
     ///
     /// # Errors
     /// When git cannot read the repository's history or the scratch folder cannot be written.
     pub async fn pack(&self, inspection: &Inspection) -> Result<Package, WorkspaceError> {
-        let made = metadata::make(&self.settings, inspection).await?;
+        let made = metadata::make(self, inspection).await?;
         Ok(Package::new(inspection, made))
     }
 }

@@ -12,10 +12,12 @@ use std::sync::Arc;
 use tar::{Builder, EntryType, Header};
 
 use super::WorkspaceError;
+use super::import::TreeWriter;
 use super::inspection::{Contents, Inspection};
 use super::listing::shown;
 use super::metadata::Metadata;
 use super::tree::{Found, Kind};
+use crate::wire::survey::EntryKind;
 
 /// How much is handed to the sink at once: a write may become one frame on its way to the guest.
 const BUFFER: usize = 256 * 1024;
@@ -32,7 +34,8 @@ const NAME_IN_HEADER: usize = 100;
 #[derive(Debug)]
 pub struct Package {
     contents: Arc<Contents>,
-    metadata: Metadata,
+    pub(super) metadata: Metadata,
+    pub(super) object_format: String,
 }
 
 /// What a tar stream held.
@@ -49,7 +52,8 @@ pub struct PackageSummary {
 
 impl Package {
     pub(super) fn new(inspection: &Inspection, metadata: Metadata) -> Self {
-        Self { contents: Arc::clone(&inspection.contents), metadata }
+        let object_format = inspection.repository.object_format.clone();
+        Self { contents: Arc::clone(&inspection.contents), metadata, object_format }
     }
 
     /// Writes the whole tar stream, its end included. Blocks: run it where that is fine. After an error
@@ -58,10 +62,32 @@ impl Package {
     /// # Errors
     /// When a file cannot be read or shrinks meanwhile, or when the sink fails.
     pub fn write_tar(&self, sink: impl Write) -> Result<PackageSummary, WorkspaceError> {
+        self.write(sink, TreeWriter::to_nowhere())
+    }
+
+    /// The same, and writes down what went in, without `.git`. That this fails does not keep the stream from
+    /// being whole: whoever asked for the record learns of it.
+    ///
+    /// # Errors
+    /// As [`Self::write_tar`].
+    pub fn write_tar_recorded(
+        &self,
+        sink: impl Write,
+        record: TreeWriter,
+    ) -> Result<PackageSummary, WorkspaceError> {
+        self.write(sink, record)
+    }
+
+    fn write(
+        &self,
+        sink: impl Write,
+        record: TreeWriter,
+    ) -> Result<PackageSummary, WorkspaceError> {
         let mut stream = Stream {
             builder: Builder::new(BufWriter::with_capacity(BUFFER, sink)),
             folder: Vec::new(),
             summary: PackageSummary { files: 0, bytes: 0, gone: Vec::new() },
+            record,
         };
         for entry in &self.contents.entries {
             stream.folders_of(&entry.path)?;
@@ -72,6 +98,7 @@ impl Package {
         stream.metadata(&self.metadata.git_folder(), b".git/")?;
         let buffer = stream.builder.into_inner().map_err(send)?;
         buffer.into_inner().map_err(|error| send(error.into_error()))?.flush().map_err(send)?;
+        stream.record.finish();
         Ok(stream.summary)
     }
 }
@@ -81,6 +108,7 @@ struct Stream<W: Write> {
     /// The folder of the last entry, with a slash at the end.
     folder: Vec<u8>,
     summary: PackageSummary,
+    record: TreeWriter,
 }
 
 impl<W: Write> Stream<W> {
@@ -109,6 +137,8 @@ impl<W: Write> Stream<W> {
                 self.long_name(&target, EntryType::GNULongLink).map_err(send)?;
                 put(&mut header.as_old_mut().linkname, &target);
                 self.append(header, path, io::empty()).map_err(send)?;
+                self.record.begin(path, EntryKind::Link, target.len() as u64);
+                self.record.content(&target);
                 self.summary.files += 1;
                 Ok(())
             }
@@ -130,8 +160,14 @@ impl<W: Write> Stream<W> {
         let (file, size) = contents.root.read(path).map_err(read)?;
         let mut header = header(EntryType::Regular, found.mode, found.mtime);
         header.set_size(size);
-        let mut exact = Exact { file, left: size, failure: None };
+        let executable = found.mode & 0o100 != 0;
+        let kind = if executable { EntryKind::Executable } else { EntryKind::File };
+        // Taken out meanwhile: the header's name and the content go through `self`.
+        let mut record = std::mem::replace(&mut self.record, TreeWriter::to_nowhere());
+        record.begin(path, kind, size);
+        let mut exact = Exact { file, left: size, failure: None, record };
         let appended = self.append(header, path, &mut exact);
+        self.record = exact.record;
         match (appended, exact.failure, exact.left) {
             (_, Some(source), _) => Err(read(source)),
             (Err(source), None, _) => Err(send(source)),
@@ -194,6 +230,8 @@ struct Exact {
     file: fs::File,
     left: u64,
     failure: Option<io::Error>,
+    /// Where what was read is written down.
+    record: TreeWriter,
 }
 
 impl Read for &mut Exact {
@@ -202,6 +240,7 @@ impl Read for &mut Exact {
         match self.file.read(&mut buffer[..wanted]) {
             Ok(read) => {
                 self.left -= read as u64;
+                self.record.content(&buffer[..read]);
                 Ok(read)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),

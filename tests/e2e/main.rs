@@ -17,6 +17,7 @@ mod corpus;
 mod crowd;
 mod database;
 mod egress;
+mod export;
 mod files;
 mod foreign;
 mod forward;

@@ -1,5 +1,6 @@
 //! Guests and repositories in memory.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use crate::id::{BootId, VmId};
 use crate::report::{Kind, Report};
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
-    ByteStream, Checkout, Guest, GuestSystem, PackedCheckout, PortResult, TreeWrite,
+    ByteStream, Checkout, Guest, GuestSystem, PackedCheckout, PortResult, SurveyTake, TreeWrite,
 };
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{
@@ -164,6 +165,10 @@ impl Guest for SimGuest {
     async fn receive_tree(&self, _: &str, _: TreeWrite) -> PortResult<()> {
         self.sim.call("guest.receive_tree", async { self.monitor().await.map(drop) }).await
     }
+
+    async fn survey(&self, _: &str, _: Vec<u8>, _: SurveyTake) -> PortResult<()> {
+        self.sim.call("guest.survey", async { self.monitor().await.map(drop) }).await
+    }
 }
 
 impl Sim {
@@ -230,7 +235,7 @@ struct Packed(Sim);
 
 #[async_trait]
 impl PackedCheckout for Packed {
-    async fn deliver(self: Box<Self>, guest: &dyn Guest) -> PortResult<()> {
+    async fn deliver(self: Box<Self>, guest: &dyn Guest, _: &Path) -> PortResult<()> {
         let deliver = guest.receive_tree("repo", Box::new(|_| Ok(())));
         self.0.call("checkout.deliver", deliver).await
     }

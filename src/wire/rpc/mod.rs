@@ -19,6 +19,7 @@ mod set;
 mod signal;
 mod stats;
 mod vm;
+mod workspace;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,10 @@ pub use stats::{HostStats, ProcessStats, VmStats, WatchStats};
 pub use vm::{
     DeleteVm, Deleted, ExecVm, KillVm, LogQuery, Logs, Page, STREAM_PROTOCOL, SshTicket, SshVm,
     StreamTicket, Vm, VmHealthReply, VmNet, VmPage, VmState, VmWorkspace,
+};
+pub use workspace::{
+    ChangeKind, ExportWhat, MAX_CHANGES, WorkspaceChange, WorkspaceExport, WorkspaceExported,
+    WorkspaceState,
 };
 
 /// A method of the RPC.
@@ -133,6 +138,10 @@ methods! {
     VmHealth = "vm.health"(VmRef) -> VmHealthReply;
     /// Prepares to run a program; the returned ticket opens its byte stream.
     VmExec = "vm.exec"(ExecVm) -> StreamTicket;
+    /// Looks at a VM's workspace and makes an export of it; the returned ticket opens its byte stream.
+    VmWorkspaceExport = "vm.workspace.export"(WorkspaceExport) -> WorkspaceExported;
+    /// Looks at a VM's workspace: what has changed, and whether it was exported.
+    VmWorkspaceStatus = "vm.workspace.status"(VmRef) -> WorkspaceState;
     /// Prepares an ssh server in a guest, for one connection; the returned ticket opens its byte stream.
     VmSsh = "vm.ssh"(SshVm) -> SshTicket;
     /// What a VM may reach.

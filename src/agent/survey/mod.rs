@@ -1,0 +1,281 @@
+//! Looking at a tree for the host: which of its files are as the host knows them, and what the others hold.
+//!
+//! ```text
+//!  what the host knows ──┐
+//!                        ├─► paths ── look ──► records ──► contents of what is new or otherwise
+//!  what git lists here ──┘
+//! ```
+//!
+//! Nothing is written, neither in the working tree nor in `.git`. A file is known again by its inode, size and
+//! time of change; where these differ, by the hash of its content, so that only what is really otherwise
+//! is sent. Somebody may be changing the tree meanwhile: a file whose content does not come to the size that
+//! was announced fails the whole, and the host asks again.
+
+mod git;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+pub use self::git::paths;
+use super::failure::{During, Failure};
+use crate::wire::frame::MAX_PAYLOAD;
+use crate::wire::survey::{EntryKind, Known, Seen, Token};
+
+/// How many pieces of content may wait for the connection.
+pub const QUEUE: usize = 4;
+
+/// How often a resolution is tried again when the kernel saw the tree change under it.
+const RESOLVE_ATTEMPTS: usize = 16;
+
+/// A file that was changed so recently may be changed again without its time telling.
+const RACY: Duration = Duration::from_secs(2);
+
+/// Length of the id of an object in the shorter hash, hexadecimal.
+const SHA1_HEX: usize = 40;
+
+/// What git lists in a tree.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Files, links, and whatever else it lists, relative to the root.
+    pub paths: Vec<Vec<u8>>,
+    /// Repositories inside that are no submodules, relative to the root.
+    pub nested: Vec<Vec<u8>>,
+}
+
+/// What was seen of a tree.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The records for the host.
+    pub records: Vec<u8>,
+    /// Whose content follows, in this order.
+    contents: Vec<Content>,
+}
+
+#[derive(Debug)]
+struct Content {
+    path: Vec<u8>,
+    kind: EntryKind,
+    size: u64,
+}
+
+/// Looks at everything that went in or git lists. Blocks.
+///
+/// # Errors
+/// When the folder is not there, or one of its files cannot be looked at.
+pub fn look(folder: &Path, known: Vec<Known>, listed: Listed) -> Result<Survey, Failure> {
+    let root = Root::open(folder).during(format!("look at `{}`", folder.display()))?;
+    let mut wanted: BTreeMap<Vec<u8>, Option<Known>> =
+        listed.paths.into_iter().map(|path| (path, None)).collect();
+    for entry in known {
+        let listed = wanted.contains_key(&entry.path);
+        if listed || entry.went_in {
+            wanted.insert(entry.path.clone(), Some(entry));
+        }
+    }
+    let mut survey = Survey::default();
+    for (path, known) in wanted {
+        let seen = root.see(&path, known.as_ref()).during(format!("look at `{}`", shown(&path)))?;
+        let Some(seen) = seen else { continue };
+        seen.write(&mut survey.records);
+        if let Seen::Changed { kind, size, path, .. } = seen {
+            survey.contents.push(Content { path, kind, size });
+        }
+    }
+    for path in listed.nested {
+        Seen::Nested { path }.write(&mut survey.records);
+    }
+    Ok(survey)
+}
+
+impl Survey {
+    /// Hands over the contents in pieces. Blocks.
+    ///
+    /// # Errors
+    /// When a file is not as it was when it was looked at, or nobody takes the pieces.
+    pub fn send(&self, folder: &Path, pieces: &mpsc::Sender<Bytes>) -> Result<(), Failure> {
+        let root = Root::open(folder).during(format!("read `{}`", folder.display()))?;
+        let mut buffer = BytesMut::new();
+        for content in &self.contents {
+            let step = || format!("read `{}`", shown(&content.path));
+            let mut reader = root.read(content).during(step())?;
+            let mut left = content.size;
+            while left > 0 {
+                let room = (MAX_PAYLOAD - buffer.len()) as u64;
+                let start = buffer.len();
+                let wanted = usize::try_from(left.min(room)).unwrap_or(MAX_PAYLOAD);
+                buffer.resize(start + wanted, 0);
+                let read = reader.read(&mut buffer[start..]).during(step())?;
+                buffer.truncate(start + read);
+                if read == 0 {
+                    return Err(Failure::new(step(), "it changed while it was being read"));
+                }
+                left -= read as u64;
+                if buffer.len() == MAX_PAYLOAD {
+                    give(pieces, &mut buffer)?;
+                }
+            }
+        }
+        if buffer.is_empty() { Ok(()) } else { give(pieces, &mut buffer) }
+    }
+}
+
+fn give(pieces: &mpsc::Sender<Bytes>, buffer: &mut BytesMut) -> Result<(), Failure> {
+    let piece = buffer.split().freeze();
+    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+    pieces.blocking_send(piece).map_err(gone).during("send what has changed")
+}
+
+/// The root of the tree. It stays the same folder, whatever happens to its path.
+struct Root(File);
+
+/// What lies at a path.
+struct Found {
+    kind: EntryKind,
+    size: u64,
+    token: Token,
+    handle: OwnedFd,
+}
+
+impl Root {
+    fn open(folder: &Path) -> io::Result<Self> {
+        let root = File::open(folder)?;
+        if root.metadata()?.is_dir() { Ok(Self(root)) } else { Err(Errno::NOTDIR.into()) }
+    }
+
+    fn open_in(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for _ in 1..RESOLVE_ATTEMPTS {
+            match rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                opened => return opened,
+            }
+        }
+        rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)
+    }
+
+    /// What lies at a path; nothing where it is a folder, a pipe or a device, or leads through a link.
+    fn find(&self, path: &[u8]) -> io::Result<Option<Found>> {
+        let handle = match self.open_in(path, OFlags::PATH) {
+            Ok(handle) => handle,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let file = File::from(handle);
+        let metadata = file.metadata()?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_symlink() => EntryKind::Link,
+            kind if kind.is_file() && metadata.permissions().mode() & 0o100 != 0 => {
+                EntryKind::Executable
+            }
+            kind if kind.is_file() => EntryKind::File,
+            _ => return Ok(None),
+        };
+        let (size, token) = (metadata.len(), token(&metadata));
+        Ok(Some(Found { kind, size, token, handle: file.into() }))
+    }
+
+    fn see(&self, path: &[u8], known: Option<&Known>) -> io::Result<Option<Seen>> {
+        let Some(found) = self.find(path)? else { return Ok(None) };
+        let path = path.to_vec();
+        let Found { kind, token, .. } = &found;
+        if let Some(known) = known.filter(|known| known.kind == *kind) {
+            let again = known.token.is_known() && known.token == *token;
+            if again || self.hash(&path, &found, &known.object)? {
+                return Ok(Some(Seen::Same { token: token.clone(), path }));
+            }
+        }
+        let size = match kind {
+            EntryKind::Link => target(&found.handle)?.len() as u64,
+            EntryKind::File | EntryKind::Executable => found.size,
+        };
+        Ok(Some(Seen::Changed { token: token.clone(), kind: *kind, size, path }))
+    }
+
+    /// Whether the content is that of the object.
+    fn hash(&self, path: &[u8], found: &Found, object: &str) -> io::Result<bool> {
+        let mut reader: Box<dyn Read> = match found.kind {
+            EntryKind::Link => Box::new(io::Cursor::new(target(&found.handle)?)),
+            EntryKind::File | EntryKind::Executable => match self.regular(path) {
+                Ok(file) => Box::new(file),
+                // It is another by now: what it holds will be seen when it is read.
+                Err(_) => return Ok(false),
+            },
+        };
+        let hash = match object.len() {
+            SHA1_HEX => blob::<Sha1>(&mut reader, found.size)?,
+            _ => blob::<Sha256>(&mut reader, found.size)?,
+        };
+        Ok(hash == object)
+    }
+
+    fn regular(&self, path: &[u8]) -> io::Result<File> {
+        // A pipe that came in its place must not block.
+        let file = File::from(self.open_in(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
+        let regular = file.metadata()?.is_file();
+        regular.then_some(file).ok_or_else(|| io::Error::other("it is not a regular file any more"))
+    }
+
+    fn read(&self, content: &Content) -> io::Result<Box<dyn Read>> {
+        match content.kind {
+            EntryKind::File | EntryKind::Executable => Ok(Box::new(self.regular(&content.path)?)),
+            EntryKind::Link => {
+                let link = self.open_in(&content.path, OFlags::PATH)?;
+                Ok(Box::new(io::Cursor::new(target(&link)?)))
+            }
+        }
+    }
+}
+
+fn target(link: &OwnedFd) -> io::Result<Vec<u8>> {
+    Ok(rustix::fs::readlinkat(link, "", Vec::new())?.into_bytes())
+}
+
+/// The id of the blob with this content, of which so many bytes are read. One that is shorter has an id of no
+/// blob.
+fn blob<H: Digest>(content: &mut dyn Read, size: u64) -> io::Result<String> {
+    let mut hash = H::new();
+    hash.update(format!("blob {size}\0"));
+    let mut buffer = vec![0; 128 * 1024];
+    let mut content = content.take(size);
+    loop {
+        let read = content.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn token(metadata: &std::fs::Metadata) -> Token {
+    let (seconds, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = u64::try_from(seconds).map_or(Duration::ZERO, Duration::from_secs);
+    // Also when the clock was set back: then nothing can be said.
+    if now.checked_sub(since).is_none_or(|age| age < RACY) {
+        return Token::unknown();
+    }
+    let (inode, size) = (metadata.ino(), metadata.len());
+    Token::of(&format!("{inode}.{seconds}.{nanoseconds}.{size}")).unwrap_or(Token::unknown())
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests;

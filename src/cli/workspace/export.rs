@@ -1,0 +1,104 @@
+//! `cove workspace export`: a patch of what was done in a VM.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use crate::report::{Kind, Report, escape_control};
+use crate::rpc::client::Export;
+use crate::wire::rpc::{ExportWhat, VmWorkspaceExport, WorkspaceExport};
+
+use super::super::completion::vm_names;
+use super::super::connect::connect;
+use super::super::failure::Failure;
+use super::super::output::{say, write};
+use super::tell;
+
+/// Arguments of `cove workspace export`.
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Arguments {
+    /// The VM: its name, its id, or the beginning of its id
+    #[arg(add = vm_names())]
+    vm: String,
+    /// The difference to this commit of the source repository, instead of to what went in
+    #[arg(long, value_name = "COMMIT")]
+    base: Option<String>,
+    /// Print only the names of what has changed, quoted as git does
+    #[arg(long)]
+    name_only: bool,
+    /// Write to this file, which appears whole or not at all
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write the commits made since it went in to this file, as a git bundle
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "name_only", "output"])]
+    bundle: Option<PathBuf>,
+    /// Print control characters as they are, also on a terminal
+    #[arg(long)]
+    raw: bool,
+}
+
+impl Arguments {
+    pub(in super::super) async fn run(self) -> Result<u8, Failure> {
+        let client = connect().await?;
+        let what = match (self.name_only, &self.bundle) {
+            (_, Some(_)) => ExportWhat::Bundle,
+            (true, None) => ExportWhat::Names,
+            (false, None) => ExportWhat::Patch,
+        };
+        let wanted = WorkspaceExport { vm: self.vm, base: self.base, what };
+        let exported = client.call::<VmWorkspaceExport>(wanted).await?;
+        tell(&exported.notes);
+        let export = client.open_export(&exported).await?;
+        match self.output.as_ref().or(self.bundle.as_ref()) {
+            Some(file) => to_file(export, file).await?,
+            None => to_stdout(export, self.raw || !io::stdout().is_terminal()).await?,
+        }
+        if exported.bytes == 0 && what == ExportWhat::Patch {
+            say("nothing has changed");
+        }
+        Ok(0)
+    }
+}
+
+/// What a guest wrote is escaped on terminals, line by line, as it may be of any size.
+async fn to_stdout(mut export: Export, raw: bool) -> Result<(), Failure> {
+    let mut line = Vec::new();
+    while let Some(bytes) = export.next().await? {
+        if raw {
+            write(&bytes)?;
+            continue;
+        }
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                write(escape_control(&String::from_utf8_lossy(&line)).as_bytes())?;
+                line.clear();
+            }
+        }
+    }
+    write(escape_control(&String::from_utf8_lossy(&line)).as_bytes())?;
+    Ok(export.confirm().await?)
+}
+
+/// The file is beside its place until it is whole and on the disk.
+async fn to_file(mut export: Export, file: &Path) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| {
+        let message = format!("cannot write `{}`", file.display());
+        Report::new(Kind::Failed, message)
+            .with_cause(error)
+            .with_hint("the work counts as unexported; export it to another place")
+    };
+    let folder = match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        Some(_) | None => Path::new("."),
+    };
+    let mut new = tempfile::Builder::new()
+        .prefix(".cove-export-")
+        .tempfile_in(folder)
+        .map_err(|error| failed(&error))?;
+    while let Some(bytes) = export.next().await? {
+        new.write_all(&bytes).map_err(|error| failed(&error))?;
+    }
+    new.as_file().sync_all().map_err(|error| failed(&error))?;
+    new.persist(file).map_err(|error| failed(&error.error))?;
+    Ok(export.confirm().await?)
+}

@@ -1,0 +1,32 @@
+//! `cove workspace`: repositories in VMs. One file per command.
+
+mod export;
+mod status;
+
+use super::failure::Failure;
+use super::output::{one_line, say};
+
+/// The commands of `cove workspace`.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Print a patch of all that was done in a VM since its repository went in
+    Export(export::Arguments),
+    /// Show what has changed in a VM's repository, and whether it was exported
+    Status(status::Arguments),
+}
+
+impl Command {
+    pub(super) async fn run(self) -> Result<u8, Failure> {
+        match self {
+            Self::Export(arguments) => arguments.run().await,
+            Self::Status(arguments) => arguments.run().await,
+        }
+    }
+}
+
+/// What the user should know, on stderr.
+fn tell(notes: &[String]) {
+    for note in notes {
+        say(&format!("note: {}", one_line(note)));
+    }
+}

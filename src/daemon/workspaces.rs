@@ -1,0 +1,235 @@
+//! Repositories in VMs, for the RPC: what was done there, and taking it out.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use crate::id::VmId;
+use crate::report::{Kind, Report};
+use crate::rpc::server::{ExportStream, Exported, WorkspaceRuns};
+use crate::vm::ports::Guest;
+use crate::vm::{VmService, WorkspaceVm};
+use crate::wire::guest::Exec;
+use crate::wire::rpc::{ExportWhat, MAX_CHANGES, WorkspaceExport, WorkspaceState};
+use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
+
+mod program;
+
+/// A number, from a git that reads the history.
+const COUNT: program::Bounds = program::Bounds { bytes: 1024, deadline: Duration::from_secs(30) };
+
+/// How long the guest's git may take for a bundle.
+const BUNDLE: Duration = Duration::from_secs(600);
+
+/// The exports of one daemon.
+pub(super) struct Exports {
+    workspaces: Arc<Workspaces>,
+    vms: VmService,
+    /// Looks at one VM's workspace go one after the other; at others' beside it.
+    locks: Mutex<HashMap<VmId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Exports {
+    pub(super) fn new(workspaces: Arc<Workspaces>, vms: VmService) -> Self {
+        Self { workspaces, vms, locks: Mutex::default() }
+    }
+
+    fn lock(&self, vm: &VmId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().expect("no panic under the lock");
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        locks.entry(vm.clone()).or_default().clone()
+    }
+}
+
+#[async_trait]
+impl WorkspaceRuns for Exports {
+    async fn export(&self, wanted: WorkspaceExport) -> Result<Exported, Report> {
+        let vm = self.vms.workspace(&wanted.vm).await?;
+        let _in_use = vm.usage.begin();
+        let lock = self.lock(&vm.id);
+        let _alone = lock.lock().await;
+        let kept = Kept::at(vm.kept.clone());
+        let seeing = seen(&vm, &kept).await?;
+        let against = match &wanted.base {
+            Some(commit) => {
+                Against::Commit { source: Path::new(&vm.workspace.source_path), commit }
+            }
+            None => Against::Base,
+        };
+        let folder = self.workspaces.scratch_folder().map_err(report)?;
+        let file = folder.path().join("export");
+        let comparison = Comparison::of(&kept, against, &seeing.tree).await.map_err(report)?;
+        let file = match wanted.what {
+            ExportWhat::Patch => comparison.patch(&file).await.map(|()| file).map_err(report)?,
+            ExportWhat::Names => comparison.names(&file).await.map(|()| file).map_err(report)?,
+            ExportWhat::Bundle => bundle(&self.workspaces, &vm, &kept, folder.path()).await?,
+        };
+        // It is read after the folder is gone.
+        let made = std::fs::File::open(&file).and_then(|made| {
+            let bytes = made.metadata()?.len();
+            Ok((made, bytes))
+        });
+        let (file, bytes) = made.map_err(|error| {
+            Report::new(Kind::Failed, "cannot read the export that was made").with_cause(&error)
+        })?;
+        let notes = notes(&seeing);
+        // Where repositories are left out, not everything is exported.
+        let counts = wanted.what == ExportWhat::Patch && seeing.nested.is_empty();
+        let tree = seeing.tree.clone();
+        let taken = async move {
+            match counts {
+                true => kept.exported(&tree).await.map_err(report),
+                false => Ok(()),
+            }
+        };
+        let stream = ExportStream { file, bytes, taken: Box::pin(taken) };
+        Ok(Exported { stream, tree: seeing.tree, notes })
+    }
+
+    async fn state(&self, wanted: &str) -> Result<WorkspaceState, Report> {
+        let vm = self.vms.workspace(wanted).await?;
+        let _in_use = vm.usage.begin();
+        let lock = self.lock(&vm.id);
+        let _alone = lock.lock().await;
+        let kept = Kept::at(vm.kept.clone());
+        let seeing = seen(&vm, &kept).await?;
+        let comparison = Comparison::of(&kept, Against::Base, &seeing.tree).await;
+        let mut changes = comparison.map_err(report)?.changes().await.map_err(report)?;
+        let changes_total = changes.len() as u64;
+        changes.truncate(MAX_CHANGES);
+        let safe = kept.is_safe(&seeing.tree).await.map_err(report)?;
+        let unexported = !safe || !seeing.nested.is_empty();
+        let base_commit = vm.workspace.base_commit.as_deref();
+        let source = Path::new(&vm.workspace.source_path);
+        let (commits_ahead, moved) = tokio::join!(
+            commits_ahead(&vm, base_commit),
+            self.workspaces.has_moved(source, base_commit),
+        );
+        let mut notes = notes(&seeing);
+        if let Err(error) = &moved {
+            let why = Report::of(error).one_line();
+            notes.push(format!("the source repository cannot be looked at: {why}"));
+        }
+        Ok(WorkspaceState {
+            workspace: vm.workspace,
+            unexported,
+            changes,
+            changes_total,
+            commits_ahead,
+            source_moved: moved.ok(),
+            notes,
+        })
+    }
+}
+
+/// Looks at a VM's workspace.
+async fn seen(vm: &WorkspaceVm, kept: &Kept) -> Result<Seeing, Report> {
+    let seeing = look(&*vm.guest, &vm.workspace.guest_path, Limit(vm.disk_bytes), kept).await;
+    seeing.map_err(|report| match &report.hint {
+        Some(_) => report,
+        None => report.with_hint(format!(
+            "nothing in the guest was touched; look there with `cove exec {}`, and try again when nothing \
+             writes to the workspace",
+            vm.name
+        )),
+    })
+}
+
+/// Looks at the tree at `path` in the guest, and keeps what is new in it.
+async fn look(guest: &dyn Guest, path: &str, limit: Limit, kept: &Kept) -> Result<Seeing, Report> {
+    let mut look = kept.look().await.map_err(report)?;
+    let (writer, import) = look.import().map_err(report)?;
+    let known = std::mem::take(&mut look.records);
+    let (found, finding) = oneshot::channel();
+    let take = move |records: &[u8], contents: &mut dyn std::io::Read| {
+        let taken = look.take(records, contents, limit, writer).map_err(report)?;
+        // Whoever asked may have gone.
+        found.send(taken).ok();
+        Ok(())
+    };
+    let survey = guest.survey(path, known, Box::new(take));
+    let (surveyed, imported) = tokio::join!(survey, import.done());
+    // An import that ended early because nothing more came says nothing of the cause.
+    surveyed?;
+    imported.map_err(report)?;
+    let found = finding.await.map_err(|error| {
+        Report::new(Kind::Failed, "what was seen in the guest was lost").with_cause(&error)
+    })?;
+    found.keep(kept).await.map_err(report)
+}
+
+/// How many commits the guest's HEAD has beyond the base, as the guest's git says.
+async fn commits_ahead(vm: &WorkspaceVm, base: Option<&str>) -> Option<u64> {
+    let range = base.map_or_else(|| "HEAD".to_owned(), |base| format!("{base}..HEAD"));
+    let mut printed = Vec::new();
+    let exec = in_workspace(vm, &["rev-list", "--count", &range, "--"]);
+    let ended = program::run(&*vm.guest, &exec, &mut printed, COUNT).await.ok()?;
+    let count = String::from_utf8(printed).ok().filter(|_| ended.is_success())?;
+    count.trim().parse().ok()
+}
+
+/// Has the guest's git make a bundle of the commits since the base, and looks whether it is a sound one.
+async fn bundle(
+    workspaces: &Workspaces,
+    vm: &WorkspaceVm,
+    kept: &Kept,
+    folder: &Path,
+) -> Result<PathBuf, Report> {
+    let without = vm.workspace.base_commit.as_ref().map(|base| format!("^{base}"));
+    let mut words = vec!["bundle", "create", "--quiet", "-", "HEAD", "--branches"];
+    words.extend(without.as_deref());
+    let path = folder.join("bundle");
+    let failed = |error: &dyn std::error::Error| {
+        Report::new(Kind::Failed, "cannot write the bundle").with_cause(error)
+    };
+    let mut file = std::fs::File::create(&path).map_err(|error| failed(&error))?;
+    let bounds = program::Bounds { bytes: vm.disk_bytes, deadline: BUNDLE };
+    let ended = program::run(&*vm.guest, &in_workspace(vm, &words), &mut file, bounds).await?;
+    if !ended.is_success() {
+        if ended.complaint.contains("empty bundle") {
+            let message = format!("there are no commits in `{}` since its base commit", vm.name);
+            return Err(Report::new(Kind::Conflict, message).with_hint(
+                "what was not committed is in `cove workspace export` without `--bundle`",
+            ));
+        }
+        let why = std::io::Error::other(ended.complaint);
+        return Err(
+            Report::new(Kind::Failed, "the guest's git cannot make a bundle").with_cause(&why)
+        );
+    }
+    workspaces.check_bundle(kept, folder, &path).await.map_err(report)?;
+    Ok(path)
+}
+
+fn in_workspace(vm: &WorkspaceVm, words: &[&str]) -> Exec {
+    let git = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false"];
+    Exec {
+        argv: git.iter().chain(words).map(ToString::to_string).collect(),
+        env: vec![("GIT_OPTIONAL_LOCKS".to_owned(), "0".to_owned())],
+        cwd: Some(vm.workspace.guest_path.clone()),
+        tty: None,
+    }
+}
+
+fn notes(seeing: &Seeing) -> Vec<String> {
+    if seeing.nested.is_empty() {
+        return Vec::new();
+    }
+    let (count, first) = (seeing.nested.len(), &seeing.nested[0]);
+    let named = match count {
+        1 => format!("the repository `{first}` inside it"),
+        _ => format!("{count} repositories inside it, such as `{first}`,"),
+    };
+    vec![format!("{named} left out: what is in there is not exported")]
+}
+
+fn report(error: WorkspaceError) -> Report {
+    Report::of(&error)
+}
+
+#[cfg(all(test, feature = "agent"))]
+mod tests;

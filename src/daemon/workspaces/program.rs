@@ -1,0 +1,97 @@
+//! Running a program of the guest to its end, whose output is wanted here.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio_util::codec::Framed;
+
+use crate::report::{Kind, Report};
+use crate::vm::ports::Guest;
+use crate::wire::frame::{Frame, FrameCodec};
+use crate::wire::guest::{Exec, ExecStatus, Reply};
+
+/// How much of what a program complains of is told.
+const COMPLAINT: usize = 4096;
+
+/// What a program may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Bytes of output.
+    pub(super) bytes: u64,
+    /// Time.
+    pub(super) deadline: Duration,
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    status: ExecStatus,
+    /// The beginning of what it said on stderr.
+    pub(super) complaint: String,
+}
+
+impl Ended {
+    pub(super) fn is_success(&self) -> bool {
+        self.status == ExecStatus::Exited(0)
+    }
+}
+
+/// Runs it, and writes its output to `sink`.
+///
+/// # Errors
+/// When it cannot be started, prints too much, takes too long, or the sink fails.
+pub(super) async fn run(
+    guest: &dyn Guest,
+    exec: &Exec,
+    sink: &mut (dyn Write + Send),
+    bounds: Bounds,
+) -> Result<Ended, Report> {
+    let program = exec.argv.first().map_or("a program", String::as_str);
+    let failed = |error: &io::Error| {
+        Report::new(Kind::Failed, format!("cannot run `{program}` in the guest")).with_cause(error)
+    };
+    let stream = guest.exec(exec).await?;
+    let frames = Framed::new(stream, FrameCodec::default());
+    match tokio::time::timeout(bounds.deadline, take(frames, sink, bounds.bytes)).await {
+        Ok(ended) => ended.map_err(|error| failed(&error)),
+        Err(_) => {
+            let seconds = bounds.deadline.as_secs();
+            let message = format!("`{program}` in the guest did not end within {seconds} s");
+            Err(Report::new(Kind::TimedOut, message))
+        }
+    }
+}
+
+async fn take(
+    mut frames: Framed<Box<dyn crate::vm::ports::ByteStream>, FrameCodec>,
+    sink: &mut (dyn Write + Send),
+    limit: u64,
+) -> io::Result<Ended> {
+    let (mut taken, mut complaint) = (0_u64, Vec::new());
+    loop {
+        let frame = frames.next().await.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()));
+        match frame? {
+            Frame::Stdout(bytes) => {
+                taken += bytes.len() as u64;
+                if taken > limit {
+                    return Err(io::Error::other(format!("it printed more than {limit} bytes")));
+                }
+                sink.write_all(&bytes)?;
+            }
+            Frame::Stderr(bytes) => {
+                let room = COMPLAINT - complaint.len();
+                complaint.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+            frame @ Frame::Control(_) => match frame.message()? {
+                Reply::ExecEnded(status) => {
+                    let complaint = String::from_utf8_lossy(&complaint).trim().to_owned();
+                    return Ok(Ended { status, complaint });
+                }
+                Reply::ExecFailed { message, .. } => return Err(io::Error::other(message)),
+                _ => {}
+            },
+            Frame::Stdin(_) | Frame::StdinEnd | Frame::Data(_) | Frame::DataEnd => {}
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Workspaces: repositories in VMs, and what was done there.
+
+use serde::{Deserialize, Serialize};
+
+use super::vm::VmWorkspace;
+
+/// How many changes a state lists by name.
+pub const MAX_CHANGES: usize = 1_000;
+
+/// What to take out of a workspace.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceExport {
+    /// The VM: its name, its id, or an unambiguous prefix of that.
+    pub vm: String,
+    /// The difference to this commit of the source repository, instead of to what went in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// What is wanted.
+    #[serde(default)]
+    pub what: ExportWhat,
+}
+
+/// The form of an export.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ExportWhat {
+    /// A patch for `git apply`.
+    #[default]
+    Patch,
+    /// The names of what has changed, one a line, quoted as git does. This is no export: the work counts as
+    /// unexported as before.
+    Names,
+    /// A git bundle of the commits since the base commit, made by the guest's git and checked by the host's. Not all
+    /// of the work need be in commits, so this is no export either.
+    Bundle,
+}
+
+/// An export that is ready to be read: its stream has data frames and an end-of-data frame. The client answers
+/// with an end-of-data frame once it has all of it safely; only then it counts as exported.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+pub struct WorkspaceExported {
+    /// The ticket that opens the stream.
+    pub ticket: String,
+    /// The length of what it carries, in bytes.
+    pub bytes: u64,
+    /// The tree that was seen in the guest: a git tree id.
+    pub tree: String,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// How a workspace is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+pub struct WorkspaceState {
+    /// Where it is, and where it came from.
+    #[serde(flatten)]
+    pub workspace: VmWorkspace,
+    /// Whether there is work in the guest that went in no export.
+    pub unexported: bool,
+    /// What has changed since it went in, by name: at most [`MAX_CHANGES`].
+    pub changes: Vec<WorkspaceChange>,
+    /// How many changes there are.
+    pub changes_total: u64,
+    /// How many commits the guest's HEAD has that the base commit has not, as the guest's git says; unknown
+    /// where it cannot say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commits_ahead: Option<u64>,
+    /// Whether something else is checked out in the source repository by now; unknown where it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_moved: Option<bool>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// One file that has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+pub struct WorkspaceChange {
+    /// The path below the workspace, control characters escaped.
+    pub path: String,
+    /// What happened to it.
+    pub change: ChangeKind,
+}
+
+/// What happened to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// Its content, mode or type is another.
+    Modified,
+    /// It is gone.
+    Deleted,
+}

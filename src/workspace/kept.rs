@@ -1,0 +1,368 @@
+//! What the host keeps of a workspace: which tree went in, which one was seen last, which one was exported.
+//!
+//! ```text
+//! FOLDER/git      a repository of our own: the history that went in, and the content of every file that
+//!                 went in or was seen
+//!   refs/cove/base      what went in
+//!   refs/cove/seen      what was seen last
+//!   refs/cove/exported  what somebody took out last
+//! FOLDER/tokens   how the agent knows the files of `seen` again
+//! ```
+//!
+//! The trees are flat: files of submodules are files like others in them. Every content was hashed here, so
+//! nothing rests on what a guest says of its own git. The source repository is not needed any more, whatever
+//! becomes of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::WorkspaceError;
+use super::git::{self, Size, in_scratch};
+use super::import::{self, Import, TreeWriter};
+use super::listing::{self, shown};
+use super::package::Package;
+use crate::wire::survey::{EntryKind, Known, Seen, Token};
+
+/// The refs whose commits have the trees.
+const BASE: &str = "refs/cove/base";
+const SEEN: &str = "refs/cove/seen";
+const EXPORTED: &str = "refs/cove/exported";
+
+const KEEPING: &str = "keep what goes into the guest";
+const READING: &str = "read what is known of the workspace";
+
+/// What is kept of one workspace.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    folder: PathBuf,
+}
+
+/// A record that is being made of what goes in.
+pub struct Recording {
+    kept: Kept,
+    import: Import,
+}
+
+/// A look at the guest's tree.
+#[derive(Debug)]
+pub struct Look {
+    kept: Kept,
+    tree: String,
+    /// With what is in the tree, and not only in what went in.
+    known: Vec<(Known, bool)>,
+    /// What the agent is to be told.
+    pub records: Vec<u8>,
+}
+
+/// What a look has found, and is to be written down.
+#[derive(Debug, Default)]
+pub struct Found {
+    tokens: Vec<(Token, Vec<u8>)>,
+    nested: Vec<String>,
+}
+
+/// How many bytes a guest may have to show: as many as its disk has.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit(pub u64);
+
+impl Kept {
+    /// What is kept in this folder, or will be.
+    #[must_use]
+    pub fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Whether something is kept at all.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.git_folder().join(BASE).exists()
+    }
+
+    pub(super) fn git_folder(&self) -> PathBuf {
+        self.folder.join("git")
+    }
+
+    pub(super) fn git(&self, size: Size) -> crate::process::Tool {
+        in_scratch(&self.git_folder(), size)
+    }
+
+    /// Begins anew with the history of a package. The writer is for
+    /// [`Package::write_tar_recorded`], and must have finished before [`Recording::done`] comes back.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub async fn record(
+        &self,
+        package: &Package,
+    ) -> Result<(TreeWriter, Recording), WorkspaceError> {
+        let failed = |source| WorkspaceError::Scratch { path: self.folder.clone(), source };
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let git = self.git_folder();
+        fs::create_dir_all(&git).map_err(failed)?;
+        let init = in_scratch(&git, Size::Question)
+            .args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])
+            .arg(format!("--object-format={}", package.object_format));
+        git::run(init, KEEPING).await?;
+        let from = package.metadata.git_folder();
+        link_all(&from.join("objects"), &git.join("objects")).map_err(failed)?;
+        match fs::copy(from.join("shallow"), git.join("shallow")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            Ok(_) | Err(_) => {}
+        }
+        let (writer, import) = import::begin(&git, BASE, None).map_err(failed)?;
+        Ok((writer, Recording { kept: self.clone(), import }))
+    }
+
+    /// Begins a look at the guest's tree.
+    ///
+    /// # Errors
+    /// When nothing is kept, or it cannot be read.
+    pub async fn look(&self) -> Result<Look, WorkspaceError> {
+        if !self.is_there() {
+            return Err(WorkspaceError::NothingKept);
+        }
+        let (tree, base) = tokio::try_join!(self.seen(), self.base())?;
+        let list = |tree: &str| {
+            let list = self.git(Size::Work).args(["ls-tree", "-r", "-z", "--full-tree"]);
+            git::run(list.arg(tree), READING)
+        };
+        let (seen, went_in) = tokio::try_join!(list(&tree), list(&base))?;
+        let tokens = self.tokens();
+        let unexpected = || WorkspaceError::Unexpected { doing: READING };
+        let mut known = BTreeMap::new();
+        for (listing, in_tree) in [(&went_in, false), (&seen, true)] {
+            for line in listing::paths(listing) {
+                let mut entry = entry(line).ok_or_else(unexpected)?;
+                if in_tree {
+                    entry.went_in = known.contains_key(&entry.path);
+                    if let Some(token) = tokens.get(&entry.path) {
+                        entry.token = token.clone();
+                    }
+                }
+                known.insert(entry.path.clone(), (entry, in_tree));
+            }
+        }
+        let known: Vec<(Known, bool)> = known.into_values().collect();
+        let mut records = Vec::new();
+        known.iter().for_each(|(entry, _)| entry.write(&mut records));
+        Ok(Look { kept: self.clone(), tree, known, records })
+    }
+
+    /// The tree that a ref has; none before there is one.
+    async fn tree(&self, reference: &str) -> Result<Option<String>, WorkspaceError> {
+        let tree = format!("{reference}^{{tree}}");
+        let ask = self.git(Size::Question).args(["rev-parse", "--verify", "--quiet", &tree]);
+        let tree = git::ask(ask, READING).await?;
+        Ok(tree.map(|tree| String::from_utf8_lossy(&tree).into_owned()))
+    }
+
+    /// The tree that went in.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn base(&self) -> Result<String, WorkspaceError> {
+        self.tree(BASE).await?.ok_or(WorkspaceError::NothingKept)
+    }
+
+    /// The tree that was seen last.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn seen(&self) -> Result<String, WorkspaceError> {
+        self.tree(SEEN).await?.ok_or(WorkspaceError::NothingKept)
+    }
+
+    /// Whether a tree is what went in, or was exported.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub async fn is_safe(&self, tree: &str) -> Result<bool, WorkspaceError> {
+        let (base, exported) = tokio::try_join!(self.tree(BASE), self.tree(EXPORTED))?;
+        Ok([base, exported].iter().flatten().any(|safe| safe == tree))
+    }
+
+    /// Writes down that somebody has the changes up to this tree, which was seen last when they were made.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn exported(&self, tree: &str) -> Result<(), WorkspaceError> {
+        // The tree itself, which no later look takes away.
+        let update = self.git(Size::Question).args(["update-ref", EXPORTED, tree]);
+        git::run(update, "write down what was exported").await.map(drop)
+    }
+
+    fn tokens(&self) -> HashMap<Vec<u8>, Token> {
+        // Without them, files are only read once more.
+        let records = fs::read(self.folder.join("tokens")).unwrap_or_default();
+        let seen = Seen::read_all(&records).unwrap_or_default().into_iter();
+        let token = |entry| match entry {
+            Seen::Same { token, path } => Some((path, token)),
+            Seen::Changed { .. } | Seen::Nested { .. } => None,
+        };
+        seen.filter_map(token).collect()
+    }
+}
+
+impl Recording {
+    /// Waits until everything is written down.
+    ///
+    /// # Errors
+    /// When it could not be, or not everything went in.
+    pub async fn done(self) -> Result<(), WorkspaceError> {
+        self.import.done().await?;
+        let update = self.kept.git(Size::Question).args(["update-ref", SEEN, BASE]);
+        git::run(update, KEEPING).await.map(drop)
+    }
+}
+
+impl Look {
+    /// Takes what the agent sees: `contents` holds those of everything that has changed. Blocks. What it
+    /// returns holds once the import is done.
+    ///
+    /// # Errors
+    /// When the agent says what cannot be, or its contents end early.
+    pub fn take(
+        &self,
+        records: &[u8],
+        contents: &mut dyn Read,
+        limit: Limit,
+        mut writer: TreeWriter,
+    ) -> Result<Found, WorkspaceError> {
+        let said = |why: String| WorkspaceError::Nonsense { why };
+        let seen = Seen::read_all(records).map_err(|error| said(error.to_string()))?;
+        let mut known: BTreeMap<&[u8], (&Known, bool)> = self
+            .known
+            .iter()
+            .map(|(entry, in_tree)| (&entry.path[..], (entry, *in_tree)))
+            .collect();
+        let mut found = Found::default();
+        let (mut changed, mut back, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
+        let mut last: Option<&[u8]> = None;
+        for entry in &seen {
+            match entry {
+                Seen::Same { token, path } => {
+                    match known.remove(&path[..]) {
+                        None => return Err(said(format!("it knows `{}` again", shown(path)))),
+                        Some((entry, false)) => back.push(entry),
+                        Some((_, true)) => {}
+                    }
+                    found.tokens.push((token.clone(), path.clone()));
+                }
+                Seen::Changed { token, kind, size, path } => {
+                    let plain = listing::check(path).is_ok();
+                    if !plain || last.is_some_and(|last| last >= &path[..]) {
+                        return Err(said(format!("it names `{}`", shown(path))));
+                    }
+                    known.remove(&path[..]);
+                    bytes = bytes.saturating_add(*size);
+                    changed.push((*kind, *size, path));
+                    last = Some(path);
+                    found.tokens.push((token.clone(), path.clone()));
+                }
+                Seen::Nested { path } => found.nested.push(shown(path)),
+            }
+        }
+        if bytes > limit.0 {
+            return Err(WorkspaceError::TooLarge { bytes, limit: limit.0 });
+        }
+        // First what is gone: its place may be a folder's by now.
+        for (path, _) in known.iter().filter(|(_, (_, in_tree))| *in_tree) {
+            writer.remove(path);
+        }
+        back.iter().for_each(|entry| writer.put(&entry.path, entry.kind, &entry.object));
+        for (kind, size, path) in changed {
+            writer.begin(path, kind, size);
+            copy(contents, size, &mut writer)?;
+        }
+        let mut rest = [0];
+        match contents.read(&mut rest).map_err(|source| WorkspaceError::Receive { source })? {
+            0 => writer.finish(),
+            _ => return Err(said("it sends more than it says".to_owned())),
+        }
+        Ok(found)
+    }
+
+    /// A tree that begins as the one that was seen last.
+    ///
+    /// # Errors
+    /// When no pipe can be made.
+    pub fn import(&self) -> Result<(TreeWriter, Import), WorkspaceError> {
+        let failed = |source| WorkspaceError::Scratch { path: self.kept.folder.clone(), source };
+        import::begin(&self.kept.git_folder(), SEEN, Some(&self.tree)).map_err(failed)
+    }
+}
+
+impl Found {
+    /// Keeps how the agent knows the files again, and returns the tree that was seen.
+    ///
+    /// # Errors
+    /// When the tree cannot be read.
+    pub async fn keep(self, kept: &Kept) -> Result<Seeing, WorkspaceError> {
+        let mut records = Vec::new();
+        for (token, path) in self.tokens {
+            Seen::Same { token, path }.write(&mut records);
+        }
+        let (new, place) = (kept.folder.join("tokens.new"), kept.folder.join("tokens"));
+        // Without them, files are only read once more.
+        if let Err(error) = fs::write(&new, records).and_then(|()| fs::rename(&new, &place)) {
+            tracing::warn!(folder = %kept.folder.display(), %error, "cannot keep tokens of files");
+        }
+        Ok(Seeing { tree: kept.seen().await?, nested: self.nested })
+    }
+}
+
+/// What is in the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seeing {
+    /// The tree.
+    pub tree: String,
+    /// Repositories in it that are no part of it, fit for a terminal.
+    pub nested: Vec<String>,
+}
+
+/// An entry of a tree as git lists it, that went in.
+fn entry(line: &[u8]) -> Option<Known> {
+    let tab = line.iter().position(|byte| *byte == b'\t')?;
+    let (info, path) = (std::str::from_utf8(&line[..tab]).ok()?, line[tab + 1..].to_vec());
+    let mut words = info.split(' ');
+    let (mode, _kind, object) = (words.next()?, words.next()?, words.next()?);
+    let (token, kind) = (Token::unknown(), EntryKind::of_mode(mode)?);
+    Some(Known { token, kind, object: object.to_owned(), went_in: true, path })
+}
+
+fn copy(contents: &mut dyn Read, size: u64, writer: &mut TreeWriter) -> Result<(), WorkspaceError> {
+    let mut buffer = vec![0; 128 * 1024];
+    let mut left = size;
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = contents.read(&mut buffer[..wanted]);
+        let read = read.map_err(|source| WorkspaceError::Receive { source })?;
+        if read == 0 {
+            let why = "it sends less than it says".to_owned();
+            return Err(WorkspaceError::Nonsense { why });
+        }
+        writer.content(&buffer[..read]);
+        left -= read as u64;
+    }
+    Ok(())
+}
+
+/// Links everything in a folder of our own into another, or copies it where that does not go.
+fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let place = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            link_all(&entry.path(), &place)?;
+        } else if fs::hard_link(entry.path(), &place).is_err() {
+            fs::copy(entry.path(), &place)?;
+        }
+    }
+    Ok(())
+}
