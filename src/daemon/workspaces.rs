@@ -77,8 +77,9 @@ impl WorkspaceRuns for Exports {
             Report::new(Kind::Failed, "cannot read the export that was made").with_cause(&error)
         })?;
         let notes = notes(&seeing);
-        // Where repositories are left out, not everything is exported.
-        let counts = wanted.what == ExportWhat::Patch && seeing.nested.is_empty();
+        // Where repositories or submodules are left out, not everything is exported.
+        let whole = seeing.nested.is_empty() && comparison.is_whole();
+        let counts = wanted.what == ExportWhat::Patch && whole;
         let tree = seeing.tree.clone();
         let taken = async move {
             match counts {

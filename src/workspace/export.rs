@@ -72,6 +72,12 @@ impl<'a> Comparison<'a> {
         Ok(comparison)
     }
 
+    /// Whether everything is compared: a commit only names submodules, so what is in them is not.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.without.is_empty()
+    }
+
     /// Writes the patch into a file.
     ///
     /// # Errors
