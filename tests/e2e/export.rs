@@ -50,9 +50,9 @@ fn out(world: &World, name: &str) -> PathBuf {
     world.folder().join("work").join(name)
 }
 
-as_everybody!(item_16_17_18_an_export_is_all_of_the_work_and_touches_nothing);
+as_everybody!(item_16_18_an_export_is_all_of_the_work_and_touches_nothing);
 
-fn item_16_17_18_an_export_is_all_of_the_work_and_touches_nothing(who: Who) {
+fn item_16_18_an_export_is_all_of_the_work_and_touches_nothing(who: Who) {
     let world = World::new(who);
     let repository = world.repo();
     let before = world.fingerprint(&repository.path);
