@@ -16,6 +16,9 @@ pub(super) struct Arguments {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
+    /// Delete work in their workspaces that was not exported, too
+    #[arg(long)]
+    discard_work: bool,
     #[command(flatten)]
     format: Format,
 }
@@ -37,10 +40,10 @@ impl Arguments {
             say("nothing was deleted");
             return Ok(0);
         }
-        // The daemon looks again: one that somebody has started meanwhile stays.
+        // The daemon looks again: one that somebody has started meanwhile stays, and one with work, too.
         let act = async |client: &Client, vm: &Vm| {
-            let vm = vm.id.to_string();
-            client.call::<VmDelete>(DeleteVm { vm, at_rest: true }).await
+            let (vm, discard_work) = (vm.id.to_string(), self.discard_work);
+            client.call::<VmDelete>(DeleteVm { vm, at_rest: true, discard_work }).await
         };
         let doomed = doomed.into_iter().map(Ok);
         each_of(&client, doomed, act, |deleted| deleted.name.to_string(), self.format).await

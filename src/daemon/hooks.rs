@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::StartError;
 use super::programs::Programs;
 use crate::config::{Config, FileSync, GrantConfig, Paths, SignerConfig};
 use crate::doctor::{pass, problem};
@@ -25,12 +26,18 @@ use crate::wire::rpc::{Check, ClientContext, HookPlan, HookPoint, HookSigner, Ve
 /// git and ssh-add answer at once or not at all.
 const TOOL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Where plugins are and what they may do.
-pub(super) fn settings(
+/// The host of hooks, as the configuration wants it.
+pub(super) async fn host(
     paths: &Paths,
     config: &Config,
     coved: &Path,
-) -> Result<HookSettings, HookError> {
+) -> Result<Arc<HookHost>, StartError> {
+    let settings = settings(paths, config, coved).map_err(StartError::Hooks)?;
+    Ok(Arc::new(HookHost::open(settings).await.map_err(StartError::Hooks)?))
+}
+
+/// Where plugins are and what they may do.
+fn settings(paths: &Paths, config: &Config, coved: &Path) -> Result<HookSettings, HookError> {
     let signer =
         |signer: &SignerConfig| HookSigner { name: signer.name.clone(), key: signer.key.clone() };
     Ok(HookSettings {

@@ -31,7 +31,6 @@ use nix::fcntl::{Flock, FlockArg};
 pub use self::error::StartError;
 use crate::config::{Config, MonitorConfig, Paths};
 use crate::disk::DiskFiles;
-use crate::hooks::HookHost;
 use crate::image::Images;
 use crate::net::Networks;
 use crate::rpc::server::{Limits, Loopback, ServeError, Services, Socket, serve};
@@ -81,9 +80,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let store = Store::open(&paths.database).map_err(StartError::Store)?;
     let ranges = on_bridge.setup.ranges();
     let store = Arc::new(store.giving(ranges));
-    let hook_settings = hooks::settings(&paths, &config, &coved).map_err(StartError::Hooks)?;
-    let hook_host = HookHost::open(hook_settings).await.map_err(StartError::Hooks)?;
-    let hook_host = Arc::new(hook_host);
+    let hook_host = hooks::host(&paths, &config, &coved).await?;
     let workspaces = Arc::new(repositories(&paths, &config).map_err(StartError::Workspace)?);
     let parts = machine_parts(&paths, &config, search_path.clone(), &tasks);
     let (qemu, boot_source) = (Arc::new(parts.qemu), Arc::new(parts.boot_source));
@@ -107,6 +104,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         net: config.vm.net,
         keep_free: config.vm.keep_free,
     });
+    let looks = Arc::new(workspaces::Looks::default());
     let ports = Ports {
         rows: store.clone(),
         processes: Arc::new(processes::HostProcesses),
@@ -120,6 +118,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         hooks: hooks.clone(),
         forwards: Arc::new(forwards::HostPorts::new(tasks.clone())),
         checkouts: Arc::new(checkouts::Repositories(workspaces.clone())),
+        work: looks.clone(),
         preflight: checks.clone(),
     };
     let vms = VmService::new(ports, vm_settings(&paths, &config), tasks.clone());
@@ -129,7 +128,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
     let face = face::Face::new(paths, config, checks, &vms, &tasks);
     let hook_runs = Arc::new(hook_runs::Runs { hooks, vms: vms.clone() });
     let plugins = Arc::new(plugins::Registered(hook_host));
-    let workspaces = Arc::new(workspaces::Exports::new(workspaces, vms.clone()));
+    let workspaces = Arc::new(workspaces::Exports::new(workspaces, vms.clone(), looks));
     let services = Services { vms, daemon: Arc::new(face), plugins, hook_runs, workspaces };
     Ok(Daemon { socket, loopback, services, tasks, store, home })
 }

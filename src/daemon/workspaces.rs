@@ -1,23 +1,22 @@
 //! Repositories in VMs, for the RPC: what was done there, and taking it out.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::oneshot;
 
-use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::rpc::server::{ExportStream, Exported, WorkspaceRuns};
-use crate::vm::ports::Guest;
 use crate::vm::{VmService, WorkspaceVm};
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{ExportWhat, MAX_CHANGES, WorkspaceExport, WorkspaceState};
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
 
+mod looks;
 mod program;
+
+pub(super) use looks::Looks;
 
 /// A number, from a git that reads the history.
 const COUNT: program::Bounds = program::Bounds { bytes: 1024, deadline: Duration::from_secs(30) };
@@ -29,19 +28,12 @@ const BUNDLE: Duration = Duration::from_secs(600);
 pub(super) struct Exports {
     workspaces: Arc<Workspaces>,
     vms: VmService,
-    /// Looks at one VM's workspace go one after the other; at others' beside it.
-    locks: Mutex<HashMap<VmId, Arc<tokio::sync::Mutex<()>>>>,
+    looks: Arc<Looks>,
 }
 
 impl Exports {
-    pub(super) fn new(workspaces: Arc<Workspaces>, vms: VmService) -> Self {
-        Self { workspaces, vms, locks: Mutex::default() }
-    }
-
-    fn lock(&self, vm: &VmId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.locks.lock().expect("no panic under the lock");
-        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-        locks.entry(vm.clone()).or_default().clone()
+    pub(super) fn new(workspaces: Arc<Workspaces>, vms: VmService, looks: Arc<Looks>) -> Self {
+        Self { workspaces, vms, looks }
     }
 }
 
@@ -50,8 +42,7 @@ impl WorkspaceRuns for Exports {
     async fn export(&self, wanted: WorkspaceExport) -> Result<Exported, Report> {
         let vm = self.vms.workspace(&wanted.vm).await?;
         let _in_use = vm.usage.begin();
-        let lock = self.lock(&vm.id);
-        let _alone = lock.lock().await;
+        let _alone = self.looks.alone(&vm.id).await;
         let kept = Kept::at(vm.kept.clone());
         let seeing = seen(&vm, &kept).await?;
         let against = match &wanted.base {
@@ -94,8 +85,7 @@ impl WorkspaceRuns for Exports {
     async fn state(&self, wanted: &str) -> Result<WorkspaceState, Report> {
         let vm = self.vms.workspace(wanted).await?;
         let _in_use = vm.usage.begin();
-        let lock = self.lock(&vm.id);
-        let _alone = lock.lock().await;
+        let _alone = self.looks.alone(&vm.id).await;
         let kept = Kept::at(vm.kept.clone());
         let seeing = seen(&vm, &kept).await?;
         let comparison = Comparison::of(&kept, Against::Base, &seeing.tree).await;
@@ -127,9 +117,15 @@ impl WorkspaceRuns for Exports {
     }
 }
 
-/// Looks at a VM's workspace.
+/// What is in a VM's workspace: now, or when it stopped.
 async fn seen(vm: &WorkspaceVm, kept: &Kept) -> Result<Seeing, Report> {
-    let seeing = look(&*vm.guest, &vm.workspace.guest_path, Limit(vm.disk_bytes), kept).await;
+    let Some(guest) = &vm.guest else {
+        let left = kept.left().await.map_err(report)?;
+        return left
+            .map(Seeing::plain)
+            .ok_or_else(|| at_rest(vm, "what it held then is not known"));
+    };
+    let seeing = looks::look(&**guest, &vm.workspace.guest_path, Limit(vm.disk_bytes), kept).await;
     seeing.map_err(|report| match &report.hint {
         Some(_) => report,
         None => report.with_hint(format!(
@@ -140,27 +136,11 @@ async fn seen(vm: &WorkspaceVm, kept: &Kept) -> Result<Seeing, Report> {
     })
 }
 
-/// Looks at the tree at `path` in the guest, and keeps what is new in it.
-async fn look(guest: &dyn Guest, path: &str, limit: Limit, kept: &Kept) -> Result<Seeing, Report> {
-    let mut look = kept.look().await.map_err(report)?;
-    let (writer, import) = look.import().map_err(report)?;
-    let known = std::mem::take(&mut look.records);
-    let (found, finding) = oneshot::channel();
-    let take = move |records: &[u8], contents: &mut dyn std::io::Read| {
-        let taken = look.take(records, contents, limit, writer).map_err(report)?;
-        // Whoever asked may have gone.
-        found.send(taken).ok();
-        Ok(())
-    };
-    let survey = guest.survey(path, known, Box::new(take));
-    let (surveyed, imported) = tokio::join!(survey, import.done());
-    // An import that ended early because nothing more came says nothing of the cause.
-    surveyed?;
-    imported.map_err(report)?;
-    let found = finding.await.map_err(|error| {
-        Report::new(Kind::Failed, "what was seen in the guest was lost").with_cause(&error)
-    })?;
-    found.keep(kept).await.map_err(report)
+/// That something cannot be had of a VM that does not run.
+fn at_rest(vm: &WorkspaceVm, why: &str) -> Report {
+    let name = &vm.name;
+    Report::new(Kind::Conflict, format!("the VM `{name}` is not running, and {why}"))
+        .with_hint(format!("start it with `cove start {name}`"))
 }
 
 /// How many commits the guest's HEAD has beyond the base, as the guest's git says.
@@ -168,7 +148,7 @@ async fn commits_ahead(vm: &WorkspaceVm, base: Option<&str>) -> Option<u64> {
     let range = base.map_or_else(|| "HEAD".to_owned(), |base| format!("{base}..HEAD"));
     let mut printed = Vec::new();
     let exec = in_workspace(vm, &["rev-list", "--count", &range, "--"]);
-    let ended = program::run(&*vm.guest, &exec, &mut printed, COUNT).await.ok()?;
+    let ended = program::run(&**vm.guest.as_ref()?, &exec, &mut printed, COUNT).await.ok()?;
     let count = String::from_utf8(printed).ok().filter(|_| ended.is_success())?;
     count.trim().parse().ok()
 }
@@ -180,6 +160,7 @@ async fn bundle(
     kept: &Kept,
     folder: &Path,
 ) -> Result<PathBuf, Report> {
+    let guest = vm.guest.as_ref().ok_or_else(|| at_rest(vm, "a bundle is made by its git"))?;
     let without = vm.workspace.base_commit.as_ref().map(|base| format!("^{base}"));
     let mut words = vec!["bundle", "create", "--quiet", "-", "HEAD", "--branches"];
     words.extend(without.as_deref());
@@ -189,7 +170,7 @@ async fn bundle(
     };
     let mut file = std::fs::File::create(&path).map_err(|error| failed(&error))?;
     let bounds = program::Bounds { bytes: vm.disk_bytes, deadline: BUNDLE };
-    let ended = program::run(&*vm.guest, &in_workspace(vm, &words), &mut file, bounds).await?;
+    let ended = program::run(&**guest, &in_workspace(vm, &words), &mut file, bounds).await?;
     if !ended.is_success() {
         if ended.complaint.contains("empty bundle") {
             let message = format!("there are no commits in `{}` since its base commit", vm.name);

@@ -20,7 +20,7 @@ use super::workspaces::WorkspaceRuns;
 use crate::id::PluginId;
 use crate::report::{Kind, Report};
 use crate::vm::operation::ended;
-use crate::vm::{ShownPage, VmService};
+use crate::vm::{Doom, Doomed, ShownPage, Unexported, VmService};
 use crate::wire::rpc::{self, Method, Nothing};
 
 /// What the methods need of the daemon: the VM service, and single operations of the rest.
@@ -127,10 +127,9 @@ fn vms(module: &mut Catalog) {
         context.services.vms.kill(&wanted.vm, wanted.signal).await
     });
     add::<rpc::VmDelete, _, _>(module, |context, wanted, _| async move {
-        match wanted.at_rest {
-            true => context.services.vms.delete_at_rest(&wanted.vm).await,
-            false => context.services.vms.delete(&wanted.vm).await,
-        }
+        let which = if wanted.at_rest { Doomed::AtRest } else { Doomed::Any };
+        let work = if wanted.discard_work { Unexported::Discard } else { Unexported::Keep };
+        context.services.vms.delete(&wanted.vm, Doom { which, work }).await
     });
     add::<rpc::VmTouch, _, _>(module, |context, wanted, _| async move {
         context.services.vms.touch(&wanted.vm).await

@@ -27,7 +27,7 @@ pub(super) enum Command {
     /// Signal its monitor. An interrupt comes with the signals that end it.
     Kill { answer: Answer<Vm>, signal: KillSignal, interrupt: Option<Interrupt> },
     /// Remove it with all it has. An interrupt comes with a delete whatever it does.
-    Delete { answer: Answer<Deleted>, which: Doomed, interrupt: Option<Interrupt> },
+    Delete { answer: Answer<Deleted>, doom: Doom, interrupt: Option<Interrupt> },
     /// Somebody used it.
     Touch { answer: Option<Answer<Vm>> },
 }
@@ -53,11 +53,34 @@ impl Launch {
 
 /// Which VMs a delete deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doomed {
+pub enum Doomed {
     /// The VM, whatever it does.
     Any,
     /// The VM when it is at rest, and not one that runs or is being started.
     AtRest,
+}
+
+/// Under which conditions a VM is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doom {
+    /// Which VMs are.
+    pub which: Doomed,
+    /// What becomes of their work.
+    pub work: Unexported,
+}
+
+impl Doom {
+    /// Whatever it does, and whatever is in it.
+    pub const WHATEVER: Self = Self { which: Doomed::Any, work: Unexported::Discard };
+}
+
+/// What becomes of work in a VM's workspace that was not exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unexported {
+    /// The VM is not deleted then.
+    Keep,
+    /// It goes with the VM.
+    Discard,
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Report>>;

@@ -50,8 +50,10 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verbs;
+mod work;
 mod workspace;
 
+pub use command::{Doom, Doomed, Unexported};
 pub use create::CreateDefaults;
 pub use hooks::check_extras;
 pub use idle::{InUse, Usage};

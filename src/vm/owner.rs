@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::command::{Answer, Begin, Command, Doomed, Launch};
+use super::command::{Answer, Begin, Command, Doom, Doomed, Launch, Unexported};
 use super::events::View;
 use super::hooks::cleanup;
 use super::idle::OwnUsage;
@@ -139,8 +139,8 @@ impl Owner {
             Command::Kill { answer, signal, interrupt: _interrupt } => {
                 reply(answer, self.kill(signal).await);
             }
-            Command::Delete { answer, which, interrupt: _interrupt } => {
-                let deleted = match self.check_doomed(which) {
+            Command::Delete { answer, doom, interrupt: _interrupt } => {
+                let deleted = match self.check_doomed(doom).await {
                     Ok(()) => self.delete().await,
                     Err(error) => Err(error),
                 };
@@ -270,14 +270,18 @@ impl Owner {
         ))
     }
 
-    fn check_doomed(&self, which: Doomed) -> Result<(), Report> {
-        match (which, self.record.state.check_start()) {
-            (Doomed::Any, _) | (Doomed::AtRest, Ok(())) => Ok(()),
+    async fn check_doomed(&self, doom: Doom) -> Result<(), Report> {
+        match (doom.which, self.record.state.check_start()) {
+            (Doomed::Any, _) | (Doomed::AtRest, Ok(())) => {}
             (Doomed::AtRest, Err(wrong)) => {
                 let (name, is) = (&self.record.name, wrong.is);
                 let message = format!("`{name}` is {is}, and only VMs at rest were to be deleted");
-                Err(Report::new(Kind::Conflict, message))
+                return Err(Report::new(Kind::Conflict, message));
             }
+        }
+        match doom.work {
+            Unexported::Discard => Ok(()),
+            Unexported::Keep => self.check_work().await,
         }
     }
 

@@ -24,10 +24,12 @@ use crate::wire::rpc::{CreateWorkspace, NetMode, VmWorkspace, WorkspacePlan};
 mod forwards;
 mod hooks;
 mod networks;
+mod work;
 
 pub use forwards::Forwards;
 pub use hooks::{HookRan, Hooked, HookedGuest, HookedVm, Intent, VmHooks};
 pub use networks::{Attachment, Networks, NotSet, Outbound};
+pub use work::{Work, WorkSeen, WorkspaceOf};
 
 /// A port's failure.
 pub type PortResult<T> = Result<T, Report>;
@@ -323,6 +325,8 @@ pub struct Ports {
     pub forwards: Arc<dyn Forwards>,
     /// Repositories.
     pub checkouts: Arc<dyn Checkouts>,
+    /// What was done in them.
+    pub work: Arc<dyn Work>,
     /// What the host has.
     pub preflight: Arc<dyn Preflight>,
 }

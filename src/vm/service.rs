@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::command::{Answer, Command, Doomed, Interrupt};
+use super::command::{Answer, Command, Doom, Doomed, Interrupt, Unexported};
 use super::create::CreateDefaults;
 use super::events::{self, Events, View};
 use super::idle::{OwnUsage, Usage};
@@ -202,13 +202,23 @@ impl VmService {
         handle.ask(wanted, |answer| Command::Kill { answer, signal, interrupt }).await
     }
 
-    /// Deletes a VM whatever it does.
+    /// Deletes a VM. One with work that is to be kept is left as it is.
     ///
     /// # Errors
-    /// When there is no such VM, or something of it cannot be released.
-    pub async fn delete(&self, wanted: &str) -> Result<Deleted, Report> {
+    /// When there is no such VM, it is none that is to be deleted, it has work that is to be kept, or something
+    /// of it cannot be released.
+    pub async fn delete(&self, wanted: &str, doom: Doom) -> Result<Deleted, Report> {
         let handle = self.handle(wanted)?;
-        self.delete_handle(&handle, wanted).await
+        let Doom { which, work } = doom;
+        // Where work may be kept, nothing may be cut short before that is known.
+        let may_stay = work == Unexported::Keep && handle.view.borrow().record.workspace.is_some();
+        match (which, may_stay) {
+            (Doomed::Any, false) => self.delete_handle(&handle, wanted).await,
+            (Doomed::AtRest, _) | (Doomed::Any, true) => {
+                let command = |answer| Command::Delete { answer, doom, interrupt: None };
+                handle.ask(wanted, command).await
+            }
+        }
     }
 
     /// Deletes this very VM, whatever other VMs are named. None when it is gone already.
@@ -217,9 +227,10 @@ impl VmService {
         Some(self.delete_handle(&handle, vm.as_str()).await)
     }
 
+    /// Deletes it whatever it does and whatever is in it.
     async fn delete_handle(&self, handle: &Handle, wanted: &str) -> Result<Deleted, Report> {
-        let (which, interrupt) = (Doomed::Any, Some(Interrupt::new(&handle.interrupts)));
-        let command = |answer| Command::Delete { answer, which, interrupt };
+        let interrupt = Some(Interrupt::new(&handle.interrupts));
+        let command = |answer| Command::Delete { answer, doom: Doom::WHATEVER, interrupt };
         let deleted = handle.ask(wanted, command).await;
         match deleted {
             // A create that this has interrupted has removed the VM itself.

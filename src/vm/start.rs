@@ -19,7 +19,7 @@ use super::owner::Whose;
 use super::plan::WorkDiskPlan;
 use super::ports::{
     Attachment, BootFiles, Checkout, Guest, HookRan, HookedGuest, HookedVm, Intent, MachineSpec,
-    PackedCheckout, Ports,
+    PackedCheckout, Ports, WorkspaceOf,
 };
 use super::preflight::preflight;
 use super::record::{VmRecord, VmSpec, in_home};
@@ -81,6 +81,9 @@ impl Start<'_> {
         let (booted, plan, packed) =
             tokio::try_join!(self.boot(&extras), self.prepare(), self.pack())?;
         let (boot, guest) = booted;
+        if let Some(workspace) = WorkspaceOf::of(self.record, &self.folder) {
+            self.ports.work.returns(&workspace).await?;
+        }
         {
             let _stage = self.operation.stage("setup");
             let steps = u32::try_from(plan.steps.len()).unwrap_or(u32::MAX);

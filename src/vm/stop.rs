@@ -31,6 +31,7 @@ impl Owner {
             return Ok(self.shown());
         };
         self.pre_stop(operation).await;
+        self.last_look(&boot, stall).await;
         let mut interrupts = self.interrupts.clone();
         // Whatever is dropped here, the monitor is killed below if it still lives.
         let lost = tokio::select! {

@@ -1,11 +1,11 @@
 //! More of the service's face: what is done to VMs that are there, besides ending them.
 
-use super::command::{Begin, Command, Doomed, Launch};
+use super::command::{Begin, Command, Launch};
 use super::record::VmRecord;
 use super::service::VmService;
 use super::state::State;
 use crate::report::Report;
-use crate::wire::rpc::{ClientContext, Deleted, Operation, SetVm, SetVmReply, Vm};
+use crate::wire::rpc::{ClientContext, Operation, SetVm, SetVmReply, Vm};
 
 impl VmService {
     /// Starts a VM, or has one that stands still go on; returns the operation.
@@ -63,16 +63,6 @@ impl VmService {
     pub async fn set(&self, wanted: SetVm) -> Result<SetVmReply, Report> {
         let vm = wanted.vm.clone();
         self.handle(&vm)?.ask(&vm, |answer| Command::Set { wanted, answer }).await
-    }
-
-    /// Deletes a VM that is at rest. One that runs, or is being started, is left as it is.
-    ///
-    /// # Errors
-    /// When there is no such VM, it is not at rest, or something of it cannot be released.
-    pub async fn delete_at_rest(&self, wanted: &str) -> Result<Deleted, Report> {
-        let which = Doomed::AtRest;
-        let command = |answer| Command::Delete { answer, which, interrupt: None };
-        self.handle(wanted)?.ask(wanted, command).await
     }
 
     /// Says that a VM is being used: what stops by itself counts from now on.

@@ -14,7 +14,7 @@ use crate::wire::rpc::VmWorkspace;
 /// The folder below a VM's own in which the host keeps what went into its workspace.
 pub(super) const KEPT: &str = "workspace";
 
-/// A VM that runs and has a repository in it.
+/// A VM that runs or is at rest, and has a repository in it.
 pub struct WorkspaceVm {
     /// Its id.
     pub id: VmId,
@@ -26,8 +26,8 @@ pub struct WorkspaceVm {
     pub kept: PathBuf,
     /// The size of its work disk in bytes: more than that is not in it.
     pub disk_bytes: u64,
-    /// Its guest.
-    pub guest: Arc<dyn Guest>,
+    /// Its guest, when it runs.
+    pub guest: Option<Arc<dyn Guest>>,
     /// To say how long it is being used.
     pub usage: Usage,
 }
@@ -36,7 +36,8 @@ impl VmService {
     /// A VM whose workspace is to be looked at.
     ///
     /// # Errors
-    /// When there is no such VM, it does not run, it stands still, or no repository went into it.
+    /// When there is no such VM, it is on its way to run or to rest, it stands still, or no repository went into
+    /// it.
     pub async fn workspace(&self, wanted: &str) -> Result<WorkspaceVm, Report> {
         let handle = self.handle(wanted)?;
         let record = handle.view.borrow().record.clone();
@@ -47,12 +48,17 @@ impl VmService {
             return Err(Report::new(Kind::Conflict, message)
                 .with_hint("make one with a repository: `cove run PATH`"));
         };
-        let guest = self.guest(&record)?;
+        let guest = match record.state.check_start() {
+            Ok(()) => None,
+            Err(_) => Some(self.guest(&record)?),
+        };
         let stillness = self.shared.stillness(&record);
         if let Some(stall) = stillness.now() {
             return Err(stillness.report(Kind::Conflict, stall));
         }
-        handle.send(Command::Touch { answer: None }, wanted).await?;
+        if guest.is_some() {
+            handle.send(Command::Touch { answer: None }, wanted).await?;
+        }
         Ok(WorkspaceVm {
             kept: self.folder(&record.id).join(KEPT),
             id: record.id,

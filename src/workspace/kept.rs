@@ -6,6 +6,7 @@
 //!   refs/cove/base      what went in
 //!   refs/cove/seen      what was seen last
 //!   refs/cove/exported  what somebody took out last
+//!   refs/cove/left      what was there when the VM stopped in order, until it runs again
 //! FOLDER/tokens   how the agent knows the files of `seen` again
 //! ```
 //!
@@ -154,7 +155,7 @@ impl Kept {
     }
 
     /// The tree that a ref has; none before there is one.
-    async fn tree(&self, reference: &str) -> Result<Option<String>, WorkspaceError> {
+    pub(super) async fn tree(&self, reference: &str) -> Result<Option<String>, WorkspaceError> {
         let tree = format!("{reference}^{{tree}}");
         let ask = self.git(Size::Question).args(["rev-parse", "--verify", "--quiet", &tree]);
         let tree = git::ask(ask, READING).await?;
@@ -323,6 +324,14 @@ pub struct Seeing {
     pub tree: String,
     /// Repositories in it that are no part of it, fit for a terminal.
     pub nested: Vec<String>,
+}
+
+impl Seeing {
+    /// A tree in which there is nothing that is no part of it.
+    #[must_use]
+    pub fn plain(tree: String) -> Self {
+        Self { tree, nested: Vec::new() }
+    }
 }
 
 /// An entry of a tree as git lists it, that went in.

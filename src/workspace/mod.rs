@@ -38,6 +38,7 @@ mod git;
 mod import;
 mod inspection;
 mod kept;
+mod left;
 mod listing;
 mod lists;
 mod metadata;

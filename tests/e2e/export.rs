@@ -73,6 +73,8 @@ fn item_16_18_an_export_is_all_of_the_work_and_touches_nothing(who: Who) {
     let untouched = world.guest("song", sums);
     let state = world.json(["workspace", "status", "song", "--json"]);
     assert_eq!((&state["unexported"], &state["commits_ahead"]), (&json!(true), &json!(4)));
+    let refused = world.cove(["delete", "song"]).status(4).says("work that was not exported");
+    refused.says("8 files have changed, such as `README.md`").says("delete --discard-work song");
     let names = world.cove(["workspace", "export", "song", "--name-only"]).success().stdout;
     let expected = "README.md\ndeep/er/file\nlink\nnoise.bin\nrun.sh\nverses/one two.txt\n\
                     verses/three.txt\n\"verses/\\303\\274\\nnew\"\n";
@@ -108,7 +110,6 @@ fn item_16_18_an_export_is_all_of_the_work_and_touches_nothing(who: Who) {
     // What went in was edited: the patch to that fits only there.
     repository.git(&["apply", "--check", patch.to_str().expect("UTF-8")]);
     refused(&world, &repository);
-    world.cove(["delete", "song"]).success();
     world.finish();
 }
 
@@ -150,6 +151,16 @@ fn refused(world: &World, repository: &Repository) {
     assert!(state["source_moved"].is_null(), "{state}");
     std::fs::rename(&away, &repository.path).expect("renamed");
     world.cove(["stop", "song"]).success();
-    export(&["song"]).status(4).says("is not running").says("cove start song");
+    // What was there when it stopped is known; its git cannot be asked.
+    export(&["song"]).success();
+    let state = world.json(["workspace", "status", "song", "--json"]);
+    assert_eq!((&state["unexported"], &state["commits_ahead"]), (&json!(false), &json!(null)));
+    let bundle = out(world, "late.bundle");
+    export(&["song", "--bundle", bundle.to_str().expect("UTF-8")])
+        .status(4)
+        .says("is not running, and a bundle is made by its git")
+        .says("cove start song");
+    // Exported before it stopped: nothing is lost. The other one runs on.
+    world.cove(["prune", "-f"]).success().prints("song\n");
     world.cove(["delete", "bare"]).success();
 }

@@ -261,7 +261,8 @@ impl World {
             self.disks.at_rest(&self.vm_folder(vm));
         }
         if !ids.is_empty() {
-            self.cove(std::iter::once("delete").chain(ids.iter().map(String::as_str))).success();
+            let words = ["delete", "--discard-work"].into_iter();
+            self.cove(words.chain(ids.iter().map(String::as_str))).success();
         }
         self.assert_no_vm(&ids);
         self.cove(["daemon", "stop"]).success();

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use super::looks::look;
 use super::*;
 use crate::daemon::checkouts::Repositories;
 use crate::daemon::guests::AgentGuest;
@@ -16,6 +17,7 @@ use crate::wire::rpc::{ChangeKind, CreateWorkspace};
 use crate::workspace::WorkspaceSettings;
 
 mod histories;
+mod looks;
 
 const LIMIT: Limit = Limit(64 << 20);
 

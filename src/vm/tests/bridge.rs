@@ -3,6 +3,7 @@
 use super::world::World;
 use super::{Daemon, daemon, run, wish};
 use crate::report::{Kind, Report};
+use crate::vm::Doom;
 use crate::wire::rpc::{CreateVm, NetMode};
 
 fn bridged(name: &str, peers: &[&str]) -> CreateVm {
@@ -29,7 +30,7 @@ fn a_pair_is_of_both_and_goes_with_either() {
         assert_eq!(world.host().bridge.len(), 3);
         vms.stop("db").await.expect("stopped");
         assert_eq!((peers("web"), world.host().bridge.len()), (vec!["db".to_owned()], 2));
-        vms.delete("db").await.expect("deleted");
+        vms.delete("db", Doom::WHATEVER).await.expect("deleted");
         assert!(peers("web").is_empty());
     });
 }

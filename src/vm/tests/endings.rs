@@ -9,6 +9,7 @@ use super::world::{Behaviour, Plugins, World};
 use super::{Daemon, daemon, outcome, run, wish};
 use crate::id::BootId;
 use crate::report::Kind;
+use crate::vm::Doom;
 use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, Operation, OperationEnd, VmState};
 
 /// A daemon with the VM `web`, which runs.
@@ -90,8 +91,10 @@ fn a_delete_cuts_a_restart_short() {
         world.behave(Behaviour { ignores_power_off: true, ..Behaviour::default() });
         let began = tokio::time::Instant::now();
         let client = ClientContext::default();
-        let (restarted, deleted) =
-            tokio::join!(daemon.vms.restart("web", client, true), daemon.vms.delete("web"));
+        let (restarted, deleted) = tokio::join!(
+            daemon.vms.restart("web", client, true),
+            daemon.vms.delete("web", Doom::WHATEVER)
+        );
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
         deleted.expect("deleted");
         let end = restarted.expect("an operation").end.expect("ended");

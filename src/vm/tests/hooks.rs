@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::fault::Fault;
 use super::plugins::VARIABLE;
 use super::world::{Plugins, World};
-use super::{Daemon, daemon, outcome, run, wish};
+use super::{AT_REST, Daemon, daemon, outcome, run, wish};
 use crate::report::Kind;
-use crate::vm::ConnectionId;
+use crate::vm::{ConnectionId, Doom};
 use crate::wire::rpc::{
     ClientContext, CreateVm, EventQuery, ExecVm, Happening, HookPoint, KillSignal, Operation,
     OperationEnd, SetVm, VmState,
@@ -172,7 +172,7 @@ fn soft_failures_are_notes_and_events_and_stop_nothing() {
         let restarted = daemon.vms.restart("web", ClientContext::default(), true).await;
         assert_eq!(restarted.expect("an operation").notes, ["watcher: it broke"; 5]);
         daemon.vms.stop("web").await.expect("stopped");
-        daemon.vms.delete("web").await.expect("deleted");
+        daemon.vms.delete("web", Doom::WHATEVER).await.expect("deleted");
         use HookPoint::{
             Cleanup, ConfigureMachine, PostStart, PreStop, Preflight, PrepareWorkDisk,
         };
@@ -222,7 +222,7 @@ fn a_hook_that_hangs_after_the_start_is_cut_short_by_whoever_gives_up() {
                 let state = daemon.vms.operations().cancel(&began.id).expect("known");
                 super::super::operation::ended(state).await.expect("ended");
             } else {
-                daemon.vms.delete("web").await.expect("deleted");
+                daemon.vms.delete("web", Doom::WHATEVER).await.expect("deleted");
             }
             assert!(now.elapsed() < Duration::from_secs(1), "{:?}", now.elapsed());
             assert!(world.host().rows.is_empty() && world.host().processes.is_empty());
@@ -253,7 +253,7 @@ fn graceful_stops_tell_plugins_before_and_others_do_not() {
             daemon.vms.kill("web", signal).await.expect("killed");
         }
         start(&daemon).await;
-        daemon.vms.delete("web").await.expect("deleted");
+        daemon.vms.delete("web", Doom::WHATEVER).await.expect("deleted");
         assert_eq!(count(&daemon, "hooks.pre_stop"), 3);
     });
 }
@@ -285,7 +285,7 @@ fn a_kill_or_a_delete_waits_for_no_hook_before_a_stop() {
             let end = async {
                 called(&daemon, "hooks.pre_stop").await;
                 match delete {
-                    true => daemon.vms.delete("web").await.map(drop),
+                    true => daemon.vms.delete("web", Doom::WHATEVER).await.map(drop),
                     false => daemon.vms.kill("web", KillSignal::Kill).await.map(drop),
                 }
             };
@@ -304,11 +304,11 @@ fn whatever_way_a_vm_goes_plugins_are_told() {
     run(async {
         let world = World::default();
         let daemon = running(&world).await;
-        daemon.vms.delete("web").await.expect("deleted");
+        daemon.vms.delete("web", Doom::WHATEVER).await.expect("deleted");
         assert_eq!(count(&daemon, "hooks.cleanup"), 1);
         let made = CreateVm { start: Some(false), ..wish("web") };
         daemon.vms.create(made, None).await.expect("made");
-        daemon.vms.delete_at_rest("web").await.expect("pruned");
+        daemon.vms.delete("web", AT_REST).await.expect("pruned");
         assert_eq!(count(&daemon, "hooks.cleanup"), 2, "one that never ran, too");
         let connection = ConnectionId(1);
         daemon.vms.connection_opened(connection);
@@ -325,7 +325,7 @@ fn whatever_way_a_vm_goes_plugins_are_told() {
 fn a_daemon_that_dies_before_the_row_is_gone_has_plugins_told_again() {
     let at = run(async {
         let daemon = running(&World::default()).await;
-        daemon.vms.delete("web").await.expect("deleted");
+        daemon.vms.delete("web", Doom::WHATEVER).await.expect("deleted");
         daemon.faults.calls().iter().position(|call| *call == "rows.remove").expect("called")
     });
     let world = World::default();
@@ -333,7 +333,7 @@ fn a_daemon_that_dies_before_the_row_is_gone_has_plugins_told_again() {
         let daemon = daemon(&world, Some((at, Fault::DieBefore)));
         daemon.vms.create(wish("web"), None).await.expect("created");
         tokio::select! {
-            deleted = daemon.vms.delete("web") => panic!("the daemon lived: {deleted:?}"),
+            deleted = daemon.vms.delete("web", Doom::WHATEVER) => panic!("the daemon lived: {deleted:?}"),
             () = daemon.faults.until(super::fault::Fate::Dead) => {}
         }
         assert_eq!(count(&daemon, "hooks.cleanup"), 1);
@@ -353,7 +353,7 @@ fn no_hook_is_in_the_way_of_a_delete() {
             let daemon = running(&world).await;
             world.plug(plugins);
             let began = tokio::time::Instant::now();
-            daemon.vms.delete("web").await.expect("deleted");
+            daemon.vms.delete("web", Doom::WHATEVER).await.expect("deleted");
             assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
             assert!(world.host().rows.is_empty() && world.host().folders.is_empty());
         });

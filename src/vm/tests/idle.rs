@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::{Behaviour, World};
-use super::{Daemon, daemon, run, wish};
+use super::{AT_REST, Daemon, daemon, run, wish};
 use crate::report::Kind;
 use crate::wire::rpc::{ClientContext, CreateVm, ExecVm, SetVm, Vm, VmState};
 
@@ -131,7 +131,7 @@ fn a_delete_of_what_is_at_rest_spares_what_runs_or_starts() {
     run(async {
         let world = World::default();
         let daemon = running(&world, 60).await;
-        let spared = daemon.vms.delete_at_rest("web").await.expect_err("it runs");
+        let spared = daemon.vms.delete("web", AT_REST).await.expect_err("it runs");
         assert_eq!(spared.kind, Kind::Conflict);
         assert!(spared.message.contains("`web` is running"), "{spared:?}");
         // One that is being started is not interrupted.
@@ -139,10 +139,10 @@ fn a_delete_of_what_is_at_rest_spares_what_runs_or_starts() {
         let create = CreateVm { wait: false, ..wish("late") };
         daemon.vms.create(create, None).await.expect("an operation");
         let began = tokio::time::Instant::now();
-        daemon.vms.delete_at_rest("late").await.expect("deleted when its start had failed");
+        daemon.vms.delete("late", AT_REST).await.expect("deleted when its start had failed");
         assert!(began.elapsed() > Duration::from_secs(30), "{:?}", began.elapsed());
         daemon.vms.stop("web").await.expect("stopped");
-        daemon.vms.delete_at_rest("web").await.expect("deleted");
+        daemon.vms.delete("web", AT_REST).await.expect("deleted");
         assert!(world.host().rows.is_empty() && world.host().folders.is_empty());
     });
 }

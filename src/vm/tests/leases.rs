@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::world::World;
 use super::{daemon, run, wish};
 use crate::report::Kind;
-use crate::vm::ConnectionId;
+use crate::vm::{ConnectionId, Doom};
 use crate::wire::rpc::CreateVm;
 
 const CLIENT: ConnectionId = ConnectionId(4);
@@ -73,7 +73,7 @@ fn a_lease_of_a_deleted_vm_deletes_no_namesake() {
         let daemon = daemon(&world, None);
         daemon.vms.connection_opened(CLIENT);
         let made = daemon.vms.create(leased("web"), Some(CLIENT)).await.expect("created");
-        daemon.vms.delete("web").await.expect("deleted");
+        daemon.vms.delete("web", Doom::WHATEVER).await.expect("deleted");
         daemon.vms.create(wish("web"), None).await.expect("created");
         // Even one whose name is the other's id.
         daemon.vms.create(wish(made.vm.as_str()), None).await.expect("created");

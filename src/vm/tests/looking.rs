@@ -4,6 +4,7 @@ use super::fault::Fault;
 use super::world::World;
 use super::{daemon, listed, run, wish};
 use crate::report::Kind;
+use crate::vm::Doom;
 use crate::wire::rpc::{CreateVm, Page, VmPage, VmState};
 
 #[test]
@@ -80,7 +81,7 @@ fn a_vm_is_found_by_name_by_id_and_by_a_prefix_that_is_its_alone() {
         vms.create(rests(&named_like_an_id), None).await.expect("made");
         let found = vms.show(&named_like_an_id).expect("there");
         assert_eq!(found.name.as_str(), named_like_an_id, "a name wins over an id");
-        vms.delete(&named_like_an_id).await.expect("deleted");
+        vms.delete(&named_like_an_id, Doom::WHATEVER).await.expect("deleted");
         let found = vms.show(&named_like_an_id).expect("there");
         assert_eq!(found.id, ids[0], "the name is free, the id is not");
         let alike = ids.windows(2).find(|two| two[0].as_str()[..1] == two[1].as_str()[..1]);

@@ -12,6 +12,7 @@
 //! - `publish`: ports of the host that VMs have
 //! - `unreadable`: rows that cannot be read
 //! - `stalls`: machines that stand still because the host's disk is full
+//! - `work`: what keeps a VM from being deleted with work in it
 //! - `model`: random commands against a model
 
 mod bridge;
@@ -38,6 +39,7 @@ mod ssh;
 mod stalls;
 mod unreadable;
 mod walk;
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -49,7 +51,7 @@ use ports::Sim;
 use world::World;
 
 use super::ports::Ports;
-use super::{CreateDefaults, StartDeadlines, VmService, VmSettings};
+use super::{CreateDefaults, Doom, Doomed, StartDeadlines, Unexported, VmService, VmSettings};
 use crate::egress::Policy;
 use crate::id::VmId;
 use crate::size::Size;
@@ -102,6 +104,9 @@ pub(crate) fn daemon_with(
     let vms = VmService::new(replace(sim.ports()), settings, tasks.clone());
     Daemon { vms, tasks, faults, published }
 }
+
+/// The end of a VM that is at rest, with all that is in it.
+pub(crate) const AT_REST: Doom = Doom { which: Doomed::AtRest, work: Unexported::Discard };
 
 /// A wish for a VM, waited for.
 pub(crate) fn wish(name: &str) -> CreateVm {

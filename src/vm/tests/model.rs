@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::fault::{Fate, Fault};
 use super::world::World;
-use super::{Daemon, daemon, listed, run, wish};
+use super::{AT_REST, Daemon, daemon, listed, run, wish};
+use crate::vm::Doom;
 use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, SetVm, VmState};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +71,8 @@ async fn act(daemon: &mut Daemon, world: &World, (step, number): (Step, u8)) -> 
             let disk_bytes = vms.show(&name).ok().map(|vm| vm.disk_bytes + (1 << 30));
             vms.set(SetVm { vm: name, disk_bytes, ..SetVm::default() }).await.is_ok()
         }
-        Step::Prune => vms.delete_at_rest(&name).await.is_ok(),
-        Step::Delete => vms.delete(&name).await.is_ok(),
+        Step::Prune => vms.delete(&name, AT_REST).await.is_ok(),
+        Step::Delete => vms.delete(&name, Doom::WHATEVER).await.is_ok(),
         Step::MonitorsDie => {
             world.monitors().into_iter().for_each(|monitor| world.end(monitor));
             tokio::time::sleep(Duration::from_secs(1)).await;

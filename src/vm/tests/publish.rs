@@ -4,6 +4,7 @@
 use super::world::{Plugins, World};
 use super::{Daemon, daemon, listed, outcome, run, wish};
 use crate::report::Kind;
+use crate::vm::Doom;
 use crate::wire::rpc::{ClientContext, CreateVm, ForwardVm, HookPoint, Publish, VmState};
 
 fn publish(texts: &[&str]) -> Vec<Publish> {
@@ -91,7 +92,7 @@ fn one_port_is_one_vms() {
             let error = daemon.vms.create(other, None).await.expect_err("impossible");
             assert!(error.kind == Kind::Invalid && error.hint.is_some(), "{error:?}");
         }
-        daemon.vms.delete("web").await.expect("deleted");
+        daemon.vms.delete("web", Doom::WHATEVER).await.expect("deleted");
         daemon.vms.create(publishing("other", &["8080:80"]), None).await.expect("free");
     });
 }

@@ -6,6 +6,7 @@ use super::fault::{Fate, Fault};
 use super::world::{Behaviour, World};
 use super::{Daemon, daemon, listed, outcome, run, wish};
 use crate::report::Kind;
+use crate::vm::Doom;
 use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, OperationEnd, VmState};
 
 /// The index of a call when a VM is created.
@@ -44,7 +45,7 @@ fn commands_on_one_vm_go_in_order() {
         assert_eq!(touched.expect("stopped").state, VmState::Stopped);
         let client = ClientContext::default();
         let started = vms.start("web", client, false).await.expect("an operation");
-        let deleted = vms.delete("web").await.expect("deleted");
+        let deleted = vms.delete("web", Doom::WHATEVER).await.expect("deleted");
         assert_eq!(deleted.name.as_str(), "web");
         let ended = vms.operations().watch(&started.id).expect("known").borrow().clone();
         assert_eq!(ended.end.and_then(|end| end.failure()), Some(Kind::Cancelled));
@@ -58,7 +59,11 @@ fn a_delete_cuts_a_start_short_and_takes_queued_starts_along() {
         let world = World::default();
         let (daemon, operation) = stuck(&world).await;
         let began = tokio::time::Instant::now();
-        daemon.vms.delete("web").await.expect("a create that removes its VM is a delete");
+        daemon
+            .vms
+            .delete("web", Doom::WHATEVER)
+            .await
+            .expect("a create that removes its VM is a delete");
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
         let state = daemon.vms.operations().watch(&operation.id).expect("known");
         let ended = super::super::operation::ended(state).await.expect("ended");
@@ -80,7 +85,7 @@ fn starts_in_the_queue_of_a_deleted_vm_end() {
         vms.create(CreateVm { start: Some(false), ..wish("web") }, None).await.expect("created");
         let client = ClientContext::default;
         let (deleted, start, late) = tokio::join!(
-            vms.delete("web"),
+            vms.delete("web", Doom::WHATEVER),
             vms.start("web", client(), true),
             vms.start("web", client(), true),
         );
@@ -198,7 +203,7 @@ fn twenty_vms_start_side_by_side() {
         assert_eq!(running(), 19);
         assert_eq!(world.complaints(), Vec::<String>::new());
         let names: Vec<_> = world.host().rows.iter().map(|row| row.name.to_string()).collect();
-        let deletes = names.iter().map(|name| daemon.vms.delete(name));
+        let deletes = names.iter().map(|name| daemon.vms.delete(name, Doom::WHATEVER));
         for deleted in futures_util::future::join_all(deletes).await {
             deleted.expect("deleted");
         }

@@ -6,6 +6,7 @@ use super::fault::Fault;
 use super::world::World;
 use super::{Daemon, daemon, larger, outcome, run, wish};
 use crate::report::{Kind, Report};
+use crate::vm::Doom;
 use crate::wire::rpc::{
     ClientContext, EventQuery, ExecVm, Happening, Holds, KillSignal, OperationEnd, SetVm, Vm,
     VmState,
@@ -192,7 +193,7 @@ fn it_can_be_stopped_restarted_killed_and_deleted() {
         world.make_room();
         start(&daemon).await.expect("started");
         world.fill();
-        daemon.vms.delete("web").await.expect("deleted");
+        daemon.vms.delete("web", Doom::WHATEVER).await.expect("deleted");
         assert!(world.host().processes.is_empty() && world.host().rows.is_empty());
     });
 }

@@ -6,6 +6,7 @@ use super::world::{World, folder};
 use super::{daemon, run, wish};
 use crate::id::VmId;
 use crate::report::Kind;
+use crate::vm::Doom;
 use crate::vm::record::Unreadable;
 use crate::wire::rpc::{CreateVm, NetMode, VmState};
 
@@ -51,7 +52,7 @@ fn a_vm_whose_row_cannot_be_read_is_left_alone() {
             assert_eq!(error.cause, ["no JSON"]);
         }
         assert_eq!(next.vms.stop("good").await.expect("stopped").state, VmState::Stopped);
-        next.vms.delete("good").await.expect("deleted");
+        next.vms.delete("good", Doom::WHATEVER).await.expect("deleted");
         let fresh = CreateVm { start: Some(false), ..wish("fresh") };
         next.vms.create(fresh, None).await.expect("created");
         assert_eq!(world.monitors().len(), 1);

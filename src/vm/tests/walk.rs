@@ -9,8 +9,8 @@ use super::fault::{Fate, Fault};
 use super::world::{Behaviour, Plugins, World, folder};
 use super::{Daemon, daemon, listed, run, wish};
 use crate::id::VmId;
-use crate::vm::ConnectionId;
 use crate::vm::state::State;
+use crate::vm::{ConnectionId, Doom};
 use crate::wire::rpc::{ClientContext, CreateVm, CreateWorkspace, HookPoint, KillSignal, NetMode};
 
 /// Longer than everything that a scenario may wait for.
@@ -131,7 +131,7 @@ impl Scenario {
                 vms.start("web", client(), true).await.ok();
                 vms.kill("web", KillSignal::Kill).await.ok();
                 vms.start("web", client(), true).await.ok();
-                vms.delete("web").await.ok();
+                vms.delete("web", Doom::WHATEVER).await.ok();
             }
             Self::CreateOnly | Self::Refused => {
                 vms.create(CreateVm { start: Some(false), ..wish("web") }, None).await.ok();
@@ -146,7 +146,7 @@ impl Scenario {
             Self::NeverAnswers => {
                 vms.create(wish("web"), None).await.ok();
                 vms.start("web", client(), true).await.ok();
-                vms.delete("web").await.ok();
+                vms.delete("web", Doom::WHATEVER).await.ok();
             }
             Self::IgnoresPowerOff => {
                 vms.create(wish("web"), None).await.ok();
@@ -258,7 +258,7 @@ fn recover(world: &World, told: &str) {
                 assert_eq!(started, Ok(crate::wire::rpc::VmState::Running), "{told}");
             }
             assert_eq!(world.complaints(), Vec::<String>::new(), "{told}");
-            daemon.vms.delete(vm.id.as_str()).await.expect("deleted");
+            daemon.vms.delete(vm.id.as_str(), Doom::WHATEVER).await.expect("deleted");
         }
         let host = world.host();
         assert!(host.rows.is_empty() && host.resources.is_empty(), "{told}: {host:?}");

@@ -12,7 +12,7 @@ use crate::egress::{Policy, Rule};
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;
-use crate::vm::ports::Stall;
+use crate::vm::ports::{Stall, WorkSeen};
 use crate::vm::record::{Unreadable, VmRecord};
 use crate::vm::state::State;
 use crate::wire::guest::Exec;
@@ -104,6 +104,10 @@ pub(crate) struct Host {
     pub(crate) wished: BTreeSet<Rule>,
     /// What VMs may reach, as long as their keepers live.
     pub(crate) policies: BTreeMap<VmId, Policy>,
+    /// What is to be seen of the work in VMs, where it is not safe.
+    pub(crate) work: BTreeMap<VmId, WorkSeen>,
+    /// What was seen of it when they stopped.
+    pub(crate) left: BTreeMap<VmId, WorkSeen>,
     /// The VMs that have a port on the bridge.
     pub(crate) bridge: BTreeSet<VmId>,
     /// Whether machines stand still, by VM, as long as their monitors live.

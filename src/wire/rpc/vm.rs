@@ -177,12 +177,16 @@ pub struct DeleteVm {
     /// Delete it only if it is at rest: neither running nor on its way to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_rest: bool,
+    /// Delete it also when there is work in its workspace that was not exported, or nobody knows whether there
+    /// is. Without this, that is a conflict.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discard_work: bool,
 }
 
 impl DeleteVm {
-    /// Delete this VM whatever it does.
+    /// Delete this VM whatever it does, and whatever is in it.
     pub fn whatever(vm: impl Into<String>) -> Self {
-        Self { vm: vm.into(), at_rest: false }
+        Self { vm: vm.into(), at_rest: false, discard_work: true }
     }
 }
 

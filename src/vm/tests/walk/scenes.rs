@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::egress::Mode;
-use crate::vm::VmService;
 use crate::vm::tests::world::World;
 use crate::vm::tests::{larger, wish};
+use crate::vm::{Doom, VmService};
 use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, NetMode, NetRule, SetVm};
 
 /// A start of its maker's, and one of anybody's.
@@ -13,7 +13,7 @@ pub(super) async fn fail_twice(vms: &VmService) {
     vms.create(wish("web"), None).await.ok();
     vms.create(CreateVm { start: Some(false), ..wish("web") }, None).await.ok();
     vms.start("web", ClientContext::default(), true).await.ok();
-    vms.delete("web").await.ok();
+    vms.delete("web", Doom::WHATEVER).await.ok();
 }
 
 /// Ends that plugins are told of.
@@ -21,7 +21,7 @@ pub(super) async fn end(vms: &VmService) {
     vms.create(wish("web"), None).await.ok();
     vms.restart("web", ClientContext::default(), true).await.ok();
     vms.stop("web").await.ok();
-    vms.delete("web").await.ok();
+    vms.delete("web", Doom::WHATEVER).await.ok();
 }
 
 pub(super) async fn restart(vms: &VmService) {
@@ -75,7 +75,7 @@ pub(super) async fn bridge(vms: &VmService) {
     vms.create(CreateVm { net, peers, ..wish("web") }, None).await.ok();
     vms.restart("web", client(), true).await.ok();
     vms.stop("db").await.ok();
-    vms.delete("web").await.ok();
+    vms.delete("web", Doom::WHATEVER).await.ok();
     vms.start("db", client(), true).await.ok();
 }
 

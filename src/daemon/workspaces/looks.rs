@@ -1,0 +1,113 @@
+//! Looking at workspaces, one look after the other at each, and what that says of the work in them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use super::report;
+use crate::id::VmId;
+use crate::report::{Kind, Report};
+use crate::vm::ports::{Guest, PortResult, Work, WorkSeen, WorkspaceOf};
+use crate::workspace::{Against, Comparison, Kept, Limit, Seeing};
+
+/// Who looks at which VM's workspace. Looks at one go one after the other; at others' beside it.
+#[derive(Debug, Default)]
+pub(crate) struct Looks(Mutex<HashMap<VmId, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Looks {
+    /// Waits until nobody else looks at the workspace of this VM.
+    pub(super) async fn alone(&self, vm: &VmId) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock().expect("no panic under the lock");
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            locks.entry(vm.clone()).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+}
+
+#[async_trait]
+impl Work for Looks {
+    async fn look(&self, workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<WorkSeen> {
+        let _alone = self.alone(&workspace.vm).await;
+        let (kept, seeing) = seen(workspace, guest).await?;
+        judge(&kept, &seeing).await
+    }
+
+    async fn last_look(&self, workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<WorkSeen> {
+        let _alone = self.alone(&workspace.vm).await;
+        let (kept, seeing) = seen(workspace, guest).await?;
+        // Of a repository inside it, nothing is kept by which it could be known again.
+        if seeing.nested.is_empty() {
+            kept.leave(&seeing.tree).await.map_err(report)?;
+        }
+        judge(&kept, &seeing).await
+    }
+
+    async fn left(&self, workspace: &WorkspaceOf) -> PortResult<WorkSeen> {
+        let kept = Kept::at(workspace.kept.clone());
+        match kept.left().await.map_err(report)? {
+            Some(tree) => judge(&kept, &Seeing::plain(tree)).await,
+            None => Ok(WorkSeen::Unknown),
+        }
+    }
+
+    async fn returns(&self, workspace: &WorkspaceOf) -> PortResult<()> {
+        Kept::at(workspace.kept.clone()).forget_left().await.map_err(report)
+    }
+}
+
+async fn seen(workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<(Kept, Seeing)> {
+    let kept = Kept::at(workspace.kept.clone());
+    let seeing = look(guest, &workspace.guest_path, Limit(workspace.disk_bytes), &kept).await?;
+    Ok((kept, seeing))
+}
+
+/// What would be lost with what was seen.
+async fn judge(kept: &Kept, seeing: &Seeing) -> PortResult<WorkSeen> {
+    if let Some(first) = seeing.nested.first() {
+        let what = format!("the repository `{first}` inside it, which no export takes out");
+        return Ok(WorkSeen::Unexported { what });
+    }
+    if kept.is_safe(&seeing.tree).await.map_err(report)? {
+        return Ok(WorkSeen::Safe);
+    }
+    let comparison = Comparison::of(kept, Against::Base, &seeing.tree).await.map_err(report)?;
+    let changes = comparison.changes().await.map_err(report)?;
+    let what = match &changes[..] {
+        [] => "everything is as it went in, but that is not what was exported last".to_owned(),
+        [one] => format!("`{}` has changed", one.path),
+        [first, ..] => format!("{} files have changed, such as `{}`", changes.len(), first.path),
+    };
+    Ok(WorkSeen::Unexported { what })
+}
+
+/// Looks at the tree at `path` in the guest, and keeps what is new in it.
+pub(super) async fn look(
+    guest: &dyn Guest,
+    path: &str,
+    limit: Limit,
+    kept: &Kept,
+) -> Result<Seeing, Report> {
+    let mut look = kept.look().await.map_err(report)?;
+    let (writer, import) = look.import().map_err(report)?;
+    let known = std::mem::take(&mut look.records);
+    let (found, finding) = oneshot::channel();
+    let take = move |records: &[u8], contents: &mut dyn std::io::Read| {
+        let taken = look.take(records, contents, limit, writer).map_err(report)?;
+        // Whoever asked may have gone.
+        found.send(taken).ok();
+        Ok(())
+    };
+    let survey = guest.survey(path, known, Box::new(take));
+    let (surveyed, imported) = tokio::join!(survey, import.done());
+    // An import that ended early because nothing more came says nothing of the cause.
+    surveyed?;
+    imported.map_err(report)?;
+    let found = finding.await.map_err(|error| {
+        Report::new(Kind::Failed, "what was seen in the guest was lost").with_cause(&error)
+    })?;
+    found.keep(kept).await.map_err(report)
+}
