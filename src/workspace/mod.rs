@@ -31,6 +31,7 @@
 //!
 //! It must not know VMs, guests, the store or hooks: it gets a path and gives a tar stream.
 
+mod beside;
 mod configuration;
 mod error;
 mod export;
