@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::WorkspaceError;
 use super::git::{self, Size, in_scratch};
-use super::import::alternate;
+use super::import::{self, TreeWriter, alternate};
 use super::kept::Kept;
 use crate::process::Tool;
 
@@ -42,8 +42,32 @@ impl Beside {
         Ok(Self { folder })
     }
 
+    /// Where it is.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Git in it.
     pub(super) fn git(&self, size: Size) -> Tool {
         in_scratch(&self.folder, size)
+    }
+
+    /// Makes a tree that begins as the tree `from`; `write` blocks. Returns it with what that has returned.
+    pub(super) async fn tree<T: Send + 'static>(
+        &self,
+        from: &str,
+        write: impl FnOnce(TreeWriter) -> Result<T, WorkspaceError> + Send + 'static,
+    ) -> Result<(String, T), WorkspaceError> {
+        let failed = |source| WorkspaceError::Scratch { path: self.folder.clone(), source };
+        let (writer, import) =
+            import::begin(&self.folder, "refs/cove/made", Some(from)).map_err(failed)?;
+        let writing = tokio::task::spawn_blocking(move || write(writer));
+        let (written, imported) = tokio::join!(writing, import.done());
+        // An import that ended early because nothing more came says nothing of the cause.
+        let written = written.map_err(|error| failed(error.into()))??;
+        imported?;
+        let ask = self.git(Size::Question).args(["rev-parse", "refs/cove/made^{tree}"]);
+        let tree = git::line(git::run(ask, "read the tree that was made").await?);
+        Ok((String::from_utf8_lossy(&tree).into_owned(), written))
     }
 }

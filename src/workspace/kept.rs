@@ -186,6 +186,14 @@ impl Kept {
         Ok([base, exported].iter().flatten().any(|safe| safe == tree))
     }
 
+    /// The tree that somebody took out last; none before that.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn last_exported(&self) -> Result<Option<String>, WorkspaceError> {
+        self.tree(EXPORTED).await
+    }
+
     /// Writes down that somebody has the changes up to this tree, which was seen last when they were made.
     ///
     /// # Errors

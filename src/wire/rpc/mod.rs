@@ -55,8 +55,8 @@ pub use vm::{
     StreamTicket, Vm, VmHealthReply, VmNet, VmPage, VmState, VmWorkspace,
 };
 pub use workspace::{
-    ChangeKind, ExportWhat, MAX_CHANGES, WorkspaceChange, WorkspaceExport, WorkspaceExported,
-    WorkspaceState,
+    ApplyHow, ChangeKind, ExportWhat, MAX_CHANGES, RunsByItself, WorkspaceApplied, WorkspaceApply,
+    WorkspaceChange, WorkspaceExport, WorkspaceExported, WorkspaceState,
 };
 
 /// A method of the RPC.
