@@ -77,9 +77,7 @@ impl WorkspaceRuns for Exports {
             Report::new(Kind::Failed, "cannot read the export that was made").with_cause(&error)
         })?;
         let notes = notes(&seeing);
-        // Where repositories or submodules are left out, not everything is exported.
-        let whole = seeing.nested.is_empty() && comparison.is_whole();
-        let counts = wanted.what == ExportWhat::Patch && whole;
+        let counts = wanted.what == ExportWhat::Patch && is_all(&seeing, &comparison);
         let tree = seeing.tree.clone();
         let taken = async move {
             match counts {
@@ -214,6 +212,12 @@ fn in_workspace(vm: &WorkspaceVm, words: &[&str]) -> Exec {
         cwd: Some(vm.workspace.guest_path.clone()),
         tty: None,
     }
+}
+
+/// Whether a patch of a comparison has all of the work: where repositories or submodules are left out, not
+/// everything is exported.
+fn is_all(seeing: &Seeing, comparison: &Comparison<'_>) -> bool {
+    seeing.nested.is_empty() && comparison.is_whole()
 }
 
 fn notes(seeing: &Seeing) -> Vec<String> {
