@@ -14,9 +14,12 @@ use crate::rpc::server::{ExportStream, Exported, WorkspaceRuns};
 use crate::vm::ports::Guest;
 use crate::vm::{VmService, WorkspaceVm};
 use crate::wire::guest::Exec;
-use crate::wire::rpc::{ExportWhat, MAX_CHANGES, WorkspaceExport, WorkspaceState};
+use crate::wire::rpc::{
+    ExportWhat, MAX_CHANGES, WorkspaceApplied, WorkspaceApply, WorkspaceExport, WorkspaceState,
+};
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
 
+mod apply;
 mod program;
 
 /// A number, from a git that reads the history.
@@ -87,6 +90,10 @@ impl WorkspaceRuns for Exports {
         };
         let stream = ExportStream { file, bytes, taken: Box::pin(taken) };
         Ok(Exported { stream, tree: seeing.tree, notes })
+    }
+
+    async fn apply(&self, wanted: WorkspaceApply) -> Result<WorkspaceApplied, Report> {
+        apply::run(self, wanted).await
     }
 
     async fn state(&self, wanted: &str) -> Result<WorkspaceState, Report> {

@@ -15,7 +15,9 @@ use crate::vm::ports::Checkouts as _;
 use crate::wire::rpc::{ChangeKind, CreateWorkspace};
 use crate::workspace::WorkspaceSettings;
 
+mod applying;
 mod histories;
+mod merging;
 
 const LIMIT: Limit = Limit(64 << 20);
 
