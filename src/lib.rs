@@ -51,7 +51,7 @@
 //! 4. A plugin has no authority but the handles it is given: no files, environment, sockets, arguments.
 //! 5. A hook that fails, traps or is cut off has changed nothing: its plan is committed whole or dropped.
 //! 6. The source repository is never written: index, refs, configuration and files stay identical; and
-//!    nothing in it runs.
+//!    nothing in it runs. But for files of its working tree, all or none, when the user has work applied.
 //! 7. A guest never reaches the host's loopback, nor a VM that is not its peer, and the host's addresses,
 //!    private ranges, link-local addresses and metadata services only by a rule of the user's about them;
 //!    the firewall in its own namespace sees to it, not the uplink.

@@ -10,9 +10,12 @@ use crate::report::{Kind, Report};
 use crate::rpc::server::{ExportStream, Exported, WorkspaceRuns};
 use crate::vm::{VmService, WorkspaceVm};
 use crate::wire::guest::Exec;
-use crate::wire::rpc::{ExportWhat, MAX_CHANGES, WorkspaceExport, WorkspaceState};
+use crate::wire::rpc::{
+    ExportWhat, MAX_CHANGES, WorkspaceApplied, WorkspaceApply, WorkspaceExport, WorkspaceState,
+};
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
 
+mod apply;
 mod looks;
 mod program;
 
@@ -68,9 +71,7 @@ impl WorkspaceRuns for Exports {
             Report::new(Kind::Failed, "cannot read the export that was made").with_cause(&error)
         })?;
         let notes = notes(&seeing);
-        // Where repositories or submodules are left out, not everything is exported.
-        let whole = seeing.nested.is_empty() && comparison.is_whole();
-        let counts = wanted.what == ExportWhat::Patch && whole;
+        let counts = wanted.what == ExportWhat::Patch && is_all(&seeing, &comparison);
         let tree = seeing.tree.clone();
         let taken = async move {
             match counts {
@@ -80,6 +81,10 @@ impl WorkspaceRuns for Exports {
         };
         let stream = ExportStream { file, bytes, taken: Box::pin(taken) };
         Ok(Exported { stream, tree: seeing.tree, notes })
+    }
+
+    async fn apply(&self, wanted: WorkspaceApply) -> Result<WorkspaceApplied, Report> {
+        apply::run(self, wanted).await
     }
 
     async fn state(&self, wanted: &str) -> Result<WorkspaceState, Report> {
@@ -195,6 +200,12 @@ fn in_workspace(vm: &WorkspaceVm, words: &[&str]) -> Exec {
         cwd: Some(vm.workspace.guest_path.clone()),
         tty: None,
     }
+}
+
+/// Whether a patch of a comparison has all of the work: where repositories or submodules are left out, not
+/// everything is exported.
+fn is_all(seeing: &Seeing, comparison: &Comparison<'_>) -> bool {
+    seeing.nested.is_empty() && comparison.is_whole()
 }
 
 fn notes(seeing: &Seeing) -> Vec<String> {

@@ -26,6 +26,8 @@ const SAFE: Duration = Duration::from_secs(600);
 pub trait WorkspaceRuns: Send + Sync {
     /// Makes an export.
     async fn export(&self, wanted: rpc::WorkspaceExport) -> Result<Exported, Report>;
+    /// Puts the work into the source repository, or says what that would write there.
+    async fn apply(&self, wanted: rpc::WorkspaceApply) -> Result<rpc::WorkspaceApplied, Report>;
     /// How a workspace is.
     async fn state(&self, wanted: &str) -> Result<rpc::WorkspaceState, Report>;
 }
@@ -90,6 +92,9 @@ pub(super) fn add_all(module: &mut Catalog) {
         let (bytes, tree, notes) = (exported.stream.bytes, exported.tree, exported.notes);
         let ticket = context.tickets.give(exported.stream).ticket;
         Ok(rpc::WorkspaceExported { ticket, bytes, tree, notes })
+    });
+    add::<rpc::VmWorkspaceApply, _, _>(module, |context, wanted, _| async move {
+        context.services.workspaces.apply(wanted).await
     });
     add::<rpc::VmWorkspaceStatus, _, _>(module, |context, wanted, _| async move {
         context.services.workspaces.state(&wanted.vm).await

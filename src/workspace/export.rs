@@ -8,8 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::WorkspaceError;
-use super::git::{self, Size, in_scratch, in_source};
-use super::import::{alternate, quoted};
+use super::beside::Beside;
+use super::git::{self, Size, in_source};
+use super::import::quoted;
 use super::kept::Kept;
 use super::listing::{self, shown};
 use super::repository::{self, Repository};
@@ -147,24 +148,9 @@ pub(super) async fn check_bundle(
     folder: &Path,
     bundle: &Path,
 ) -> Result<(), WorkspaceError> {
-    let check = folder.join("check");
-    let scratch = |source| WorkspaceError::Scratch { path: check.clone(), source };
-    let format = kept.git(Size::Question).args(["rev-parse", "--show-object-format"]);
-    let format = git::line(git::run(format, CHECKING).await?);
-    std::fs::create_dir(&check).map_err(scratch)?;
-    let init = in_scratch(&check, Size::Question)
-        .args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])
-        .arg(format!("--object-format={}", String::from_utf8_lossy(&format)));
-    git::run(init, CHECKING).await?;
-    let objects = kept.git_folder().join("objects");
-    let info = check.join("objects/info");
-    std::fs::create_dir_all(&info).map_err(scratch)?;
-    std::fs::write(info.join("alternates"), alternate(&objects)).map_err(scratch)?;
-    match std::fs::copy(kept.git_folder().join("shallow"), check.join("shallow")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(scratch(error)),
-        Ok(_) | Err(_) => {}
-    }
-    let fetch = in_scratch(&check, Size::Work)
+    let check = Beside::make(kept, folder.join("check"), CHECKING).await?;
+    let fetch = check
+        .git(Size::Work)
         .args(["-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags"])
         .args(["--no-write-fetch-head", "--no-recurse-submodules"])
         .arg(bundle)

@@ -1,7 +1,7 @@
 //! A git tree out of contents as they come: what is written here goes to `git fast-import`, which hashes it,
 //! and keeps what it does not have yet.
 
-use std::io::{self, BufWriter, PipeWriter, Write};
+use std::io::{self, BufWriter, PipeWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use crate::wire::survey::EntryKind;
 
 /// How much is handed to git at once.
 const BUFFER: usize = 256 * 1024;
+
+/// How much of a content is read at once.
+const COPIED_AT_ONCE: usize = 128 * 1024;
 
 /// How long git may take: as long as it is being written to, which is bounded where that is done.
 const DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -80,6 +83,29 @@ impl TreeWriter {
     /// Writes content of the entry that was begun.
     pub fn content(&mut self, bytes: &[u8]) {
         self.write(bytes);
+    }
+
+    /// Writes `size` bytes of content of the entry that was begun, or as many as there are, and returns how many
+    /// are missing.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn copy(&mut self, contents: &mut dyn Read, size: u64) -> io::Result<u64> {
+        let mut buffer = vec![0; COPIED_AT_ONCE];
+        let mut left = size;
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            match contents.read(&mut buffer[..wanted]) {
+                Ok(0) => break,
+                Ok(read) => {
+                    self.content(&buffer[..read]);
+                    left -= read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(left)
     }
 
     /// Puts an entry in whose content git has.

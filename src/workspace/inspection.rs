@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::WorkspaceError;
 use super::configuration::{self, Configuration};
 use super::listing::shown;
-use super::lists::{Lists, named};
+use super::lists::{Lists, NAMED_IN_NOTES, named};
 use super::repository::{self, Head, Repository};
 use super::tree::{Kind, Root};
 use crate::wire::rpc::WorkspacePlan;
@@ -181,7 +181,10 @@ fn look(root: Root, lists: Lists) -> Result<(Contents, Vec<String>), WorkspaceEr
     entries.dedup_by(|one, other| one.path == other.path);
     let notes = match special.is_empty() {
         true => Vec::new(),
-        false => vec![format!("pipes, sockets and devices left out: {}", named(&special))],
+        false => vec![format!(
+            "pipes, sockets and devices left out: {}",
+            named(&special, NAMED_IN_NOTES)
+        )],
     };
     Ok((Contents { root, entries }, notes))
 }

@@ -187,6 +187,14 @@ impl Kept {
         Ok([base, exported].iter().flatten().any(|safe| safe == tree))
     }
 
+    /// The tree that somebody took out last; none before that.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn last_exported(&self) -> Result<Option<String>, WorkspaceError> {
+        self.tree(EXPORTED).await
+    }
+
     /// Writes down that somebody has the changes up to this tree, which was seen last when they were made.
     ///
     /// # Errors
@@ -345,20 +353,13 @@ fn entry(line: &[u8]) -> Option<Known> {
 }
 
 fn copy(contents: &mut dyn Read, size: u64, writer: &mut TreeWriter) -> Result<(), WorkspaceError> {
-    let mut buffer = vec![0; 128 * 1024];
-    let mut left = size;
-    while left > 0 {
-        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = contents.read(&mut buffer[..wanted]);
-        let read = read.map_err(|source| WorkspaceError::Receive { source })?;
-        if read == 0 {
+    match writer.copy(contents, size).map_err(|source| WorkspaceError::Receive { source })? {
+        0 => Ok(()),
+        _ => {
             let why = "it sends less than it says".to_owned();
-            return Err(WorkspaceError::Nonsense { why });
+            Err(WorkspaceError::Nonsense { why })
         }
-        writer.content(&buffer[..read]);
-        left -= read as u64;
     }
-    Ok(())
 }
 
 /// Links everything in a folder of our own into another, or copies it where that does not go.

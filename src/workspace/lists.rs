@@ -22,7 +22,7 @@ const MAX_FILES: usize = 1_000_000;
 const MAX_SUBMODULES: usize = 1_000;
 
 /// How many of a kind of path a note names.
-const NAMED_IN_NOTES: usize = 5;
+pub(super) const NAMED_IN_NOTES: usize = 5;
 
 /// What git lists in the repository and in its submodules.
 #[derive(Debug, Default)]
@@ -124,7 +124,7 @@ impl Lists {
             notes.push(format!("{files} left out (take them along with --include-untracked)"));
         }
         if !self.nested.is_empty() {
-            let named = named(&self.nested);
+            let named = named(&self.nested, NAMED_IN_NOTES);
             notes.push(format!("untracked repositories inside this one left out: {named}"));
         }
         if self.populated > 0 {
@@ -179,10 +179,10 @@ async fn is_populated(
     }
 }
 
-/// A few paths for a note.
-pub(super) fn named(paths: &[Vec<u8>]) -> String {
-    let shown_paths = paths.iter().take(NAMED_IN_NOTES).map(|path| format!("`{}`", shown(path)));
-    let more = paths.len().saturating_sub(NAMED_IN_NOTES);
+/// As many paths as are named at most, and how many more there are.
+pub(super) fn named(paths: &[Vec<u8>], most: usize) -> String {
+    let shown_paths = paths.iter().take(most).map(|path| format!("`{}`", shown(path)));
+    let more = paths.len().saturating_sub(most);
     let more = (more > 0).then(|| format!("and {more} more"));
     shown_paths.chain(more).collect::<Vec<_>>().join(", ")
 }
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn notes_name_a_few_paths() {
         let paths: Vec<_> = (0..7).map(|n| format!("p\n{n}").into_bytes()).collect();
-        let text = named(&paths);
+        let text = named(&paths, NAMED_IN_NOTES);
         assert_eq!(text, "`p\\n0`, `p\\n1`, `p\\n2`, `p\\n3`, `p\\n4`, and 2 more");
         assert_eq!((counted(1, "file"), counted(2, "file")), ("1 file".into(), "2 files".into()));
     }

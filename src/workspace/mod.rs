@@ -15,12 +15,14 @@
 //! ```text
 //!  Kept::look ──► records ──► agent ──► records, contents ──► Look::take ──► the tree that is there
 //!                                                                            │
-//!                                     patch, names, changes ◄── Comparison ◄─┘
+//!                                     patch, names, changes ◄── Comparison ◄─┤
+//!                              files of the working tree ◄── Application ◄───┘
 //! ```
 //!
 //! Three rules hold everywhere in here:
 //!
-//! 1. **The source repository is never written.** Git is asked only questions that write nothing, and
+//! 1. **The source repository is never written**, but for files of its working tree when the user has work
+//!    applied to them ([`Application`]). Git is asked only questions that write nothing, and
 //!    everything that makes something runs in a scratch folder of the daemon. (One thing git does by
 //!    itself: reading a *split* index renews the time stamp of its `sharedindex.*` file.)
 //! 2. **Nothing in the source repository runs.** No command that is run on it hooks, filters, diffs,
@@ -31,6 +33,8 @@
 //!
 //! It must not know VMs, guests, the store or hooks: it gets a path and gives a tar stream.
 
+mod apply;
+mod beside;
 mod configuration;
 mod error;
 mod export;
@@ -55,6 +59,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::wire::rpc::ApplyHow;
+
+pub use apply::{Application, ApplyError};
 pub use error::WorkspaceError;
 pub use export::{Against, Comparison};
 pub use import::{Import, TreeWriter};
@@ -156,6 +163,22 @@ impl Workspaces {
         bundle: &Path,
     ) -> Result<(), WorkspaceError> {
         export::check_bundle(kept, folder, bundle).await
+    }
+
+    /// Compares the tree `to`, which was seen in the guest, with the working tree whose root was `source`, to
+    /// put what was done into it.
+    ///
+    /// # Errors
+    /// When the source is not there any more, is not as it was, or cannot be read; when something in the tree
+    /// must not be written.
+    pub async fn application(
+        &self,
+        kept: &Kept,
+        source: &Path,
+        to: &str,
+        how: ApplyHow,
+    ) -> Result<Application, ApplyError> {
+        Application::of(self, kept, source, to, how).await
     }
 
     /// Makes the guest's git metadata. The list of files is the inspection's; their contents are read

@@ -4,7 +4,7 @@
 //! stays below the root and goes through no symlink, so that a folder that was swapped for a symlink
 //! leads nowhere.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
@@ -31,7 +31,19 @@ pub(super) struct Found {
     pub(super) mode: u32,
     /// When it was last changed, in seconds since 1970, never before it.
     pub(super) mtime: u64,
+    /// To know it again.
+    pub(super) stamp: Stamp,
     handle: OwnedFd,
+}
+
+/// How a file is known again: another file in its place has another stamp, and so has the same one once it was
+/// written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    written: (i64, i64),
 }
 
 /// A type of file.
@@ -73,6 +85,7 @@ impl Root {
             kind,
             mode: metadata.permissions().mode() & 0o777,
             mtime: u64::try_from(metadata.mtime()).unwrap_or(0),
+            stamp: Stamp::of(&metadata),
             handle: file.into(),
         }))
     }
@@ -90,6 +103,20 @@ impl Root {
         Ok((file, metadata.len()))
     }
 
+    /// Opens the folder that a path lies in, to change what is there, and gives its name in it.
+    pub(super) fn folder_of<'a>(&self, path: &'a [u8]) -> io::Result<(OwnedFd, &'a [u8])> {
+        let (folder, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&b"."[..], path),
+        };
+        Ok((self.resolve(folder, OFlag::O_PATH | OFlag::O_DIRECTORY)?, name))
+    }
+
+    /// Waits until everything on its file system is on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(nix::unistd::syncfs(&self.0)?)
+    }
+
     fn resolve(&self, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
         let resolve = ResolveFlag::RESOLVE_BENEATH
             | ResolveFlag::RESOLVE_NO_SYMLINKS
@@ -103,6 +130,17 @@ impl Root {
             }
         }
         Err(Errno::EAGAIN)
+    }
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            written: (metadata.mtime(), metadata.mtime_nsec()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod net;
 mod prune;
 mod ssh;
 mod terminal;
+mod workspace;
 
 use std::path::Path;
 use std::process::{Output, Stdio};

@@ -109,6 +109,7 @@ fn item_16_18_an_export_is_all_of_the_work_and_touches_nothing(who: Who) {
 
     // What went in was edited: the patch to that fits only there.
     repository.git(&["apply", "--check", patch.to_str().expect("UTF-8")]);
+    applied(&world, &repository, &patch);
     refused(&world, &repository);
     world.finish();
 }
@@ -124,6 +125,34 @@ fn commits(world: &World, repository: &Repository) {
     repository.git(&fetch);
     let fetched = repository.git(&["-C", clone, "log", "-1", "--format=%s", "FETCH_HEAD"]).stdout;
     assert_eq!(fetched, "Merge branch 'side'\n");
+}
+
+/// Applied, the source's files are the guest's, and nothing else of it is touched.
+fn applied(world: &World, repository: &Repository, patch: &Path) {
+    let apply = |more: &[&str]| {
+        world.cove([&["workspace", "export", "song", "--apply"], more].concat()).prints("")
+    };
+    let git_folder = repository.path.join(".git");
+    let before = world.fingerprint(&git_folder);
+    apply(&[]).success().says("applied 8 files to");
+    apply(&[]).success().says("nothing to apply");
+    assert_eq!(world.fingerprint(&git_folder), before, "index, refs and configuration");
+    repository.git(&["apply", "--check", "--reverse", patch.to_str().expect("UTF-8")]);
+    // More work, on top of what was applied, of which something runs by itself.
+    let more = "cd /root/song && echo 'touch /tmp/ran' >.envrc && echo 'And again' >>README.md";
+    world.guest("song", more);
+    apply(&[]).status(2).says(".envrc (direnv runs it)").says("--yes");
+    repository.write("README.md", "# Edited on the host\n");
+    apply(&["--yes"]).status(4).says("`README.md`").says("--3way");
+    assert!(!repository.path.join(".envrc").exists(), "all or nothing");
+    apply(&["--yes", "--3way"]).status(1).says("`README.md`");
+    let merged = std::fs::read_to_string(repository.path.join("README.md")).expect("read");
+    for line in ["# Edited on the host", "# Edited again", "And again"] {
+        assert!(merged.lines().any(|merged| merged == line), "{merged}");
+    }
+    assert!(repository.path.join(".envrc").exists());
+    let state = world.json(["workspace", "status", "song", "--json"]);
+    assert_eq!(state["unexported"], json!(true), "{state}");
 }
 
 fn refused(world: &World, repository: &Repository) {

@@ -1,16 +1,17 @@
-//! `cove workspace export`: a patch of what was done in a VM.
+//! `cove workspace export`: a patch of what was done in a VM, or that applied.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use crate::report::{Kind, Report, escape_control};
 use crate::rpc::client::Export;
-use crate::wire::rpc::{ExportWhat, VmWorkspaceExport, WorkspaceExport};
+use crate::wire::rpc::{ApplyHow, ExportWhat, VmWorkspaceExport, WorkspaceExport};
 
 use super::super::completion::vm_names;
 use super::super::connect::connect;
 use super::super::failure::Failure;
 use super::super::output::{say, write};
+use super::apply::{self, Consent};
 use super::tell;
 
 /// Arguments of `cove workspace export`.
@@ -34,11 +35,25 @@ pub(in super::super) struct Arguments {
     /// Print control characters as they are, also on a terminal
     #[arg(long)]
     raw: bool,
+    /// Put the work into the files of the source repository, if all that it touches are as they were
+    #[arg(long, conflicts_with_all = ["base", "name_only", "output", "bundle", "raw"])]
+    apply: bool,
+    /// Merge where they are not as they were; what does not fit together is marked in the file
+    #[arg(long = "3way", requires = "apply")]
+    three_way: bool,
+    /// Do not ask
+    #[arg(short, long, requires = "apply")]
+    yes: bool,
 }
 
 impl Arguments {
     pub(in super::super) async fn run(self) -> Result<u8, Failure> {
         let client = connect().await?;
+        if self.apply {
+            let how = if self.three_way { ApplyHow::ThreeWay } else { ApplyHow::AsItWas };
+            let consent = if self.yes { Consent::Given } else { Consent::Ask };
+            return apply::run(&client, self.vm, how, consent).await;
+        }
         let what = match (self.name_only, &self.bundle) {
             (_, Some(_)) => ExportWhat::Bundle,
             (true, None) => ExportWhat::Names,

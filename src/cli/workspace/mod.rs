@@ -1,5 +1,6 @@
 //! `cove workspace`: repositories in VMs. One file per command.
 
+mod apply;
 mod export;
 mod status;
 
@@ -9,7 +10,7 @@ use super::output::{one_line, say};
 /// The commands of `cove workspace`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Print a patch of all that was done in a VM since its repository went in
+    /// Print a patch of all that was done in a VM since its repository went in, or apply it to that repository
     Export(export::Arguments),
     /// Show what has changed in a VM's repository, and whether it was exported
     Status(status::Arguments),

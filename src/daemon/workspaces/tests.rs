@@ -16,8 +16,10 @@ use crate::vm::ports::Checkouts as _;
 use crate::wire::rpc::{ChangeKind, CreateWorkspace};
 use crate::workspace::WorkspaceSettings;
 
+mod applying;
 mod histories;
 mod looks;
+mod merging;
 
 const LIMIT: Limit = Limit(64 << 20);
 
@@ -60,6 +62,21 @@ impl Work {
 
     fn checkout(&self) -> PathBuf {
         self.guest.home().join("repo")
+    }
+
+    /// Puts a submodule into the source, at `vendor/lib`.
+    async fn add_library(&self) {
+        let other = self.folder.path().join("other");
+        fs::create_dir(&other).expect("made");
+        git(&other, &["init", "-q", "-b", "main"]).await;
+        write(&other.join("lib.c"), b"int x;\n");
+        write(&other.join(".gitignore"), b"*.o\n");
+        commit(&other, "Library").await;
+        let path = other.to_str().expect("UTF-8");
+        let add =
+            ["-c", "protocol.file.allow=always", "submodule", "add", "-q", path, "vendor/lib"];
+        git(&self.source(), &add).await;
+        commit(&self.source(), "With a library").await;
     }
 
     async fn prepare(&self) {
@@ -220,16 +237,7 @@ async fn exported_work_is_safe_until_something_changes() {
 #[tokio::test]
 async fn files_of_submodules_and_repositories_inside_are_told_apart() {
     let work = Work::begun().await;
-    let other = work.folder.path().join("other");
-    fs::create_dir(&other).expect("made");
-    git(&other, &["init", "-q", "-b", "main"]).await;
-    write(&other.join("lib.c"), b"int x;\n");
-    write(&other.join(".gitignore"), b"*.o\n");
-    commit(&other, "Library").await;
-    let path = other.to_str().expect("UTF-8");
-    let add = ["-c", "protocol.file.allow=always", "submodule", "add", "-q", path, "vendor/lib"];
-    git(&work.source(), &add).await;
-    commit(&work.source(), "With a library").await;
+    work.add_library().await;
     work.prepare().await;
     assert_eq!(work.changes().await, []);
     let lib = work.checkout().join("vendor/lib");
@@ -251,6 +259,19 @@ async fn files_of_submodules_and_repositories_inside_are_told_apart() {
     let source = work.source();
     let against = Against::Commit { source: &source, commit: "HEAD" };
     assert!(fs::read(work.patch(against).await).expect("read").is_empty());
+    // So that patch has not all of the work; nor has any while there is a repository inside.
+    let to_commit = |commit| Against::Commit { source: &source, commit };
+    let all = [(Against::Base, true), (to_commit("HEAD"), false), (to_commit("HEAD~1"), true)];
+    for inside_is_there in [true, false] {
+        let seeing = work.look().await.expect("seen");
+        for (against, whole) in all {
+            let comparison = Comparison::of(&work.kept, against, &seeing.tree).await;
+            let comparison = comparison.expect("compares");
+            assert_eq!(comparison.is_whole(), whole, "{against:?}");
+            assert_eq!(is_all(&seeing, &comparison), whole && !inside_is_there, "{against:?}");
+        }
+        fs::remove_dir_all(&inside).ok();
+    }
 }
 
 #[tokio::test]

@@ -36,6 +36,21 @@ impl WorkspaceRuns for Fake {
         Ok(Exported { stream, tree: "1234".to_owned(), notes })
     }
 
+    async fn apply(&self, wanted: rpc::WorkspaceApply) -> Result<rpc::WorkspaceApplied, Report> {
+        Ok(rpc::WorkspaceApplied {
+            change: "1234..5678".to_owned(),
+            source_path: "/src/repo".to_owned(),
+            files: 1,
+            runs: Vec::new(),
+            runs_total: 0,
+            conflicts: Vec::new(),
+            conflicts_total: 0,
+            applied: wanted.agreed.is_some(),
+            exported: wanted.agreed.is_some(),
+            notes: Vec::new(),
+        })
+    }
+
     async fn state(&self, _: &str) -> Result<rpc::WorkspaceState, Report> {
         Ok(rpc::WorkspaceState {
             workspace: rpc::VmWorkspace {

@@ -55,8 +55,8 @@ pub use vm::{
     StreamTicket, Vm, VmHealthReply, VmNet, VmPage, VmState, VmWorkspace,
 };
 pub use workspace::{
-    ChangeKind, ExportWhat, MAX_CHANGES, WorkspaceChange, WorkspaceExport, WorkspaceExported,
-    WorkspaceState,
+    ApplyHow, ChangeKind, ExportWhat, MAX_CHANGES, RunsByItself, WorkspaceApplied, WorkspaceApply,
+    WorkspaceChange, WorkspaceExport, WorkspaceExported, WorkspaceState,
 };
 
 /// A method of the RPC.
@@ -140,6 +140,8 @@ methods! {
     VmExec = "vm.exec"(ExecVm) -> StreamTicket;
     /// Looks at a VM's workspace and makes an export of it; the returned ticket opens its byte stream.
     VmWorkspaceExport = "vm.workspace.export"(WorkspaceExport) -> WorkspaceExported;
+    /// Puts the work into the working tree of the source repository, once what would be written is agreed to.
+    VmWorkspaceApply = "vm.workspace.apply"(WorkspaceApply) -> WorkspaceApplied;
     /// Looks at a VM's workspace: what has changed, and whether it was exported.
     VmWorkspaceStatus = "vm.workspace.status"(VmRef) -> WorkspaceState;
     /// Prepares an ssh server in a guest, for one connection; the returned ticket opens its byte stream.

@@ -53,6 +53,70 @@ pub struct WorkspaceExported {
     pub notes: Vec<String>,
 }
 
+/// To put the work into the source repository's working tree.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceApply {
+    /// The VM: its name, its id, or an unambiguous prefix of that.
+    pub vm: String,
+    /// What to do with files that are not as they were.
+    #[serde(default)]
+    pub how: ApplyHow,
+    /// The `change` of an answer that somebody has agreed to; without it, nothing is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreed: Option<String>,
+}
+
+/// What to do with files of the source that the work touches and that are not as they were when they went in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ApplyHow {
+    /// Refuse everything where there is one.
+    #[default]
+    AsItWas,
+    /// Merge what was done in both places. What does not fit together is marked in the file.
+    ThreeWay,
+}
+
+/// What is, or was, done to the source repository's working tree.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+pub struct WorkspaceApplied {
+    /// A word for exactly this: for what the source and the guest have now. To be said as `agreed`.
+    pub change: String,
+    /// The root of the source's working tree.
+    pub source_path: String,
+    /// How many files are, or were, written or removed there. Those that are as in the guest need nothing.
+    pub files: u64,
+    /// Those of them that run by themselves on the host: at most [`MAX_CHANGES`].
+    pub runs: Vec<RunsByItself>,
+    /// How many of those there are.
+    pub runs_total: u64,
+    /// The files that were changed in both places in ways that do not fit together, control characters escaped:
+    /// at most [`MAX_CHANGES`].
+    pub conflicts: Vec<String>,
+    /// How many of those there are.
+    pub conflicts_total: u64,
+    /// Whether it was done.
+    pub applied: bool,
+    /// Whether the work counts as exported now.
+    pub exported: bool,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// A file that runs by itself, or makes something run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+pub struct RunsByItself {
+    /// The path below the workspace, control characters escaped.
+    pub path: String,
+    /// Who runs or reads it.
+    pub why: String,
+}
+
 /// How a workspace is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]

@@ -1,6 +1,7 @@
-//! Random histories: whatever was done in a guest, its patch makes the same tree elsewhere.
+//! Random histories: whatever was done in a guest, its patch makes the same tree elsewhere, and so does applying it.
 
 use super::*;
+use crate::wire::rpc::ApplyHow;
 
 /// Histories that are tried.
 const HISTORIES: u64 = 12;
@@ -126,9 +127,11 @@ async fn history(number: u64) {
     work.prepare().await;
     let guest = work.checkout();
     let went_in: Vec<_> = picture(&guest).into_keys().collect();
-    let before = work.folder.path().join("before");
-    let copy = Tool::new("cp").arg("-a").arg(&guest).arg(&before);
-    copy.run().await.expect("copied");
+    let (before, applied) = (work.folder.path().join("before"), work.folder.path().join("applied"));
+    for copy in [&before, &applied] {
+        let copy = Tool::new("cp").arg("-a").arg(&guest).arg(copy);
+        copy.run().await.expect("copied");
+    }
     for _ in 0..DEEDS {
         do_something(&guest, &mut dice).await;
         if dice.throw(8) == 0 {
@@ -142,6 +145,8 @@ async fn history(number: u64) {
     let patch = work.patch(Against::Base).await;
     apply(&before, &patch).await;
     assert_eq!(picture(&before), expected, "history {number}: as it was, and the patch");
+    work.apply_to(&applied, ApplyHow::AsItWas).await.expect("applied");
+    assert_eq!(picture(&applied), expected, "history {number}: as it was, and applied");
     let clone = work.folder.path().join("clone");
     let (from, to) = (work.source(), clone.to_str().expect("UTF-8").to_owned());
     git(&from, &["clone", "-q", "--no-local", ".", &to]).await;
