@@ -117,7 +117,10 @@ run_tests() {
     if [ -f "$JUNIT" ]; then mv "$JUNIT" "$JUNIT.$name"; fi
     return $status
 }
-library_tests() { run_tests library --all-features --lib "$@"; }
+# Our own code is compiled faster than it runs here: half the time in all.
+library_tests() {
+    run_tests library --all-features --lib --config 'profile.release.package.cove.opt-level=1' "$@"
+}
 # What in a plugin is plain Rust; that components work is tested with the library.
 plugin_tests() {
     run_tests plugins -p cove-plugin-sdk -p cove-plugin-dotfiles -p cove-plugin-env-file --lib "$@"

@@ -1,6 +1,6 @@
 //! A VM whose workspace holds work that was not exported is not deleted, unless that is what is wanted.
 
-use super::fault::Fault;
+use super::fault::{Fate, Fault};
 use super::world::World;
 use super::{Daemon, daemon, run, wish};
 use crate::report::{Kind, Report};
@@ -116,10 +116,10 @@ fn whoever_wants_the_work_discarded_does_not_wait_for_a_look() {
         let world = World::default();
         let daemon = running(&world, Some((at, Fault::Hang))).await;
         let began = tokio::time::Instant::now();
-        let (careful, other) = tokio::join!(
-            daemon.vms.delete("web", CAREFUL),
-            daemon.vms.delete("web", Doom::WHATEVER)
-        );
+        let (careful, other) = tokio::join!(daemon.vms.delete("web", CAREFUL), async {
+            daemon.faults.until(Fate::Hangs).await;
+            daemon.vms.delete("web", Doom::WHATEVER).await
+        });
         other.expect("deleted");
         refused(&careful.expect_err("given up"), "cannot see whether", "try again, or `cove");
         assert!(began.elapsed().as_secs() < 2, "{:?}", began.elapsed());
