@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::GUEST_HOME;
 use crate::report::Report;
 use crate::vm::ports::{Checkout, Checkouts, Guest, PackedCheckout, PortResult};
+use crate::wire::guest::TreeChange;
 use crate::wire::rpc::{CreateWorkspace, VmWorkspace, WorkspacePlan};
 use crate::workspace::{Inspection, Kept, Package, Untracked, WorkspaceError, Workspaces};
 
@@ -77,7 +78,7 @@ impl PackedCheckout for Packed {
             let written = package.write_tar_recorded(sink, record);
             written.map(drop).map_err(|error| report(&error))
         });
-        let delivered = guest.receive_tree(&folder, write);
+        let delivered = guest.receive_tree(&folder, TreeChange::Make, write);
         let (delivered, recorded) = tokio::join!(delivered, recording.done());
         // A record that ended early because nothing more was delivered says nothing of the cause.
         delivered.and(recorded.map_err(|error| report(&error)))
