@@ -6,6 +6,9 @@
 //!   refs/cove/base      what went in
 //!   refs/cove/seen      what was seen last
 //!   refs/cove/exported  what somebody took out last
+//!   refs/cove/next      what was on its way in last: whether the guest has it may not be known
+//!   refs/cove/commit    the commit of the source that went in, with its history
+//! FOLDER/packs    the packs of git objects that went in
 //! FOLDER/tokens   how the agent knows the files of `seen` again
 //! ```
 //!
@@ -26,12 +29,14 @@ use super::package::Package;
 use crate::wire::survey::{EntryKind, Known, Seen, Token};
 
 /// The refs whose commits have the trees.
-const BASE: &str = "refs/cove/base";
-const SEEN: &str = "refs/cove/seen";
-const EXPORTED: &str = "refs/cove/exported";
+pub(super) const BASE: &str = "refs/cove/base";
+pub(super) const SEEN: &str = "refs/cove/seen";
+pub(super) const EXPORTED: &str = "refs/cove/exported";
+pub(super) const NEXT: &str = "refs/cove/next";
+pub(super) const COMMIT: &str = "refs/cove/commit";
 
-const KEEPING: &str = "keep what goes into the guest";
-const READING: &str = "read what is known of the workspace";
+pub(super) const KEEPING: &str = "keep what goes into the guest";
+pub(super) const READING: &str = "read what is known of the workspace";
 
 /// What is kept of one workspace.
 #[derive(Debug, Clone)]
@@ -80,6 +85,10 @@ impl Kept {
         self.git_folder().join(BASE).exists()
     }
 
+    pub(super) fn packs(&self) -> PathBuf {
+        self.folder.join("packs")
+    }
+
     pub(super) fn git_folder(&self) -> PathBuf {
         self.folder.join("git")
     }
@@ -103,7 +112,8 @@ impl Kept {
             Ok(()) | Err(_) => {}
         }
         let git = self.git_folder();
-        fs::create_dir_all(&git).map_err(failed)?;
+        // Not the VM's own folder: when that is gone, so is the VM.
+        fs::create_dir(&self.folder).and_then(|()| fs::create_dir(&git)).map_err(failed)?;
         let init = in_scratch(&git, Size::Question)
             .args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])
             .arg(format!("--object-format={}", package.object_format));
@@ -114,6 +124,11 @@ impl Kept {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             Ok(_) | Err(_) => {}
         }
+        if let Some(commit) = &package.commit {
+            let update = self.git(Size::Question).args(["update-ref", COMMIT, commit]);
+            git::run(update, KEEPING).await?;
+        }
+        fs::write(self.packs(), packs_in(&from).map_err(failed)?).map_err(failed)?;
         let (writer, import) = import::begin(&git, BASE, None).map_err(failed)?;
         Ok((writer, Recording { kept: self.clone(), import }))
     }
@@ -154,7 +169,7 @@ impl Kept {
     }
 
     /// The tree that a ref has; none before there is one.
-    async fn tree(&self, reference: &str) -> Result<Option<String>, WorkspaceError> {
+    pub(super) async fn tree(&self, reference: &str) -> Result<Option<String>, WorkspaceError> {
         let tree = format!("{reference}^{{tree}}");
         let ask = self.git(Size::Question).args(["rev-parse", "--verify", "--quiet", &tree]);
         let tree = git::ask(ask, READING).await?;
@@ -177,13 +192,14 @@ impl Kept {
         self.tree(SEEN).await?.ok_or(WorkspaceError::NothingKept)
     }
 
-    /// Whether a tree is what went in, or was exported.
+    /// Whether a tree is what went in, or was on its way in, or was exported.
     ///
     /// # Errors
     /// When that cannot be read.
     pub async fn is_safe(&self, tree: &str) -> Result<bool, WorkspaceError> {
-        let (base, exported) = tokio::try_join!(self.tree(BASE), self.tree(EXPORTED))?;
-        Ok([base, exported].iter().flatten().any(|safe| safe == tree))
+        let (base, next, exported) =
+            tokio::try_join!(self.tree(BASE), self.tree(NEXT), self.tree(EXPORTED))?;
+        Ok([base, next, exported].iter().flatten().any(|safe| safe == tree))
     }
 
     /// Writes down that somebody has the changes up to this tree, which was seen last when they were made.
@@ -352,15 +368,29 @@ fn copy(contents: &mut dyn Read, size: u64, writer: &mut TreeWriter) -> Result<(
     Ok(())
 }
 
-/// Links everything in a folder of our own into another, or copies it where that does not go.
-fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+/// The names of the packs in a git folder, one a line.
+pub(super) fn packs_in(git_folder: &Path) -> io::Result<String> {
+    let mut names = String::new();
+    for entry in fs::read_dir(git_folder.join("objects/pack"))? {
+        let name = entry?.file_name();
+        if let Some(name) = name.to_str().filter(|name| name.ends_with(".pack")) {
+            names.push_str(name);
+            names.push('\n');
+        }
+    }
+    Ok(names)
+}
+
+/// Links everything in a folder of our own into another, or copies it where that does not go. Objects are named by
+/// what is in them: those that are there stay.
+pub(super) fn link_all(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let place = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             link_all(&entry.path(), &place)?;
-        } else if fs::hard_link(entry.path(), &place).is_err() {
+        } else if !place.exists() && fs::hard_link(entry.path(), &place).is_err() {
             fs::copy(entry.path(), &place)?;
         }
     }

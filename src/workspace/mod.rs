@@ -18,6 +18,9 @@
 //!                                     patch, names, changes ◄── Comparison ◄─┘
 //! ```
 //!
+//! What went in once is renewed from the same or another state of the source ([`Renewal`]): only what differs is
+//! sent.
+//!
 //! Three rules hold everywhere in here:
 //!
 //! 1. **The source repository is never written.** Git is asked only questions that write nothing, and
@@ -32,6 +35,7 @@
 //! It must not know VMs, guests, the store or hooks: it gets a path and gives a tar stream.
 
 mod configuration;
+mod elsewhere;
 mod error;
 mod export;
 mod git;
@@ -43,6 +47,7 @@ mod lists;
 mod metadata;
 mod origin;
 mod package;
+mod renewal;
 mod repository;
 mod tree;
 
@@ -57,9 +62,10 @@ use tempfile::TempDir;
 pub use error::WorkspaceError;
 pub use export::{Against, Comparison};
 pub use import::{Import, TreeWriter};
-pub use inspection::{Inspection, Untracked};
+pub use inspection::{History, Inspection, Untracked};
 pub use kept::{Found, Kept, Limit, Look, Recording, Seeing};
 pub use package::{Package, PackageSummary};
+pub use renewal::Renewal;
 
 /// How many commits of history go in when nobody says otherwise: enough for `log`, `blame` of recent
 /// work and a merge base, little enough for a second.
@@ -120,6 +126,18 @@ impl Workspaces {
         inspection::inspect(path, untracked).await
     }
 
+    /// What was inspected, as it is at another commit, and without what is only in the working tree.
+    ///
+    /// # Errors
+    /// When there is no such commit, or the scratch folder cannot be written.
+    pub async fn inspect_at(
+        &self,
+        inspection: Inspection,
+        commit: &str,
+    ) -> Result<Inspection, WorkspaceError> {
+        elsewhere::at(self, inspection, commit).await
+    }
+
     /// Whether something else is checked out in the repository at `source` than when it was inspected.
     ///
     /// # Errors
@@ -163,7 +181,20 @@ impl Workspaces {
     /// # Errors
     /// When git cannot read the repository's history or the scratch folder cannot be written.
     pub async fn pack(&self, inspection: &Inspection) -> Result<Package, WorkspaceError> {
-        let made = metadata::make(self, inspection).await?;
+        let made = metadata::make(self, inspection, None).await?;
+        Ok(Package::new(inspection, made))
+    }
+
+    /// The same for a guest that has what is kept: of the history, only what is new.
+    ///
+    /// # Errors
+    /// As [`Self::pack`].
+    pub async fn pack_onto(
+        &self,
+        inspection: &Inspection,
+        known: &Kept,
+    ) -> Result<Package, WorkspaceError> {
+        let made = metadata::make(self, inspection, Some(known)).await?;
         Ok(Package::new(inspection, made))
     }
 }
