@@ -14,9 +14,12 @@ use crate::rpc::server::{ExportStream, Exported, WorkspaceRuns};
 use crate::vm::ports::Guest;
 use crate::vm::{VmService, WorkspaceVm};
 use crate::wire::guest::Exec;
-use crate::wire::rpc::{ExportWhat, MAX_CHANGES, WorkspaceExport, WorkspaceState};
+use crate::wire::rpc::{
+    ExportWhat, MAX_CHANGES, Operation, WorkspaceExport, WorkspacePrepare, WorkspaceState,
+};
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
 
+mod prepare;
 mod program;
 
 /// A number, from a git that reads the history.
@@ -25,17 +28,20 @@ const COUNT: program::Bounds = program::Bounds { bytes: 1024, deadline: Duration
 /// How long the guest's git may take for a bundle.
 const BUNDLE: Duration = Duration::from_secs(600);
 
-/// The exports of one daemon.
+/// The exports and prepares of one daemon. Clones are the same.
+#[derive(Clone)]
 pub(super) struct Exports {
     workspaces: Arc<Workspaces>,
     vms: VmService,
     /// Looks at one VM's workspace go one after the other; at others' beside it.
-    locks: Mutex<HashMap<VmId, Arc<tokio::sync::Mutex<()>>>>,
+    locks: Arc<Mutex<Locks>>,
 }
+
+type Locks = HashMap<VmId, Arc<tokio::sync::Mutex<()>>>;
 
 impl Exports {
     pub(super) fn new(workspaces: Arc<Workspaces>, vms: VmService) -> Self {
-        Self { workspaces, vms, locks: Mutex::default() }
+        Self { workspaces, vms, locks: Arc::default() }
     }
 
     fn lock(&self, vm: &VmId) -> Arc<tokio::sync::Mutex<()>> {
@@ -47,6 +53,10 @@ impl Exports {
 
 #[async_trait]
 impl WorkspaceRuns for Exports {
+    async fn prepare(&self, wanted: WorkspacePrepare) -> Result<Operation, Report> {
+        self.begin_prepare(wanted).await
+    }
+
     async fn export(&self, wanted: WorkspaceExport) -> Result<Exported, Report> {
         let vm = self.vms.workspace(&wanted.vm).await?;
         let _in_use = vm.usage.begin();

@@ -16,6 +16,7 @@ use crate::wire::rpc::{ChangeKind, CreateWorkspace};
 use crate::workspace::WorkspaceSettings;
 
 mod histories;
+mod prepare;
 
 const LIMIT: Limit = Limit(64 << 20);
 
@@ -33,7 +34,9 @@ impl Work {
         let settings = WorkspaceSettings { scratch: folder.path().join("scratch"), depth: 50 };
         let workspaces = Arc::new(Workspaces::new(settings).expect("a service"));
         let kept = Kept::at(folder.path().join("vm/workspace"));
-        fs::create_dir_all(folder.path().join("repo")).expect("made");
+        for made in ["repo", "vm"] {
+            fs::create_dir_all(folder.path().join(made)).expect("made");
+        }
         Self { folder, guest, workspaces, kept }
     }
 
@@ -64,6 +67,7 @@ impl Work {
         let wanted = CreateWorkspace {
             path: self.source().to_string_lossy().into_owned(),
             include_untracked: true,
+            ..CreateWorkspace::default()
         };
         let checkout = Repositories(self.workspaces.clone()).inspect(&wanted).await;
         let packed = checkout.expect("inspected").pack().await.expect("packed");

@@ -56,7 +56,7 @@ pub use vm::{
 };
 pub use workspace::{
     ChangeKind, ExportWhat, MAX_CHANGES, WorkspaceChange, WorkspaceExport, WorkspaceExported,
-    WorkspaceState,
+    WorkspacePrepare, WorkspaceState,
 };
 
 /// A method of the RPC.
@@ -138,6 +138,8 @@ methods! {
     VmHealth = "vm.health"(VmRef) -> VmHealthReply;
     /// Prepares to run a program; the returned ticket opens its byte stream.
     VmExec = "vm.exec"(ExecVm) -> StreamTicket;
+    /// Puts a repository into a VM that runs, or brings the one in it up to date. Returns the operation.
+    VmWorkspacePrepare = "vm.workspace.prepare"(WorkspacePrepare) -> Operation;
     /// Looks at a VM's workspace and makes an export of it; the returned ticket opens its byte stream.
     VmWorkspaceExport = "vm.workspace.export"(WorkspaceExport) -> WorkspaceExported;
     /// Looks at a VM's workspace: what has changed, and whether it was exported.
