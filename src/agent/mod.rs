@@ -6,8 +6,8 @@
 //! - [`boot`]: PID 1, from the kernel's first process to the image's root
 //! - [`server`]: the host's connections, after the [`handshake`]
 //! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
-//! - [`exec`], [`tree`], [`survey`], [`forward`]: programs, trees in and out, and connections; [`grow`]: the work disk; [`observe`]: what
-//!   is seen of the guest
+//! - [`exec`], [`tree`], [`update`], [`survey`], [`forward`]: programs, trees in and out, and connections;
+//!   [`grow`]: the work disk; [`observe`]: what is seen of the guest
 //! - [`beneath`]: the folder that no path can leave
 
 pub mod beneath;
@@ -26,3 +26,4 @@ pub mod server;
 pub mod skeleton;
 pub mod survey;
 pub mod tree;
+pub mod update;

@@ -26,7 +26,7 @@ use super::exec::{self, login::Login};
 use super::failure::{During, Failure};
 use super::forward::{self, Forwards};
 use super::handshake::{self, next};
-use super::{console, observe, plan, survey, tree};
+use super::{console, observe, plan, survey, tree, update};
 use crate::id::BootId;
 use crate::wire::frame::{Frame, FrameCodec, MAX_PAYLOAD};
 use crate::wire::guest::{Exec, ExecFailure, Health, PlanStep, ReceiveTree, Reply, Request, Setup};
@@ -211,6 +211,7 @@ impl<M: Machine> Server<M> {
         let home = self.machine.login().home;
         let (pieces, received) = mpsc::channel(plan::QUEUE);
         let applied = blocking("apply the work-disk plan", move || {
+            update::finish_at_boot(home.as_ref());
             plan::receive(home.as_ref(), steps, received)
         });
         both(applied, feed_plan(frames, steps, pieces)).await?;
@@ -241,7 +242,7 @@ impl<M: Machine> Server<M> {
         let home = self.machine.login().home;
         let (pieces, received) = mpsc::channel(tree::QUEUE);
         let unpacked =
-            blocking("unpack a tree", move || tree::receive(home.as_ref(), &tree.path, received));
+            blocking("unpack a tree", move || tree::receive(home.as_ref(), &tree, received));
         both(unpacked, feed_tree(frames, pieces)).await
     }
 

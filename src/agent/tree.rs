@@ -16,7 +16,9 @@ use tokio::sync::mpsc;
 use super::beneath::{self, Beneath};
 use super::failure::{During, Failure};
 use super::plan::STAGING;
+use super::update;
 use crate::id::BootId;
+use crate::wire::guest::{ReceiveTree, TreeChange};
 
 /// How many pieces of the stream may wait for the disk.
 pub const QUEUE: usize = 4;
@@ -30,12 +32,24 @@ pub enum Piece {
     End,
 }
 
-/// Unpacks the pieces into a new folder at `path` below the home. Blocks.
+/// Takes the pieces of a tree for a folder below the home. Blocks.
 ///
 /// # Errors
-/// When the path exists, the stream is cut off or no plain tree, or the disk is full. Then nothing of
-/// it is left.
-pub fn receive(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<(), Failure> {
+/// When the stream is cut off or no plain tree, the disk is full, or there is a folder that is to be made, or
+/// none that is to be brought up to date. Then nothing has changed.
+pub fn receive(
+    home: &Path,
+    tree: &ReceiveTree,
+    pieces: mpsc::Receiver<Piece>,
+) -> Result<(), Failure> {
+    match tree.how {
+        TreeChange::Make => make(home, &tree.path, pieces),
+        TreeChange::Update => update::receive(home, &tree.path, pieces),
+    }
+}
+
+/// Unpacks the pieces into a new folder at `path` below the home.
+fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<(), Failure> {
     let step = || format!("unpack `~/{}`", path.escape_debug());
     let inside = beneath::relative(path).during(step())?;
     let home = Beneath::open(home).during(step())?;
@@ -49,7 +63,7 @@ pub fn receive(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result
     let temporary = format!("tree-{}", BootId::random());
     let unpack = || -> io::Result<()> {
         let inside = PathBuf::from(STAGING).join(&temporary);
-        unpack(&home.make_folder(&inside)?, Stream { pieces, rest: Bytes::new(), ended: false })?;
+        unpack(&home.make_folder(&inside)?, pieces)?;
         home.sync()?;
         let flags = RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(&staging, &temporary, &parent, &name, flags) {
@@ -66,7 +80,9 @@ pub fn receive(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result
     unpacked
 }
 
-fn unpack(folder: &OwnedFd, stream: Stream) -> io::Result<()> {
+/// Unpacks the pieces into an empty folder.
+pub(super) fn unpack(folder: &OwnedFd, pieces: mpsc::Receiver<Piece>) -> io::Result<()> {
+    let stream = Stream { pieces, rest: Bytes::new(), ended: false };
     let own = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
     let mut archive = tar::Archive::new(stream);
     archive.set_preserve_permissions(true);

@@ -46,6 +46,7 @@ mod ports;
 mod progress;
 mod proxy;
 mod prune;
+mod repository;
 mod run;
 mod session;
 mod set;

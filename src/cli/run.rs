@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::report::{Kind, Report};
 use crate::rpc::client::Client;
 use crate::wire::rpc::{
-    CreateVm, CreateWorkspace, DeleteVm, Deleted, ExecVm, Operation, Vm, VmCreate, VmDelete, VmPlan,
+    CreateVm, DeleteVm, Deleted, ExecVm, Operation, Vm, VmCreate, VmDelete, VmPlan,
 };
 
 use super::connect::{client_context, connect};
@@ -26,6 +26,7 @@ use super::machine::MachineArguments;
 use super::operation::{Ended, Kept, follow};
 use super::output::{Format, say};
 use super::progress::{Progress, took};
+use super::repository::RepositoryArguments;
 use super::signals::Signals;
 
 mod plan;
@@ -44,9 +45,8 @@ pub(super) struct Arguments {
     /// Print the VM's name and leave it running
     #[arg(short, long)]
     detach: bool,
-    /// Put in untracked files too, but never ignored ones
-    #[arg(long, requires = "path")]
-    include_untracked: bool,
+    #[command(flatten)]
+    repository: RepositoryArguments,
     /// Print what would go into the VM, and make nothing
     #[arg(long)]
     dry_run: bool,
@@ -127,10 +127,15 @@ impl Arguments {
                 "without them stdout belongs to the command in the guest",
             );
         }
-        let include_untracked = self.include_untracked;
+        if let (None, Some(flag)) = (&self.path, self.repository.first()) {
+            return refused(
+                &format!("`{flag}` needs a PATH"),
+                "it says what of a repository goes in: name a folder inside one",
+            );
+        }
         let workspace = self.path.as_deref().map(existing_folder).transpose()?;
         let request = CreateVm {
-            workspace: workspace.map(|path| CreateWorkspace { path, include_untracked }),
+            workspace: workspace.map(|path| self.repository.of(path)),
             start: Some(true),
             lease: self.rm,
             client: client_context(),

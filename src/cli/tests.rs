@@ -160,7 +160,7 @@ fn what_cannot_be_parsed_is_said_in_one_sentence() {
         &["run", "--egress", "on"],
         &["net", "deny", "web", "https://example.org"],
         &["net", "explain", "web", "example.org:0"],
-        &["run", "--include-untracked"],
+        &["run", "--depth", "0"],
         &["op", "show", "x"],
     ] {
         let arguments = [&["cove"], arguments].concat();
@@ -180,7 +180,7 @@ fn what_cannot_be_parsed_is_said_in_one_sentence() {
     error: invalid value 'on' for '--egress <EGRESS>'
     error: invalid value 'https://example.org' for '<RULE>': `https://example.org` is no rule: `//example.org` is neither a port (1 to 65535) nor `first-last`; a rule is `example.org`, `*.example.org:443`, `192.0.2.0/24`, `192.0.2.7:5432` or `[2001:db8::/32]:80-90`
     error: invalid value 'example.org:0' for '<HOST[:PORT]>': write HOST or HOST:PORT, such as example.org:443 or [2001:db8::1]:443
-    error: the following required arguments were not provided:
+    error: invalid value '0' for '--depth <COMMITS>': number would be zero for non-zero type
     error: invalid value 'x' for '<OPERATION>': `x` is not a valid operation id: 12 hexadecimal digits are wanted
     "#);
 }

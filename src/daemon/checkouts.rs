@@ -4,12 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::oneshot;
 
 use super::GUEST_HOME;
-use crate::report::Report;
+use super::course::Course;
+use crate::report::{Kind, Report};
 use crate::vm::ports::{Checkout, Checkouts, Guest, PackedCheckout, PortResult};
+use crate::wire::guest::TreeChange;
 use crate::wire::rpc::{CreateWorkspace, VmWorkspace, WorkspacePlan};
-use crate::workspace::{Inspection, Kept, Package, Untracked, WorkspaceError, Workspaces};
+use crate::workspace::{
+    History, Inspection, Kept, Package, PackageSummary, Untracked, WorkspaceError, Workspaces,
+};
 
 /// The workspace service.
 pub(super) struct Repositories(pub(super) Arc<Workspaces>);
@@ -21,13 +26,47 @@ fn report(error: &WorkspaceError) -> Report {
 #[async_trait]
 impl Checkouts for Repositories {
     async fn inspect(&self, wanted: &CreateWorkspace) -> PortResult<Arc<dyn Checkout>> {
-        let untracked = match wanted.include_untracked {
-            true => Untracked::Include,
-            false => Untracked::Leave,
-        };
-        let inspection = self.0.inspect(Path::new(&wanted.path), untracked).await;
-        let inspection = inspection.map_err(|error| report(&error))?;
+        let inspection = inspection(&self.0, wanted).await?;
         Ok(Arc::new(Repository { workspaces: self.0.clone(), inspection }))
+    }
+}
+
+/// Looks at a repository, of which so much is to go in.
+pub(super) async fn inspection(
+    workspaces: &Workspaces,
+    wanted: &CreateWorkspace,
+) -> PortResult<Inspection> {
+    let untracked = match wanted.include_untracked {
+        true => Untracked::Include,
+        false => Untracked::Leave,
+    };
+    let history = match (wanted.full_history, wanted.depth) {
+        (true, _) => History::Whole,
+        (false, Some(commits)) => History::Last(commits),
+        (false, None) => History::Usual,
+    };
+    if wanted.from.is_some() && (wanted.branch.is_none() || wanted.include_untracked) {
+        let message = "`from` is where a `branch` begins, and no untracked files are there";
+        return Err(Report::new(Kind::Invalid, message));
+    }
+    let inspection = workspaces.inspect(Path::new(&wanted.path), untracked).await;
+    let mut inspection = inspection.map_err(|error| report(&error))?.with_history(history);
+    if let Some(commit) = &wanted.from {
+        let there = workspaces.inspect_at(inspection, commit).await;
+        inspection = there.map_err(|error| report(&error))?;
+    }
+    match &wanted.branch {
+        Some(branch) => inspection.on_branch(branch).await.map_err(|error| report(&error)),
+        None => Ok(inspection),
+    }
+}
+
+/// What a VM's row says of a repository that goes in.
+pub(super) fn record(inspection: &Inspection) -> VmWorkspace {
+    VmWorkspace {
+        guest_path: format!("{GUEST_HOME}/{}", inspection.guest_folder_name()),
+        source_path: inspection.source_root().to_string_lossy().into_owned(),
+        base_commit: inspection.base_commit().map(str::to_owned),
     }
 }
 
@@ -43,11 +82,7 @@ impl Checkout for Repository {
     }
 
     fn record(&self) -> VmWorkspace {
-        VmWorkspace {
-            guest_path: format!("{GUEST_HOME}/{}", self.inspection.guest_folder_name()),
-            source_path: self.inspection.source_root().to_string_lossy().into_owned(),
-            base_commit: self.inspection.base_commit().map(str::to_owned),
-        }
+        record(&self.inspection)
     }
 
     fn notes(&self) -> Vec<String> {
@@ -71,15 +106,35 @@ impl PackedCheckout for Packed {
     async fn deliver(self: Box<Self>, guest: &dyn Guest, kept: &Path) -> PortResult<()> {
         let Self { package, folder } = *self;
         let kept = Kept::at(kept.to_owned());
-        let begun = kept.record(&package).await;
-        let (record, recording) = begun.map_err(|error| report(&error))?;
-        let write = Box::new(move |sink: &mut dyn std::io::Write| {
-            let written = package.write_tar_recorded(sink, record);
-            written.map(drop).map_err(|error| report(&error))
-        });
-        let delivered = guest.receive_tree(&folder, write);
-        let (delivered, recorded) = tokio::join!(delivered, recording.done());
-        // A record that ended early because nothing more was delivered says nothing of the cause.
-        delivered.and(recorded.map_err(|error| report(&error)))
+        deliver(package, &folder, guest, &kept, &Course::default()).await.map(drop)
     }
+}
+
+/// Sends a whole package into a new folder of the guest's home, and keeps what went in.
+pub(super) async fn deliver(
+    package: Package,
+    folder: &str,
+    guest: &dyn Guest,
+    kept: &Kept,
+    course: &Course,
+) -> PortResult<PackageSummary> {
+    let begun = kept.record(&package).await;
+    let (record, recording) = begun.map_err(|error| report(&error))?;
+    let (sum, summed) = oneshot::channel();
+    let course = course.clone();
+    let write = Box::new(move |sink: &mut dyn std::io::Write| {
+        let written = package.write_tar_recorded(course.over(sink), record);
+        let summary = written.map_err(|error| report(&error))?;
+        course.check()?;
+        // Whoever asked may have gone.
+        sum.send(summary).ok();
+        Ok(())
+    });
+    let delivered = guest.receive_tree(folder, TreeChange::Make, write);
+    let (delivered, recorded) = tokio::join!(delivered, recording.done());
+    // A record that ended early because nothing more was delivered says nothing of the cause.
+    delivered.and(recorded.map_err(|error| report(&error)))?;
+    summed.await.map_err(|error| {
+        Report::new(Kind::Failed, "what was sent to the guest was not counted").with_cause(&error)
+    })
 }

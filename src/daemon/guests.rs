@@ -13,7 +13,7 @@ use crate::report::Report;
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{ByteStream, Guest, GuestSystem, Guests, PortResult, SurveyTake, TreeWrite};
 use crate::vm::state::VsockAddress;
-use crate::wire::guest::{Exec, GuestStats, Health, Listening, ReceiveTree, Setup};
+use crate::wire::guest::{Exec, GuestStats, Health, Listening, ReceiveTree, Setup, TreeChange};
 use crate::wire::proof::BootKey;
 
 /// Makes connections to agents.
@@ -84,8 +84,8 @@ impl Guest for AgentGuest {
         self.0.power_off().await.map_err(report)
     }
 
-    async fn receive_tree(&self, path: &str, write: TreeWrite) -> PortResult<()> {
-        let request = ReceiveTree { path: path.to_owned() };
+    async fn receive_tree(&self, path: &str, how: TreeChange, write: TreeWrite) -> PortResult<()> {
+        let request = ReceiveTree { path: path.to_owned(), how };
         let sink = self.0.receive_tree(request).await.map_err(report)?;
         let runtime = Handle::current();
         let sent = tokio::task::spawn_blocking(move || {

@@ -4,6 +4,7 @@
 
 mod checkouts;
 mod checks;
+mod course;
 mod error;
 mod face;
 mod forwards;

@@ -11,12 +11,14 @@ use crate::rpc::server::{ExportStream, Exported, WorkspaceRuns};
 use crate::vm::{VmService, WorkspaceVm};
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
-    ExportWhat, MAX_CHANGES, WorkspaceApplied, WorkspaceApply, WorkspaceExport, WorkspaceState,
+    ExportWhat, MAX_CHANGES, Operation, WorkspaceApplied, WorkspaceApply, WorkspaceExport,
+    WorkspacePrepare, WorkspaceState,
 };
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
 
 mod apply;
 mod looks;
+mod prepare;
 mod program;
 
 pub(super) use looks::Looks;
@@ -27,7 +29,8 @@ const COUNT: program::Bounds = program::Bounds { bytes: 1024, deadline: Duration
 /// How long the guest's git may take for a bundle.
 const BUNDLE: Duration = Duration::from_secs(600);
 
-/// The exports of one daemon.
+/// The exports and prepares of one daemon. Clones are the same.
+#[derive(Clone)]
 pub(super) struct Exports {
     workspaces: Arc<Workspaces>,
     vms: VmService,
@@ -42,6 +45,10 @@ impl Exports {
 
 #[async_trait]
 impl WorkspaceRuns for Exports {
+    async fn prepare(&self, wanted: WorkspacePrepare) -> Result<Operation, Report> {
+        self.begin_prepare(wanted).await
+    }
+
     async fn export(&self, wanted: WorkspaceExport) -> Result<Exported, Report> {
         let vm = self.vms.workspace(&wanted.vm).await?;
         let _in_use = vm.usage.begin();

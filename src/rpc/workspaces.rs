@@ -24,6 +24,8 @@ const SAFE: Duration = Duration::from_secs(600);
 /// What the daemon does with workspaces.
 #[async_trait]
 pub trait WorkspaceRuns: Send + Sync {
+    /// Begins to put a repository into a VM that runs.
+    async fn prepare(&self, wanted: rpc::WorkspacePrepare) -> Result<rpc::Operation, Report>;
     /// Makes an export.
     async fn export(&self, wanted: rpc::WorkspaceExport) -> Result<Exported, Report>;
     /// Puts the work into the source repository, or says what that would write there.
@@ -87,6 +89,9 @@ impl ExportStream {
 }
 
 pub(super) fn add_all(module: &mut Catalog) {
+    add::<rpc::VmWorkspacePrepare, _, _>(module, |context, wanted, _| async move {
+        context.services.workspaces.prepare(wanted).await
+    });
     add::<rpc::VmWorkspaceExport, _, _>(module, |context, wanted, _| async move {
         let exported = context.services.workspaces.export(wanted).await?;
         let (bytes, tree, notes) = (exported.stream.bytes, exported.tree, exported.notes);

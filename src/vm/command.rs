@@ -9,7 +9,7 @@ use super::outbound::Reach;
 use super::ports::Checkout;
 use crate::report::{Kind, Report};
 use crate::wire::rpc::{
-    ClientContext, Deleted, KillSignal, NetShow, OperationEnd, SetVm, SetVmReply, Vm,
+    ClientContext, Deleted, KillSignal, NetShow, OperationEnd, SetVm, SetVmReply, Vm, VmWorkspace,
 };
 
 /// What is asked of a VM.
@@ -28,6 +28,8 @@ pub(super) enum Command {
     Kill { answer: Answer<Vm>, signal: KillSignal, interrupt: Option<Interrupt> },
     /// Remove it with all it has. An interrupt comes with a delete whatever it does.
     Delete { answer: Answer<Deleted>, doom: Doom, interrupt: Option<Interrupt> },
+    /// Write down that this repository is in it now.
+    Prepared { workspace: VmWorkspace, answer: Answer<Vm> },
     /// Somebody used it.
     Touch { answer: Option<Answer<Vm>> },
 }

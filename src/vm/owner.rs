@@ -148,6 +148,9 @@ impl Owner {
                 reply(answer, deleted);
                 return life;
             }
+            Command::Prepared { workspace, answer } => {
+                reply(answer, self.prepared(workspace).await);
+            }
             Command::Touch { answer } => {
                 self.record.last_touched_at = super::now();
                 let touched = self.publish().await;

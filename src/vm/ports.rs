@@ -17,7 +17,7 @@ use super::state::{Accel, Boot, VsockAddress};
 use crate::id::{BootId, Digest, ImageName, VmId};
 use crate::process::{ProcessId, Usage};
 use crate::report::Report;
-use crate::wire::guest::{Exec, GuestStats, Health, Listening, Setup};
+use crate::wire::guest::{Exec, GuestStats, Health, Listening, Setup, TreeChange};
 use crate::wire::proof::BootKey;
 use crate::wire::rpc::{CreateWorkspace, NetMode, VmWorkspace, WorkspacePlan};
 
@@ -226,8 +226,9 @@ pub trait Guest: GuestSystem {
     async fn connect(&self, port: u16) -> PortResult<Box<dyn ByteStream>>;
     /// Asks it to power off.
     async fn power_off(&self) -> PortResult<()>;
-    /// Makes a folder below the home from the tar stream that `write` writes, on a blocking thread.
-    async fn receive_tree(&self, path: &str, write: TreeWrite) -> PortResult<()>;
+    /// Makes a folder below the home, or brings it up to date, from the tar stream that `write` writes, on a
+    /// blocking thread.
+    async fn receive_tree(&self, path: &str, how: TreeChange, write: TreeWrite) -> PortResult<()>;
     /// Looks at the tree at `path`, of which the records `known` are known; `take` gets the agent's records and
     /// the contents that follow, on a blocking thread.
     async fn survey(&self, path: &str, known: Vec<u8>, take: SurveyTake) -> PortResult<()>;

@@ -20,10 +20,14 @@ use crate::id::{BootId, VmId};
 
 mod network;
 mod observed;
+mod tree;
 
 pub use network::{Ipv6, Network};
 pub use observed::{
     FileSystemStats, GuestStats, Listening, ListeningSocket, MAX_PROGRAM, MAX_SOCKETS, Protocol,
+};
+pub use tree::{
+    ReceiveTree, TreeChange, UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED, UPDATE_TREE,
 };
 
 /// The vsock port on which the agent listens.
@@ -33,7 +37,7 @@ pub const PORT: u32 = 1024;
 pub const READY_PORT: u32 = 1025;
 
 /// The version of this protocol. Host and agent are built together and must agree exactly.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// First message of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -372,12 +376,4 @@ pub enum ExecInput {
         /// The size.
         size: TtySize,
     },
-}
-
-/// A tree to unpack.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReceiveTree {
-    /// The folder to make, relative to the home. It appears whole, by rename, or not at all; that it
-    /// exists already is an error.
-    pub path: String,
 }

@@ -90,6 +90,20 @@ pub enum WorkspaceError {
         /// The path, fit for a terminal.
         path: String,
     },
+    /// A branch cannot have this name.
+    #[error("git takes no branch named `{name}`")]
+    BadBranch {
+        /// The name, fit for a terminal.
+        name: String,
+    },
+    /// The repository has another hash than the one that went in.
+    #[error("the repository's objects are named by {is}, and those in the guest by {was}")]
+    OtherHash {
+        /// The repository's.
+        is: String,
+        /// The guest's.
+        was: String,
+    },
     /// There are more files than a guest should be given.
     #[error("the repository has more than {limit} files")]
     TooManyFiles {
@@ -165,7 +179,7 @@ impl Explain for WorkspaceError {
     fn kind(&self) -> Kind {
         match self {
             Self::NoSuchPath { .. } | Self::NoSuchCommit { .. } => Kind::NotFound,
-            Self::NothingKept => Kind::Conflict,
+            Self::NothingKept | Self::OtherHash { .. } => Kind::Conflict,
             Self::NotAFolder { .. }
             | Self::NotARepository { .. }
             | Self::Bare { .. }
@@ -174,6 +188,7 @@ impl Explain for WorkspaceError {
             | Self::ForeignOwner { .. }
             | Self::PartialClone { .. }
             | Self::BadPath { .. }
+            | Self::BadBranch { .. }
             | Self::TooManyFiles { .. } => Kind::Invalid,
             Self::Git { source: ToolError::TimedOut { .. }, .. } => Kind::TimedOut,
             Self::Git { .. }
@@ -206,6 +221,8 @@ impl Explain for WorkspaceError {
                 "fetch them with `git fetch --refetch --no-filter`, and try again"
             }
             Self::BadPath { .. } => "do not use this repository unless you know who made its index",
+            Self::BadBranch { .. } => "`git help check-ref-format` says which names it takes",
+            Self::OtherHash { .. } => "put it into another VM: `cove run PATH`",
             Self::TooManyFiles { .. } => "a sparse checkout of it has fewer",
             Self::Shrunk { .. } => "something writes to it; try again when it is done",
             Self::Git { source: ToolError::Start { source, .. }, .. }
@@ -271,6 +288,8 @@ mod tests {
             WorkspaceError::ForeignOwner { path: path(), source: said("dubious ownership") },
             WorkspaceError::PartialClone { source: said("missing blob") },
             WorkspaceError::BadPath { path: "../x".to_owned() },
+            WorkspaceError::BadBranch { name: "a..b".to_owned() },
+            WorkspaceError::OtherHash { is: "sha256".to_owned(), was: "sha1".to_owned() },
             WorkspaceError::TooManyFiles { limit: 1_000_000 },
         ]
     }

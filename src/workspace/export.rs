@@ -60,7 +60,7 @@ impl<'a> Comparison<'a> {
             return Ok(Self { kept, from, to, objects: None, without: Vec::new() });
         };
         let repository = repository::find(source).await?;
-        let from = resolve(&repository, commit).await?;
+        let from = resolve(&repository, commit, "tree").await?;
         let objects = repository.common.join("objects");
         let objects = Some(quoted(objects.as_os_str().as_bytes()));
         let mut comparison = Self { kept, from, to, objects, without: Vec::new() };
@@ -158,13 +158,18 @@ pub(super) async fn check_bundle(
     git::run(fetch, CHECKING).await.map(drop)
 }
 
-async fn resolve(repository: &Repository, commit: &str) -> Result<String, WorkspaceError> {
-    let wanted = format!("{commit}^{{tree}}");
+/// The object of this type that a name of the source's stands for: a commit, or its tree.
+pub(super) async fn resolve(
+    repository: &Repository,
+    commit: &str,
+    kind: &str,
+) -> Result<String, WorkspaceError> {
+    let wanted = format!("{commit}^{{{kind}}}");
     let ask = in_source(&repository.root, Size::Question);
     let ask = ask.args(["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]);
     let answer = git::ask(ask, "find the commit").await?;
-    let tree = answer.and_then(|answer| String::from_utf8(answer).ok());
-    tree.ok_or_else(|| WorkspaceError::NoSuchCommit {
+    let object = answer.and_then(|answer| String::from_utf8(answer).ok());
+    object.ok_or_else(|| WorkspaceError::NoSuchCommit {
         commit: shown(commit.as_bytes()),
         path: repository.root.clone(),
     })

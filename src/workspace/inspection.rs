@@ -1,12 +1,16 @@
 //! What would go into a guest: found before anything is created, shown by `--dry-run`.
 
 use std::ffi::OsStr;
+use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use tempfile::TempDir;
+
 use super::WorkspaceError;
 use super::configuration::{self, Configuration};
+use super::git::{self, Size, in_source};
 use super::listing::shown;
 use super::lists::{Lists, NAMED_IN_NOTES, named};
 use super::repository::{self, Head, Repository};
@@ -22,6 +26,17 @@ pub enum Untracked {
     Include,
 }
 
+/// How much of the history goes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// As much as the daemon's settings say.
+    Usual,
+    /// So many of the last commits.
+    Last(NonZeroU32),
+    /// All of it.
+    Whole,
+}
+
 /// A repository and what would go in of it. Holds a descriptor of the working tree's root.
 #[derive(Debug)]
 pub struct Inspection {
@@ -31,8 +46,9 @@ pub struct Inspection {
     /// The index as git listed it: what the checkout's index is made from.
     pub(super) index: Vec<u8>,
     pub(super) contents: Arc<Contents>,
-    untracked_left_out: u64,
-    notes: Vec<String>,
+    pub(super) history: History,
+    pub(super) untracked_left_out: u64,
+    pub(super) notes: Vec<String>,
 }
 
 /// The files that go in.
@@ -41,6 +57,8 @@ pub(super) struct Contents {
     pub(super) root: Root,
     /// Sorted by path, each once.
     pub(super) entries: Vec<Entry>,
+    /// The folder that they lie in, when it is one for a moment.
+    pub(super) folder: Option<TempDir>,
 }
 
 /// One file, symlink or folder.
@@ -53,6 +71,31 @@ pub(super) struct Entry {
 }
 
 impl Inspection {
+    /// The same with so much of its history.
+    #[must_use]
+    pub fn with_history(self, history: History) -> Self {
+        Self { history, ..self }
+    }
+
+    /// The same on a branch of this name, which only the guest has.
+    ///
+    /// # Errors
+    /// When git takes no such name.
+    pub async fn on_branch(mut self, name: &str) -> Result<Self, WorkspaceError> {
+        let branch = format!("refs/heads/{name}");
+        let check = in_source(&self.repository.root, Size::Question);
+        let check = check.args(["check-ref-format", &branch]);
+        // A name that looks like an option is one that git itself does not make.
+        let fits = git::ask(check, "look at the branch's name").await?.is_some();
+        if !fits || name.starts_with('-') || name == "HEAD" {
+            return Err(WorkspaceError::BadBranch { name: shown(name.as_bytes()) });
+        }
+        self.head.branch = Some(branch.into());
+        // It follows no other branch.
+        self.configuration.upstream = None;
+        Ok(self)
+    }
+
     /// What would go in, for people and programs. `guest_path` is relative to the home (`~/NAME`), which
     /// this service does not know.
     #[must_use]
@@ -86,6 +129,13 @@ impl Inspection {
     #[must_use]
     pub fn base_commit(&self) -> Option<&str> {
         self.head.commit.as_deref()
+    }
+
+    /// The branch that the checkout will be on, as a full ref name; none when HEAD is detached, and none that is not
+    /// UTF-8.
+    #[must_use]
+    pub fn branch(&self) -> Option<&str> {
+        self.head.branch.as_ref()?.to_str()
     }
 
     /// The origin that the checkout will have, without user name, password and token.
@@ -152,11 +202,20 @@ pub(super) async fn inspect(
         .map_err(|source| WorkspaceError::Read { path: ".".to_owned(), source: source.into() })??;
     notes.extend(found);
     let contents = Arc::new(contents);
-    Ok(Inspection { repository, head, configuration, index, contents, untracked_left_out, notes })
+    Ok(Inspection {
+        repository,
+        head,
+        configuration,
+        index,
+        contents,
+        history: History::Usual,
+        untracked_left_out,
+        notes,
+    })
 }
 
 /// Looks at every listed path: which are there, and how large. Returns notes too.
-fn look(root: Root, lists: Lists) -> Result<(Contents, Vec<String>), WorkspaceError> {
+pub(super) fn look(root: Root, lists: Lists) -> Result<(Contents, Vec<String>), WorkspaceError> {
     let mut special = Vec::new();
     let mut entries = Vec::with_capacity(lists.files.len() + lists.submodules.len());
     for path in lists.files {
@@ -186,7 +245,7 @@ fn look(root: Root, lists: Lists) -> Result<(Contents, Vec<String>), WorkspaceEr
             named(&special, NAMED_IN_NOTES)
         )],
     };
-    Ok((Contents { root, entries }, notes))
+    Ok((Contents { root, entries, folder: None }, notes))
 }
 
 fn folder_name(name: &OsStr) -> String {

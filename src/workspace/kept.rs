@@ -7,6 +7,9 @@
 //!   refs/cove/seen      what was seen last
 //!   refs/cove/exported  what somebody took out last
 //!   refs/cove/left      what was there when the VM stopped in order, until it runs again
+//!   refs/cove/next      what was on its way in last: whether the guest has it may not be known
+//!   refs/cove/commit    the commit of the source that went in, with its history
+//! FOLDER/packs    the packs of git objects that went in
 //! FOLDER/tokens   how the agent knows the files of `seen` again
 //! ```
 //!
@@ -17,22 +20,25 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::WorkspaceError;
 use super::git::{self, Size, in_scratch};
 use super::import::{self, Import, TreeWriter};
 use super::listing::{self, shown};
+use super::objects::{link_all, packs_in};
 use super::package::Package;
 use crate::wire::survey::{EntryKind, Known, Seen, Token};
 
 /// The refs whose commits have the trees.
-const BASE: &str = "refs/cove/base";
-const SEEN: &str = "refs/cove/seen";
-const EXPORTED: &str = "refs/cove/exported";
+pub(super) const BASE: &str = "refs/cove/base";
+pub(super) const SEEN: &str = "refs/cove/seen";
+pub(super) const EXPORTED: &str = "refs/cove/exported";
+pub(super) const NEXT: &str = "refs/cove/next";
+pub(super) const COMMIT: &str = "refs/cove/commit";
 
-const KEEPING: &str = "keep what goes into the guest";
-const READING: &str = "read what is known of the workspace";
+pub(super) const KEEPING: &str = "keep what goes into the guest";
+pub(super) const READING: &str = "read what is known of the workspace";
 
 /// What is kept of one workspace.
 #[derive(Debug, Clone)]
@@ -81,6 +87,10 @@ impl Kept {
         self.git_folder().join(BASE).exists()
     }
 
+    pub(super) fn packs(&self) -> PathBuf {
+        self.folder.join("packs")
+    }
+
     pub(super) fn git_folder(&self) -> PathBuf {
         self.folder.join("git")
     }
@@ -104,7 +114,8 @@ impl Kept {
             Ok(()) | Err(_) => {}
         }
         let git = self.git_folder();
-        fs::create_dir_all(&git).map_err(failed)?;
+        // Not the VM's own folder: when that is gone, so is the VM.
+        fs::create_dir(&self.folder).and_then(|()| fs::create_dir(&git)).map_err(failed)?;
         let init = in_scratch(&git, Size::Question)
             .args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])
             .arg(format!("--object-format={}", package.object_format));
@@ -115,6 +126,11 @@ impl Kept {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             Ok(_) | Err(_) => {}
         }
+        if let Some(commit) = &package.commit {
+            let update = self.git(Size::Question).args(["update-ref", COMMIT, commit]);
+            git::run(update, KEEPING).await?;
+        }
+        fs::write(self.packs(), packs_in(&from).map_err(failed)?).map_err(failed)?;
         let (writer, import) = import::begin(&git, BASE, None).map_err(failed)?;
         Ok((writer, Recording { kept: self.clone(), import }))
     }
@@ -178,13 +194,14 @@ impl Kept {
         self.tree(SEEN).await?.ok_or(WorkspaceError::NothingKept)
     }
 
-    /// Whether a tree is what went in, or was exported.
+    /// Whether a tree is what went in, or was on its way in, or was exported.
     ///
     /// # Errors
     /// When that cannot be read.
     pub async fn is_safe(&self, tree: &str) -> Result<bool, WorkspaceError> {
-        let (base, exported) = tokio::try_join!(self.tree(BASE), self.tree(EXPORTED))?;
-        Ok([base, exported].iter().flatten().any(|safe| safe == tree))
+        let (base, next, exported) =
+            tokio::try_join!(self.tree(BASE), self.tree(NEXT), self.tree(EXPORTED))?;
+        Ok([base, next, exported].iter().flatten().any(|safe| safe == tree))
     }
 
     /// The tree that somebody took out last; none before that.
@@ -360,19 +377,4 @@ fn copy(contents: &mut dyn Read, size: u64, writer: &mut TreeWriter) -> Result<(
             Err(WorkspaceError::Nonsense { why })
         }
     }
-}
-
-/// Links everything in a folder of our own into another, or copies it where that does not go.
-fn link_all(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let place = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            link_all(&entry.path(), &place)?;
-        } else if fs::hard_link(entry.path(), &place).is_err() {
-            fs::copy(entry.path(), &place)?;
-        }
-    }
-    Ok(())
 }

@@ -31,7 +31,8 @@ use tempfile::TempDir;
 
 use super::git::{self, Size, in_scratch, in_source};
 use super::import::alternate;
-use super::inspection::Inspection;
+use super::inspection::{History, Inspection};
+use super::kept::Kept;
 use super::listing::{self, IndexEntry, shown};
 use super::tree::{Kind, Root};
 use super::{WorkspaceError, Workspaces};
@@ -39,6 +40,12 @@ use crate::process::{Tool, ToolError};
 
 /// The ref in the middle repository that names the base commit.
 const BASE_REF: &str = "refs/heads/base";
+
+/// The ref in the checkout that names, for a moment, what the guest has.
+const KNOWN_REF: &str = "refs/cove/known";
+
+/// As many commits as there are, to git.
+const WHOLE: u32 = 0x7fff_ffff;
 
 /// Small files that are copied out of a git folder (ignore rules, sparse patterns, the shallow list) are
 /// no larger than this.
@@ -78,14 +85,26 @@ impl Metadata {
 pub(super) async fn make(
     workspaces: &Workspaces,
     inspection: &Inspection,
+    known: Option<&Kept>,
 ) -> Result<Metadata, WorkspaceError> {
     let metadata = Metadata { folder: workspaces.scratch_folder()? };
     initialise(&metadata, inspection).await?;
+    if let Some(known) = known {
+        begin_with(&metadata, known).await?;
+    }
     if let Some(commit) = &inspection.head.commit {
-        let depth = workspaces.settings.depth.max(1);
+        let depth = match inspection.history {
+            History::Usual => workspaces.settings.depth.max(1),
+            History::Last(commits) => commits.get(),
+            History::Whole => WHOLE,
+        };
         fetch(&metadata, commit, depth)
             .await
             .map_err(|error| explain_missing(error, inspection))?;
+    }
+    if known.is_some() {
+        let known = metadata.git(Size::Question).args(["update-ref", "-d", KNOWN_REF]);
+        git::run(known, COPYING).await?;
     }
     set_head(&metadata, inspection).await?;
     staged(&metadata, inspection).await.map_err(|error| explain_missing(error, inspection))?;
@@ -117,6 +136,17 @@ async fn initialise(metadata: &Metadata, inspection: &Inspection) -> Result<(), 
     copy(&inspection.repository.common, "shallow", &source)?;
     if let Some(commit) = &inspection.head.commit {
         write(&source.join(BASE_REF), format!("{commit}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Lets the checkout begin with the history that is kept, of which only what is new is copied then.
+async fn begin_with(metadata: &Metadata, known: &Kept) -> Result<(), WorkspaceError> {
+    let (git, kept) = (metadata.git_folder(), known.git_folder());
+    write(&git.join("objects/info/alternates"), &alternate(&kept.join("objects")))?;
+    copy(&kept, "shallow", &git)?;
+    if let Some(commit) = known.commit().await? {
+        write(&git.join(KNOWN_REF), format!("{commit}\n").as_bytes())?;
     }
     Ok(())
 }

@@ -19,6 +19,9 @@
 //!                              files of the working tree ◄── Application ◄───┘
 //! ```
 //!
+//! What went in once is renewed from the same or another state of the source ([`Renewal`]): only what differs is
+//! sent.
+//!
 //! Three rules hold everywhere in here:
 //!
 //! 1. **The source repository is never written**, but for files of its working tree when the user has work
@@ -36,6 +39,7 @@
 mod apply;
 mod beside;
 mod configuration;
+mod elsewhere;
 mod error;
 mod export;
 mod git;
@@ -46,8 +50,10 @@ mod left;
 mod listing;
 mod lists;
 mod metadata;
+mod objects;
 mod origin;
 mod package;
+mod renewal;
 mod repository;
 mod tree;
 
@@ -65,9 +71,10 @@ pub use apply::{Application, ApplyError};
 pub use error::WorkspaceError;
 pub use export::{Against, Comparison};
 pub use import::{Import, TreeWriter};
-pub use inspection::{Inspection, Untracked};
+pub use inspection::{History, Inspection, Untracked};
 pub use kept::{Found, Kept, Limit, Look, Recording, Seeing};
 pub use package::{Package, PackageSummary};
+pub use renewal::Renewal;
 
 /// How many commits of history go in when nobody says otherwise: enough for `log`, `blame` of recent
 /// work and a merge base, little enough for a second.
@@ -126,6 +133,18 @@ impl Workspaces {
         untracked: Untracked,
     ) -> Result<Inspection, WorkspaceError> {
         inspection::inspect(path, untracked).await
+    }
+
+    /// What was inspected, as it is at another commit, and without what is only in the working tree.
+    ///
+    /// # Errors
+    /// When there is no such commit, or the scratch folder cannot be written.
+    pub async fn inspect_at(
+        &self,
+        inspection: Inspection,
+        commit: &str,
+    ) -> Result<Inspection, WorkspaceError> {
+        elsewhere::at(self, inspection, commit).await
     }
 
     /// Whether something else is checked out in the repository at `source` than when it was inspected.
@@ -187,7 +206,20 @@ impl Workspaces {
     /// # Errors
     /// When git cannot read the repository's history or the scratch folder cannot be written.
     pub async fn pack(&self, inspection: &Inspection) -> Result<Package, WorkspaceError> {
-        let made = metadata::make(self, inspection).await?;
+        let made = metadata::make(self, inspection, None).await?;
+        Ok(Package::new(inspection, made))
+    }
+
+    /// The same for a guest that has what is kept: of the history, only what is new.
+    ///
+    /// # Errors
+    /// As [`Self::pack`].
+    pub async fn pack_onto(
+        &self,
+        inspection: &Inspection,
+        known: &Kept,
+    ) -> Result<Package, WorkspaceError> {
+        let made = metadata::make(self, inspection, Some(known)).await?;
         Ok(Package::new(inspection, made))
     }
 }

@@ -3,6 +3,7 @@
 //! GNU format, so that names of any bytes and any length fit. Entries are sorted, every folder comes
 //! before what is in it, everything belongs to 0:0, and no entry names anything outside.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -13,10 +14,11 @@ use tar::{Builder, EntryType, Header};
 
 use super::WorkspaceError;
 use super::import::TreeWriter;
-use super::inspection::{Contents, Inspection};
+use super::inspection::{Contents, Entry, Inspection};
 use super::listing::shown;
 use super::metadata::Metadata;
 use super::tree::{Found, Kind};
+use crate::wire::guest::UPDATE_TREE;
 use crate::wire::survey::EntryKind;
 
 /// How much is handed to the sink at once: a write may become one frame on its way to the guest.
@@ -27,6 +29,12 @@ const BUFFER: usize = 256 * 1024;
 const FOLDER_MODE: u32 = 0o755;
 const METADATA_MODE: u32 = 0o644;
 
+/// Where git finds the objects that are in the guest already; leads to a folder of the host's.
+const ALTERNATES: &[u8] = b".git/objects/info/alternates";
+
+/// What the user of the guest may have changed by the time of an update.
+const CONFIGURATION: &[u8] = b".git/config";
+
 /// How many bytes of a name fit into an entry's header.
 const NAME_IN_HEADER: usize = 100;
 
@@ -36,6 +44,28 @@ pub struct Package {
     contents: Arc<Contents>,
     pub(super) metadata: Metadata,
     pub(super) object_format: String,
+    /// The commit that is checked out; none before the first one.
+    pub(super) commit: Option<String>,
+}
+
+/// What of a package is written.
+pub(super) enum Part<'a> {
+    /// Everything.
+    Whole,
+    /// The files of the working tree.
+    Files,
+    /// What differs from what is in the guest: these files in front of it, these of the working tree, and the git
+    /// metadata without its configuration, all in the folder of an update.
+    Update { front: [(&'a str, &'a [u8]); 3], changed: &'a HashSet<Vec<u8>> },
+}
+
+impl Part<'_> {
+    fn has(&self, entry: &Entry) -> bool {
+        match self {
+            Self::Whole | Self::Files => true,
+            Self::Update { changed, .. } => entry.is_folder() || changed.contains(&entry.path),
+        }
+    }
 }
 
 /// What a tar stream held.
@@ -53,7 +83,8 @@ pub struct PackageSummary {
 impl Package {
     pub(super) fn new(inspection: &Inspection, metadata: Metadata) -> Self {
         let object_format = inspection.repository.object_format.clone();
-        Self { contents: Arc::clone(&inspection.contents), metadata, object_format }
+        let commit = inspection.head.commit.clone();
+        Self { contents: Arc::clone(&inspection.contents), metadata, object_format, commit }
     }
 
     /// Writes the whole tar stream, its end included. Blocks: run it where that is fine. After an error
@@ -62,7 +93,7 @@ impl Package {
     /// # Errors
     /// When a file cannot be read or shrinks meanwhile, or when the sink fails.
     pub fn write_tar(&self, sink: impl Write) -> Result<PackageSummary, WorkspaceError> {
-        self.write(sink, TreeWriter::to_nowhere())
+        self.write(sink, TreeWriter::to_nowhere(), &Part::Whole)
     }
 
     /// The same, and writes down what went in, without `.git`. That this fails does not keep the stream from
@@ -75,27 +106,43 @@ impl Package {
         sink: impl Write,
         record: TreeWriter,
     ) -> Result<PackageSummary, WorkspaceError> {
-        self.write(sink, record)
+        self.write(sink, record, &Part::Whole)
     }
 
-    fn write(
+    /// Writes a part of it. Blocks.
+    pub(super) fn write(
         &self,
         sink: impl Write,
         record: TreeWriter,
+        part: &Part<'_>,
     ) -> Result<PackageSummary, WorkspaceError> {
         let mut stream = Stream {
             builder: Builder::new(BufWriter::with_capacity(BUFFER, sink)),
+            prefix: Vec::new(),
             folder: Vec::new(),
             summary: PackageSummary { files: 0, bytes: 0, gone: Vec::new() },
             record,
         };
-        for entry in &self.contents.entries {
+        if let Part::Update { front, .. } = part {
+            for (name, content) in front {
+                let mut header = header(EntryType::Regular, METADATA_MODE, 0);
+                header.set_size(content.len() as u64);
+                stream.append(header, name.as_bytes(), *content).map_err(send)?;
+            }
+            stream.prefix = format!("{UPDATE_TREE}/").into_bytes();
+        }
+        for entry in self.contents.entries.iter().filter(|entry| part.has(entry)) {
             stream.folders_of(&entry.path)?;
             if !entry.is_folder() {
                 stream.entry(&self.contents, &entry.path)?;
             }
         }
-        stream.metadata(&self.metadata.git_folder(), b".git/")?;
+        match part {
+            Part::Files => {}
+            Part::Whole | Part::Update { .. } => {
+                stream.metadata(&self.metadata.git_folder(), b".git/")?;
+            }
+        }
         let buffer = stream.builder.into_inner().map_err(send)?;
         buffer.into_inner().map_err(|error| send(error.into_error()))?.flush().map_err(send)?;
         stream.record.finish();
@@ -105,6 +152,8 @@ impl Package {
 
 struct Stream<W: Write> {
     builder: Builder<BufWriter<W>>,
+    /// In front of every path: nothing, or the folder of an update.
+    prefix: Vec<u8>,
     /// The folder of the last entry, with a slash at the end.
     folder: Vec<u8>,
     summary: PackageSummary,
@@ -190,6 +239,10 @@ impl<W: Write> Stream<W> {
         entries.sort_unstable_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let name = [name, entry.file_name().as_bytes()].concat();
+            // The guest has both of its own.
+            if name == ALTERNATES || (name == CONFIGURATION && !self.prefix.is_empty()) {
+                continue;
+            }
             if entry.file_type().map_err(scratch)?.is_dir() {
                 self.metadata(&entry.path(), &[&name, &b"/"[..]].concat())?;
                 continue;
@@ -203,8 +256,9 @@ impl<W: Write> Stream<W> {
     }
 
     fn append(&mut self, mut header: Header, path: &[u8], data: impl Read) -> io::Result<()> {
-        self.long_name(path, EntryType::GNULongName)?;
-        put(&mut header.as_old_mut().name, path);
+        let path = [&self.prefix, path].concat();
+        self.long_name(&path, EntryType::GNULongName)?;
+        put(&mut header.as_old_mut().name, &path);
         header.set_cksum();
         self.builder.append(&header, data)
     }

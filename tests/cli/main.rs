@@ -334,7 +334,7 @@ async fn detached_and_planned_runs_print_data_only() {
       log: no agent
     "#);
     let wanted = &fake.calls("vm.plan")[0]["workspace"];
-    assert_eq!(*wanted, json!({ "path": path, "include_untracked": true }));
+    assert_eq!(*wanted, json!({ "path": path, "include_untracked": true, "full_history": false }));
     assert_eq!(fake.calls("vm.create").len(), 1, "only the detached run made a VM");
 }
 

@@ -90,7 +90,8 @@ fn show(points: usize) {
 
 /// A VM whose maker never heard of it is gone, or whole when it was ready before the kill.
 fn killed_in_create(world: &World, repository: &Repository, stage: &str, networked: bool) {
-    let workspace = CreateWorkspace { path: repository.arg().to_owned(), include_untracked: false };
+    let workspace =
+        CreateWorkspace { path: repository.arg().to_owned(), ..CreateWorkspace::default() };
     let create = CreateVm {
         name: Some("made".to_owned()),
         workspace: Some(workspace),

@@ -35,6 +35,7 @@ mod lifecycle;
 mod network;
 mod parallel;
 mod plugins;
+mod prepare;
 mod recovery;
 mod run;
 mod spares;

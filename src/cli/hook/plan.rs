@@ -50,7 +50,7 @@ fn of_vm(vm: &str) -> HookPlanQuery {
 
 fn of_repository(path: &str) -> Result<HookPlanQuery, Report> {
     let path = existing_folder(Path::new(path))?;
-    let workspace = CreateWorkspace { path, include_untracked: false };
+    let workspace = CreateWorkspace { path, ..CreateWorkspace::default() };
     let create = CreateVm { workspace: Some(workspace), ..CreateVm::default() };
     Ok(HookPlanQuery { create: Some(Box::new(create)), client: client_context(), vm: None })
 }

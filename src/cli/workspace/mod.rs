@@ -2,6 +2,7 @@
 
 mod apply;
 mod export;
+mod prepare;
 mod status;
 
 use super::failure::Failure;
@@ -12,6 +13,8 @@ use super::output::{one_line, say};
 pub(super) enum Command {
     /// Print a patch of all that was done in a VM since its repository went in, or apply it to that repository
     Export(export::Arguments),
+    /// Put a repository into a VM that runs, or bring the one in it up to date
+    Prepare(prepare::Arguments),
     /// Show what has changed in a VM's repository, and whether it was exported
     Status(status::Arguments),
 }
@@ -20,6 +23,7 @@ impl Command {
     pub(super) async fn run(self) -> Result<u8, Failure> {
         match self {
             Self::Export(arguments) => arguments.run().await,
+            Self::Prepare(arguments) => arguments.run().await,
             Self::Status(arguments) => arguments.run().await,
         }
     }

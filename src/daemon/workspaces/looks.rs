@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{OwnedMutexGuard, oneshot};
@@ -11,6 +12,9 @@ use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::vm::ports::{Guest, PortResult, Work, WorkSeen, WorkspaceOf};
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing};
+
+/// How long a stop or a delete waits for others.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Who looks at which VM's workspace. Looks at one go one after the other; at others' beside it.
 #[derive(Debug, Default)]
@@ -26,18 +30,28 @@ impl Looks {
         };
         lock.lock_owned().await
     }
+
+    /// The same, for whoever has something else to do: an export may be long, and a prepare ends only with the boot.
+    async fn alone_soon(&self, vm: &VmId) -> PortResult<OwnedMutexGuard<()>> {
+        tokio::time::timeout(SOON, self.alone(vm)).await.map_err(|_| {
+            Report::new(
+                Kind::Conflict,
+                "somebody else looks at its workspace, or puts files into it",
+            )
+        })
+    }
 }
 
 #[async_trait]
 impl Work for Looks {
     async fn look(&self, workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<WorkSeen> {
-        let _alone = self.alone(&workspace.vm).await;
+        let _alone = self.alone_soon(&workspace.vm).await?;
         let (kept, seeing) = seen(workspace, guest).await?;
         judge(&kept, &seeing).await
     }
 
     async fn last_look(&self, workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<WorkSeen> {
-        let _alone = self.alone(&workspace.vm).await;
+        let _alone = self.alone_soon(&workspace.vm).await?;
         let (kept, seeing) = seen(workspace, guest).await?;
         // Of a repository inside it, nothing is kept by which it could be known again.
         if seeing.nested.is_empty() {

@@ -20,6 +20,7 @@ mod applying;
 mod histories;
 mod looks;
 mod merging;
+mod prepare;
 
 const LIMIT: Limit = Limit(64 << 20);
 
@@ -37,7 +38,9 @@ impl Work {
         let settings = WorkspaceSettings { scratch: folder.path().join("scratch"), depth: 50 };
         let workspaces = Arc::new(Workspaces::new(settings).expect("a service"));
         let kept = Kept::at(folder.path().join("vm/workspace"));
-        fs::create_dir_all(folder.path().join("repo")).expect("made");
+        for made in ["repo", "vm"] {
+            fs::create_dir_all(folder.path().join(made)).expect("made");
+        }
         Self { folder, guest, workspaces, kept }
     }
 
@@ -83,6 +86,7 @@ impl Work {
         let wanted = CreateWorkspace {
             path: self.source().to_string_lossy().into_owned(),
             include_untracked: true,
+            ..CreateWorkspace::default()
         };
         let checkout = Repositories(self.workspaces.clone()).inspect(&wanted).await;
         let packed = checkout.expect("inspected").pack().await.expect("packed");

@@ -7,13 +7,14 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::agent::plan::STAGING;
+use crate::wire::guest::TreeChange;
 
 async fn receive(
     guest: &Guest,
     path: &str,
     build: impl FnOnce(&mut Builder<TreeWriter>) + Send + 'static,
 ) -> Result<(), GuestError> {
-    let request = ReceiveTree { path: path.to_owned() };
+    let request = ReceiveTree { path: path.to_owned(), how: TreeChange::Make };
     let sink = guest.agent.receive_tree(request).await.expect("answers");
     let writer = sink.into_blocking(Handle::current());
     let work = move || {
@@ -95,7 +96,7 @@ async fn what_is_there_already_is_kept() {
 #[tokio::test]
 async fn a_tree_that_is_cut_off_leaves_nothing() {
     let guest = Guest::ready().await;
-    let request = ReceiveTree { path: "repo".to_owned() };
+    let request = ReceiveTree { path: "repo".to_owned(), how: TreeChange::Make };
     let mut sink = guest.agent.receive_tree(request).await.expect("answers");
     let mut bytes = header(EntryType::Regular, 0o644, 5000);
     bytes.set_path("file").expect("set");

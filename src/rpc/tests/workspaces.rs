@@ -18,6 +18,10 @@ const PATCH: usize = 1_300_000;
 
 #[async_trait::async_trait]
 impl WorkspaceRuns for Fake {
+    async fn prepare(&self, wanted: rpc::WorkspacePrepare) -> Result<rpc::Operation, Report> {
+        Err(Report::new(Kind::NotFound, format!("there is no VM `{}`", wanted.vm)))
+    }
+
     async fn export(&self, wanted: WorkspaceExport) -> Result<Exported, Report> {
         let mut file = tempfile::tempfile().expect("a file");
         let patch: Vec<u8> = (0..PATCH).map(|number| (number % 251) as u8).collect();

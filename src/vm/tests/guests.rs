@@ -20,6 +20,7 @@ use crate::vm::ports::{
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{
     Exec, FileSystemStats, GuestStats, Health, Listening, ListeningSocket, Protocol, Reply, Setup,
+    TreeChange,
 };
 use crate::wire::relay::relay;
 use crate::wire::rpc::{VmWorkspace, WorkspacePlan};
@@ -162,7 +163,7 @@ impl Guest for SimGuest {
         self.sim.call("guest.power_off", power_off).await
     }
 
-    async fn receive_tree(&self, _: &str, _: TreeWrite) -> PortResult<()> {
+    async fn receive_tree(&self, _: &str, _: TreeChange, _: TreeWrite) -> PortResult<()> {
         self.sim.call("guest.receive_tree", async { self.monitor().await.map(drop) }).await
     }
 
@@ -236,7 +237,7 @@ struct Packed(Sim);
 #[async_trait]
 impl PackedCheckout for Packed {
     async fn deliver(self: Box<Self>, guest: &dyn Guest, _: &Path) -> PortResult<()> {
-        let deliver = guest.receive_tree("repo", Box::new(|_| Ok(())));
+        let deliver = guest.receive_tree("repo", TreeChange::Make, Box::new(|_| Ok(())));
         self.0.call("checkout.deliver", deliver).await
     }
 }

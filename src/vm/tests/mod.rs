@@ -9,6 +9,7 @@
 //! - `hooks`: when plugins are asked and told, and what they cannot keep from happening
 //! - `looking`: what is told of VMs
 //! - `ssh`: ssh servers for one connection
+//! - `prepare`: repositories that go into VMs that run
 //! - `publish`: ports of the host that VMs have
 //! - `unreadable`: rows that cannot be read
 //! - `stalls`: machines that stand still because the host's disk is full
@@ -32,6 +33,7 @@ mod leases;
 mod looking;
 mod model;
 mod outbound;
+mod prepare;
 mod publish;
 mod queue;
 mod settings;

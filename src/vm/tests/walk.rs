@@ -125,7 +125,7 @@ impl Scenario {
         match self {
             Self::WholeLife => {
                 let path = "/repo".to_owned();
-                let workspace = Some(CreateWorkspace { path, include_untracked: false });
+                let workspace = Some(CreateWorkspace { path, ..CreateWorkspace::default() });
                 vms.create(CreateVm { workspace, ..wish("web") }, None).await.ok();
                 vms.stop("web").await.ok();
                 vms.start("web", client(), true).await.ok();

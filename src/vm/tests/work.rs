@@ -15,7 +15,7 @@ const PRUNE: Doom = Doom { which: Doomed::AtRest, work: Unexported::Keep };
 
 fn with_repository(name: &str) -> CreateVm {
     let path = "/src/repo".to_owned();
-    let workspace = Some(CreateWorkspace { path, include_untracked: false });
+    let workspace = Some(CreateWorkspace { path, ..CreateWorkspace::default() });
     CreateVm { workspace, ..wish(name) }
 }
 

@@ -1,6 +1,7 @@
 //! Making a VM, and what would come of it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,7 @@ pub struct CreateVm {
 }
 
 /// The repository to put into a new VM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateWorkspace {
@@ -80,6 +81,19 @@ pub struct CreateWorkspace {
     /// Take untracked files too, but never ignored ones.
     #[serde(default)]
     pub include_untracked: bool,
+    /// So many of the last commits; as the configuration says when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<NonZeroU32>,
+    /// All of the history, whatever `depth` says.
+    #[serde(default)]
+    pub full_history: bool,
+    /// A branch to be on, made in the guest only; the one that is checked out when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The commit of the source where that branch begins, without what is only in the working tree; what is checked
+    /// out when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 /// What a `vm.create` would do.

@@ -56,7 +56,7 @@ pub use vm::{
 };
 pub use workspace::{
     ApplyHow, ChangeKind, ExportWhat, MAX_CHANGES, RunsByItself, WorkspaceApplied, WorkspaceApply,
-    WorkspaceChange, WorkspaceExport, WorkspaceExported, WorkspaceState,
+    WorkspaceChange, WorkspaceExport, WorkspaceExported, WorkspacePrepare, WorkspaceState,
 };
 
 /// A method of the RPC.
@@ -138,6 +138,8 @@ methods! {
     VmHealth = "vm.health"(VmRef) -> VmHealthReply;
     /// Prepares to run a program; the returned ticket opens its byte stream.
     VmExec = "vm.exec"(ExecVm) -> StreamTicket;
+    /// Puts a repository into a VM that runs, or brings the one in it up to date. Returns the operation.
+    VmWorkspacePrepare = "vm.workspace.prepare"(WorkspacePrepare) -> Operation;
     /// Looks at a VM's workspace and makes an export of it; the returned ticket opens its byte stream.
     VmWorkspaceExport = "vm.workspace.export"(WorkspaceExport) -> WorkspaceExported;
     /// Puts the work into the working tree of the source repository, once what would be written is agreed to.

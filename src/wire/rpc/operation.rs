@@ -12,7 +12,7 @@ use crate::report::{Kind, Report};
 pub struct Operation {
     /// Its id.
     pub id: OperationId,
-    /// What it does: `create`, `start`, `restart`.
+    /// What it does: `create`, `start`, `restart`, `prepare`.
     pub action: String,
     /// The VM it is about.
     pub vm: VmId,
@@ -34,7 +34,7 @@ pub struct Operation {
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Stage {
     /// Its name: `preflight`, `stop`, `disks`, `configure`, `network`, `monitor`, `boot`, `hooks`, `setup`,
-    /// `workspace`, `post-start`; and for the component of each plugin `hook ID` as a part of `hooks`, and
+    /// `inspect`, `look`, `pack`, `workspace`, `post-start`; and for the component of each plugin `hook ID` as a part of `hooks`, and
     /// `hook ID POINT` as a part of others.
     pub name: String,
     /// Microseconds since the operation began.

@@ -1,11 +1,47 @@
 //! Workspaces: repositories in VMs, and what was done there.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 use super::vm::VmWorkspace;
 
 /// How many changes a state lists by name.
 pub const MAX_CHANGES: usize = 1_000;
+
+/// A repository to put into a VM that runs, or to bring up to date there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspacePrepare {
+    /// The VM: its name, its id, or an unambiguous prefix of that.
+    pub vm: String,
+    /// A folder inside a git repository of the host, absolute; the repository that went in last when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Take untracked files too, but never ignored ones.
+    #[serde(default)]
+    pub include_untracked: bool,
+    /// So many of the last commits; as the configuration says when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<NonZeroU32>,
+    /// All of the history, whatever `depth` says.
+    #[serde(default)]
+    pub full_history: bool,
+    /// A branch to be on, made in the guest only; the one that is checked out when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The commit of the source where that branch begins, without what is only in the working tree; what is checked
+    /// out when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Give up work in the guest that was not exported.
+    #[serde(default)]
+    pub discard_work: bool,
+    /// Wait for the end of the operation.
+    #[serde(default)]
+    pub wait: bool,
+}
 
 /// What to take out of a workspace.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,0 +1,317 @@
+//! Bringing a tree up to date: what differs of it comes in, and all of that takes effect or nothing.
+//!
+//! ```text
+//!  .cove-staging/update-ID/   everything is unpacked here, and compared with what lies in the tree
+//!          │ rename: from here on it is decided
+//!          ▼
+//!  .cove-update/   place      the tree, below the home
+//!                  removed    what is to be taken out, as the host knows it
+//!                  replaced   what is to be replaced, as the host knows it
+//!                  tree/      what is to be put in; each file goes to its place by rename
+//! ```
+//!
+//! What is still in `tree` is still to be done: an update that is cut off behind that rename is finished at the
+//! next boot, before anybody works in the guest, or by the next update. Files that the host does not know as they
+//! are (changed since it looked, new, ignored by git) are somebody's: they stay, and where they are in the way the
+//! update is refused. `.git` is brought up to date in the same way: what is only in the guest's stays in it.
+//!
+//! No path leads through a link, neither in the tree nor in what comes.
+
+mod places;
+
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use tokio::sync::mpsc;
+
+use self::places::{Listing, kind, put_in, shown, take_out};
+use super::beneath::{self, Beneath};
+use super::failure::{During, Failure};
+use super::plan::STAGING;
+use super::survey::{self, Listed};
+use super::{console, tree};
+use crate::id::BootId;
+use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED, UPDATE_TREE};
+use crate::wire::survey::{Known, MAX_RECORDS, Seen};
+
+/// The folder at the home's root of an update that is decided.
+pub const UPDATE: &str = ".cove-update";
+
+/// The file that says for which tree it is.
+const PLACE: &str = "place";
+
+/// The longest path, as for the kernel.
+const MAX_PLACE: u64 = 4095;
+
+/// The largest list of commits whose parents are not there.
+const MAX_SHALLOW: u64 = 16 << 20;
+
+/// What lies in a git folder while git has something under way there.
+const UNDER_WAY: [&str; 9] = [
+    "index.lock",
+    "HEAD.lock",
+    "MERGE_HEAD",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "BISECT_LOG",
+    "rebase-merge",
+    "rebase-apply",
+    "sequencer",
+];
+
+/// Held while an update is decided and done.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Takes the pieces of an update of the tree at `path` below the home. Blocks.
+///
+/// # Errors
+/// When there is no such tree, the stream is cut off, what lies in the tree is not what the host knows, git has
+/// something under way there, or the disk is full. Nothing has changed then, unless the message says that an
+/// update is to be finished.
+pub(super) fn receive(
+    home: &Path,
+    path: &str,
+    pieces: mpsc::Receiver<tree::Piece>,
+) -> Result<(), Failure> {
+    let step = || format!("bring `~/{}` up to date", path.escape_debug());
+    let home = Beneath::open(home).during(step())?;
+    let staging = || -> io::Result<OwnedFd> {
+        let staging = home.make_folder(Path::new(STAGING))?;
+        beneath::own(&staging, 0o700)?;
+        Ok(staging)
+    };
+    staging().during(step())?;
+    let temporary = format!("update-{}", BootId::random());
+    let folder = PathBuf::from(STAGING).join(&temporary);
+    let unpacked = unpack(&home, &folder, path, pieces).during(step());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let decided = unpacked.and_then(|()| finish(&home)).and_then(|()| {
+        let decide = || -> io::Result<()> {
+            let update = Update::open(&home, &folder)?;
+            update.look_for_work_under_way()?;
+            let deepened = home.read(&folder.join(UPDATE_DEEPENED), MAX_SHALLOW)?;
+            update.keep_shallow(&deepened.unwrap_or_default())?;
+            home.sync()?;
+            // As late as can be: whoever works in the guest goes on meanwhile.
+            update.check()?;
+            let flags = RenameFlags::NOREPLACE;
+            // Opened anew: a tree that failed meanwhile may have taken the folder away, as it was empty.
+            Ok(rustix::fs::renameat_with(staging()?, &temporary, &home, UPDATE, flags)?)
+        };
+        decide().during(step())
+    });
+    if decided.is_err() {
+        staging().and_then(|staging| beneath::remove_tree(staging, OsStr::new(&temporary))).ok();
+    }
+    // Fails while another tree is on its way; then that one removes it, or the next boot.
+    rustix::fs::unlinkat(&home, STAGING, AtFlags::REMOVEDIR).ok();
+    decided?;
+    finish(&home)
+}
+
+/// Finishes an update that was cut off when the guest went down. What cannot be finished waits for the next
+/// update, and the console says why.
+pub(super) fn finish_at_boot(home: &Path) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let finished = Beneath::open(home).during("open the home").and_then(|home| finish(&home));
+    if let Err(failure) = finished {
+        console::line(&format!("cove-agent: {failure}: {}", failure.message()));
+    }
+}
+
+fn unpack(
+    home: &Beneath,
+    folder: &Path,
+    path: &str,
+    pieces: mpsc::Receiver<tree::Piece>,
+) -> io::Result<()> {
+    home.folder(beneath::relative(path)?)?;
+    let staged = home.make_folder(folder)?;
+    tree::unpack(&staged, pieces)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let place = rustix::fs::openat(&staged, PLACE, flags, Mode::from_raw_mode(0o600))?;
+    File::from(place).write_all(path.as_bytes())
+}
+
+/// Does what is left of an update that is decided, if there is one.
+fn finish(home: &Beneath) -> Result<(), Failure> {
+    if let Err(Errno::NOENT) = rustix::fs::statat(home, UPDATE, AtFlags::SYMLINK_NOFOLLOW) {
+        return Ok(());
+    }
+    let finish = || -> io::Result<()> {
+        let update = Update::open(home, Path::new(UPDATE))?;
+        update.check()?;
+        update.apply()?;
+        home.sync()?;
+        beneath::remove_tree(home, OsStr::new(UPDATE))?;
+        home.sync()
+    };
+    finish().during(format!("finish the update in `~/{UPDATE}`"))
+}
+
+/// An update, as far as it is still to be done.
+struct Update {
+    /// The tree.
+    root: OwnedFd,
+    /// What is to be put in.
+    staged: OwnedFd,
+    removed: Vec<Known>,
+    replaced: Vec<Known>,
+}
+
+impl Update {
+    fn open(home: &Beneath, folder: &Path) -> io::Result<Self> {
+        let read = |name: &str, limit: u64| {
+            let missing = || io::Error::other(format!("`{name}` is missing"));
+            home.read(&folder.join(name), limit)?.ok_or_else(missing)
+        };
+        let place = String::from_utf8(read(PLACE, MAX_PLACE)?).map_err(io::Error::other)?;
+        let known = |name: &str| Known::read_all(&read(name, MAX_RECORDS as u64)?);
+        Ok(Self {
+            root: home.folder(beneath::relative(&place)?)?,
+            staged: home.folder(&folder.join(UPDATE_TREE))?,
+            removed: known(UPDATE_REMOVED)?,
+            replaced: known(UPDATE_REPLACED)?,
+        })
+    }
+
+    /// Refuses a tree in which git has something under way: half of that would be in what is put in.
+    fn look_for_work_under_way(&self) -> io::Result<()> {
+        if kind(&self.root, b".git")? != Some(FileType::Directory) {
+            return Err(io::Error::other("its `.git` is no folder"));
+        }
+        for name in UNDER_WAY {
+            if kind(&self.root, format!(".git/{name}").as_bytes())?.is_some() {
+                let why = format!(
+                    "git has something under way there (`.git/{name}`): finish or abort it first"
+                );
+                return Err(io::Error::other(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the guest's own list of commits without parents beside the one that comes, but for those whose parents
+    /// come: what is only in the guest needs it.
+    fn keep_shallow(&self, deepened: &[u8]) -> io::Result<()> {
+        if kind(&self.root, b".git/shallow")? != Some(FileType::RegularFile) {
+            return Ok(());
+        }
+        let folder = |opened: &OwnedFd| {
+            Beneath::open(Path::new(&format!("/proc/self/fd/{}", opened.as_raw_fd())))
+        };
+        let (root, staged) = (folder(&self.root)?, folder(&self.staged)?);
+        let path = Path::new(".git/shallow");
+        let there = root.read(path, MAX_SHALLOW)?.unwrap_or_default();
+        let coming = staged.read(path, MAX_SHALLOW)?.unwrap_or_default();
+        let deepened: HashSet<&[u8]> = lines(deepened).collect();
+        let kept = lines(&there).filter(|line| !deepened.contains(line));
+        let all: BTreeSet<&[u8]> = kept.chain(lines(&coming)).collect();
+        let all: Vec<u8> = all.into_iter().flat_map(|line| [line, b"\n"].concat()).collect();
+        staged.replace(path, &all, 0o644)
+    }
+
+    /// Compares what lies where something is to be put in or taken out with what the host knows of it.
+    fn check(&self) -> io::Result<()> {
+        let Listing { files, folders } = Listing::of(&self.staged)?;
+        let going: HashSet<&[u8]> = self.removed.iter().map(|known| &known.path[..]).collect();
+        let replaced = self.replaced.iter().filter(|known| files.contains(&known.path));
+        let known = self.removed.iter().chain(replaced);
+        // Looked for whatever git would say of it.
+        let known = known.map(|known| Known { went_in: true, ..known.clone() }).collect();
+        let listed = Listed { paths: files.iter().cloned().collect(), nested: Vec::new() };
+        let root = format!("/proc/self/fd/{}", self.root.as_raw_fd());
+        let look = survey::look(Path::new(&root), known, listed);
+        let look = look.map_err(|failure| {
+            io::Error::other(format!("cannot {failure}: {}", failure.message()))
+        })?;
+        for seen in Seen::read_all(&look.records)? {
+            match seen {
+                Seen::Same { .. } => {}
+                Seen::Changed { path, .. } | Seen::Nested { path } => return Err(theirs(&path)),
+            }
+        }
+        for folder in &folders {
+            let lies = kind(&self.root, folder)?;
+            let fits = lies.is_none_or(|lies| lies == FileType::Directory);
+            if !fits && !going.contains(&folder[..]) {
+                return Err(theirs(folder));
+            }
+        }
+        for file in &files {
+            match kind(&self.root, file)? {
+                Some(FileType::Directory) => self.check_folder(file, &going)?,
+                // What the look at it does not see.
+                Some(lies) if lies != FileType::RegularFile && lies != FileType::Symlink => {
+                    return Err(theirs(file));
+                }
+                Some(_) | None => {}
+            }
+        }
+        self.check_git()
+    }
+
+    /// Looks whether everything of git has room. What is there already is replaced, but neither a folder with
+    /// something in it by a file nor the other way round: the guest may have a branch `a` where `a/b` comes.
+    fn check_git(&self) -> io::Result<()> {
+        let in_the_way = |path: &[u8]| {
+            let why = "is in the way: rename or remove what git has by that name there";
+            Err(io::Error::other(format!("`{}` {why}", shown(path))))
+        };
+        if kind(&self.staged, b".git")?.is_none() {
+            return Ok(());
+        }
+        let Listing { files, folders } = Listing::below(&self.staged, b".git")?;
+        for folder in &folders {
+            if kind(&self.root, folder)?.is_some_and(|lies| lies != FileType::Directory) {
+                return in_the_way(folder);
+            }
+        }
+        for file in &files {
+            if kind(&self.root, file)? == Some(FileType::Directory)
+                && !Listing::below(&self.root, file)?.files.is_empty()
+            {
+                return in_the_way(file);
+            }
+        }
+        Ok(())
+    }
+
+    /// A folder in whose place a file is to be: everything in it must be going.
+    fn check_folder(&self, folder: &[u8], going: &HashSet<&[u8]>) -> io::Result<()> {
+        let Listing { files, .. } = Listing::below(&self.root, folder)?;
+        match files.iter().find(|file| !going.contains(&file[..])) {
+            Some(file) => Err(theirs(file)),
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&self) -> io::Result<()> {
+        for known in &self.removed {
+            take_out(&self.root, &known.path).map_err(|error| {
+                let shown = shown(&known.path);
+                io::Error::new(error.kind(), format!("cannot take out `{shown}`: {error}"))
+            })?;
+        }
+        put_in(&self.staged, &self.root, Path::new(""))
+    }
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+}
+
+fn theirs(path: &[u8]) -> io::Error {
+    let why = "is not as the host knows it, and would be lost: move it away";
+    io::Error::other(format!("`{}` {why}", shown(path)))
+}
+
+#[cfg(test)]
+mod tests;

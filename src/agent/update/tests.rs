@@ -1,0 +1,170 @@
+//! Updates that were decided and not finished, and what is in their way.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::wire::survey::{EntryKind, Token};
+
+/// What git calls `one\n`.
+const ONE: &str = "5626abf0f72e58d7a153368ba57db4c673c0e171";
+
+/// A home with a tree, and an update of it that is decided.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    /// The tree has these files, with `one\n` in each.
+    fn with(files: &[&str]) -> Self {
+        let home = Self(tempfile::tempdir().expect("a folder"));
+        fs::create_dir_all(home.path("repo/.git")).expect("made");
+        files.iter().for_each(|file| home.write(&format!("repo/{file}"), "one\n"));
+        home
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+
+    fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.path(path)).ok()
+    }
+
+    /// Decides an update that takes some files out, and puts others in with `two\n` in each.
+    fn decide(&self, removed: &[&str], replaced: &[&str], put_in: &[&str]) {
+        let records = |paths: &[&str]| {
+            let mut records = Vec::new();
+            for path in paths {
+                let (token, kind) = (Token::unknown(), EntryKind::File);
+                let (object, path) = (ONE.to_owned(), path.as_bytes().to_vec());
+                Known { token, kind, object, went_in: true, path }.write(&mut records);
+            }
+            String::from_utf8(records).expect("UTF-8")
+        };
+        self.write(".cove-update/place", "repo");
+        self.write(".cove-update/removed", &records(removed));
+        self.write(".cove-update/replaced", &records(replaced));
+        fs::create_dir_all(self.path(".cove-update/tree")).expect("made");
+        put_in.iter().for_each(|path| self.write(&format!(".cove-update/tree/{path}"), "two\n"));
+    }
+
+    fn finish(&self) -> Result<(), String> {
+        let home = Beneath::open(self.0.path()).expect("opened");
+        finish(&home).map_err(|failure| failure.message())
+    }
+
+    /// Asserts that it is refused because of this path, and still to be done.
+    fn refuses(&self, path: &str) {
+        let error = self.finish().expect_err("refused");
+        assert!(error.contains(&format!("`{path}`")), "{error}");
+        assert!(self.path(".cove-update/place").exists(), "it waits");
+    }
+}
+
+/// Which files are in the tree, with their contents.
+fn tree(home: &Home) -> Vec<(String, String)> {
+    let root = home.path("repo");
+    let opened = rustix::fs::open(&root, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+    let listing = Listing::of(&opened.expect("opened")).expect("listed");
+    let files = listing.files.into_iter().map(|file| {
+        let file = String::from_utf8(file).expect("UTF-8");
+        let text = fs::read_to_string(root.join(&file)).expect("read");
+        (file, text)
+    });
+    files.collect()
+}
+
+fn files(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
+}
+
+#[test]
+fn what_was_cut_off_is_finished_wherever_that_was() {
+    let expected = files(&[("a", "two\n"), ("b/c", "two\n"), ("d", "two\n"), ("own", "mine\n")]);
+    let (removed, replaced, put_in) = (["gone/x", "b", "d/y"], ["a"], ["a", "b/c", "d"]);
+    // What had been done before the cut, one deed more each time.
+    for done in 0..=6 {
+        let home = Home::with(&["a", "gone/x", "b", "d/y"]);
+        home.write("repo/own", "mine\n");
+        home.decide(&removed, &replaced, &put_in);
+        let remove = |path: &str| fs::remove_file(home.path(path)).expect("removed");
+        let place = |path: &str| {
+            let to = home.path(&format!("repo/{path}"));
+            fs::create_dir_all(to.parent().expect("a parent")).expect("made");
+            fs::rename(home.path(&format!(".cove-update/tree/{path}")), to).expect("renamed");
+        };
+        let deeds: [&dyn Fn(); 6] = [
+            &|| remove("repo/gone/x"),
+            &|| remove("repo/b"),
+            &|| {
+                remove("repo/d/y");
+                fs::remove_dir(home.path("repo/d")).expect("removed");
+            },
+            &|| place("a"),
+            &|| place("b/c"),
+            &|| place("d"),
+        ];
+        deeds[..done].iter().for_each(|deed| deed());
+        finish_at_boot(home.0.path());
+        assert_eq!(tree(&home), expected, "after {done} deeds");
+        assert!(!home.path(UPDATE).exists() && !home.path("repo/gone").exists());
+        assert_eq!(home.finish(), Ok(()), "there is nothing more to do");
+    }
+}
+
+#[test]
+fn what_is_somebodys_stays_and_refuses_the_update() {
+    let home = Home::with(&["a"]);
+    home.decide(&[], &["a"], &["a", "new"]);
+    home.write("repo/a", "changed meanwhile\n");
+    home.refuses("a");
+    home.write("repo/a", "one\n");
+    home.write("repo/new", "ignored by git\n");
+    home.refuses("new");
+    assert_eq!(tree(&home), files(&[("a", "one\n"), ("new", "ignored by git\n")]));
+    fs::rename(home.path("repo/new"), home.path("elsewhere")).expect("moved away");
+    assert_eq!(home.finish(), Ok(()));
+    assert_eq!(tree(&home), files(&[("a", "two\n"), ("new", "two\n")]));
+}
+
+#[test]
+fn a_folder_with_somebodys_file_is_not_replaced_nor_a_file_by_a_folder() {
+    let home = Home::with(&["d/known", "d/deep/own"]);
+    home.decide(&["d/known"], &[], &["d"]);
+    home.refuses("d/deep/own");
+    assert_eq!(home.read("repo/d/known").as_deref(), Some("one\n"), "nothing was begun");
+    fs::remove_file(home.path("repo/d/deep/own")).expect("removed");
+    assert_eq!(home.finish(), Ok(()), "folders without files are in nobody's way");
+    assert_eq!(tree(&home), files(&[("d", "two\n")]));
+
+    let home = Home::with(&["d"]);
+    home.decide(&[], &[], &["d/file"]);
+    home.refuses("d");
+}
+
+#[test]
+fn nothing_goes_through_a_link_nor_out_of_the_tree() {
+    let home = Home::with(&[]);
+    fs::create_dir(home.path("outside")).expect("made");
+    home.write("outside/file", "one\n");
+    symlink("../outside", home.path("repo/way")).expect("linked");
+    home.decide(&[], &[], &["way/new"]);
+    home.refuses("way");
+    fs::remove_dir_all(home.path(UPDATE)).expect("removed");
+    home.decide(&["way/file", "../outside/file"], &[], &[]);
+    home.finish().expect_err("no path of a tree");
+    assert_eq!(home.read("outside/file").as_deref(), Some("one\n"));
+    assert!(!home.path("outside/new").exists());
+    for place in ["../repo", "/repo", ""] {
+        home.write(".cove-update/place", place);
+        home.finish().expect_err("no tree below the home");
+    }
+    fs::remove_dir_all(home.path(UPDATE)).expect("removed");
+    symlink("/", home.path(UPDATE)).expect("linked");
+    home.finish().expect_err("nothing of it can be read");
+}

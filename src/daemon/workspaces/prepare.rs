@@ -1,0 +1,333 @@
+//! Putting a repository into a VM that runs, or bringing the one in it up to date.
+//!
+//! ```text
+//!  nothing is in it:    inspect ─▶ pack ─▶ the whole tree ───────────────────────────────▶ row
+//!  something is in it:  inspect ─▶ look ─▶ safe? ─▶ pack ─▶ what differs ─▶ what is kept ─▶ row
+//! ```
+//!
+//! Up to the sending everything may be dropped at any time. What is sent takes effect in the guest as a whole, when
+//! the last of it has come; so a cancel is looked at until then.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::looks::look;
+use super::{Exports, program, report};
+use crate::daemon::GUEST_HOME;
+use crate::daemon::checkouts::{self, inspection};
+use crate::daemon::course::Course;
+use crate::report::{Kind, Report, counted};
+use crate::vm::ports::Guest;
+use crate::vm::{Prepare, PrepareVm};
+use crate::wire::guest::{Exec, TreeChange};
+use crate::wire::rpc::{CreateWorkspace, Operation, Vm, VmWorkspace, WorkspacePrepare};
+use crate::workspace::{
+    Against, Comparison, Inspection, Kept, Limit, PackageSummary, Renewal, Workspaces,
+};
+
+/// How many files a refusal names.
+const NAMED: usize = 5;
+
+/// What a small question to the guest may take.
+const QUESTION: program::Bounds =
+    program::Bounds { bytes: 1 << 20, deadline: Duration::from_secs(30) };
+
+/// What becomes of work in the guest that was not exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unexported {
+    /// It stays, and nothing is done.
+    Refuse,
+    /// It is given up.
+    Discard,
+}
+
+/// A workspace in a guest.
+pub(super) struct Place<'a> {
+    pub(super) guest: &'a dyn Guest,
+    /// The VM's name.
+    pub(super) name: &'a str,
+    /// Its folder, relative to the home.
+    pub(super) folder: &'a str,
+    /// The commit that went in.
+    pub(super) base_commit: Option<&'a str>,
+    pub(super) limit: Limit,
+    pub(super) kept: &'a Kept,
+}
+
+impl Exports {
+    pub(super) async fn begin_prepare(
+        &self,
+        wanted: WorkspacePrepare,
+    ) -> Result<Operation, Report> {
+        let (name, wait, exports) = (wanted.vm.clone(), wanted.wait, self.clone());
+        let work: Prepare =
+            Box::new(move |vm| Box::pin(async move { exports.carry_out(vm, wanted).await }));
+        self.vms.prepare(&name, wait, work).await
+    }
+
+    async fn carry_out(self, vm: PrepareVm, wanted: WorkspacePrepare) -> Result<Vm, Report> {
+        let _alone = vm.unless_given_up(async { Ok(self.looks.alone(&vm.id).await) }).await?;
+        let course = Course::of(vm.operation.clone());
+        let done = match (vm.workspace(), wanted.path.clone()) {
+            (None, Some(path)) => self.put_in(&vm, wanted, path, &course).await,
+            (None, None) => {
+                let message = format!("no repository is in the VM `{}` yet", vm.name);
+                let hint = format!("name one: `cove workspace prepare {} PATH`", vm.name);
+                Err(Report::new(Kind::Invalid, message).with_hint(hint))
+            }
+            (Some(there), _) => self.renew(&vm, there, wanted, &course).await,
+        };
+        // Why the sending ended is not what the guest, or the sink, said of it.
+        let workspace = done.map_err(|error| course.check().err().unwrap_or(error))?;
+        vm.prepared(workspace).await
+    }
+
+    /// The first one of a VM.
+    async fn put_in(
+        &self,
+        vm: &PrepareVm,
+        wanted: WorkspacePrepare,
+        path: String,
+        course: &Course,
+    ) -> Result<VmWorkspace, Report> {
+        let gather = async {
+            let inspection = inspect(&self.workspaces, wanted, path, course).await?;
+            let _stage = course.stage("pack");
+            let package = self.workspaces.pack(&inspection).await.map_err(report)?;
+            Ok((inspection, package))
+        };
+        let (inspection, package) = vm.unless_given_up(gather).await?;
+        let (folder, kept) = (inspection.guest_folder_name(), Kept::at(vm.kept.clone()));
+        let _stage = course.stage("workspace");
+        let delivered = checkouts::deliver(package, &folder, &*vm.guest, &kept, course).await;
+        let summary =
+            delivered.map_err(|error| match error.one_line().contains("there already") {
+                true => error.with_hint(format!(
+                    "move it away (`cove exec {} -- mv '{folder}' '{folder}.old'`), and try again",
+                    vm.name
+                )),
+                false => error,
+            })?;
+        tell(course, &summary, 0);
+        Ok(checkouts::record(&inspection))
+    }
+
+    /// Any later one.
+    async fn renew(
+        &self,
+        vm: &PrepareVm,
+        there: VmWorkspace,
+        wanted: WorkspacePrepare,
+        course: &Course,
+    ) -> Result<VmWorkspace, Report> {
+        let kept = Kept::at(vm.kept.clone());
+        let home = format!("{GUEST_HOME}/");
+        let viewed = vm.with(there);
+        let there = &viewed.workspace;
+        let place = Place {
+            guest: &*vm.guest,
+            name: &viewed.name,
+            folder: there.guest_path.strip_prefix(&home).unwrap_or(&there.guest_path),
+            base_commit: there.base_commit.as_deref(),
+            limit: Limit(viewed.disk_bytes),
+            kept: &kept,
+        };
+        let unexported = match wanted.discard_work {
+            true => Unexported::Discard,
+            false => Unexported::Refuse,
+        };
+        let path = wanted.path.clone().unwrap_or_else(|| there.source_path.clone());
+        if unexported == Unexported::Discard && is_gone(&place).await? {
+            return self.put_in(vm, wanted, path, course).await;
+        }
+        let gather = async {
+            let inspection = inspect(&self.workspaces, wanted, path, course).await?;
+            let renewal = gather(&self.workspaces, &place, &inspection, unexported, course).await?;
+            Ok((inspection, renewal))
+        };
+        let (inspection, renewal) = vm.unless_given_up(gather).await?;
+        send(&place, renewal, course).await?;
+        let VmWorkspace { source_path, base_commit, .. } = checkouts::record(&inspection);
+        Ok(VmWorkspace { guest_path: there.guest_path.clone(), source_path, base_commit })
+    }
+}
+
+async fn inspect(
+    workspaces: &Workspaces,
+    wanted: WorkspacePrepare,
+    path: String,
+    course: &Course,
+) -> Result<Inspection, Report> {
+    let _stage = course.stage("inspect");
+    let WorkspacePrepare { include_untracked, depth, full_history, branch, from, .. } = wanted;
+    let wanted = CreateWorkspace { path, include_untracked, depth, full_history, branch, from };
+    let inspection = inspection(workspaces, &wanted).await?;
+    inspection.notes().iter().for_each(|note| course.note(note.clone()));
+    Ok(inspection)
+}
+
+/// Finds out what is to be sent to a guest that has an older tree.
+///
+/// # Errors
+/// When it has work that was not exported, unless that is given up; or something cannot be read.
+pub(super) async fn gather(
+    workspaces: &Workspaces,
+    place: &Place<'_>,
+    inspection: &Inspection,
+    unexported: Unexported,
+    course: &Course,
+) -> Result<Renewal, Report> {
+    let kept = place.kept;
+    let tree = {
+        let _stage = course.stage("look");
+        let looked = look(place.guest, place.folder, place.limit, kept).await;
+        looked.map_err(|error| unless_hinted(error, place.name))?.tree
+    };
+    if unexported == Unexported::Refuse && !kept.is_safe(&tree).await.map_err(report)? {
+        return Err(refusal(place, &tree).await?);
+    }
+    let _stage = course.stage("pack");
+    let packs = ask(place, &["ls", "-1", ".git/objects/pack"]).await.unwrap_or_default();
+    let packs: Vec<&str> = packs.lines().collect();
+    let package = match kept.is_all_in(&packs) {
+        true => workspaces.pack_onto(inspection, kept).await,
+        // Its git has put objects together anew, or away: it gets all of them.
+        false => workspaces.pack(inspection).await,
+    };
+    let renewal = kept.renew(package.map_err(report)?, &tree).await.map_err(report)?;
+    keep_commits(place, inspection, &renewal, course).await?;
+    Ok(renewal)
+}
+
+/// Has the guest's git keep the commits of its own that its branch leaves.
+async fn keep_commits(
+    place: &Place<'_>,
+    inspection: &Inspection,
+    renewal: &Renewal,
+    course: &Course,
+) -> Result<(), Report> {
+    for reference in ["HEAD"].into_iter().chain(inspection.branch()) {
+        let commit = format!("{reference}^{{commit}}");
+        let commit = ask(place, &["git", "rev-parse", "--verify", "--quiet", &commit]).await;
+        let Some(commit) = commit.map(|commit| commit.trim().to_owned()) else {
+            continue;
+        };
+        let known = [place.base_commit, inspection.base_commit()];
+        let is_id =
+            matches!(commit.len(), 40 | 64) && commit.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_id || known.contains(&Some(&commit)) {
+            continue;
+        }
+        let name = format!("before-{}", &commit[..12]);
+        renewal.keep_in_guest(&name, &commit).map_err(report)?;
+        course.note(format!("commits of the guest stay there as `refs/cove/{name}`"));
+    }
+    Ok(())
+}
+
+/// Sends what differs, and writes down that the guest has it.
+///
+/// # Errors
+/// When the guest does not take it: then nothing has changed in it, unless it was cut off when it had all of it.
+pub(super) async fn send(
+    place: &Place<'_>,
+    renewal: Renewal,
+    course: &Course,
+) -> Result<(), Report> {
+    let _stage = course.stage("workspace");
+    let (record, import) = renewal.record().map_err(report)?;
+    let removals = renewal.removals;
+    let renewal = Arc::new(renewal);
+    let (sum, summed) = oneshot::channel();
+    let write = Box::new({
+        let (renewal, course) = (renewal.clone(), course.clone());
+        move |sink: &mut dyn io::Write| {
+            let summary = renewal.write_tar(course.over(sink), record).map_err(report)?;
+            course.check()?;
+            // Whoever asked may have gone.
+            sum.send(summary).ok();
+            Ok(())
+        }
+    });
+    let sending = place.guest.receive_tree(place.folder, TreeChange::Update, write);
+    let (sent, imported) = tokio::join!(sending, import.done());
+    // A record that ended early because nothing more was sent says nothing of the cause.
+    sent?;
+    imported.map_err(report)?;
+    let lost = || Report::new(Kind::Failed, "what was sent to the guest was not written down");
+    let renewal = Arc::into_inner(renewal).ok_or_else(lost)?;
+    renewal.done().await.map_err(report)?;
+    let summary = summed.await.map_err(|error| lost().with_cause(&error))?;
+    tell(course, &summary, removals);
+    Ok(())
+}
+
+/// Tells what went in, and how much was sent for it.
+fn tell(course: &Course, summary: &PackageSummary, removals: u64) {
+    let files = counted(summary.files, "file");
+    let gone = match removals {
+        0 => String::new(),
+        count => format!(", {} taken out", counted(count, "file")),
+    };
+    let (bytes, sent) = (summary.bytes, course.sent());
+    course.note(format!("{files} put in ({bytes} bytes){gone}; {sent} bytes sent with git's own"));
+}
+
+/// That there is work in the guest which was not exported.
+async fn refusal(place: &Place<'_>, tree: &str) -> Result<Report, Report> {
+    let comparison = Comparison::of(place.kept, Against::Base, tree).await.map_err(report)?;
+    let changes = comparison.changes().await.map_err(report)?;
+    let named = changes.iter().take(NAMED).map(|change| format!("`{}`", change.path));
+    let more = changes.len().saturating_sub(NAMED);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    let named: Vec<String> = named.chain(more).collect();
+    let (name, named) = (place.name, named.join(", "));
+    let message = format!("there is work in `{name}` that was not exported: {named}");
+    Ok(Report::new(Kind::Conflict, message).with_hint(format!(
+        "take it out with `cove workspace export {name}`, or give it up with `--discard-work`"
+    )))
+}
+
+/// How to go on when the workspace cannot be looked at.
+fn unless_hinted(error: Report, name: &str) -> Report {
+    match error.hint {
+        Some(_) => error,
+        None => error.with_hint(format!(
+            "nothing in the guest was touched; look there with `cove exec {name}`. When its folder is gone, \
+             `--discard-work` puts the repository in anew"
+        )),
+    }
+}
+
+/// Whether the guest says that the workspace's folder is not there. Where it is, nothing is put in its place.
+async fn is_gone(place: &Place<'_>) -> Result<bool, Report> {
+    let words = ["test", "!", "-e", place.folder];
+    let argv = words.iter().map(ToString::to_string).collect();
+    let exec = Exec { argv, env: Vec::new(), cwd: None, tty: None };
+    let ended = program::run(place.guest, &exec, &mut io::sink(), QUESTION).await?;
+    Ok(ended.is_success())
+}
+
+/// What a program prints that runs in the workspace and ends well; nothing when it does not.
+async fn ask(place: &Place<'_>, words: &[&str]) -> Option<String> {
+    let exec = Exec {
+        argv: words.iter().map(ToString::to_string).collect(),
+        // The repository may belong to another user of the guest.
+        env: [
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_CONFIG_KEY_0", "safe.directory"),
+            ("GIT_CONFIG_VALUE_0", "*"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec(),
+        cwd: Some(place.folder.to_owned()),
+        tty: None,
+    };
+    let mut printed = Vec::new();
+    let ended = program::run(place.guest, &exec, &mut printed, QUESTION).await.ok()?;
+    String::from_utf8(printed).ok().filter(|_| ended.is_success())
+}

@@ -1,0 +1,67 @@
+//! Another commit of the source than the one that is checked out, for a branch that begins there.
+//!
+//! ```text
+//!  source's objects ◄── alternates ── scratch repository ── checkout ──► its files, as an inspection has them
+//! ```
+//!
+//! Nothing of the source's working tree goes in then, and no filter of its configuration runs.
+
+use std::fs;
+use std::sync::Arc;
+
+use super::export::resolve;
+use super::git::{self, Size, in_scratch};
+use super::import::alternate;
+use super::inspection::{Inspection, look};
+use super::lists::Lists;
+use super::tree::Root;
+use super::{Untracked, WorkspaceError, Workspaces};
+
+const CHECKING_OUT: &str = "check out the commit to begin from";
+
+/// What was inspected, as it is at a commit.
+pub(super) async fn at(
+    workspaces: &Workspaces,
+    inspection: Inspection,
+    commit: &str,
+) -> Result<Inspection, WorkspaceError> {
+    let Inspection { repository, mut head, configuration, history, .. } = inspection;
+    let commit = resolve(&repository, commit, "commit").await?;
+    let folder = workspaces.scratch_folder()?;
+    let path = fs::canonicalize(folder.path());
+    let scratch = |source| WorkspaceError::Scratch { path: folder.path().to_owned(), source };
+    let path = path.map_err(scratch)?;
+    let run = |size: Size, words: &[&str]| in_scratch(&path, size).args(words);
+    let format = format!("--object-format={}", repository.object_format);
+    let init = ["init", "--quiet", "--template=", "--initial-branch=main", &format];
+    git::run(run(Size::Question, &init), CHECKING_OUT).await?;
+    let objects = alternate(&repository.common.join("objects"));
+    let info = path.join(".git/objects/info");
+    let written =
+        fs::create_dir_all(&info).and_then(|()| fs::write(info.join("alternates"), objects));
+    written.map_err(scratch)?;
+    git::run(run(Size::Work, &["read-tree", &commit]), CHECKING_OUT).await?;
+    git::run(run(Size::Work, &["checkout-index", "--all", "--quiet"]), CHECKING_OUT).await?;
+    let root = Root::open(&path).map_err(scratch)?;
+    let mut lists = Lists::read(&path, &root, Untracked::Leave).await?;
+    let (index, notes) = (std::mem::take(&mut lists.index), lists.notes(Untracked::Leave));
+    let looking = tokio::task::spawn_blocking(move || look(root, lists));
+    let looked = looking
+        .await
+        .map_err(|error| WorkspaceError::Scratch { path: path.clone(), source: error.into() })?;
+    let (mut contents, found) = looked?;
+    contents.folder = Some(folder);
+    head.commit = Some(commit);
+    let notes = notes.into_iter().chain(configuration.origin.note()).chain(found).collect();
+    let contents = Arc::new(contents);
+    Ok(Inspection {
+        repository,
+        head,
+        configuration,
+        index,
+        contents,
+        history,
+        untracked_left_out: 0,
+        notes,
+    })
+}

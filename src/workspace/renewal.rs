@@ -1,0 +1,270 @@
+//! Bringing what went in up to date: what of a new package differs from what lies in the guest.
+//!
+//! ```text
+//!  package ── hashed ──► refs/cove/next ─┐
+//!                                        ├─ compared ──► Renewal ── write_tar ──► what differs ──► guest
+//!  what was seen in the guest ───────────┘                  │
+//!                                                           └─ done ──► base, seen and exported are the new tree
+//! ```
+//!
+//! The tree on its way is written down before anything is sent. When nobody hears whether the guest has it, a guest
+//! in which it is found has no work of its own.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::WorkspaceError;
+use super::git::{self, Size};
+use super::import::{self, Import, TreeWriter};
+use super::kept::{BASE, COMMIT, EXPORTED, KEEPING, Kept, NEXT, READING, SEEN};
+use super::listing;
+use super::objects::{link_all, packs_in};
+use super::package::{Package, PackageSummary, Part};
+use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED};
+use crate::wire::survey::{EntryKind, Known, Token};
+
+/// In a git folder, where the objects are that the guest has already.
+const ALTERNATES: &str = "objects/info/alternates";
+
+/// How deep what is sent may lie: an agent takes no more away again when a delivery is cut off.
+const MAX_DEPTH: usize = 100;
+
+const COMPARING: &str = "compare what is to go in with what is in the guest";
+
+/// A package on its way to a guest that has an older one.
+pub struct Renewal {
+    kept: Kept,
+    package: Package,
+    /// The tree that is to be in the guest.
+    tree: String,
+    /// What is to be put in.
+    changed: HashSet<Vec<u8>>,
+    /// What lies where something is put in, as records.
+    replaced: Vec<u8>,
+    /// What is to be taken out, as records.
+    removed: Vec<u8>,
+    /// How many that are.
+    pub removals: u64,
+}
+
+impl Kept {
+    /// The commit of the source that went in last, if its history is kept.
+    pub(super) async fn commit(&self) -> Result<Option<String>, WorkspaceError> {
+        let commit = format!("{COMMIT}^{{commit}}");
+        let ask = self.git(Size::Question).args(["rev-parse", "--verify", "--quiet", &commit]);
+        let commit = git::ask(ask, READING).await?;
+        Ok(commit.map(|commit| String::from_utf8_lossy(&commit).into_owned()))
+    }
+
+    /// Whether a guest with packs of these names has all the history that went in.
+    #[must_use]
+    pub fn is_all_in(&self, packs: &[&str]) -> bool {
+        // Workspaces of older coves have no such list.
+        let sent = fs::read_to_string(self.packs());
+        sent.is_ok_and(|sent| sent.lines().all(|name| packs.contains(&name)))
+    }
+
+    /// Compares a package with the tree `seen` that lies in the guest.
+    ///
+    /// # Errors
+    /// When a file cannot be read, git fails, or the repository's hash is another.
+    pub async fn renew(&self, package: Package, seen: &str) -> Result<Renewal, WorkspaceError> {
+        let format = self.git(Size::Question).args(["rev-parse", "--show-object-format"]);
+        let was = git::line(git::run(format, READING).await?);
+        if was != package.object_format.as_bytes() {
+            let (is, was) = (package.object_format, String::from_utf8_lossy(&was).into_owned());
+            return Err(WorkspaceError::OtherHash { is, was });
+        }
+        let begun = import::begin(&self.git_folder(), NEXT, None);
+        let (writer, import) =
+            begun.map_err(|source| WorkspaceError::Scratch { path: self.git_folder(), source })?;
+        let package = Arc::new(package);
+        let hashing = tokio::task::spawn_blocking({
+            let package = package.clone();
+            move || package.write(io::sink(), writer, &Part::Files)
+        });
+        let (hashed, imported) = tokio::join!(hashing, import.done());
+        let broke_off = |source: io::Error| WorkspaceError::Read { path: ".".to_owned(), source };
+        hashed.map_err(|error| broke_off(error.into()))??;
+        imported?;
+        let package = Arc::into_inner(package);
+        let package = package.ok_or_else(|| broke_off(io::Error::other("it is in use")))?;
+        let tree = self.tree(NEXT).await?.ok_or(WorkspaceError::NothingKept)?;
+        let diff = ["diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames"];
+        let diff = git::run(self.git(Size::Work).args(diff).args([seen, &tree]), COMPARING).await?;
+        let mut renewal = Renewal {
+            kept: self.clone(),
+            package,
+            tree,
+            changed: HashSet::new(),
+            replaced: Vec::new(),
+            removed: Vec::new(),
+            removals: 0,
+        };
+        renewal.take(&diff)?;
+        Ok(renewal)
+    }
+}
+
+impl Renewal {
+    /// Takes what git says that differs: `:MODE MODE OBJECT OBJECT LETTER<nul>PATH<nul>`.
+    fn take(&mut self, diff: &[u8]) -> Result<(), WorkspaceError> {
+        let unexpected = || WorkspaceError::Unexpected { doing: COMPARING };
+        let mut parts = listing::paths(diff);
+        while let Some(info) = parts.next() {
+            let path = parts.next().ok_or_else(unexpected)?.to_vec();
+            if path.iter().filter(|byte| **byte == b'/').count() > MAX_DEPTH {
+                let why = format!("more than {MAX_DEPTH} folders lie one in the other there");
+                let source = io::Error::other(why);
+                return Err(WorkspaceError::Read { path: listing::shown(&path), source });
+            }
+            let info = std::str::from_utf8(info).map_err(|_| unexpected())?;
+            let words: Vec<&str> = info.split(' ').collect();
+            let [was, _, object, _, letter] = words[..] else {
+                return Err(unexpected());
+            };
+            let was = was.strip_prefix(':').and_then(EntryKind::of_mode);
+            let known = was.map(|kind| Known {
+                token: Token::unknown(),
+                kind,
+                object: object.to_owned(),
+                went_in: true,
+                path: path.clone(),
+            });
+            match (letter, known) {
+                ("A", None) => {
+                    self.changed.insert(path);
+                }
+                ("M" | "T", Some(known)) => {
+                    known.write(&mut self.replaced);
+                    self.changed.insert(path);
+                }
+                ("D", Some(known)) => {
+                    known.write(&mut self.removed);
+                    self.removals += 1;
+                }
+                _ => return Err(unexpected()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the guest's git keep a commit, by a ref of this name.
+    ///
+    /// # Errors
+    /// When the scratch folder cannot be written.
+    pub fn keep_in_guest(&self, name: &str, commit: &str) -> Result<(), WorkspaceError> {
+        let folder = self.package.metadata.git_folder().join("refs/cove");
+        let written = fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(folder.join(name), format!("{commit}\n")));
+        written.map_err(|source| WorkspaceError::Scratch { path: folder, source })
+    }
+
+    /// The writer for [`Self::write_tar`], which must have finished before [`Import::done`] comes back.
+    ///
+    /// # Errors
+    /// When no pipe can be made.
+    pub fn record(&self) -> Result<(TreeWriter, Import), WorkspaceError> {
+        let path = self.kept.git_folder();
+        import::begin(&path, NEXT, Some(&self.tree))
+            .map_err(|source| WorkspaceError::Scratch { path, source })
+    }
+
+    /// The commits that were the first ones of the history in the guest, and are not any more.
+    fn deepened(&self) -> String {
+        let shallow =
+            |folder: &Path| fs::read_to_string(folder.join("shallow")).unwrap_or_default();
+        let git_folder = self.package.metadata.git_folder();
+        let (before, now) = (shallow(&self.kept.git_folder()), shallow(&git_folder));
+        // Where everything is sent, git was not told what the guest has: then only a whole history is known to go
+        // behind them.
+        if !now.is_empty() && !git_folder.join(ALTERNATES).exists() {
+            return String::new();
+        }
+        let now: HashSet<&str> = now.lines().collect();
+        let deepened = before.lines().filter(|line| !now.contains(line));
+        deepened.flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// Writes the whole tar stream of an update. Blocks. After an error the sink has had the beginning of a stream
+    /// that must not be taken for a whole one.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is gone by now or shrinks meanwhile, or when the sink fails.
+    pub fn write_tar(
+        &self,
+        sink: impl Write,
+        record: TreeWriter,
+    ) -> Result<PackageSummary, WorkspaceError> {
+        let deepened = self.deepened();
+        let front = [
+            (UPDATE_REPLACED, &self.replaced[..]),
+            (UPDATE_REMOVED, &self.removed[..]),
+            (UPDATE_DEEPENED, deepened.as_bytes()),
+        ];
+        let part = Part::Update { front, changed: &self.changed };
+        let summary = self.package.write(sink, record, &part)?;
+        match summary.gone.first() {
+            None => Ok(summary),
+            Some(path) => {
+                let source = io::Error::other("it went away while it was to be sent: try again");
+                Err(WorkspaceError::Read { path: path.clone(), source })
+            }
+        }
+    }
+
+    /// Writes down that the guest has it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn done(self) -> Result<(), WorkspaceError> {
+        let kept = self.kept.clone();
+        let Self { package, .. } = self;
+        let commit = package.commit.clone();
+        let keeping = tokio::task::spawn_blocking(move || keep(&kept, &package));
+        keeping
+            .await
+            .map_err(io::Error::from)
+            .and_then(|kept| kept)
+            .map_err(|source| WorkspaceError::Scratch { path: self.kept.git_folder(), source })?;
+        let kept = &self.kept;
+        let next = kept.git(Size::Question).args(["rev-parse", "--verify", NEXT]);
+        let next = git::line(git::run(next, KEEPING).await?);
+        let next = String::from_utf8_lossy(&next).into_owned();
+        let mut updates = String::new();
+        let refs = [(BASE, Some(&next)), (SEEN, Some(&next)), (EXPORTED, Some(&next))];
+        for (name, object) in refs.into_iter().chain([(COMMIT, commit.as_ref())]) {
+            if let Some(object) = object {
+                updates.push_str(&format!("update {name} {object}\n"));
+            }
+        }
+        let update = kept.git(Size::Question).args(["update-ref", "--stdin"]);
+        git::run(update.input(updates.into_bytes()), KEEPING).await.map(drop)
+    }
+}
+
+/// Keeps the history of a package.
+fn keep(kept: &Kept, package: &Package) -> io::Result<()> {
+    let (from, to) = (package.metadata.git_folder(), kept.git_folder());
+    let alternates = from.join(ALTERNATES);
+    // Without it everything was sent.
+    let sent = match fs::remove_file(alternates) {
+        Ok(()) => fs::read_to_string(kept.packs())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    link_all(&from.join("objects"), &to.join("objects"))?;
+    match fs::copy(from.join("shallow"), to.join("shallow")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::remove_file(to.join("shallow")).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        copied => drop(copied?),
+    }
+    fs::write(kept.packs(), sent + &packs_in(&from)?)
+}
