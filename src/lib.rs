@@ -9,7 +9,7 @@
 //!   id report wire       vm             vmm  net       rpc cli doctor
 //!   config size egress   workspace      disk guest     daemon
 //!   process task         image          store hooks    (bin/)
-//!   block keys
+//!   block keys archive
 //!         ▲
 //!         └── agent
 //! ```
@@ -21,6 +21,7 @@
 //! - [`size`]: sizes as people write them
 //! - [`block`]: blocks of text in people's files
 //! - [`keys`]: ssh keys in OpenSSH's formats
+//! - [`archive`]: files and trees as tar streams: packing, unpacking, and their place
 //! - [`egress`]: what a VM may reach: rules, and the one decision about them
 //! - [`process`]: the only maker of child processes, and how one is known again
 //! - [`task`]: named, tracked tasks
@@ -78,6 +79,8 @@ pub mod wire;
 
 #[cfg(feature = "agent")]
 pub mod agent;
+#[cfg(any(feature = "daemon", feature = "agent"))]
+pub mod archive;
 #[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod block;
 #[cfg(any(feature = "daemon", feature = "agent"))]

@@ -8,20 +8,18 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+use crate::archive::remove_tree;
 
 /// How often a resolution is tried again when the kernel saw the tree change under it.
 const RESOLVE_ATTEMPTS: usize = 16;
 
-/// How deep a removed tree may be: deeper ones are no doing of cove.
-const MAX_REMOVE_DEPTH: usize = 128;
-
 /// Permission bits of folders that are made on the way.
-const PARENT_MODE: u32 = 0o755;
+pub(super) const PARENT_MODE: u32 = 0o755;
 
 /// An opened folder.
 #[derive(Debug)]
@@ -185,33 +183,6 @@ pub fn own(file: impl AsFd, mode: u32) -> io::Result<()> {
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     rustix::fs::fchown(&file, Some(user), Some(group))?;
     Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
-}
-
-/// Removes whatever has this name in a folder, with all that is in it; links are not followed.
-///
-/// # Errors
-/// When something cannot be removed, or the tree is absurdly deep.
-pub fn remove_tree(folder: impl AsFd, name: &OsStr) -> io::Result<()> {
-    remove_below(folder.as_fd(), name, MAX_REMOVE_DEPTH)
-}
-
-fn remove_below(folder: BorrowedFd<'_>, name: &OsStr, depth: usize) -> io::Result<()> {
-    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let depth = depth.checked_sub(1).ok_or(io::ErrorKind::QuotaExceeded)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let below = rustix::fs::openat(folder, name, flags, Mode::empty())?;
-    for entry in Dir::read_from(&below)? {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name != "." && name != ".." {
-            remove_below(below.as_fd(), name, depth)?;
-        }
-    }
-    Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
 }
 
 /// Whether this name in a folder is a folder itself (a link to one is none).

@@ -6,13 +6,14 @@
 //! - [`boot`]: PID 1, from the kernel's first process to the image's root
 //! - [`server`]: the host's connections, after the [`handshake`]
 //! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
-//! - [`exec`], [`tree`], [`update`], [`survey`], [`forward`]: programs, trees in and out, and connections;
-//!   [`grow`]: the work disk; [`observe`]: what is seen of the guest
+//! - [`exec`], [`tree`], [`copy`], [`update`], [`survey`], [`forward`]: programs, trees in and out, and
+//!   connections; [`grow`]: the work disk; [`observe`]: what is seen of the guest
 //! - [`beneath`]: the folder that no path can leave
 
 pub mod beneath;
 pub mod boot;
 pub mod console;
+pub mod copy;
 pub mod exec;
 pub mod failure;
 pub mod forward;

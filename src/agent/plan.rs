@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use super::beneath::{self, Beneath};
 use super::failure::{During, Failure};
+use crate::archive::remove_tree;
 use crate::block;
 use crate::wire::guest::PlanStep;
 
@@ -94,7 +95,7 @@ impl<'a> Staging<'a> {
     /// When the work disk cannot be written.
     pub fn start(home: &'a Beneath) -> Result<Self, Failure> {
         let make = || {
-            beneath::remove_tree(home, OsStr::new(STAGING))?;
+            remove_tree(home, OsStr::new(STAGING))?;
             let folder = home.make_folder(Path::new(STAGING))?;
             beneath::own(&folder, 0o700)?;
             Ok::<_, io::Error>(folder)
@@ -189,7 +190,7 @@ impl<'a> Staging<'a> {
         for (number, step) in self.steps.iter().enumerate() {
             self.place(number, step).during(name(step))?;
         }
-        beneath::remove_tree(self.home, OsStr::new(STAGING)).during("clear the staging folder")?;
+        remove_tree(self.home, OsStr::new(STAGING)).during("clear the staging folder")?;
         self.home.sync().during("sync the work disk")
     }
 

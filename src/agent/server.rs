@@ -26,7 +26,8 @@ use super::exec::{self, login::Login};
 use super::failure::{During, Failure};
 use super::forward::{self, Forwards};
 use super::handshake::{self, next};
-use super::{console, observe, plan, survey, tree, update};
+use super::{console, copy, observe, plan, survey, tree, update};
+use crate::archive;
 use crate::id::BootId;
 use crate::wire::frame::{Frame, FrameCodec, MAX_PAYLOAD};
 use crate::wire::guest::{Exec, ExecFailure, Health, PlanStep, ReceiveTree, Reply, Request, Setup};
@@ -80,7 +81,7 @@ pub trait Machine: Send + Sync + 'static {
 pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for T {}
 
-type Frames<S> = Framed<S, FrameCodec>;
+pub(super) type Frames<S> = Framed<S, FrameCodec>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -117,6 +118,7 @@ impl<M: Machine> Server<M> {
             Request::Health | Request::Setup(_) => None,
             Request::Exec(_)
             | Request::ReceiveTree(_)
+            | Request::Copy(_)
             | Request::Survey { .. }
             | Request::Connect { .. }
             | Request::Stats
@@ -134,6 +136,9 @@ impl<M: Machine> Server<M> {
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
             (None, Request::Exec(exec)) => return self.exec(&exec, frames).await,
             (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
+            (None, Request::Copy(files)) => {
+                copy::run(files, &self.machine.login().home, &mut frames).await
+            }
             (None, Request::Survey { path }) => reply(self.survey(&path, &mut frames).await),
             (None, Request::Connect { port }) => return self.forward(port, frames).await,
             (None, Request::Stats) => {
@@ -240,10 +245,10 @@ impl<M: Machine> Server<M> {
         frames: &mut Frames<S>,
     ) -> Result<(), Failure> {
         let home = self.machine.login().home;
-        let (pieces, received) = mpsc::channel(tree::QUEUE);
+        let (pieces, received) = mpsc::channel(archive::QUEUE);
         let unpacked =
             blocking("unpack a tree", move || tree::receive(home.as_ref(), &tree, received));
-        both(unpacked, feed_tree(frames, pieces)).await
+        both(unpacked, copy::feed(frames, pieces, PAUSE)).await
     }
 
     async fn survey<S: Connection>(
@@ -339,19 +344,6 @@ async fn feed_plan<S: Connection>(
     Ok(())
 }
 
-async fn feed_tree<S: Connection>(
-    frames: &mut Frames<S>,
-    worker: mpsc::Sender<tree::Piece>,
-) -> io::Result<()> {
-    loop {
-        match soon(frames).await? {
-            Frame::Data(bytes) => give(&worker, tree::Piece::Data(bytes)).await?,
-            Frame::DataEnd => return give(&worker, tree::Piece::End).await,
-            other => return Err(unexpected(&other)),
-        }
-    }
-}
-
 /// The host's records, which end with a frame.
 async fn take_records<S: Connection>(frames: &mut Frames<S>) -> io::Result<Vec<u8>> {
     let mut records = Vec::new();
@@ -373,7 +365,7 @@ async fn send_all<S: Connection>(frames: &mut Frames<S>, bytes: &[u8]) -> io::Re
     frames.send(Frame::DataEnd).await
 }
 
-async fn give<T>(worker: &mpsc::Sender<T>, piece: T) -> io::Result<()> {
+pub(super) async fn give<T>(worker: &mpsc::Sender<T>, piece: T) -> io::Result<()> {
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
     worker.send(piece).await.map_err(gone)
 }
@@ -382,7 +374,7 @@ async fn soon<S: Connection>(frames: &mut Frames<S>) -> io::Result<Frame> {
     tokio::time::timeout(PAUSE, next(frames)).await?
 }
 
-fn unexpected(frame: &Frame) -> io::Error {
+pub(super) fn unexpected(frame: &Frame) -> io::Error {
     let why = format!("a {} frame was not due", frame.name());
     io::Error::new(io::ErrorKind::InvalidData, why)
 }

@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
-use super::beneath::{self, remove_tree};
+use super::beneath;
+use crate::archive::remove_tree;
 
 /// Where the copy is made: half of one must not look like a home that has been used.
 const HALF: &str = ".cove-skeleton";

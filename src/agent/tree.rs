@@ -1,15 +1,16 @@
-//! Unpacking a tree: a tar stream becomes a folder below the home, whole or not at all.
+//! Trees and files that come into the guest and go out of it.
 //!
-//! It is unpacked in the staging folder and renamed at the end. Only files, folders and links come in;
-//! links are kept as they are, wherever they point: nothing follows them here.
+//! Everything comes to a staging folder and is renamed at the end: whole or not at all. Where the destination
+//! is on the home's file system, that folder lies in the one that the next boot clears, so that nothing is left
+//! of a copy that the end of the machine has cut off; elsewhere it lies beside the destination.
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use bytes::{Buf, Bytes};
-use rustix::fs::{RenameFlags, Timespec, Timestamps};
+use bytes::Bytes;
+use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
@@ -17,20 +18,11 @@ use super::beneath::{self, Beneath};
 use super::failure::{During, Failure};
 use super::plan::STAGING;
 use super::update;
-use crate::id::BootId;
-use crate::wire::guest::{ReceiveTree, TreeChange};
-
-/// How many pieces of the stream may wait for the disk.
-pub const QUEUE: usize = 4;
-
-/// A piece of the stream.
-#[derive(Debug)]
-pub enum Piece {
-    /// Bytes.
-    Data(Bytes),
-    /// The stream is whole.
-    End,
-}
+use crate::archive::{
+    ArchiveError, Bits, Limits, Piece, PieceReader, PieceWriter, Place, Source, Staging, TOP,
+    unpack,
+};
+use crate::wire::guest::{Incoming, ReceiveTree, Skipped, TreeChange};
 
 /// Takes the pieces of a tree for a folder below the home. Blocks.
 ///
@@ -54,109 +46,126 @@ fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<(), Fa
     let inside = beneath::relative(path).during(step())?;
     let home = Beneath::open(home).during(step())?;
     let (parent, name) = home.make_parent(inside).during(step())?;
-    if rustix::fs::statat(&parent, &name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+    if rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
         return Err(Failure::new(step(), "something is there already"));
     }
-    let staging = home.make_folder(Path::new(STAGING)).during(step())?;
-    beneath::own(&staging, 0o700).during(step())?;
-    // Random, because two trees may be on their way at once.
-    let temporary = format!("tree-{}", BootId::random());
-    let unpack = || -> io::Result<()> {
-        let inside = PathBuf::from(STAGING).join(&temporary);
-        unpack(&home.make_folder(&inside)?, pieces)?;
+    let staging = Staging::make(|| staging_of(&home)).during(step())?;
+    let unpack = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let tree = staging.folder();
+        rustix::fs::mkdirat(tree, TOP, rustix::fs::Mode::RWXU)?;
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        let tree = rustix::fs::openat(tree, TOP, flags, rustix::fs::Mode::empty())?;
+        beneath::own(&tree, beneath::PARENT_MODE)?;
+        unpack(tree.as_fd(), PieceReader::new(pieces), Bits::All, Limits::default())?;
         home.sync()?;
         let flags = RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(&staging, &temporary, &parent, &name, flags) {
-            Err(Errno::EXIST) => Err(io::Error::other("something is there already")),
+        match rustix::fs::renameat_with(staging.folder(), TOP, &parent, &name, flags) {
+            Err(Errno::EXIST) => Err("something is there already".into()),
             renamed => Ok(renamed?),
         }
     };
     let unpacked = unpack().during(step());
-    if unpacked.is_err() {
-        beneath::remove_tree(&staging, OsStr::new(&temporary)).ok();
-    }
-    // Fails while another tree is on its way; then that one removes it, or the next boot.
-    rustix::fs::unlinkat(&home, STAGING, rustix::fs::AtFlags::REMOVEDIR).ok();
+    drop(staging);
+    clear(&home);
     unpacked
 }
 
-/// Unpacks the pieces into an empty folder.
-pub(super) fn unpack(folder: &OwnedFd, pieces: mpsc::Receiver<Piece>) -> io::Result<()> {
-    let stream = Stream { pieces, rest: Bytes::new(), ended: false };
-    let own = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-    let mut archive = tar::Archive::new(stream);
-    archive.set_preserve_permissions(true);
-    archive.set_preserve_mtime(true);
-    archive.set_overwrite(false);
-    // Folders last, deepest first: their times and modes hold only once nothing is made in them.
-    let mut folders = Vec::new();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let kind = entry.header().entry_type();
-        let shown = || String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        if !(kind.is_file() || kind.is_dir() || kind.is_symlink()) {
-            let shown = shown();
-            return Err(wrong(format!("`{shown}` is neither file, folder nor link ({kind:?})")));
-        }
-        let shown = shown();
-        // The kernel would resolve `..` behind a link of this archive.
-        if entry.path()?.components().any(|part| {
-            !matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir)
-        }) {
-            return Err(wrong(format!("`{shown}` is not a path below the tree")));
-        }
-        if kind.is_dir() {
-            folders.push(entry);
-        } else if !entry.unpack_in(&own)? {
-            return Err(wrong(format!("`{shown}` cannot be in a tree")));
-        }
-    }
-    folders.sort_by(|one, other| other.path_bytes().cmp(&one.path_bytes()));
-    let inside = Beneath::open(&own)?;
-    for mut entry in folders {
-        entry.unpack_in(&own)?;
-        let modified = Timespec {
-            tv_sec: i64::try_from(entry.header().mtime()?).map_err(io::Error::other)?,
-            tv_nsec: 0,
-        };
-        let times = Timestamps { last_access: modified, last_modification: modified };
-        rustix::fs::futimens(inside.folder(&entry.path()?)?, &times)?;
-    }
-    // What follows the archive's end is padding, but only the end-of-data frame says that it is whole.
-    io::copy(&mut archive.into_inner(), &mut io::sink())?;
-    Ok(())
-}
-
-fn wrong(why: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
-}
-
-/// The pieces as one blocking stream.
-struct Stream {
+/// Unpacks the pieces, in which there is one thing, at `path` (relative to the home, or absolute). Blocks.
+///
+/// # Errors
+/// When something is in its way, the stream is cut off or no plain tree, or the disk is full. Then nothing of
+/// it is left, and what was there is as it was.
+pub fn take_in(
+    home: &Path,
+    path: &str,
+    incoming: &Incoming,
     pieces: mpsc::Receiver<Piece>,
-    rest: Bytes,
-    ended: bool,
+) -> Result<(), ArchiveError> {
+    let name = incoming.name.as_deref().map(OsStr::new);
+    let place = Place::find(&place_of(home, path), name)?;
+    place.admit(incoming.kind)?;
+    let beneath = Beneath::open(home).map_err(|source| place.unwritable(source))?;
+    let shares = shares_disk(&beneath, &place);
+    let staging = match shares {
+        true => Staging::make(|| staging_of(&beneath)),
+        false => Staging::make(|| Ok(place.parent())),
+    };
+    let staging = staging.map_err(|source| place.unwritable(source))?;
+    let came =
+        unpack(staging.folder(), PieceReader::new(pieces), Bits::Permissions, Limits::default())
+            .and_then(|()| place.publish(&staging));
+    drop(staging);
+    if shares {
+        clear(&beneath);
+    }
+    came
 }
 
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            if self.ended {
-                return Ok(0);
-            }
-            match self.pieces.blocking_recv() {
-                Some(Piece::Data(bytes)) => self.rest = bytes,
-                Some(Piece::End) => self.ended = true,
-                None => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the stream was cut off",
-                    ));
-                }
-            }
+/// Opens what is at `path` (relative to the home, or absolute), to be packed. Blocks.
+///
+/// # Errors
+/// When it is not there, or is neither file, folder nor link.
+pub fn open(home: &Path, path: &str) -> Result<Source, ArchiveError> {
+    Source::open(&place_of(home, path))
+}
+
+/// Packs it into pieces. Blocks.
+///
+/// # Errors
+/// When something of it cannot be read, or nobody takes the pieces.
+pub fn send_out(source: Source, pieces: mpsc::Sender<Bytes>) -> Result<Skipped, ArchiveError> {
+    source.pack(PieceWriter::new(pieces))
+}
+
+/// A path of the host's as one in the guest.
+fn place_of(home: &Path, path: &str) -> PathBuf {
+    match path {
+        "" | "~" => home.to_owned(),
+        // Slashes that follow are not to make it absolute.
+        path => {
+            home.join(path.strip_prefix("~/").map_or(path, |rest| rest.trim_start_matches('/')))
         }
-        let length = self.rest.len().min(buffer.len());
-        self.rest.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
+    }
+}
+
+/// The folder that the next boot clears.
+fn staging_of(home: &Beneath) -> io::Result<OwnedFd> {
+    let staging = home.make_folder(Path::new(STAGING))?;
+    beneath::own(&staging, 0o700)?;
+    Ok(staging)
+}
+
+/// Whether something can be renamed from the home to a place.
+fn shares_disk(home: &Beneath, place: &Place) -> bool {
+    let device = |folder: rustix::io::Result<rustix::fs::Stat>| folder.map(|stat| stat.st_dev).ok();
+    let (home, place) = (rustix::fs::fstat(home), rustix::fs::fstat(place.parent()));
+    device(home).is_some_and(|home| Some(home) == device(place))
+}
+
+/// Removes the staging folder, unless something else is on its way; then that one removes it, or the next boot.
+fn clear(home: &Beneath) {
+    rustix::fs::unlinkat(home, STAGING, AtFlags::REMOVEDIR).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_of_the_home_unless_it_is_absolute() {
+        for (path, place) in [
+            ("", "/root"),
+            ("~", "/root"),
+            ("~/", "/root/"),
+            ("~/notes/a", "/root/notes/a"),
+            ("~//etc", "/root/etc"),
+            ("notes/", "/root/notes/"),
+            ("../etc", "/root/../etc"),
+            ("~ada", "/root/~ada"),
+            ("/etc/hosts", "/etc/hosts"),
+        ] {
+            let found = place_of(Path::new("/root"), path);
+            assert_eq!(found.as_os_str(), OsStr::new(place), "{path}");
+        }
     }
 }

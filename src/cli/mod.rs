@@ -22,6 +22,7 @@ mod completion;
 mod config;
 mod connect;
 mod console;
+mod cp;
 mod create;
 mod daemon;
 mod delete;
@@ -114,6 +115,8 @@ enum Command {
     Forward(forward::Arguments),
     /// Run a command, or a shell, in a running VM
     Exec(exec::Arguments),
+    /// Copy a file or a folder out of a running VM, or into it
+    Cp(cp::Arguments),
     /// Open an ssh session in a running VM, with the ssh of this host
     Ssh(ssh::Arguments),
     /// Print what lets ssh, scp, rsync, git and editors find VMs as NAME.cove, or put it into ~/.ssh/config
@@ -181,6 +184,7 @@ impl Command {
             | Self::Stats(_)
             | Self::Ports(_)
             | Self::Forward(_)
+            | Self::Cp(_)
             | Self::SshConfig(_)
             | Self::Proxy(_)
             | Self::Logs(_)
@@ -220,6 +224,7 @@ impl Command {
             Self::Ports(arguments) => arguments.run().await,
             Self::Forward(arguments) => arguments.run().await,
             Self::Exec(arguments) => arguments.run().await,
+            Self::Cp(arguments) => arguments.run().await,
             Self::Ssh(arguments) => arguments.run().await,
             Self::SshConfig(arguments) => arguments.run(),
             Self::Proxy(arguments) => arguments.run().await,

@@ -1,4 +1,5 @@
-//! Progress of operations on stderr: one live line each on a terminal, plain lines otherwise.
+//! Progress on stderr: of operations, one live line each on a terminal and plain lines otherwise; of copies, one
+//! live line on a terminal.
 
 use std::time::Duration;
 
@@ -60,6 +61,33 @@ impl View<'_> {
 impl Drop for View<'_> {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// What is shown of bytes that are on their way. Dropping it takes its live line away.
+#[derive(Debug)]
+pub(super) struct Transfer(ProgressBar);
+
+impl Transfer {
+    /// A live line, of which nothing is drawn when stderr is no terminal.
+    pub(super) fn begin(what: &str) -> Self {
+        let bar = ProgressBar::new_spinner();
+        let style = ProgressStyle::with_template("{spinner} {msg}: {bytes} ({bytes_per_sec})");
+        bar.set_style(style.expect("the template is constant and valid"));
+        bar.set_message(output::one_line(what));
+        bar.enable_steady_tick(TICK);
+        Self(bar)
+    }
+
+    /// So many more bytes are through.
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.inc(bytes as u64);
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

@@ -204,6 +204,9 @@ async fn receive(
                 | Reply::Stats(_)
                 | Reply::Listening(_)
                 | Reply::Done
+                | Reply::Copying { .. }
+                | Reply::Copied(_)
+                | Reply::CopyFailed { .. }
                 | Reply::Connected
                 | Reply::ConnectFailed { .. } => return Err(out_of_turn()),
             },

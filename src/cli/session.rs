@@ -141,6 +141,9 @@ async fn started(
         | Reply::Stats(_)
         | Reply::Listening(_)
         | Reply::Done
+        | Reply::Copying { .. }
+        | Reply::Copied(_)
+        | Reply::CopyFailed { .. }
         | Reply::Connected
         | Reply::ConnectFailed { .. }
         | Reply::StdinTaken { .. }
@@ -180,6 +183,9 @@ async fn receive(
                     | Reply::Stats(_)
                     | Reply::Listening(_)
                     | Reply::Done
+                    | Reply::Copying { .. }
+                    | Reply::Copied(_)
+                    | Reply::CopyFailed { .. }
                     | Reply::Connected
                     | Reply::ConnectFailed { .. }
                     | Reply::ExecStarted { .. }

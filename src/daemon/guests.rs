@@ -11,9 +11,13 @@ use crate::guest::{Agent, Dial, GuestError};
 use crate::id::BootId;
 use crate::report::Report;
 use crate::vm::plan::WorkDiskPlan;
-use crate::vm::ports::{ByteStream, Guest, GuestSystem, Guests, PortResult, SurveyTake, TreeWrite};
+use crate::vm::ports::{
+    ByteStream, Guest, GuestSystem, GuestTrees, Guests, PortResult, SurveyTake, TreeWrite,
+};
 use crate::vm::state::VsockAddress;
-use crate::wire::guest::{Exec, GuestStats, Health, Listening, ReceiveTree, Setup, TreeChange};
+use crate::wire::guest::{
+    CopyFiles, Exec, GuestStats, Health, Listening, ReceiveTree, Setup, TreeChange,
+};
 use crate::wire::proof::BootKey;
 
 /// Makes connections to agents.
@@ -83,7 +87,10 @@ impl Guest for AgentGuest {
     async fn power_off(&self) -> PortResult<()> {
         self.0.power_off().await.map_err(report)
     }
+}
 
+#[async_trait]
+impl GuestTrees for AgentGuest {
     async fn receive_tree(&self, path: &str, how: TreeChange, write: TreeWrite) -> PortResult<()> {
         let request = ReceiveTree { path: path.to_owned(), how };
         let sink = self.0.receive_tree(request).await.map_err(report)?;
@@ -109,5 +116,9 @@ impl Guest for AgentGuest {
             taken.map_err(|failure| contents.into_failure().map_or(failure, report))
         });
         taken.await.expect("taking a tree does not panic")
+    }
+
+    async fn copy(&self, files: &CopyFiles) -> PortResult<Box<dyn ByteStream>> {
+        Ok(Box::new(self.0.copy(files).await.map_err(report)?))
     }
 }

@@ -36,7 +36,8 @@ use crate::id::BootId;
 use crate::vm::plan::WorkDiskPlan;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{
-    AgentHello, Exec, Health, HostHello, HostProof, ReceiveTree, Reply, Request, Setup, VERSION,
+    AgentHello, CopyFiles, Exec, Health, HostHello, HostProof, ReceiveTree, Reply, Request, Setup,
+    VERSION,
 };
 use crate::wire::proof::{BootKey, Role, nonce};
 
@@ -143,6 +144,15 @@ impl Agent {
         Ok(FrameStream::of(self.request(&Request::Connect { port }).await?))
     }
 
+    /// Asks the agent to copy a file or a tree. What comes back is a stream of frames that begins with the agent's
+    /// reply.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub async fn copy(&self, files: &CopyFiles) -> Result<FrameStream, GuestError> {
+        Ok(FrameStream::of(self.request(&Request::Copy(files.clone())).await?))
+    }
+
     /// Asks the agent to unpack a tree. The stream goes into the sink.
     ///
     /// # Errors
@@ -236,6 +246,9 @@ fn unexpected(reply: &Reply) -> GuestError {
         Reply::Stats(_) | Reply::Listening(_) => "something about its system",
         Reply::Done => "that it is done",
         Reply::Failed { .. } => "a failure",
+        Reply::Copying { .. } | Reply::Copied(_) | Reply::CopyFailed { .. } => {
+            "something about a copy"
+        }
         Reply::Connected | Reply::ConnectFailed { .. } => "something about a connection",
         Reply::ExecStarted { .. }
         | Reply::StdinTaken { .. }

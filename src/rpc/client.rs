@@ -23,6 +23,7 @@
 //! ```
 
 mod command;
+mod copy;
 mod export;
 
 use std::fs::File;
@@ -52,6 +53,7 @@ use crate::wire::frame::FrameCodec;
 use crate::wire::rpc::{Method, STREAM_PROTOCOL, StreamTicket, Subscription};
 
 pub use command::CommandOutput;
+pub use copy::{CopyIn, CopyOut, copy_failed};
 pub use export::Export;
 
 /// A byte stream of the daemon, in frames.

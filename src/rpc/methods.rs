@@ -170,6 +170,10 @@ fn streams(module: &mut Catalog) {
         let target = context.services.vms.forward(wanted).await?;
         Ok(context.tickets.give(target))
     });
+    add::<rpc::VmCopy, _, _>(module, |context, wanted, _| async move {
+        let target = context.services.vms.copy(wanted).await?;
+        Ok(context.tickets.give(target))
+    });
 }
 
 fn operations(module: &mut Catalog) {

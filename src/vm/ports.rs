@@ -17,7 +17,7 @@ use super::state::{Accel, Boot, VsockAddress};
 use crate::id::{BootId, Digest, ImageName, VmId};
 use crate::process::{ProcessId, Usage};
 use crate::report::Report;
-use crate::wire::guest::{Exec, GuestStats, Health, Listening, Setup, TreeChange};
+use crate::wire::guest::{CopyFiles, Exec, GuestStats, Health, Listening, Setup, TreeChange};
 use crate::wire::proof::BootKey;
 use crate::wire::rpc::{CreateWorkspace, NetMode, VmWorkspace, WorkspacePlan};
 
@@ -211,9 +211,22 @@ pub trait GuestSystem: Send + Sync {
     async fn grow_work_disk(&self, bytes: u64) -> PortResult<()>;
 }
 
+/// What a guest's agent does with files and trees.
+#[async_trait]
+pub trait GuestTrees: Send + Sync {
+    /// Makes a folder below the home, or brings it up to date, from the tar stream that `write` writes, on a
+    /// blocking thread.
+    async fn receive_tree(&self, path: &str, how: TreeChange, write: TreeWrite) -> PortResult<()>;
+    /// Looks at the tree at `path`, of which the records `known` are known; `take` gets the agent's records and
+    /// the contents that follow, on a blocking thread.
+    async fn survey(&self, path: &str, known: Vec<u8>, take: SurveyTake) -> PortResult<()>;
+    /// Begins a copy and returns its stream of frames, from the reply on.
+    async fn copy(&self, files: &CopyFiles) -> PortResult<Box<dyn ByteStream>>;
+}
+
 /// A guest's agent.
 #[async_trait]
-pub trait Guest: GuestSystem {
+pub trait Guest: GuestSystem + GuestTrees {
     /// Waits until it answers.
     async fn wait_answering(&self, deadline: Duration) -> PortResult<Health>;
     /// How it is.
@@ -226,12 +239,6 @@ pub trait Guest: GuestSystem {
     async fn connect(&self, port: u16) -> PortResult<Box<dyn ByteStream>>;
     /// Asks it to power off.
     async fn power_off(&self) -> PortResult<()>;
-    /// Makes a folder below the home, or brings it up to date, from the tar stream that `write` writes, on a
-    /// blocking thread.
-    async fn receive_tree(&self, path: &str, how: TreeChange, write: TreeWrite) -> PortResult<()>;
-    /// Looks at the tree at `path`, of which the records `known` are known; `take` gets the agent's records and
-    /// the contents that follow, on a blocking thread.
-    async fn survey(&self, path: &str, known: Vec<u8>, take: SurveyTake) -> PortResult<()>;
 }
 
 /// Writes a tar stream.

@@ -1,4 +1,4 @@
-//! Byte streams of guests: a program, or a connection to one of its ports.
+//! Byte streams of guests: a program, a connection to one of its ports, or a copy of files.
 
 use std::sync::Arc;
 
@@ -10,8 +10,13 @@ use super::service::{Handle, VmService};
 use super::ssh::{authorized, server};
 use super::stall::Stillness;
 use crate::report::{Kind, Report};
-use crate::wire::guest::{ConnectFailure, Exec, ExecFailure, Reply};
-use crate::wire::rpc::{ExecVm, ForwardVm, SshVm};
+use crate::wire::guest::{
+    ConnectFailure, CopyDirection, CopyFailure, CopyFiles, Exec, ExecFailure, Reply,
+};
+use crate::wire::rpc::{CopyVm, ExecVm, ForwardVm, SshVm};
+
+/// The longest path in a guest, in bytes: its kernel takes no more.
+const MAX_PATH: usize = 4095;
 
 /// A byte stream that is to be opened in a guest.
 pub struct StreamTarget {
@@ -26,6 +31,7 @@ pub struct StreamTarget {
 enum Wanted {
     Program(Exec),
     Port(u16),
+    Files(CopyFiles),
 }
 
 impl StreamTarget {
@@ -38,6 +44,7 @@ impl StreamTarget {
             match &self.what {
                 Wanted::Program(exec) => self.guest.exec(exec).await,
                 Wanted::Port(port) => self.guest.connect(*port).await,
+                Wanted::Files(files) => self.guest.copy(files).await,
             }
         };
         self.stillness.unless(open).await
@@ -50,6 +57,7 @@ impl StreamTarget {
         match self.what {
             Wanted::Program(_) => Reply::ExecFailed { reason: ExecFailure::Other, message },
             Wanted::Port(_) => Reply::ConnectFailed { reason: ConnectFailure::Other, message },
+            Wanted::Files(_) => Reply::CopyFailed { reason: CopyFailure::Other, message },
         }
     }
 }
@@ -98,6 +106,28 @@ impl VmService {
         let handle = self.handle(&wanted.vm)?;
         let record = handle.view.borrow().record.clone();
         self.stream(&handle, &record, &wanted.vm, Wanted::Port(wanted.port)).await
+    }
+
+    /// A copy of a file or a tree, out of a guest or into it.
+    ///
+    /// # Errors
+    /// When there is no such VM, it does not run, it stands still, or the path can be none.
+    pub async fn copy(&self, wanted: CopyVm) -> Result<StreamTarget, Report> {
+        let name = match &wanted.direction {
+            CopyDirection::Out => "",
+            CopyDirection::In(incoming) => incoming.name.as_deref().unwrap_or_default(),
+        };
+        if [wanted.path.as_str(), name]
+            .iter()
+            .any(|text| text.len() > MAX_PATH || text.contains('\0'))
+        {
+            let message = format!("a path has at most {MAX_PATH} bytes, and no zero among them");
+            return Err(Report::new(Kind::Invalid, message));
+        }
+        let handle = self.handle(&wanted.vm)?;
+        let record = handle.view.borrow().record.clone();
+        let files = CopyFiles { path: wanted.path, direction: wanted.direction };
+        self.stream(&handle, &record, &wanted.vm, Wanted::Files(files)).await
     }
 
     async fn stream(

@@ -18,14 +18,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{BootId, VmId};
 
+mod copy;
 mod network;
 mod observed;
+mod plan;
 mod tree;
 
+pub use copy::{CopyDirection, CopyFailure, CopyFiles, CopyKind, Incoming, Skipped};
 pub use network::{Ipv6, Network};
 pub use observed::{
     FileSystemStats, GuestStats, Listening, ListeningSocket, MAX_PROGRAM, MAX_SOCKETS, Protocol,
 };
+pub use plan::{BlockPlace, PlanStep};
 pub use tree::{
     ReceiveTree, TreeChange, UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED, UPDATE_TREE,
 };
@@ -86,6 +90,11 @@ pub enum Request {
     /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: [`Reply::Done`]
     /// or [`Reply::Failed`].
     ReceiveTree(ReceiveTree),
+    /// Copy a file or a tree. Out of the guest, the answer is [`Reply::Copying`], data frames with a tar stream, an
+    /// end-of-data frame and [`Reply::Copied`]. Into it, the request is followed by data frames with a tar stream
+    /// and an end-of-data frame, and the answer is [`Reply::Copied`] once all of it is in its place. At any time
+    /// [`Reply::CopyFailed`] or [`Reply::Failed`] instead, which ends it; then what was at the destination still is.
+    Copy(CopyFiles),
     /// Look at a tree. Followed by data frames with what the host knows of it ([`survey`](super::survey)) and an
     /// end-of-data frame. Answer: data frames with what is seen of it and an end-of-data frame; data frames with
     /// the contents of what is new or otherwise, one after the other, and an end-of-data frame;
@@ -131,6 +140,20 @@ pub enum Reply {
     Failed {
         /// What was being done: a boot step, or the plan step with its path.
         step: String,
+        /// The chain of errors.
+        message: String,
+    },
+    /// What is copied out of the guest; its tar stream follows.
+    Copying {
+        /// What it is.
+        kind: CopyKind,
+    },
+    /// The copy is whole.
+    Copied(Skipped),
+    /// Nothing was copied.
+    CopyFailed {
+        /// Why, for programs.
+        reason: CopyFailure,
         /// The chain of errors.
         message: String,
     },
@@ -252,89 +275,6 @@ impl std::fmt::Debug for SshHostKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SshHostKey").field("public", &self.public).finish_non_exhaustive()
     }
-}
-
-/// One step of a work-disk plan. Paths are relative to the root of the work disk (the home), have no
-/// `..`, and are resolved with `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)` in the guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
-pub enum PlanStep {
-    /// Make a folder and its parents (parents 0755). An existing folder gets the mode.
-    MakeDirectory {
-        /// The path.
-        path: String,
-        /// Permission bits.
-        mode: u32,
-    },
-    /// Write a whole file, atomically. Missing parents are made, 0755. `size` bytes follow.
-    WriteFile {
-        /// The path.
-        path: String,
-        /// Permission bits.
-        mode: u32,
-        /// Length of the content in bytes.
-        size: u64,
-    },
-    /// Keep a block of text in a file, between two marker lines
-    /// `# >>> MARKER >>>` and `# <<< MARKER <<<`; the rest of the file is kept. `size` bytes follow.
-    /// An empty content removes the block.
-    EnsureBlock {
-        /// The path.
-        path: String,
-        /// Permission bits.
-        mode: u32,
-        /// The marker, one line.
-        marker: String,
-        /// Where the block goes when the file has none yet.
-        at: BlockPlace,
-        /// Length of the content in bytes.
-        size: u64,
-    },
-    /// Make a symbolic link, atomically.
-    Symlink {
-        /// The path of the link.
-        path: String,
-        /// Its target: relative, inside the home.
-        target: String,
-    },
-    /// Remove a file or a link, if it is there.
-    Remove {
-        /// The path.
-        path: String,
-    },
-}
-
-impl PlanStep {
-    /// The path the step is about.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        match self {
-            Self::MakeDirectory { path, .. }
-            | Self::WriteFile { path, .. }
-            | Self::EnsureBlock { path, .. }
-            | Self::Symlink { path, .. }
-            | Self::Remove { path } => path,
-        }
-    }
-
-    /// How many bytes of content follow the step; `None` where none can.
-    #[must_use]
-    pub fn content_size(&self) -> Option<u64> {
-        match self {
-            Self::WriteFile { size, .. } | Self::EnsureBlock { size, .. } => Some(*size),
-            Self::MakeDirectory { .. } | Self::Symlink { .. } | Self::Remove { .. } => None,
-        }
-    }
-}
-
-/// Where a new block goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BlockPlace {
-    /// Before everything else.
-    Start,
-    /// After everything else.
-    End,
 }
 
 /// A program to run.

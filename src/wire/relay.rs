@@ -87,6 +87,9 @@ where
         | Reply::Stats(_)
         | Reply::Listening(_)
         | Reply::Done
+        | Reply::Copying { .. }
+        | Reply::Copied(_)
+        | Reply::CopyFailed { .. }
         | Reply::ExecStarted { .. }
         | Reply::StdinTaken { .. }
         | Reply::ExecFailed { .. }

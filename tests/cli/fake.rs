@@ -12,7 +12,7 @@ use cove::id::{BootId, Digest, OperationId, VmId};
 use cove::process::ShortFolder;
 use cove::report::{Kind, Report};
 use cove::wire::frame::{Frame, FrameCodec};
-use cove::wire::guest::{ExecFailure, ExecInput, ExecStatus, Reply};
+use cove::wire::guest::{CopyFailure, CopyKind, ExecFailure, ExecInput, ExecStatus, Reply};
 use cove::wire::rpc::{
     ExecVm, Happening, METHODS, NetMode, Operation, OperationEnd, STREAM_PROTOCOL, Stage, Vm,
     VmNet, VmState,
@@ -227,8 +227,11 @@ fn open_stream(
     };
     spawn(async move {
         let upgraded = hyper::upgrade::on(request).await.expect("upgraded");
-        let stream = Framed::new(TokioIo::new(upgraded), FrameCodec::default());
-        guest(exec, stream).await;
+        let mut stream = Framed::new(TokioIo::new(upgraded), FrameCodec::default());
+        match exec.argv.as_slice() {
+            [word, path] if word == "copy" => copy(path, &mut stream).await,
+            _ => guest(exec, stream).await,
+        }
     });
     let response = response.status(101).header("upgrade", STREAM_PROTOCOL);
     response.header("connection", "upgrade").body(HttpBody::empty()).expect("valid")
@@ -323,6 +326,13 @@ impl Script {
                 *self.exec.lock().expect("not poisoned") = Some(exec);
                 Ok(json!({ "ticket": "00ff", "env_left_out": ["LONG\u{1b}"] }))
             }
+            "vm.copy" => {
+                let argv = [json!("copy"), params["path"].clone()];
+                let exec = json!({ "vm": params["vm"], "argv": argv });
+                let exec = serde_json::from_value(exec).expect("an exec");
+                *self.exec.lock().expect("not poisoned") = Some(exec);
+                Ok(json!({ "ticket": "00ff" }))
+            }
             "vm.exec" => {
                 let exec = serde_json::from_value(params).expect("an exec");
                 *self.exec.lock().expect("not poisoned") = Some(exec);
@@ -392,6 +402,20 @@ async fn guest(exec: ExecVm, mut stream: Stream) {
         }
     };
     say(&mut stream, &Reply::ExecEnded(status)).await;
+}
+
+/// A copy out of the guest, which comes to nothing.
+async fn copy(path: &str, stream: &mut Stream) {
+    let reason = match path {
+        "missing" => CopyFailure::NotFound,
+        _ => {
+            say(stream, &Reply::Copying { kind: CopyKind::File }).await;
+            send(stream, Frame::Data(Bytes::from(vec![0; 100]))).await;
+            CopyFailure::Other
+        }
+    };
+    let message = "it broke \u{1b}[31m".to_owned();
+    say(stream, &Reply::CopyFailed { reason, message }).await;
 }
 
 /// Gives back what it gets.

@@ -1,6 +1,7 @@
 //! The program `cove` as a user runs it, against a scripted daemon: real processes, real signals, real
 //! sockets and frames, a real terminal where one is due.
 
+mod cp;
 mod daemon;
 mod fake;
 mod forward;

@@ -14,6 +14,7 @@ mod client;
 mod commands;
 #[path = "../hostile/corpus/mod.rs"]
 mod corpus;
+mod cp;
 mod crowd;
 mod database;
 mod egress;

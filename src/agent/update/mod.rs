@@ -23,7 +23,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -33,10 +33,11 @@ use tokio::sync::mpsc;
 
 use self::places::{Listing, kind, put_in, shown, take_out};
 use super::beneath::{self, Beneath};
+use super::console;
 use super::failure::{During, Failure};
 use super::plan::STAGING;
 use super::survey::{self, Listed};
-use super::{console, tree};
+use crate::archive::{self, Bits, Limits, Piece, PieceReader, remove_tree};
 use crate::id::BootId;
 use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED, UPDATE_TREE};
 use crate::wire::survey::{Known, MAX_RECORDS, Seen};
@@ -78,7 +79,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 pub(super) fn receive(
     home: &Path,
     path: &str,
-    pieces: mpsc::Receiver<tree::Piece>,
+    pieces: mpsc::Receiver<Piece>,
 ) -> Result<(), Failure> {
     let step = || format!("bring `~/{}` up to date", path.escape_debug());
     let home = Beneath::open(home).during(step())?;
@@ -108,7 +109,7 @@ pub(super) fn receive(
         decide().during(step())
     });
     if decided.is_err() {
-        staging().and_then(|staging| beneath::remove_tree(staging, OsStr::new(&temporary))).ok();
+        staging().and_then(|staging| remove_tree(staging, OsStr::new(&temporary))).ok();
     }
     // Fails while another tree is on its way; then that one removes it, or the next boot.
     rustix::fs::unlinkat(&home, STAGING, AtFlags::REMOVEDIR).ok();
@@ -130,11 +131,13 @@ fn unpack(
     home: &Beneath,
     folder: &Path,
     path: &str,
-    pieces: mpsc::Receiver<tree::Piece>,
+    pieces: mpsc::Receiver<Piece>,
 ) -> io::Result<()> {
     home.folder(beneath::relative(path)?)?;
     let staged = home.make_folder(folder)?;
-    tree::unpack(&staged, pieces)?;
+    let stream = PieceReader::new(pieces);
+    archive::unpack(staged.as_fd(), stream, Bits::All, Limits::default())
+        .map_err(io::Error::other)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let place = rustix::fs::openat(&staged, PLACE, flags, Mode::from_raw_mode(0o600))?;
     File::from(place).write_all(path.as_bytes())
@@ -150,7 +153,7 @@ fn finish(home: &Beneath) -> Result<(), Failure> {
         update.check()?;
         update.apply()?;
         home.sync()?;
-        beneath::remove_tree(home, OsStr::new(UPDATE))?;
+        remove_tree(home, OsStr::new(UPDATE))?;
         home.sync()
     };
     finish().during(format!("finish the update in `~/{UPDATE}`"))

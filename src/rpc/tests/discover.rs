@@ -106,6 +106,7 @@ fn parameters(method: &Value, operation: &str) -> Value {
         "plugin" => json!("notes"),
         "path" => json!("/plugin"),
         "port" => json!(80),
+        "direction" => json!("out"),
         "rule" => json!("example.org"),
         "host" => json!("1.1.1.1"),
         other => panic!("`{}` requires `{other}`: say here what to send", name(method)),

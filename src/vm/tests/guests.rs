@@ -15,12 +15,13 @@ use crate::id::{BootId, VmId};
 use crate::report::{Kind, Report};
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
-    ByteStream, Checkout, Guest, GuestSystem, PackedCheckout, PortResult, SurveyTake, TreeWrite,
+    ByteStream, Checkout, Guest, GuestSystem, GuestTrees, PackedCheckout, PortResult, SurveyTake,
+    TreeWrite,
 };
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{
-    Exec, FileSystemStats, GuestStats, Health, Listening, ListeningSocket, Protocol, Reply, Setup,
-    TreeChange,
+    CopyFiles, Exec, FileSystemStats, GuestStats, Health, Listening, ListeningSocket, Protocol,
+    Reply, Setup, TreeChange,
 };
 use crate::wire::relay::relay;
 use crate::wire::rpc::{VmWorkspace, WorkspacePlan};
@@ -162,13 +163,28 @@ impl Guest for SimGuest {
         };
         self.sim.call("guest.power_off", power_off).await
     }
+}
 
+#[async_trait]
+impl GuestTrees for SimGuest {
     async fn receive_tree(&self, _: &str, _: TreeChange, _: TreeWrite) -> PortResult<()> {
         self.sim.call("guest.receive_tree", async { self.monitor().await.map(drop) }).await
     }
 
     async fn survey(&self, _: &str, _: Vec<u8>, _: SurveyTake) -> PortResult<()> {
         self.sim.call("guest.survey", async { self.monitor().await.map(drop) }).await
+    }
+
+    async fn copy(&self, files: &CopyFiles) -> PortResult<Box<dyn ByteStream>> {
+        let copy = async {
+            self.monitor().await?;
+            self.sim.world.host().copied.push(files.clone());
+            let (ours, theirs) = tokio::io::duplex(STREAM);
+            // A guest that gives back what it gets.
+            self.sim.echo(theirs);
+            Ok(Box::new(ours) as Box<dyn ByteStream>)
+        };
+        self.sim.call("guest.copy", copy).await
     }
 }
 

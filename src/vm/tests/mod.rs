@@ -9,6 +9,7 @@
 //! - `hooks`: when plugins are asked and told, and what they cannot keep from happening
 //! - `looking`: what is told of VMs
 //! - `ssh`: ssh servers for one connection
+//! - `copies`: files and trees that are copied
 //! - `prepare`: repositories that go into VMs that run
 //! - `publish`: ports of the host that VMs have
 //! - `unreadable`: rows that cannot be read
@@ -26,6 +27,7 @@ mod plugins;
 pub(crate) mod ports;
 pub(crate) mod world;
 
+mod copies;
 mod endings;
 mod hooks;
 mod idle;

@@ -15,7 +15,7 @@ use crate::vm::ledger::ResourceKind;
 use crate::vm::ports::{Stall, WorkSeen};
 use crate::vm::record::{Unreadable, VmRecord};
 use crate::vm::state::State;
-use crate::wire::guest::Exec;
+use crate::wire::guest::{CopyFiles, Exec};
 use crate::wire::rpc::{HookPoint, Publish};
 
 /// The folder of the VMs' folders.
@@ -92,6 +92,8 @@ pub(crate) struct Host {
     pub(crate) in_use: BTreeSet<u16>,
     /// The ports of guests that were connected to.
     pub(crate) connected: Vec<u16>,
+    /// What was copied out of guests and into them.
+    pub(crate) copied: Vec<CopyFiles>,
     /// The VMs that plugins know of and have not been told to forget.
     pub(crate) introduced: BTreeSet<VmId>,
     /// How often plugins have been asked what a machine gets.

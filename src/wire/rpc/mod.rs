@@ -5,6 +5,7 @@
 //! fields are added, never renamed. Times are RFC 3339 strings in UTC, sizes are in the unit their
 //! name ends in.
 
+mod copy;
 mod create;
 mod event;
 mod hook;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::OperationId;
 use crate::wire::guest::Listening;
 
+pub use copy::CopyVm;
 pub use create::{CreatePlan, CreateVm, CreateWorkspace, MachinePlan, WorkspacePlan};
 pub use event::{Event, EventPage, EventQuery, Happening};
 pub use hook::{HookPlan, HookPoint, HookStep, HookWish};
@@ -160,6 +162,8 @@ methods! {
     NetDenialsNow = "net.denials"(NetDenials) -> Denials;
     /// Prepares a connection to a port of a guest; the returned ticket opens its byte stream.
     VmForward = "vm.forward"(ForwardVm) -> StreamTicket;
+    /// Prepares to copy a file or a tree out of a guest or into it; the returned ticket opens its byte stream.
+    VmCopy = "vm.copy"(CopyVm) -> StreamTicket;
     /// One operation.
     OpShow = "op.show"(OperationRef) -> Operation;
     /// Waits for the end of an operation.

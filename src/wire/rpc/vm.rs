@@ -286,7 +286,7 @@ pub struct SshTicket {
 
 /// Opens one byte stream, once, within 30 seconds: `GET /stream/TICKET` on the same socket with
 /// `Connection: Upgrade` and `Upgrade: cove-stream`. The stream carries frames (`wire::frame`) as they
-/// are said at `wire::guest::Request::Exec` or `Connect`, from the reply on.
+/// are said at `wire::guest::Request::Exec`, `Connect` or `Copy`, from the reply on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct StreamTicket {

@@ -1,0 +1,306 @@
+//! Packing a file or a tree.
+//!
+//! The tree may be changing, and may be made to be awkward: nothing is opened by a path of more than one name,
+//! no link is followed, pipes and devices are not opened. What goes away while it is being packed is not in the
+//! stream; a file that becomes shorter while it is being read fails the whole.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use tar::{EntryType, Header};
+
+use super::{ArchiveError, MAX_DEPTH, NAME_IN_HEADER, TOP, time};
+use crate::wire::guest::{CopyKind, Skipped};
+
+/// The length of a block of a tar stream in bytes.
+const BLOCK: usize = 512;
+
+/// How much of a file is read at once, in bytes.
+const CHUNK: usize = 128 * 1024;
+
+/// Files below this are read before they are announced: those of `/proc` and `/sys` have no size that is true.
+const SMALL: u64 = 64 * 1024;
+
+/// The permission bits that are kept. A program that runs as its owner must not become one that runs as the
+/// receiver.
+const PERMISSIONS: u32 = 0o777;
+
+/// Something that is to be packed.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    node: Node,
+}
+
+/// What is behind a name.
+#[derive(Debug)]
+enum Node {
+    File(File, Stat),
+    Folder(OwnedFd, Stat),
+    Link(Vec<u8>, Stat),
+    Special,
+}
+
+impl Node {
+    /// Opens what has this name; none where nothing has it.
+    fn open(folder: impl AsFd, name: &OsStr) -> io::Result<Option<Self>> {
+        match Self::open_there(folder.as_fd(), name) {
+            Ok(node) => Ok(Some(node)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open_there(folder: impl AsFd, name: &OsStr) -> rustix::io::Result<Self> {
+        let stat = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        // A pipe that came in the place of a file must not block.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open = |more| rustix::fs::openat(&folder, name, flags | more, Mode::empty());
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                let file = open(OFlags::NOCTTY)?;
+                let stat = rustix::fs::fstat(&file)?;
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::RegularFile => Ok(Self::File(file.into(), stat)),
+                    _ => Ok(Self::Special),
+                }
+            }
+            FileType::Directory => {
+                let folder = open(OFlags::DIRECTORY)?;
+                let stat = rustix::fs::fstat(&folder)?;
+                Ok(Self::Folder(folder, stat))
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(&folder, name, Vec::new())?;
+                Ok(Self::Link(target.into_bytes(), stat))
+            }
+            _ => Ok(Self::Special),
+        }
+    }
+}
+
+impl Source {
+    /// Opens what is to be packed. The folders above it may be links; it itself is not followed.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be read, or is neither file, folder nor link.
+    pub fn open(path: &Path) -> Result<Self, ArchiveError> {
+        let node = match Node::open(CWD, path.as_os_str()) {
+            Ok(Some(node)) => node,
+            Ok(None) => return Err(ArchiveError::Missing { path: path.to_owned() }),
+            Err(source) => return Err(ArchiveError::Read { path: path.to_owned(), source }),
+        };
+        match node {
+            Node::Special => Err(ArchiveError::Special { path: path.to_owned() }),
+            node => Ok(Self { path: path.to_owned(), node }),
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> CopyKind {
+        match &self.node {
+            Node::Folder(..) => CopyKind::Folder,
+            Node::Link(..) => CopyKind::Link,
+            Node::File(..) | Node::Special => CopyKind::File,
+        }
+    }
+
+    /// Writes it to `sink` as a tar stream in which it has the name [`TOP`], and flushes. Returns what was left
+    /// out.
+    ///
+    /// # Errors
+    /// When something of it cannot be read, or nobody takes the stream.
+    pub fn pack(self, sink: impl Write) -> Result<Skipped, ArchiveError> {
+        let mut packer = Packer { sink, source: self.path, skipped: Skipped::default() };
+        let mut path = TOP.as_bytes().to_vec();
+        packer.node(self.node, &mut path, 0)?;
+        let end = [0; 2 * BLOCK];
+        packer.sink.write_all(&end).map_err(ArchiveError::Stream)?;
+        packer.sink.flush().map_err(ArchiveError::Stream)?;
+        Ok(packer.skipped)
+    }
+}
+
+struct Packer<Sink> {
+    sink: Sink,
+    /// Where the source is, for messages.
+    source: PathBuf,
+    skipped: Skipped,
+}
+
+impl<Sink: Write> Packer<Sink> {
+    fn node(&mut self, node: Node, path: &mut Vec<u8>, depth: usize) -> Result<(), ArchiveError> {
+        match node {
+            Node::File(file, stat) => self.file(&file, &stat, path),
+            Node::Folder(folder, stat) => {
+                let header = header(EntryType::Directory, &stat);
+                self.announce(header, &stat, path, &[])?;
+                self.folder(folder, path, depth)
+            }
+            Node::Link(target, stat) => {
+                let header = header(EntryType::Symlink, &stat);
+                self.announce(header, &stat, path, &target)
+            }
+            Node::Special => {
+                let first = self.shown(path);
+                self.skipped.count += 1;
+                self.skipped.first.get_or_insert_with(|| first.to_string_lossy().into_owned());
+                Ok(())
+            }
+        }
+    }
+
+    fn folder(
+        &mut self,
+        folder: OwnedFd,
+        path: &mut Vec<u8>,
+        depth: usize,
+    ) -> Result<(), ArchiveError> {
+        let shown = self.shown(path);
+        let read = |source| ArchiveError::Read { path: shown.clone(), source };
+        if depth == MAX_DEPTH {
+            return Err(read(io::Error::other(format!(
+                "it is more than {MAX_DEPTH} folders deep"
+            ))));
+        }
+        let mut entries = Dir::new(folder).map_err(|error| read(error.into()))?;
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|error| read(error.into()))?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let length = path.len();
+            path.push(b'/');
+            path.extend_from_slice(name.as_bytes());
+            let folder = entries.fd().map_err(|error| read(error.into()))?;
+            let node = Node::open(folder, name);
+            let node =
+                node.map_err(|source| ArchiveError::Read { path: self.shown(path), source })?;
+            // What is not there any more was removed meanwhile.
+            if let Some(node) = node {
+                self.node(node, path, depth + 1)?;
+            }
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, file: &File, stat: &Stat, path: &[u8]) -> Result<(), ArchiveError> {
+        let shown = self.shown(path);
+        let failed = |source| ArchiveError::Read { path: shown.clone(), source };
+        let mut beginning = Vec::new();
+        file.take(SMALL).read_to_end(&mut beginning).map_err(failed)?;
+        let announced = u64::try_from(stat.st_size).unwrap_or_default();
+        let size = match beginning.len() as u64 {
+            SMALL if announced < SMALL => {
+                return Err(failed(io::Error::other("it is longer than it says")));
+            }
+            SMALL => announced,
+            whole => whole,
+        };
+        let mut header = header(EntryType::Regular, stat);
+        header.set_size(size);
+        self.announce(header, stat, path, &[])?;
+        let mut content = beginning.as_slice().chain(file).take(size);
+        let (mut left, mut buffer) = (size, vec![0; CHUNK]);
+        while left > 0 {
+            let read = match content.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map_err(failed)?,
+            };
+            if read == 0 {
+                return Err(failed(io::Error::other("it became shorter while it was being read")));
+            }
+            self.write(&buffer[..read])?;
+            left -= read as u64;
+        }
+        self.pad(size)
+    }
+
+    /// Writes what stands in front of a content: a header, and before it what has no room in it.
+    fn announce(
+        &mut self,
+        mut entry: Header,
+        stat: &Stat,
+        path: &[u8],
+        target: &[u8],
+    ) -> Result<(), ArchiveError> {
+        let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
+        let record = time::write(stat.st_mtime, nanoseconds);
+        self.extension(EntryType::XHeader, &pax(time::KEY, &record))?;
+        for (kind, name) in [(EntryType::GNULongName, path), (EntryType::GNULongLink, target)] {
+            if name.len() > NAME_IN_HEADER {
+                self.extension(kind, &[name, b"\0"].concat())?;
+            }
+        }
+        put(&mut entry.as_old_mut().name, path);
+        put(&mut entry.as_old_mut().linkname, target);
+        entry.set_cksum();
+        self.write(entry.as_bytes())
+    }
+
+    fn extension(&mut self, kind: EntryType, content: &[u8]) -> Result<(), ArchiveError> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        put(&mut header.as_old_mut().name, b"././@LongLink");
+        header.set_cksum();
+        self.write(header.as_bytes())?;
+        self.write(content)?;
+        self.pad(content.len() as u64)
+    }
+
+    fn pad(&mut self, size: u64) -> Result<(), ArchiveError> {
+        let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
+        if over == 0 { Ok(()) } else { self.write(&[0; BLOCK][over..]) }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
+        self.sink.write_all(bytes).map_err(ArchiveError::Stream)
+    }
+
+    /// A path of the stream as one of the source.
+    fn shown(&self, path: &[u8]) -> PathBuf {
+        match path[TOP.len()..].strip_prefix(b"/") {
+            Some(inside) => self.source.join(OsStr::from_bytes(inside)),
+            None => self.source.clone(),
+        }
+    }
+}
+
+fn header(kind: EntryType, stat: &Stat) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(stat.st_mode & PERMISSIONS);
+    header.set_uid(0);
+    header.set_gid(0);
+    // Readers of our own take the finer one, in front of it.
+    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
+    header.set_size(0);
+    header
+}
+
+/// One record of an extended header: its length, itself included, then key and value.
+fn pax(key: &str, value: &str) -> Vec<u8> {
+    let rest = format!(" {key}={value}\n");
+    let mut length = rest.len() + 1;
+    while length != rest.len() + length.to_string().len() {
+        length += 1;
+    }
+    format!("{length}{rest}").into_bytes()
+}
+
+/// Puts as much of `name` into a header's field as fits.
+fn put(field: &mut [u8; NAME_IN_HEADER], name: &[u8]) {
+    let length = name.len().min(NAME_IN_HEADER);
+    field[..length].copy_from_slice(&name[..length]);
+}

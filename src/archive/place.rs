@@ -1,0 +1,216 @@
+//! Where a copy goes, and how it gets there: whole, by rename, from a folder on the same file system.
+//!
+//! | what is at the destination | a file or a link comes | a folder comes |
+//! |---|---|---|
+//! | nothing | it gets that name | it gets that name |
+//! | a folder, or a link to one | it goes into it, under its own name | the same |
+//! | a file, or another link | it is replaced (a link itself, not where it leads) | refused |
+//! | a device, a pipe, a socket | refused | refused |
+//!
+//! What has its own name in the folder is looked at in the same way once more; a folder there is refused in
+//! any case: trees are never merged. A destination that ends with `/` must be a folder.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{ArchiveError, MAX_NAME, TOP, remove_tree};
+use crate::wire::guest::CopyKind;
+use crate::wire::proof::nonce;
+
+/// How a staging folder's name begins.
+const PREFIX: &str = ".cove-cp-";
+
+/// How many random characters follow.
+const RANDOM: usize = 16;
+
+/// How often a staging folder is tried to be made: another copy may just be removing the folder around it.
+const ATTEMPTS: usize = 8;
+
+/// Where a copy goes: a name in a folder that is there.
+#[derive(Debug)]
+pub struct Place {
+    parent: OwnedFd,
+    pub(super) path: PathBuf,
+    name: OsString,
+}
+
+impl Place {
+    /// The place that a destination means, for something that has this name where it comes from.
+    ///
+    /// # Errors
+    /// When the folder around it is missing, or a name.
+    pub fn find(destination: &Path, own_name: Option<&OsStr>) -> Result<Self, ArchiveError> {
+        let path = || destination.to_owned();
+        let wants_folder = destination.as_os_str().as_bytes().ends_with(b"/");
+        let inside = match fs::metadata(destination) {
+            Ok(found) if found.is_dir() => true,
+            Ok(_) if wants_folder => return Err(ArchiveError::NoFolder { path: path() }),
+            Ok(_) => false,
+            // A file in the place of a folder above shows, with its name, when that one is opened.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => match wants_folder {
+                true => return Err(ArchiveError::NoFolder { path: path() }),
+                false => false,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match wants_folder {
+                true => return Err(ArchiveError::Missing { path: path() }),
+                false => false,
+            },
+            Err(source) => return Err(ArchiveError::Read { path: path(), source }),
+        };
+        if inside {
+            let name = own_name.filter(|name| is_name(name));
+            let name = name.ok_or_else(|| ArchiveError::Nameless { path: path() })?;
+            return Self::of(destination, name);
+        }
+        let name = destination.file_name();
+        let name = name.ok_or_else(|| ArchiveError::Missing { path: path() })?;
+        match destination.parent() {
+            Some(folder) if folder != Path::new("") => Self::of(folder, name),
+            Some(_) | None => Self::of(Path::new("."), name),
+        }
+    }
+
+    fn of(folder: &Path, name: &OsStr) -> Result<Self, ArchiveError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(CWD, folder, flags, Mode::empty());
+        let path = || folder.to_owned();
+        let parent = opened.map_err(|error| match error {
+            Errno::NOENT => ArchiveError::Missing { path: path() },
+            Errno::NOTDIR => ArchiveError::NoFolder { path: path() },
+            error => ArchiveError::Read { path: path(), source: error.into() },
+        })?;
+        let path = match folder == Path::new(".") {
+            true => PathBuf::from(name),
+            false => folder.join(name),
+        };
+        Ok(Self { parent, path, name: name.to_owned() })
+    }
+
+    /// The folder around it.
+    #[must_use]
+    pub fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// That nothing can be made beside it.
+    #[must_use]
+    pub fn unwritable(&self, source: io::Error) -> ArchiveError {
+        ArchiveError::Write { path: self.path.clone(), source }
+    }
+
+    /// Whether something of this kind may come here.
+    ///
+    /// # Errors
+    /// When something is in its way.
+    pub fn admit(&self, kind: CopyKind) -> Result<(), ArchiveError> {
+        let found = match rustix::fs::statat(&self.parent, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => {
+                return Err(ArchiveError::Read { path: self.path.clone(), source: error.into() });
+            }
+        };
+        let found = match (found, kind) {
+            (FileType::RegularFile | FileType::Symlink, CopyKind::File | CopyKind::Link) => {
+                return Ok(());
+            }
+            (FileType::RegularFile, CopyKind::Folder) => "a file",
+            (FileType::Symlink, CopyKind::Folder) => "a link",
+            (FileType::Directory, CopyKind::File | CopyKind::Link) => "a folder",
+            (FileType::Directory, CopyKind::Folder) => "a folder too; folders are not merged",
+            _ => "neither file, folder nor link",
+        };
+        Err(ArchiveError::InTheWay { path: self.path.clone(), found })
+    }
+
+    /// Puts what has come to `staging` here, once it is on the disk.
+    ///
+    /// # Errors
+    /// When nothing came, something is in its way, or the disk fails. Then what was here is as it was.
+    pub fn publish(&self, staging: &Staging) -> Result<(), ArchiveError> {
+        let write =
+            |error: Errno| ArchiveError::Write { path: self.path.clone(), source: error.into() };
+        let came = rustix::fs::statat(&staging.folder, TOP, AtFlags::SYMLINK_NOFOLLOW);
+        let came = came.map_err(|_| ArchiveError::Hostile {
+            why: "the stream ended, and had nothing in it".to_owned(),
+        })?;
+        self.admit(match FileType::from_raw_mode(came.st_mode) {
+            FileType::Directory => CopyKind::Folder,
+            FileType::Symlink => CopyKind::Link,
+            _ => CopyKind::File,
+        })?;
+        rustix::fs::syncfs(&staging.folder).map_err(write)?;
+        // A folder takes the place of no file and of no folder with something in it: the kernel refuses.
+        rustix::fs::renameat(&staging.folder, TOP, &self.parent, &self.name).map_err(write)?;
+        // It is there. A crash of the machine may undo the rename where this fails, as it does for folders of
+        // some file systems; then what was here before is here again.
+        rustix::fs::fsync(&self.parent).ok();
+        Ok(())
+    }
+}
+
+/// A private folder in which a copy lies until it is whole. Dropping it removes it with what is left in it.
+#[derive(Debug)]
+pub struct Staging {
+    holder: OwnedFd,
+    name: OsString,
+    folder: OwnedFd,
+}
+
+impl Staging {
+    /// Makes one in the folder that `holder` opens.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn make<Holder: AsFd>(mut holder: impl FnMut() -> io::Result<Holder>) -> io::Result<Self> {
+        for _ in 1..ATTEMPTS {
+            match Self::within(holder()?.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                made => return made,
+            }
+        }
+        Self::within(holder()?.as_fd())
+    }
+
+    fn within(holder: BorrowedFd<'_>) -> io::Result<Self> {
+        let name = OsString::from(format!("{PREFIX}{}", &nonce()[..RANDOM]));
+        let holder = holder.try_clone_to_owned()?;
+        rustix::fs::mkdirat(&holder, &name, Mode::RWXU)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&holder, &name, flags, Mode::empty()) {
+            Ok(folder) => Ok(Self { holder, name, folder }),
+            Err(error) => {
+                rustix::fs::unlinkat(&holder, &name, AtFlags::REMOVEDIR).ok();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What cannot be removed stays; whoever made the copy has an error to tell already.
+        remove_tree(&self.holder, &self.name).ok();
+    }
+}
+
+/// Whether this can be the name of something in a folder.
+pub(super) fn is_name(name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    !matches!(bytes, b"" | b"." | b"..")
+        && bytes.len() <= MAX_NAME
+        && !bytes.iter().any(|byte| matches!(byte, b'/' | 0))
+}

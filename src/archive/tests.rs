@@ -1,0 +1,480 @@
+//! Packing and unpacking, with trees that are awkward and streams that are hostile.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+
+use rustix::fs::{Timespec, Timestamps};
+use tar::{Builder, EntryType, Header};
+use tempfile::TempDir;
+
+use super::*;
+use crate::wire::guest::{CopyKind, Skipped};
+
+/// A folder with a `source`, a `target`, and a `secret` that nothing may touch.
+struct World(TempDir);
+
+impl World {
+    fn new() -> Self {
+        let world = Self(tempfile::tempdir().expect("a folder"));
+        fs::create_dir(world.at("source")).expect("made");
+        fs::create_dir(world.at("target")).expect("made");
+        fs::write(world.at("secret"), "kept").expect("written");
+        world
+    }
+
+    fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    /// Copies within this host.
+    fn copy(&self, from: &str, to: &str) -> Result<Skipped, ArchiveError> {
+        let from = self.at(from);
+        let source = Source::open(&from)?;
+        let place = Place::find(&self.at(to), from.file_name())?;
+        place.admit(source.kind())?;
+        let mut stream = Vec::new();
+        let skipped = source.pack(&mut stream)?;
+        self.take(&place, &stream, Bits::Permissions, Limits::default())?;
+        Ok(skipped)
+    }
+
+    fn take(
+        &self,
+        place: &Place,
+        stream: &[u8],
+        bits: Bits,
+        limits: Limits,
+    ) -> Result<(), ArchiveError> {
+        let staging = Staging::make(|| Ok(place.parent())).expect("made");
+        unpack(staging.folder(), stream, bits, limits)?;
+        place.publish(&staging)
+    }
+
+    /// Takes a stream to `target/new`.
+    fn receive(&self, stream: &[u8], limits: Limits) -> Result<(), ArchiveError> {
+        let place = Place::find(&self.at("target/new"), None).expect("a place");
+        self.take(&place, stream, Bits::Permissions, limits)
+    }
+
+    fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.at(folder)).expect("readable");
+        let name = |entry: io::Result<fs::DirEntry>| entry.expect("read").file_name();
+        let mut names: Vec<String> =
+            entries.map(|entry| name(entry).to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).expect("there").permissions().mode() & 0o7777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+}
+
+fn set_time(path: &Path, seconds: i64, nanoseconds: i64) {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    let times = Timestamps { last_access: time, last_modification: time };
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags).expect("set");
+}
+
+fn time_of(path: &Path) -> (i64, i64) {
+    let metadata = fs::symlink_metadata(path).expect("there");
+    (metadata.mtime(), metadata.mtime_nsec())
+}
+
+#[test]
+fn a_tree_arrives_as_it_was() {
+    let world = World::new();
+    let tree = world.at("source/tree");
+    let odd = format!("{}\n'\"ä", "n".repeat(249));
+    let deep = Path::new("deep").join("d".repeat(200)).join("e".repeat(200));
+    fs::create_dir_all(tree.join(&deep)).expect("made");
+    fs::write(tree.join(&odd), "odd").expect("written");
+    fs::write(tree.join(OsStr::from_bytes(b"no\xffutf")), "").expect("written");
+    fs::write(tree.join(&deep).join("program"), vec![7; 300_000]).expect("written");
+    set_mode(&tree.join(&deep).join("program"), 0o4755);
+    fs::create_dir(tree.join("closed")).expect("made");
+    fs::write(tree.join("closed/file"), "x").expect("written");
+    symlink("/etc//shadow/../", tree.join("link")).expect("linked");
+    symlink("x".repeat(300), tree.join("long")).expect("linked");
+    let _socket = UnixListener::bind(tree.join("socket")).expect("bound");
+    for (path, seconds, nanoseconds) in [
+        ("link", 1_000_000_001, 1),
+        ("closed/file", -5, 999_999_999),
+        ("closed", 1_000_000_002, 123_456_789),
+        ("deep", 1_000_000_003, 0),
+        ("", 1_000_000_004, 500_000_000),
+    ] {
+        set_time(&tree.join(path), seconds, nanoseconds);
+    }
+    set_mode(&tree.join("closed"), 0o555);
+
+    let skipped = world.copy("source/tree", "target").expect("copied");
+    let first = Some(tree.join("socket").to_str().expect("UTF-8").to_owned());
+    assert_eq!(skipped, Skipped { count: 1, first });
+    assert_eq!(world.names("target"), ["tree"], "nothing else is left");
+    let copy = world.at("target/tree");
+    assert_eq!(fs::read(copy.join(&odd)).expect("there"), b"odd");
+    assert!(copy.join(OsStr::from_bytes(b"no\xffutf")).exists());
+    assert_eq!(fs::read(copy.join(&deep).join("program")).expect("there"), vec![7; 300_000]);
+    assert_eq!(mode(&copy.join(&deep).join("program")), 0o755, "nobody gets the owner's rights");
+    assert_eq!(mode(&copy.join("closed")), 0o555);
+    for (path, target) in [("link", "/etc//shadow/../".to_owned()), ("long", "x".repeat(300))] {
+        assert_eq!(
+            fs::read_link(copy.join(path)).expect("a link").as_os_str(),
+            OsStr::new(&target)
+        );
+    }
+    for path in ["link", "closed/file", "closed", "deep", ""] {
+        assert_eq!(time_of(&copy.join(path)), time_of(&tree.join(path)), "{path}");
+    }
+    for tree in [tree, copy] {
+        set_mode(&tree.join("closed"), 0o755);
+    }
+}
+
+#[test]
+fn holes_stay_holes_and_what_is_between_them_is_there() {
+    let world = World::new();
+    let source = fs::File::create(world.at("source/sparse")).expect("made");
+    source.set_len(64 << 20).expect("set");
+    for at in [0, 5_000_000, (64 << 20) - 3] {
+        std::os::unix::fs::FileExt::write_all_at(&source, b"abc", at).expect("written");
+    }
+    world.copy("source/sparse", "target/copy").expect("copied");
+    let copied = fs::metadata(world.at("target/copy")).expect("there");
+    assert_eq!(copied.len(), 64 << 20);
+    assert!(copied.blocks() * 512 < 1 << 20, "{} blocks", copied.blocks());
+    assert!(
+        fs::read(world.at("target/copy")).expect("read")
+            == fs::read(world.at("source/sparse")).expect("read")
+    );
+}
+
+#[test]
+fn one_file_or_link_is_copied_by_itself() {
+    let world = World::new();
+    fs::write(world.at("source/file"), "content").expect("written");
+    fs::create_dir(world.at("source/folder")).expect("made");
+    symlink("folder", world.at("source/link")).expect("linked");
+    world.copy("source/file", "target/other").expect("copied");
+    world.copy("source/link", "target").expect("copied");
+    assert_eq!(fs::read(world.at("target/other")).expect("there"), b"content");
+    assert_eq!(fs::read_link(world.at("target/link")).expect("a link"), Path::new("folder"));
+}
+
+#[test]
+fn files_without_a_true_size_have_their_content() {
+    let world = World::new();
+    let source = Source::open(Path::new("/proc/self/status")).expect("there");
+    let mut stream = Vec::new();
+    source.pack(&mut stream).expect("packed");
+    world.receive(&stream, Limits::default()).expect("received");
+    let copied = fs::read_to_string(world.at("target/new")).expect("there");
+    assert!(copied.starts_with("Name:") && copied.ends_with('\n'), "{copied}");
+}
+
+#[test]
+fn what_cannot_be_copied_is_said() {
+    let world = World::new();
+    let _socket = UnixListener::bind(world.at("source/socket")).expect("bound");
+    for (path, reason) in [
+        ("source/nothing", CopyFailure::NotFound),
+        ("source/socket", CopyFailure::Invalid),
+        ("secret/below", CopyFailure::Other),
+    ] {
+        let error = Source::open(&world.at(path)).expect_err(path);
+        assert_eq!(error.reason(), reason, "{error}");
+        assert!(error.message().contains(path), "{error}");
+    }
+}
+
+#[test]
+fn a_destination_is_a_folder_or_a_name() {
+    let world = World::new();
+    fs::write(world.at("target/file"), "old").expect("written");
+    fs::create_dir_all(world.at("target/folder/name")).expect("made");
+    symlink("folder", world.at("target/to-folder")).expect("linked");
+    symlink("nothing", world.at("target/to-nothing")).expect("linked");
+    let _socket = UnixListener::bind(world.at("target/socket")).expect("bound");
+    let (file, folder) = (CopyKind::File, CopyKind::Folder);
+    for (destination, name, kind, expected) in [
+        ("target/new", "name", folder, Ok("target/new")),
+        ("target", "name", file, Ok("target/name")),
+        ("target/", "name", folder, Ok("target/name")),
+        ("target/file", "name", file, Ok("target/file")),
+        ("target/to-nothing", "name", file, Ok("target/to-nothing")),
+        ("target/to-folder", "other", file, Ok("target/to-folder/other")),
+        ("target/file", "name", folder, Err("is a file")),
+        ("target/to-nothing", "name", folder, Err("is a link")),
+        (
+            "target/folder",
+            "name",
+            file,
+            Err("target/folder/name` is there already, and is a folder"),
+        ),
+        ("target/folder", "name", folder, Err("folders are not merged")),
+        ("target/socket", "name", file, Err("is neither file, folder nor link")),
+        ("target/missing/new", "name", file, Err("there is no `")),
+        ("target/missing/", "name", file, Err("there is no `")),
+        ("target/file/", "name", file, Err("is no folder")),
+        ("target/file/new", "name", file, Err("is no folder")),
+        ("target", "..", file, Err("has no name of its own")),
+        ("target", "a/b", file, Err("has no name of its own")),
+    ] {
+        let place = Place::find(&world.at(destination), Some(OsStr::new(name)));
+        match (place.and_then(|place| place.admit(kind).map(|()| place)), expected) {
+            (Ok(place), Ok(expected)) => assert_eq!(place.path, world.at(expected)),
+            (Err(error), Err(part)) => {
+                assert!(error.to_string().contains(part), "{destination}: {error}");
+            }
+            (found, _) => panic!("{destination}, {name}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_file_is_replaced_and_a_folder_is_not() {
+    let world = World::new();
+    fs::write(world.at("source/file"), "new").expect("written");
+    fs::create_dir(world.at("source/folder")).expect("made");
+    fs::write(world.at("target/file"), "old").expect("written");
+    symlink("../secret", world.at("target/link")).expect("linked");
+    fs::create_dir(world.at("target/folder")).expect("made");
+    fs::write(world.at("target/folder/own"), "own").expect("written");
+    world.copy("source/file", "target/file").expect("copied");
+    world.copy("source/file", "target/link").expect("copied");
+    world.copy("source/folder", "target").expect_err("refused");
+    for path in ["target/file", "target/link"] {
+        assert_eq!(fs::read(world.at(path)).expect("there"), b"new");
+    }
+    assert_eq!(fs::read(world.at("secret")).expect("there"), b"kept");
+    assert_eq!(fs::read(world.at("target/folder/own")).expect("there"), b"own");
+    assert_eq!(world.names("target"), ["file", "folder", "link"]);
+}
+
+/// A stream of raw entries.
+struct Stream(Builder<Vec<u8>>);
+
+impl Stream {
+    fn new() -> Self {
+        Self(Builder::new(Vec::new()))
+    }
+
+    fn entry(mut self, kind: EntryType, path: &str, target: &str, content: &[u8]) -> Self {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o7777);
+        header.set_mtime(1);
+        header.set_size(content.len() as u64);
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+        header.set_cksum();
+        self.0.append(&header, content).expect("appended");
+        self
+    }
+
+    fn file(self, path: &str) -> Self {
+        self.entry(EntryType::Regular, path, "", b"pwned")
+    }
+
+    fn folder(self, path: &str) -> Self {
+        self.entry(EntryType::Directory, path, "", b"")
+    }
+
+    fn link(self, path: &str, target: &str) -> Self {
+        self.entry(EntryType::Symlink, path, target, b"")
+    }
+
+    fn end(self) -> Vec<u8> {
+        self.0.into_inner().expect("ended")
+    }
+}
+
+/// A name, a stream, and what is said of it.
+type Case = (&'static str, Stream, &'static str);
+
+/// Streams that lead out, or to what is there already.
+fn hostile_paths() -> Vec<Case> {
+    vec![
+        ("up", Stream::new().file("copy/../../../secret"), "is not a path below the tree"),
+        ("up at once", Stream::new().file("../secret"), "is not a path below the tree"),
+        ("absolute", Stream::new().file("/tmp/copy"), "is not a path below the tree"),
+        ("no name", Stream::new().file("./"), "is not a path below the tree"),
+        (
+            "through a link",
+            Stream::new().folder("copy").link("copy/out", "../..").file("copy/out/secret"),
+            "something that is no folder is in its place",
+        ),
+        (
+            "a folder over a link",
+            Stream::new().link("copy", "../..").folder("copy").file("copy/secret"),
+            "something that is no folder is in its place",
+        ),
+        (
+            "over a link",
+            Stream::new().link("copy", "../../secret").file("copy"),
+            "it is in the stream twice",
+        ),
+        ("twice", Stream::new().file("copy").file("copy"), "it is in the stream twice"),
+        ("below a file", Stream::new().file("copy").file("copy/x"), "no folder is in its place"),
+    ]
+}
+
+/// Streams with what no plain tree has.
+fn hostile_entries() -> Vec<Case> {
+    let long = vec![b'x'; 100_000];
+    let deep = "d/".repeat(250);
+    vec![
+        (
+            "hard link",
+            Stream::new().entry(EntryType::Link, "copy", "../../secret", b""),
+            "neither file, folder nor link",
+        ),
+        (
+            "device",
+            Stream::new().entry(EntryType::Block, "copy", "", b""),
+            "neither file, folder nor link",
+        ),
+        (
+            "sparse",
+            Stream::new().entry(EntryType::GNUSparse, "copy", "", b""),
+            "neither file, folder nor link",
+        ),
+        (
+            "content of a folder",
+            Stream::new().entry(EntryType::Directory, "copy", "", b"x"),
+            "is no file, and has a content",
+        ),
+        ("empty link", Stream::new().link("copy", ""), "a link that leads nowhere"),
+        (
+            "endless name",
+            Stream::new().entry(EntryType::GNULongName, "x", "", &long).file("copy"),
+            "a name of 100000 bytes is too long",
+        ),
+        (
+            "endless names",
+            (0..4).fold(Stream::new(), |stream, _| {
+                stream.entry(EntryType::GNULongName, "x", "", b"copy\0")
+            }),
+            "again and again",
+        ),
+        (
+            "deep",
+            Stream::new().entry(EntryType::GNULongName, "x", "", deep.as_bytes()).file("copy"),
+            "more than 200 folders deep",
+        ),
+        (
+            "other size",
+            Stream::new().entry(EntryType::XHeader, "x", "", b"10 size=9\n").file("copy"),
+            "says `size` of a file",
+        ),
+        (
+            "no time",
+            Stream::new().entry(EntryType::XHeader, "x", "", b"11 mtime=x\n").file("copy"),
+            "a time that is none",
+        ),
+        ("nothing", Stream::new(), "had nothing in it"),
+        ("another name", Stream::new().file("other"), "had nothing in it"),
+    ]
+}
+
+#[test]
+fn a_hostile_stream_is_refused_and_touches_nothing() {
+    for (case, stream, part) in hostile_paths().into_iter().chain(hostile_entries()) {
+        let world = World::new();
+        let error = world.receive(&stream.end(), Limits::default()).expect_err(case);
+        assert!(error.message().contains(part), "{case}: {}", error.message());
+        assert_eq!(world.names("target"), [""; 0], "{case}");
+        assert_eq!(world.names(""), ["secret", "source", "target"], "{case}");
+        assert_eq!(fs::read(world.at("secret")).expect("there"), b"kept", "{case}");
+    }
+}
+
+#[test]
+fn a_stream_may_have_so_much_and_no_more() {
+    let three = || Stream::new().folder("copy").file("copy/a").file("copy/b").end();
+    let limits = Limits { entries: 3, bytes: 10, room: 3 * 4096 + 10 };
+    World::new().receive(&three(), limits).expect("it fits");
+    for (limits, part) in [
+        (Limits { entries: 2, ..limits }, "more than 2 files, folders and links"),
+        (Limits { bytes: 9, ..limits }, "its files have more than 9 bytes"),
+        (Limits { room: 3 * 4096 + 9, ..limits }, "there is room for 12297 bytes"),
+    ] {
+        let world = World::new();
+        let error = world.receive(&three(), limits).expect_err(part);
+        assert!(error.message().contains(part), "{}", error.message());
+        assert_eq!(world.names("target"), [""; 0]);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let opened = fs::File::open(folder.path()).expect("opened");
+    let room = Limits::default().with_room_of(opened).room;
+    assert!(room > 0 && room < u64::MAX, "{room}");
+}
+
+#[test]
+fn a_stream_that_breaks_off_or_goes_on_leaves_nothing() {
+    let whole = Stream::new().folder("copy").file("copy/file").end();
+    let mut endless = whole.clone();
+    endless.extend_from_slice(&[0; 100_000]);
+    for (stream, part) in [
+        (&whole[..600], "broke off"),
+        (&whole[..1030], "broke off"),
+        (&endless[..], "goes on after its end"),
+    ] {
+        let world = World::new();
+        let error = world.receive(stream, Limits::default()).expect_err(part);
+        assert!(error.message().contains(part), "{}", error.message());
+        assert_eq!(world.names("target"), [""; 0]);
+    }
+    // As it is read from pieces, only their end makes it whole.
+    for ends in [false, true] {
+        let (pieces, received) = tokio::sync::mpsc::channel(QUEUE);
+        pieces.try_send(Piece::Data(whole.clone().into())).expect("room");
+        if ends {
+            pieces.try_send(Piece::End).expect("room");
+        }
+        drop(pieces);
+        let folder = tempfile::tempdir().expect("a folder");
+        let opened = fs::File::open(folder.path()).expect("opened");
+        let reader = PieceReader::new(received);
+        let unpacked =
+            unpack(std::os::fd::AsFd::as_fd(&opened), reader, Bits::All, Limits::default());
+        assert_eq!(unpacked.is_ok(), ends);
+    }
+}
+
+#[test]
+fn bits_of_modes_are_taken_as_wanted() {
+    for (bits, expected) in [(Bits::All, 0o7777), (Bits::Permissions, 0o777)] {
+        let world = World::new();
+        let place = Place::find(&world.at("target/new"), None).expect("a place");
+        let stream = Stream::new().folder("copy").file("copy/file").end();
+        world.take(&place, &stream, bits, Limits::default()).expect("taken");
+        for path in ["target/new", "target/new/file"] {
+            assert_eq!(mode(&world.at(path)), expected, "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_its_owner_cannot_read_is_removed() {
+    let world = World::new();
+    fs::create_dir_all(world.at("target/a/b/c")).expect("made");
+    fs::write(world.at("target/a/b/file"), "x").expect("written");
+    symlink("/etc", world.at("target/a/link")).expect("linked");
+    for (path, mode) in [("target/a/b/c", 0), ("target/a/b", 0o555), ("target/a", 0)] {
+        set_mode(&world.at(path), mode);
+    }
+    let folder = fs::File::open(world.at("target")).expect("opened");
+    remove_tree(&folder, OsStr::new("a")).expect("removed");
+    assert_eq!(world.names("target"), [""; 0]);
+    remove_tree(&folder, OsStr::new("a")).expect("it is gone already");
+}

@@ -1,0 +1,290 @@
+//! `cove cp`: files and trees out of a VM that runs, and into it.
+//!
+//! ```text
+//!  out of it:  stream ──▶ queue ──▶ thread: unpack, sync, rename
+//!  into it:    thread: pack ──▶ queue ──▶ stream ──▶ the guest does the same
+//! ```
+//!
+//! The tar stream is made and unpacked here, with the user's own rights; what comes out of a guest is hostile
+//! ([`archive`](crate::archive)). Whatever ends a copy early, the destination is as it was.
+
+mod end;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::archive::{
+    ArchiveError, Bits, Limits, Piece, PieceReader, PieceWriter, Place, QUEUE, Source, Staging,
+    unpack,
+};
+use crate::report::{Kind, Report, counted};
+use crate::rpc::client::{CopyIn, CopyOut, copy_failed};
+use crate::wire::guest::{CopyKind, Incoming, Skipped};
+
+use self::end::End;
+use super::connect::connect;
+use super::failure::{Failure, add_hint};
+use super::output::{one_line, say};
+use super::progress::Transfer;
+use super::signals::Signals;
+
+/// How long a copy may take to reach the disk and its place once all of it is there.
+const SETTLE: Duration = Duration::from_secs(600);
+
+/// How long the user who has interrupted it waits until it is cleared away.
+const CLEAR: Duration = Duration::from_secs(10);
+
+/// What is known when the guest does not say how it ended.
+const SENT: &str = "all of it was sent: see there whether the copy is in its place";
+
+/// Arguments of `cove cp`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// What to copy: VM:PATH, or a path here; relative in a VM means to its home
+    #[arg(value_name = "SRC")]
+    source: OsString,
+    /// Where to: VM:PATH, or a path here; into it if it is a folder, otherwise to that name
+    #[arg(value_name = "DST")]
+    destination: OsString,
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<u8, Failure> {
+        let names = Names { source: shown(&self.source), destination: shown(&self.destination) };
+        let mut signals = Signals::listen()?;
+        let skipped = match (End::read(&self.source)?, End::read(&self.destination)?) {
+            (End::Guest { vm, path }, End::Here(place)) => {
+                out(&vm, &path, place, &names, &mut signals).await?
+            }
+            (End::Here(source), End::Guest { vm, path }) => {
+                into(source, &vm, &path, &names, &mut signals).await?
+            }
+            (End::Here(_), End::Here(_)) => {
+                let Names { source, destination } = names;
+                let message = format!("neither `{source}` nor `{destination}` is in a VM");
+                let hint = "write the one that is as VM:PATH, such as `web:notes.txt`";
+                return Err(Report::new(Kind::Invalid, message).with_hint(hint).into());
+            }
+            (End::Guest { .. }, End::Guest { .. }) => {
+                let Names { source, destination } = names;
+                let message = format!("both `{source}` and `{destination}` are in VMs");
+                let hint = "copy it here, and then into the other VM; a path here with a colon in \
+                            its name is written `./a:b`";
+                return Err(Report::new(Kind::Invalid, message).with_hint(hint).into());
+            }
+        };
+        tell(&skipped);
+        Ok(0)
+    }
+}
+
+/// Copies what is at a path in a VM to a place here.
+async fn out(
+    vm: &str,
+    path: &str,
+    destination: PathBuf,
+    names: &Names,
+    signals: &mut Signals,
+) -> Result<Skipped, Failure> {
+    let own_name = Path::new(path).file_name().filter(|name| *name != "~").map(OsStr::to_owned);
+    let find = move || Place::find(&destination, own_name.as_deref());
+    let place = settled(tokio::task::spawn_blocking(find)).await;
+    let place = place.map_err(|error| names.failed(error))?;
+    let client = signals.unless_interrupted(connect()).await?;
+    let mut copy = signals.unless_interrupted(client.copy_out(vm, path)).await?;
+    let kind = signals.unless_interrupted(copy.kind()).await;
+    let kind = kind.map_err(|failure| names.in_failure(failure))?;
+    let (pieces, received) = mpsc::channel(QUEUE);
+    let unpacking = tokio::task::spawn_blocking(move || take(&place, kind, received));
+    // Leaving here drops the queue, which ends the unpacking.
+    let fed = signals.unless_interrupted(feed(copy, pieces, names)).await;
+    let unpacked = settled_after(&fed, unpacking).await;
+    match (fed, unpacked) {
+        (Ok(skipped), Ok(())) => Ok(skipped),
+        (Err(failure), _) => Err(names.in_failure(failure)),
+        (Ok(_), Err(error)) => Err(names.failed(error).into()),
+    }
+}
+
+/// Hands a stream on to who unpacks it, and returns what was left out of it. Ends early, without a word, when
+/// nobody takes it: why is known there.
+async fn feed(
+    mut copy: CopyOut,
+    pieces: mpsc::Sender<Piece>,
+    names: &Names,
+) -> Result<Skipped, Report> {
+    let transfer = Transfer::begin(&names.source);
+    while let Some(bytes) = copy.next().await? {
+        transfer.add(bytes.len());
+        if pieces.send(Piece::Data(bytes)).await.is_err() {
+            return Ok(Skipped::default());
+        }
+    }
+    let skipped = copy.finish().await?;
+    pieces.send(Piece::End).await.ok();
+    Ok(skipped)
+}
+
+/// Unpacks what comes, and puts it in its place. Blocks.
+fn take(place: &Place, kind: CopyKind, pieces: mpsc::Receiver<Piece>) -> Result<(), ArchiveError> {
+    place.admit(kind)?;
+    let staging = Staging::make(|| Ok(place.parent()));
+    let staging = staging.map_err(|source| place.unwritable(source))?;
+    let limits = Limits::default().with_room_of(staging.folder());
+    unpack(staging.folder(), PieceReader::new(pieces), Bits::Permissions, limits)?;
+    place.publish(&staging)
+}
+
+/// Copies what is at a path here to a place in a VM.
+async fn into(
+    path: PathBuf,
+    vm: &str,
+    destination: &str,
+    names: &Names,
+    signals: &mut Signals,
+) -> Result<Skipped, Failure> {
+    let open = move || Source::open(&path).map(|source| (own_name(&path), source));
+    let opened = settled(tokio::task::spawn_blocking(open)).await;
+    let (name, source) = opened.map_err(|error| names.failed(error))?;
+    let client = signals.unless_interrupted(connect()).await?;
+    let incoming = Incoming { name, kind: source.kind() };
+    let copy = signals.unless_interrupted(client.copy_in(vm, destination, incoming)).await?;
+    let (pieces, packed) = mpsc::channel(QUEUE);
+    let packing = tokio::task::spawn_blocking(move || source.pack(PieceWriter::new(pieces)));
+    let sent = signals.unless_interrupted(send(copy, packed, names)).await;
+    let packed = settled_after(&sent, packing).await;
+    let (copy, skipped) = match (sent, packed) {
+        (Ok(copy), Ok(skipped)) => (copy, skipped),
+        (Err(failure), _) => return Err(names.in_failure(failure)),
+        (Ok(_), Err(error)) => return Err(names.failed(error).into()),
+    };
+    match signals.unless_interrupted(copy.finish()).await {
+        Ok(()) => Ok(skipped),
+        Err(failure) => Err(names.in_last_failure(failure)),
+    }
+}
+
+async fn send(
+    mut copy: CopyIn,
+    mut packed: mpsc::Receiver<Bytes>,
+    names: &Names,
+) -> Result<CopyIn, Report> {
+    let transfer = Transfer::begin(&names.source);
+    while let Some(bytes) = packed.recv().await {
+        transfer.add(bytes.len());
+        copy.send(bytes).await?;
+    }
+    Ok(copy)
+}
+
+/// The name of what is at a path; none where it has none that can be said.
+fn own_name(path: &Path) -> Option<String> {
+    match path.file_name() {
+        Some(name) => name.to_str().map(str::to_owned),
+        None => path.canonicalize().ok()?.file_name()?.to_str().map(str::to_owned),
+    }
+}
+
+/// Waits for what blocks to come to its end.
+async fn settled<T>(work: JoinHandle<Result<T, ArchiveError>>) -> Result<T, ArchiveError> {
+    settled_within(SETTLE, work).await
+}
+
+/// The same, once the stream on its other side has ended like this.
+async fn settled_after<T, U>(
+    ended: &Result<U, Failure>,
+    work: JoinHandle<Result<T, ArchiveError>>,
+) -> Result<T, ArchiveError> {
+    let interrupted = matches!(ended, Err(Failure::Interrupted));
+    settled_within(if interrupted { CLEAR } else { SETTLE }, work).await
+}
+
+async fn settled_within<T>(
+    patience: Duration,
+    work: JoinHandle<Result<T, ArchiveError>>,
+) -> Result<T, ArchiveError> {
+    let stuck = |error| Err(ArchiveError::Stream(error));
+    match tokio::time::timeout(patience, work).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(panicked)) => stuck(std::io::Error::other(panicked)),
+        Err(_) => stuck(std::io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// The two ends, as the user wrote them.
+struct Names {
+    source: String,
+    destination: String,
+}
+
+impl Names {
+    /// A failure on this host.
+    fn failed(&self, error: ArchiveError) -> Report {
+        self.untouched(copy_failed(error.reason(), "this host", error.message()))
+    }
+
+    /// A failure on the way, or in the guest.
+    fn in_failure(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Report(report) => self.untouched(*report).into(),
+            Failure::Interrupted => {
+                say(&one_line(&format!("interrupted: {}", self.as_it_was())));
+                Failure::Interrupted
+            }
+            Failure::StdoutClosed => Failure::StdoutClosed,
+        }
+    }
+
+    /// The same when all has been sent: only the guest can say then that nothing was changed.
+    fn in_last_failure(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Report(report)
+                if matches!(report.kind, Kind::Unreachable | Kind::TimedOut) =>
+            {
+                let mut report = self.named(*report);
+                add_hint(&mut report, SENT);
+                report.into()
+            }
+            Failure::Interrupted => {
+                say(&format!("interrupted, but {SENT}"));
+                Failure::Interrupted
+            }
+            failure @ (Failure::Report(_) | Failure::StdoutClosed) => self.in_failure(failure),
+        }
+    }
+
+    fn as_it_was(&self) -> String {
+        format!("`{}` is as it was", self.destination)
+    }
+
+    fn untouched(&self, report: Report) -> Report {
+        let mut report = self.named(report);
+        add_hint(&mut report, &self.as_it_was());
+        report
+    }
+
+    fn named(&self, report: Report) -> Report {
+        let message = format!("cannot copy `{}` to `{}`", self.source, self.destination);
+        let mut named = Report::new(report.kind, message);
+        named.cause.push(report.message);
+        named.cause.extend(report.cause);
+        named.hint = report.hint;
+        named
+    }
+}
+
+/// Says what was left out.
+fn tell(skipped: &Skipped) {
+    let Some(first) = &skipped.first else { return };
+    let what = counted(skipped.count, "special file");
+    say(&format!("left out {what} (devices, sockets, pipes), first `{}`", one_line(first)));
+}
+
+fn shown(word: &OsStr) -> String {
+    word.to_string_lossy().into_owned()
+}

@@ -1,0 +1,126 @@
+//! Files and trees copied into a guest and out of it.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::harness::{Who, World, tool};
+
+/// Prints kind, permission bits, time of change to the nanosecond and target of everything in a tree.
+const LOOK: &str = r"find . -printf '%y %m %T@ %l %p\0' | sort -z";
+
+fn at(world: &World, path: &str) -> PathBuf {
+    world.folder().join("files").join(path)
+}
+
+fn word(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A tree with what is awkward: modes, times, links, odd names, an empty folder.
+fn tree(world: &World) -> PathBuf {
+    let tree = at(world, "tree");
+    fs::create_dir_all(tree.join("deep/er/empty")).expect("made");
+    let odd = format!("{}\n'\"ä", "n".repeat(249));
+    fs::write(tree.join("deep").join(odd), "odd").expect("written");
+    fs::write(tree.join("run.sh"), "#!/bin/sh\necho ran\n").expect("written");
+    fs::set_permissions(tree.join("run.sh"), fs::Permissions::from_mode(0o750)).expect("set");
+    fs::set_permissions(tree.join("deep/er"), fs::Permissions::from_mode(0o711)).expect("set");
+    symlink("deep/er", tree.join("link")).expect("linked");
+    symlink("/nowhere", tree.join("broken link")).expect("linked");
+    for path in ["run.sh", "link", "deep/er", "deep"] {
+        let path = tree.join(path);
+        let time = "2001-02-03 04:05:06.123456789 UTC";
+        tool("touch", &["-h", "-d", time, word(&path)], &[]).success();
+    }
+    tree
+}
+
+/// What [`LOOK`] prints of a tree.
+fn look(folder: &Path) -> String {
+    let script = format!("cd '{}' && {LOOK}", word(folder));
+    tool("sh", &["-c", &script], &[]).success().stdout
+}
+
+#[test]
+fn files_and_trees_are_copied_both_ways() {
+    let world = World::new(Who::Caller);
+    fs::create_dir_all(at(&world, "back")).expect("made");
+    let tree = tree(&world);
+    world.start("web", &[]);
+    let cp = |from: &str, to: &str| world.cove(["cp", from, to]);
+
+    // A tree there and back: into a folder under its own name, and to a name.
+    cp(word(&tree), "web:").success().prints("");
+    cp("web:~/tree", word(&at(&world, "back"))).success().prints("");
+    cp("web:tree", word(&at(&world, "named"))).success();
+    for copy in ["back/tree", "named"] {
+        let copy = at(&world, copy);
+        assert_eq!(look(&copy), look(&tree));
+        tool("diff", &["-r", "--no-dereference", word(&tree), word(&copy)], &[]).success();
+    }
+    assert_eq!(world.guest("web", "stat -c '%a %U' tree/run.sh && tree/run.sh"), "750 root\nran\n");
+    // Nothing is merged, nothing is lost.
+    cp(word(&tree), "web:").status(4).says("folders are not merged").says("`web:` is as it was");
+    cp("web:tree", word(&at(&world, "back"))).status(4).says("folders are not merged");
+    cp("web:tree/run.sh", word(&at(&world, "back/tree"))).success();
+    cp("web:tree", word(&at(&world, "named/run.sh"))).status(4).says("is a file");
+
+    bytes(&world);
+    sparse(&world);
+
+    // What is not there, on either side.
+    let nothing = at(&world, "nothing");
+    cp("web:nothing", word(&nothing)).status(3).says("/root/nothing").says("the guest");
+    cp("web:tree", word(&nothing.join("x"))).status(3).says("this host").says("nothing");
+    cp(word(&nothing), "web:").status(3).says("this host");
+    cp(word(&tree), "web:/nothing/x").status(3).says("the guest").says("/nothing");
+    cp("nobody:x", word(&nothing)).status(3).says("nobody");
+    assert!(!nothing.exists());
+    // Devices, pipes and sockets stay where they are.
+    let make = "mkdir special && cd special && mkfifo pipe && mknod null c 1 3 && touch file";
+    world.guest("web", make);
+    cp("web:special", word(&at(&world, "back"))).success().says("left out 2 special files");
+    assert_eq!(fs::read_dir(at(&world, "back/special")).expect("readable").count(), 1);
+    cp("web:/dev/null", word(&nothing)).status(2).says("neither file, folder nor link");
+
+    let left = r"find / /root -xdev \( -name '.cove-cp-*' -o -name .cove-staging \)";
+    assert_eq!(world.guest("web", left), "");
+    world.cove(["stop", "web"]).success();
+    cp("web:tree", word(&nothing)).status(4).says("is not running").says("cove start web");
+    world.finish();
+}
+
+/// Many random bytes, which replace a file on either side.
+fn bytes(world: &World) {
+    let random = at(world, "random");
+    let make = format!("head -c 20971520 /dev/urandom >'{}'", word(&random));
+    tool("sh", &["-c", &make], &[]).success();
+    let sum = tool("sha256sum", &[word(&random)], &[]).success().stdout;
+    let sum = sum.split(' ').next().expect("a sum").to_owned();
+    world.guest("web", "mkdir -p /opt/data && echo old >/opt/data/random");
+    world.cove(["cp", word(&random), "web:/opt/data/random"]).success();
+    let there = world.guest("web", "sha256sum /opt/data/random; ls -A /opt/data");
+    assert_eq!(there, format!("{sum}  /opt/data/random\nrandom\n"));
+    let back = at(world, "back/random");
+    fs::write(&back, "old").expect("written");
+    world.cove(["cp", "web:/opt/data/random", word(&back)]).success();
+    let sum_back = tool("sha256sum", &[word(&back)], &[]).success().stdout;
+    assert!(sum_back.starts_with(&sum), "{sum_back}");
+    assert_eq!(fs::metadata(&back).expect("there").uid(), world.who.id());
+}
+
+/// A file with holes has them on either side.
+fn sparse(world: &World) {
+    let file = fs::File::create(at(world, "sparse")).expect("made");
+    file.set_len(32 << 20).expect("set");
+    file.write_all_at(b"middle", 16 << 20).expect("written");
+    world.cove(["cp", word(&at(world, "sparse")), "web:"]).success();
+    let blocks = world.guest("web", "stat -c %b sparse");
+    assert!(blocks.trim().parse::<u64>().expect("a number") < 1024, "{blocks}");
+    world.cove(["cp", "web:sparse", word(&at(world, "back"))]).success();
+    let back = fs::metadata(at(world, "back/sparse")).expect("there");
+    assert!(back.len() == 32 << 20 && back.blocks() < 1024, "{} blocks", back.blocks());
+    let content = fs::read(at(world, "back/sparse")).expect("read");
+    assert_eq!(&content[16 << 20..][..6], b"middle");
+}
