@@ -16,25 +16,24 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
+use self::feed::{feed_plan, feed_tree, send_all, take_records};
 use super::exec::{self, login::Login};
 use super::failure::{During, Failure};
 use super::forward::{self, Forwards};
-use super::handshake::{self, next};
+use super::handshake;
 use super::{console, observe, plan, survey, tree};
 use crate::id::BootId;
-use crate::wire::frame::{Frame, FrameCodec, MAX_PAYLOAD};
-use crate::wire::guest::{Exec, ExecFailure, Health, PlanStep, ReceiveTree, Reply, Request, Setup};
+use crate::wire::frame::{Frame, FrameCodec};
+use crate::wire::guest::{Exec, ExecFailure, Health, ReceiveTree, Reply, Request, Setup};
 use crate::wire::proof::BootKey;
-use crate::wire::survey::{Known, MAX_RECORDS};
+use crate::wire::survey::Known;
 
-/// How long the host may pause in the middle of a plan or a tree: it reads its own disk meanwhile.
-const PAUSE: Duration = Duration::from_secs(60);
+mod feed;
 
 /// How long a connection is kept for the host to take the last reply. Closing at once would throw
 /// away what the host has not read, when bytes of the host are still on their way.
@@ -313,77 +312,6 @@ async fn both(
         (Err(failure), Err(broken)) if broken.kind() == io::ErrorKind::BrokenPipe => Err(failure),
         (Err(failure), Err(broken)) => Err(Failure { step: failure.step, source: broken.into() }),
     }
-}
-
-/// Hands a plan's frames to the worker; ends early, as a broken pipe, when the worker has failed.
-async fn feed_plan<S: Connection>(
-    frames: &mut Frames<S>,
-    steps: u32,
-    worker: mpsc::Sender<plan::Piece>,
-) -> io::Result<()> {
-    for _ in 0..steps {
-        let step: PlanStep = soon(frames).await?.message()?;
-        let mut content = step.content_size().is_some();
-        give(&worker, plan::Piece::Step(step)).await?;
-        while content {
-            let piece = match soon(frames).await? {
-                Frame::Data(bytes) => plan::Piece::Content(bytes),
-                Frame::DataEnd => plan::Piece::End,
-                other => return Err(unexpected(&other)),
-            };
-            content = !matches!(piece, plan::Piece::End);
-            give(&worker, piece).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn feed_tree<S: Connection>(
-    frames: &mut Frames<S>,
-    worker: mpsc::Sender<tree::Piece>,
-) -> io::Result<()> {
-    loop {
-        match soon(frames).await? {
-            Frame::Data(bytes) => give(&worker, tree::Piece::Data(bytes)).await?,
-            Frame::DataEnd => return give(&worker, tree::Piece::End).await,
-            other => return Err(unexpected(&other)),
-        }
-    }
-}
-
-/// The host's records, which end with a frame.
-async fn take_records<S: Connection>(frames: &mut Frames<S>) -> io::Result<Vec<u8>> {
-    let mut records = Vec::new();
-    loop {
-        match soon(frames).await? {
-            Frame::Data(bytes) if records.len() + bytes.len() <= MAX_RECORDS => {
-                records.extend_from_slice(&bytes);
-            }
-            Frame::DataEnd => return Ok(records),
-            other => return Err(unexpected(&other)),
-        }
-    }
-}
-
-async fn send_all<S: Connection>(frames: &mut Frames<S>, bytes: &[u8]) -> io::Result<()> {
-    for piece in bytes.chunks(MAX_PAYLOAD) {
-        frames.feed(Frame::Data(Bytes::copy_from_slice(piece))).await?;
-    }
-    frames.send(Frame::DataEnd).await
-}
-
-async fn give<T>(worker: &mpsc::Sender<T>, piece: T) -> io::Result<()> {
-    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-    worker.send(piece).await.map_err(gone)
-}
-
-async fn soon<S: Connection>(frames: &mut Frames<S>) -> io::Result<Frame> {
-    tokio::time::timeout(PAUSE, next(frames)).await?
-}
-
-fn unexpected(frame: &Frame) -> io::Error {
-    let why = format!("a {} frame was not due", frame.name());
-    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 /// Waits until the host has closed the connection, and drops what it still sends.
