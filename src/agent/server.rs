@@ -22,12 +22,12 @@ use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
 use self::feed::{feed_plan, feed_tree, send_all, take_records};
-use super::exec::{self, login::Login};
+use super::exec::{self, Detached, login::Login};
 use super::failure::{During, Failure};
 use super::forward::{self, Forwards};
 use super::handshake;
 use super::{console, observe, plan, survey, tree};
-use crate::id::BootId;
+use crate::id::{BootId, ExecId};
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{Exec, ExecFailure, Health, ReceiveTree, Reply, Request, Setup};
 use crate::wire::proof::BootKey;
@@ -96,13 +96,15 @@ pub struct Server<M> {
     machine: Arc<M>,
     state: Mutex<State>,
     forwards: Forwards,
+    detached: Detached,
 }
 
 impl<M: Machine> Server<M> {
     /// An agent that has not been set up.
     pub fn new(key: BootKey, boot_id: BootId, machine: M) -> Self {
         let (machine, state) = (Arc::new(machine), Mutex::new(State::New));
-        Self { key, boot_id, machine, state, forwards: Forwards::default() }
+        let (forwards, detached) = (Forwards::default(), Detached::default());
+        Self { key, boot_id, machine, state, forwards, detached }
     }
 
     /// Serves one connection.
@@ -115,6 +117,9 @@ impl<M: Machine> Server<M> {
         let refused = match &request {
             Request::Health | Request::Setup(_) => None,
             Request::Exec(_)
+            | Request::Detach(_)
+            | Request::Attach { .. }
+            | Request::Detached
             | Request::ReceiveTree(_)
             | Request::Survey { .. }
             | Request::Connect { .. }
@@ -132,6 +137,11 @@ impl<M: Machine> Server<M> {
             }),
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
             (None, Request::Exec(exec)) => return self.exec(&exec, frames).await,
+            (None, Request::Detach(detach)) => {
+                self.detached.start(*detach, self.machine.login()).await?
+            }
+            (None, Request::Attach { id }) => return self.attach(&id, frames).await,
+            (None, Request::Detached) => Reply::Detached(self.detached.list()),
             (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
             (None, Request::Survey { path }) => reply(self.survey(&path, &mut frames).await),
             (None, Request::Connect { port }) => return self.forward(port, frames).await,
@@ -169,7 +179,7 @@ impl<M: Machine> Server<M> {
         let message = "the guest has not been set up".to_owned();
         match (self.state(), request) {
             (State::Ready, _) => None,
-            (State::New | State::Busy, Request::Exec(_)) => {
+            (State::New | State::Busy, Request::Exec(_) | Request::Detach(_)) => {
                 Some(Reply::ExecFailed { reason: ExecFailure::Other, message })
             }
             (State::New | State::Busy, _) => {
@@ -221,6 +231,14 @@ impl<M: Machine> Server<M> {
         let (mut sink, mut stream) = frames.split();
         let login = self.machine.login();
         exec::run(exec, &login, &mut stream, &mut sink).await?;
+        let mut frames = sink.reunite(stream).map_err(io::Error::other)?;
+        farewell(&mut frames, FAREWELL).await;
+        Ok(())
+    }
+
+    async fn attach<S: Connection>(&self, id: &ExecId, frames: Frames<S>) -> io::Result<()> {
+        let (mut sink, mut stream) = frames.split();
+        self.detached.attach(id, &mut stream, &mut sink).await?;
         let mut frames = sink.reunite(stream).map_err(io::Error::other)?;
         farewell(&mut frames, FAREWELL).await;
         Ok(())

@@ -204,6 +204,9 @@ async fn receive(
                 | Reply::Stats(_)
                 | Reply::Listening(_)
                 | Reply::Done
+                | Reply::ExecDetached { .. }
+                | Reply::ExecAttached(_)
+                | Reply::Detached(_)
                 | Reply::Connected
                 | Reply::ConnectFailed { .. } => return Err(out_of_turn()),
             },

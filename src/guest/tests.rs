@@ -18,6 +18,7 @@ use crate::task::Tasks;
 use crate::vm::plan::{Content, PlannedStep};
 use crate::wire::guest::{ExecFailure, ExecInput, ExecStatus, PlanStep, TtySize};
 
+mod detached;
 mod exec;
 mod forward;
 mod tree;

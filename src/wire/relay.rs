@@ -87,6 +87,9 @@ where
         | Reply::Stats(_)
         | Reply::Listening(_)
         | Reply::Done
+        | Reply::ExecDetached { .. }
+        | Reply::ExecAttached(_)
+        | Reply::Detached(_)
         | Reply::ExecStarted { .. }
         | Reply::StdinTaken { .. }
         | Reply::ExecFailed { .. }

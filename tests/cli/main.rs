@@ -2,6 +2,7 @@
 //! sockets and frames, a real terminal where one is due.
 
 mod daemon;
+mod detached;
 mod fake;
 mod forward;
 mod hooks;

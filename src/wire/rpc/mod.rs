@@ -7,6 +7,7 @@
 
 mod create;
 mod event;
+mod exec;
 mod hook;
 mod hook_plan;
 mod hook_run;
@@ -25,10 +26,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::id::OperationId;
-use crate::wire::guest::Listening;
+use crate::wire::guest::{DetachOutcome, Listening};
 
 pub use create::{CreatePlan, CreateVm, CreateWorkspace, MachinePlan, WorkspacePlan};
 pub use event::{Event, EventPage, EventQuery, Happening};
+pub use exec::{AttachVm, DetachVm, DetachedCommand, DetachedList};
 pub use hook::{HookPlan, HookPoint, HookStep, HookWish};
 pub use hook_plan::{HookPlanQuery, HookPlans, PlannedWrite, PluginPlan};
 pub use hook_run::{
@@ -138,6 +140,14 @@ methods! {
     VmHealth = "vm.health"(VmRef) -> VmHealthReply;
     /// Prepares to run a program; the returned ticket opens its byte stream.
     VmExec = "vm.exec"(ExecVm) -> StreamTicket;
+    /// Runs a program with nobody there: it goes on until its end or the boot's, whatever becomes of the
+    /// client and the daemon.
+    VmExecDetach = "vm.exec.detach"(DetachVm) -> DetachOutcome;
+    /// Prepares to attach to a detached program; the returned ticket opens its byte stream. Whoever was
+    /// attached before is told so and let go.
+    VmExecAttach = "vm.exec.attach"(AttachVm) -> StreamTicket;
+    /// The detached programs of a VM's boot.
+    VmExecList = "vm.exec.list"(VmRef) -> DetachedList;
     /// Looks at a VM's workspace and makes an export of it; the returned ticket opens its byte stream.
     VmWorkspaceExport = "vm.workspace.export"(WorkspaceExport) -> WorkspaceExported;
     /// Looks at a VM's workspace: what has changed, and whether it was exported.
