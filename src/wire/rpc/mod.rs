@@ -30,7 +30,9 @@ use crate::wire::guest::{DetachOutcome, Listening};
 
 pub use create::{CreatePlan, CreateVm, CreateWorkspace, MachinePlan, WorkspacePlan};
 pub use event::{Event, EventPage, EventQuery, Happening};
-pub use exec::{AttachVm, DetachVm, DetachedCommand, DetachedList};
+pub use exec::{
+    AttachVm, DetachVm, DetachedCommand, DetachedList, ExecEvent, ExecStream, SubscribeExec,
+};
 pub use hook::{HookPlan, HookPoint, HookStep, HookWish};
 pub use hook_plan::{HookPlanQuery, HookPlans, PlannedWrite, PluginPlan};
 pub use hook_run::{
@@ -240,6 +242,9 @@ subscriptions! {
     LogSubscription = "vm.logs"(LogQuery) -> Logs;
     /// What a VM uses, again and again until it is deleted.
     StatsSubscription = "vm.stats"(WatchStats) -> VmStats;
+    /// A program and what it prints, until it ends, after which the daemon ends the subscription. It waits
+    /// for a subscriber who takes its output slowly. Unsubscribing ends it with SIGHUP, unless it is detached.
+    ExecSubscription = "vm.exec"(SubscribeExec) -> ExecEvent;
 }
 
 /// No parameters, or no result: an empty object.
