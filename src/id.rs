@@ -133,6 +133,12 @@ string_id!(
 random_id!(BootId, 8);
 
 string_id!(
+    /// The id of a command that runs detached in a guest: 6 hexadecimal digits, for its boot.
+    ExecId, "id of a detached command", check_hex6
+);
+random_id!(ExecId, 3);
+
+string_id!(
     /// The name of an image or a kernel: 1 to 63 of `[a-z0-9-]`, no hyphen at an edge.
     ImageName, "image name", check_label
 );
@@ -201,6 +207,10 @@ fn check_dotted(value: &str) -> Result<(), &'static str> {
 fn check_hex(value: &str, digits: usize, reason: &'static str) -> Result<(), &'static str> {
     let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     if value.len() == digits && value.bytes().all(hexadecimal) { Ok(()) } else { Err(reason) }
+}
+
+fn check_hex6(value: &str) -> Result<(), &'static str> {
+    check_hex(value, 6, "6 hexadecimal digits are wanted")
 }
 
 fn check_hex12(value: &str) -> Result<(), &'static str> {

@@ -16,26 +16,26 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
-use super::exec::{self, login::Login};
+use self::feed::{PAUSE, feed_plan, send_all, take_records};
+pub(super) use self::feed::{give, unexpected};
+use super::exec::{self, Detached, login::Login};
 use super::failure::{During, Failure};
 use super::forward::{self, Forwards};
-use super::handshake::{self, next};
+use super::handshake;
 use super::{console, copy, observe, plan, survey, tree, update};
 use crate::archive;
-use crate::id::BootId;
-use crate::wire::frame::{Frame, FrameCodec, MAX_PAYLOAD};
-use crate::wire::guest::{Exec, ExecFailure, Health, PlanStep, ReceiveTree, Reply, Request, Setup};
+use crate::id::{BootId, ExecId};
+use crate::wire::frame::{Frame, FrameCodec};
+use crate::wire::guest::{Exec, ExecFailure, Health, ReceiveTree, Reply, Request, Setup};
 use crate::wire::proof::BootKey;
-use crate::wire::survey::{Known, MAX_RECORDS};
+use crate::wire::survey::Known;
 
-/// How long the host may pause in the middle of a plan or a tree: it reads its own disk meanwhile.
-const PAUSE: Duration = Duration::from_secs(60);
+mod feed;
 
 /// How long a connection is kept for the host to take the last reply. Closing at once would throw
 /// away what the host has not read, when bytes of the host are still on their way.
@@ -98,13 +98,15 @@ pub struct Server<M> {
     machine: Arc<M>,
     state: Mutex<State>,
     forwards: Forwards,
+    detached: Detached,
 }
 
 impl<M: Machine> Server<M> {
     /// An agent that has not been set up.
     pub fn new(key: BootKey, boot_id: BootId, machine: M) -> Self {
         let (machine, state) = (Arc::new(machine), Mutex::new(State::New));
-        Self { key, boot_id, machine, state, forwards: Forwards::default() }
+        let (forwards, detached) = (Forwards::default(), Detached::default());
+        Self { key, boot_id, machine, state, forwards, detached }
     }
 
     /// Serves one connection.
@@ -117,6 +119,9 @@ impl<M: Machine> Server<M> {
         let refused = match &request {
             Request::Health | Request::Setup(_) => None,
             Request::Exec(_)
+            | Request::Detach(_)
+            | Request::Attach { .. }
+            | Request::Detached
             | Request::ReceiveTree(_)
             | Request::Copy(_)
             | Request::Survey { .. }
@@ -135,6 +140,11 @@ impl<M: Machine> Server<M> {
             }),
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
             (None, Request::Exec(exec)) => return self.exec(&exec, frames).await,
+            (None, Request::Detach(detach)) => {
+                self.detached.start(*detach, self.machine.login()).await?
+            }
+            (None, Request::Attach { id }) => return self.attach(&id, frames).await,
+            (None, Request::Detached) => Reply::Detached(self.detached.list()),
             (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
             (None, Request::Copy(files)) => {
                 copy::run(files, &self.machine.login().home, &mut frames).await
@@ -175,7 +185,7 @@ impl<M: Machine> Server<M> {
         let message = "the guest has not been set up".to_owned();
         match (self.state(), request) {
             (State::Ready, _) => None,
-            (State::New | State::Busy, Request::Exec(_)) => {
+            (State::New | State::Busy, Request::Exec(_) | Request::Detach(_)) => {
                 Some(Reply::ExecFailed { reason: ExecFailure::Other, message })
             }
             (State::New | State::Busy, _) => {
@@ -228,6 +238,14 @@ impl<M: Machine> Server<M> {
         let (mut sink, mut stream) = frames.split();
         let login = self.machine.login();
         exec::run(exec, &login, &mut stream, &mut sink).await?;
+        let mut frames = sink.reunite(stream).map_err(io::Error::other)?;
+        farewell(&mut frames, FAREWELL).await;
+        Ok(())
+    }
+
+    async fn attach<S: Connection>(&self, id: &ExecId, frames: Frames<S>) -> io::Result<()> {
+        let (mut sink, mut stream) = frames.split();
+        self.detached.attach(id, &mut stream, &mut sink).await?;
         let mut frames = sink.reunite(stream).map_err(io::Error::other)?;
         farewell(&mut frames, FAREWELL).await;
         Ok(())
@@ -319,64 +337,6 @@ async fn both(
         (Err(failure), Err(broken)) if broken.kind() == io::ErrorKind::BrokenPipe => Err(failure),
         (Err(failure), Err(broken)) => Err(Failure { step: failure.step, source: broken.into() }),
     }
-}
-
-/// Hands a plan's frames to the worker; ends early, as a broken pipe, when the worker has failed.
-async fn feed_plan<S: Connection>(
-    frames: &mut Frames<S>,
-    steps: u32,
-    worker: mpsc::Sender<plan::Piece>,
-) -> io::Result<()> {
-    for _ in 0..steps {
-        let step: PlanStep = soon(frames).await?.message()?;
-        let mut content = step.content_size().is_some();
-        give(&worker, plan::Piece::Step(step)).await?;
-        while content {
-            let piece = match soon(frames).await? {
-                Frame::Data(bytes) => plan::Piece::Content(bytes),
-                Frame::DataEnd => plan::Piece::End,
-                other => return Err(unexpected(&other)),
-            };
-            content = !matches!(piece, plan::Piece::End);
-            give(&worker, piece).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The host's records, which end with a frame.
-async fn take_records<S: Connection>(frames: &mut Frames<S>) -> io::Result<Vec<u8>> {
-    let mut records = Vec::new();
-    loop {
-        match soon(frames).await? {
-            Frame::Data(bytes) if records.len() + bytes.len() <= MAX_RECORDS => {
-                records.extend_from_slice(&bytes);
-            }
-            Frame::DataEnd => return Ok(records),
-            other => return Err(unexpected(&other)),
-        }
-    }
-}
-
-async fn send_all<S: Connection>(frames: &mut Frames<S>, bytes: &[u8]) -> io::Result<()> {
-    for piece in bytes.chunks(MAX_PAYLOAD) {
-        frames.feed(Frame::Data(Bytes::copy_from_slice(piece))).await?;
-    }
-    frames.send(Frame::DataEnd).await
-}
-
-pub(super) async fn give<T>(worker: &mpsc::Sender<T>, piece: T) -> io::Result<()> {
-    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-    worker.send(piece).await.map_err(gone)
-}
-
-async fn soon<S: Connection>(frames: &mut Frames<S>) -> io::Result<Frame> {
-    tokio::time::timeout(PAUSE, next(frames)).await?
-}
-
-pub(super) fn unexpected(frame: &Frame) -> io::Error {
-    let why = format!("a {} frame was not due", frame.name());
-    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 /// Waits until the host has closed the connection, and drops what it still sends.

@@ -60,6 +60,7 @@ mod stdio;
 mod stop;
 mod terminal;
 mod touch;
+mod typing;
 mod version;
 mod workspace;
 
@@ -113,7 +114,7 @@ enum Command {
     Ports(ports::Arguments),
     /// Have ports of a VM at ports of this host until Ctrl-C
     Forward(forward::Arguments),
-    /// Run a command, or a shell, in a running VM
+    /// Run a command, or a shell, in a running VM; detached with `-d`
     Exec(exec::Arguments),
     /// Copy a file or a folder out of a running VM, or into it
     Cp(cp::Arguments),
@@ -169,7 +170,8 @@ enum Command {
 impl Command {
     fn statuses(&self) -> Statuses {
         match self {
-            Self::Run(_) | Self::Exec(_) | Self::Ssh(_) => Statuses::OfRemote,
+            Self::Run(_) | Self::Ssh(_) => Statuses::OfRemote,
+            Self::Exec(arguments) => arguments.statuses(),
             Self::Create(_)
             | Self::Start(_)
             | Self::Stop(_)
@@ -288,9 +290,11 @@ fn failed(failure: &Failure, statuses: Statuses) -> u8 {
 
 /// Which exit statuses a command line shows that could not be parsed.
 fn statuses_of(arguments: &[OsString]) -> Statuses {
-    match arguments.get(1).and_then(|argument| argument.to_str()) {
-        Some("run" | "exec" | "ssh") => Statuses::OfRemote,
-        Some(_) | None => Statuses::OfKind,
+    let argument = |place: usize| arguments.get(place).and_then(|argument| argument.to_str());
+    match (argument(1), argument(2)) {
+        (Some("exec"), Some("list")) => Statuses::OfKind,
+        (Some("run" | "exec" | "ssh"), _) => Statuses::OfRemote,
+        (Some(_) | None, _) => Statuses::OfKind,
     }
 }
 

@@ -207,6 +207,9 @@ async fn receive(
                 | Reply::Copying { .. }
                 | Reply::Copied(_)
                 | Reply::CopyFailed { .. }
+                | Reply::ExecDetached { .. }
+                | Reply::ExecAttached(_)
+                | Reply::Detached(_)
                 | Reply::Connected
                 | Reply::ConnectFailed { .. } => return Err(out_of_turn()),
             },

@@ -23,13 +23,14 @@ use tokio::sync::{Notify, mpsc};
 use crate::report::{Kind, Report};
 use crate::rpc::client::ByteStream;
 use crate::wire::frame::Frame;
-use crate::wire::guest::{ExecFailure, ExecInput, ExecStatus, Reply};
+use crate::wire::guest::{Attached, ExecFailure, ExecInput, ExecStatus, Reply};
 use crate::wire::window::StdinWindow;
 
 use super::output;
 use super::signals::Signals;
 use super::stdio::{CHUNK, Writer, read_stdin};
 use super::terminal::{self, RawMode};
+use super::typing::{DetachKeys, Typing};
 
 /// So many requests to end in a row, with no word from the guest in between, end the session on this
 /// side: the way out of a guest that hangs.
@@ -53,7 +54,9 @@ pub(super) enum Ending {
     },
     /// Nobody reads stdout or stderr any more.
     OutputClosed,
-    /// A signal made this process leave; the command gets SIGHUP.
+    /// The keys were typed that leave a detached command where it is.
+    Detached,
+    /// A signal made this process leave; the command gets SIGHUP, unless it is detached.
     Left {
         /// The signal.
         signal: i32,
@@ -67,6 +70,15 @@ pub(super) enum Pty {
     Yes,
     /// Its output streams are apart.
     No,
+}
+
+/// What is at the other end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joining {
+    /// A command that is started for it.
+    Started(Pty),
+    /// A detached command.
+    Attached,
 }
 
 /// What the two directions know of each other.
@@ -86,26 +98,36 @@ pub(super) struct Shared {
 /// When the stream breaks or carries what it should not, or output cannot be written.
 pub(super) async fn join(
     stream: ByteStream,
-    pty: Pty,
+    joining: Joining,
     signals: &mut Signals,
 ) -> Result<Ending, Report> {
     let no_streams = |error| output::failed("cannot use the standard streams", &error);
     let mut stdout = Writer::stdout().map_err(no_streams)?;
     let mut stderr = Writer::stderr().map_err(no_streams)?;
     let (sink, mut source) = stream.split();
-    if let Some(not_started) = started(&mut source, signals).await? {
-        return Ok(not_started);
-    }
+    let begun = started(&mut source, signals).await?;
+    let (pty, shared) = match (joining, begun) {
+        (_, Begun::Not(ending)) => return Ok(ending),
+        (Joining::Started(pty), Begun::Started) => (pty, Shared::default()),
+        (Joining::Attached, Begun::Attached(found)) => attached(found)?,
+        (Joining::Started(_), Begun::Attached(_)) | (Joining::Attached, Begun::Started) => {
+            return Err(out_of_turn());
+        }
+    };
     let stdin = read_stdin().map_err(no_streams)?;
     let raw_mode = match pty {
         Pty::Yes => Some(RawMode::enter()?),
         Pty::No => None,
     };
-    let shared = Shared::default();
+    let keys = match (joining, pty) {
+        (Joining::Attached, Pty::Yes) => Some(DetachKeys::default()),
+        (Joining::Attached, Pty::No) | (Joining::Started(_), _) => None,
+    };
+    let typing = Typing::new(stdin, keys);
     let ending = tokio::select! {
         // Whichever direction ends first ends the session; the other has nothing left to do.
         ending = receive(&mut source, &mut stdout, &mut stderr, &shared) => ending?,
-        signal = send(sink, stdin, pty, signals, &shared) => Ending::Left { signal },
+        ending = send(sink, typing, pty, signals, &shared) => ending,
     };
     let flushed = async {
         stdout.finish().await?;
@@ -123,19 +145,32 @@ pub(super) async fn join(
     }
 }
 
-/// Waits for the guest's word that the command runs; returns the ending when it does not.
+/// The guest's first word.
+enum Begun {
+    /// The command runs.
+    Started,
+    /// It ran already, and is so.
+    Attached(Attached),
+    /// Neither.
+    Not(Ending),
+}
+
+/// Waits for the guest's word that the command runs.
 async fn started(
     source: &mut SplitStream<ByteStream>,
     signals: &mut Signals,
-) -> Result<Option<Ending>, Report> {
+) -> Result<Begun, Report> {
     let frame = tokio::select! {
         // Leaving here closes the stream, and the command gets SIGHUP if it was started after all.
         frame = source.next() => frame,
-        signal = signals.interruption() => return Ok(Some(Ending::Left { signal })),
+        signal = signals.interruption() => return Ok(Begun::Not(Ending::Left { signal })),
     };
     match message(frame)? {
-        Reply::ExecStarted { .. } => Ok(None),
-        Reply::ExecFailed { reason, message } => Ok(Some(Ending::NotStarted { reason, message })),
+        Reply::ExecStarted { .. } => Ok(Begun::Started),
+        Reply::ExecAttached(found) => Ok(Begun::Attached(found)),
+        Reply::ExecFailed { reason, message } => {
+            Ok(Begun::Not(Ending::NotStarted { reason, message }))
+        }
         Reply::Failed { step, message } => Err(guest_failure(&step, message)),
         Reply::Health(_)
         | Reply::Stats(_)
@@ -146,9 +181,25 @@ async fn started(
         | Reply::CopyFailed { .. }
         | Reply::Connected
         | Reply::ConnectFailed { .. }
+        | Reply::ExecDetached { .. }
+        | Reply::Detached(_)
         | Reply::StdinTaken { .. }
         | Reply::ExecEnded(_) => Err(out_of_turn()),
     }
+}
+
+/// What a session with a detached command begins with; says what is missing of its output.
+fn attached(found: Attached) -> Result<(Pty, Shared), Report> {
+    if found.lost > 0 {
+        output::say(&format!("note: {} bytes of earlier output are no longer kept", found.lost));
+    }
+    let pty = match found.tty && terminal::is_interactive() {
+        true => Pty::Yes,
+        false => Pty::No,
+    };
+    let window = StdinWindow::behind(found.stdin_waiting);
+    let window = window.map_err(|error| out_of_turn().with_cause(&error))?;
+    Ok((pty, Shared { window: Cell::new(window), ..Shared::default() }))
 }
 
 /// Hands the command's output on until it ends.
@@ -189,6 +240,9 @@ async fn receive(
                     | Reply::Connected
                     | Reply::ConnectFailed { .. }
                     | Reply::ExecStarted { .. }
+                    | Reply::ExecDetached { .. }
+                    | Reply::ExecAttached(_)
+                    | Reply::Detached(_)
                     | Reply::ExecFailed { .. } => Err(out_of_turn()),
                 };
             }
@@ -199,17 +253,24 @@ async fn receive(
     }
 }
 
-/// Sends stdin, signals and sizes; returns only when a signal makes this process leave.
+/// Sends stdin, signals and sizes; returns only when a signal or the user makes this process leave.
 async fn send(
     mut sink: SplitSink<ByteStream, Frame>,
-    mut stdin: mpsc::Receiver<Bytes>,
+    mut typing: Typing,
     pty: Pty,
     signals: &mut Signals,
     shared: &Shared,
-) -> i32 {
+) -> Ending {
     let mut waiting = VecDeque::new();
-    let (mut stdin_open, mut unsent, mut broken) = (true, false, false);
+    if typing.leaves_by_keys() {
+        // Its terminal has the size of another one.
+        waiting.extend(signal_frame(libc::SIGWINCH, pty));
+    }
+    let (mut unsent, mut broken) = (!waiting.is_empty(), false);
     loop {
+        if typing.is_leaving() && !unsent {
+            return Ending::Detached;
+        }
         let sent = tokio::select! {
             biased;
             // All arms are cancel-safe: signals and chunks stay where they are until received, frames
@@ -219,7 +280,7 @@ async fn send(
                     let asked_to_end = shared.asked_to_end.get() + 1;
                     shared.asked_to_end.set(asked_to_end);
                     if leaves(signal, pty, asked_to_end) {
-                        return signal;
+                        return Ending::Left { signal };
                     }
                 }
                 if waiting.len() < MAX_WAITING && let Some(frame) = signal_frame(signal, pty) {
@@ -231,10 +292,9 @@ async fn send(
             pushed = push(&mut sink, &mut waiting), if unsent && !broken => pushed.map(|pushed| {
                 unsent = pushed == Pushed::OneFrame;
             }),
-            chunk = shared.next_chunk(&mut stdin), if stdin_open && !unsent => {
-                stdin_open = chunk.is_some();
-                unsent = true;
-                waiting.push_back(chunk.map_or(Frame::StdinEnd, Frame::Stdin));
+            chunk = shared.next_chunk(&mut typing.stdin), if typing.is_open() && !unsent => {
+                waiting.extend(typing.frame(chunk));
+                unsent = !waiting.is_empty();
                 Ok(())
             }
         };

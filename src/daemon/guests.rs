@@ -8,15 +8,17 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 
 use crate::guest::{Agent, Dial, GuestError};
-use crate::id::BootId;
+use crate::id::{BootId, ExecId};
 use crate::report::Report;
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
-    ByteStream, Guest, GuestSystem, GuestTrees, Guests, PortResult, SurveyTake, TreeWrite,
+    ByteStream, Guest, GuestDetached, GuestSystem, GuestTrees, Guests, PortResult, SurveyTake,
+    TreeWrite,
 };
 use crate::vm::state::VsockAddress;
 use crate::wire::guest::{
-    CopyFiles, Exec, GuestStats, Health, Listening, ReceiveTree, Setup, TreeChange,
+    CopyFiles, Detach, DetachOutcome, DetachedPrograms, Exec, GuestStats, Health, Listening,
+    ReceiveTree, Setup, TreeChange,
 };
 use crate::wire::proof::BootKey;
 
@@ -59,6 +61,21 @@ impl GuestSystem for AgentGuest {
 
     async fn grow_work_disk(&self, bytes: u64) -> PortResult<()> {
         self.0.grow_work_disk(bytes).await.map_err(report)
+    }
+}
+
+#[async_trait]
+impl GuestDetached for AgentGuest {
+    async fn detach(&self, detach: Detach) -> PortResult<DetachOutcome> {
+        self.0.detach(detach).await.map_err(report)
+    }
+
+    async fn attach(&self, id: &ExecId) -> PortResult<Box<dyn ByteStream>> {
+        Ok(Box::new(self.0.attach(id).await.map_err(report)?))
+    }
+
+    async fn detached(&self) -> PortResult<DetachedPrograms> {
+        self.0.detached().await.map_err(report)
     }
 }
 

@@ -107,7 +107,8 @@ impl Explain for GuestError {
     }
 }
 
-fn cut(text: &str) -> String {
+/// A guest's words, cut to a length fit for messages.
+pub(super) fn cut(text: &str) -> String {
     match text.char_indices().find(|(at, c)| at + c.len_utf8() > MAX_GUEST_TEXT) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),

@@ -5,6 +5,7 @@
 //! Everything a guest says is hostile input: frames are bounded by the codec, texts are cut, and every
 //! wait has a deadline. This module knows nothing of VMs, monitors or the RPC.
 
+mod detached;
 mod dial;
 mod error;
 mod exec;
@@ -251,6 +252,9 @@ fn unexpected(reply: &Reply) -> GuestError {
         }
         Reply::Connected | Reply::ConnectFailed { .. } => "something about a connection",
         Reply::ExecStarted { .. }
+        | Reply::ExecDetached { .. }
+        | Reply::ExecAttached(_)
+        | Reply::Detached(_)
         | Reply::StdinTaken { .. }
         | Reply::ExecFailed { .. }
         | Reply::ExecEnded(_) => "something about a program",

@@ -19,6 +19,7 @@ use crate::vm::plan::{Content, PlannedStep};
 use crate::wire::guest::{ExecFailure, ExecInput, ExecStatus, PlanStep, TtySize};
 
 mod copy;
+mod detached;
 mod exec;
 mod forward;
 mod tree;

@@ -161,6 +161,16 @@ fn streams(module: &mut Catalog) {
         let target = context.services.vms.exec(wanted).await?;
         Ok(context.tickets.give(target))
     });
+    add::<rpc::VmExecDetach, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.detach(wanted).await
+    });
+    add::<rpc::VmExecAttach, _, _>(module, |context, wanted, _| async move {
+        let target = context.services.vms.attach(wanted).await?;
+        Ok(context.tickets.give(target))
+    });
+    add::<rpc::VmExecList, _, _>(module, |context, wanted, _| async move {
+        context.services.vms.detached(&wanted.vm).await
+    });
     add::<rpc::VmSsh, _, _>(module, |context, wanted, _| async move {
         let (target, env_left_out) = context.services.vms.ssh(&wanted).await?;
         let rpc::StreamTicket { ticket } = context.tickets.give(target);

@@ -6,7 +6,7 @@
 //!   `ids` (by HTTP), `frames` and `connection` (the same on a WebSocket), `notifications`
 //! - `limits`: how much clients may ask for
 //! - `methods`: every method, tied to the daemon's services; `subscriptions`: what goes
-//!   on after its answer; `discover`: all of them described
+//!   on after its answer, `exec` and `stats` among it; `discover`: all of them described
 //! - `bare`: what a benchmark measures the rest with
 
 #[cfg(feature = "daemon")]
@@ -16,6 +16,8 @@ pub mod client;
 mod connection;
 #[cfg(feature = "daemon")]
 mod discover;
+#[cfg(feature = "daemon")]
+mod exec;
 #[cfg(feature = "daemon")]
 mod frames;
 #[cfg(feature = "daemon")]

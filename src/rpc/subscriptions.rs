@@ -19,8 +19,8 @@ use super::methods::{Catalog, Context, object, parameters};
 use crate::report::{Kind, Report};
 use crate::vm::VmService;
 use crate::wire::rpc::{
-    Event, EventSubscription, LogQuery, LogSubscription, Logs, OpSubscription, Operation,
-    StatsSubscription, Subscription, VmState,
+    Event, EventSubscription, ExecSubscription, LogQuery, LogSubscription, Logs, OpSubscription,
+    Operation, StatsSubscription, Subscription, VmState,
 };
 
 /// How often a console is looked at for a subscriber.
@@ -29,16 +29,12 @@ const CONSOLE_INTERVAL: Duration = Duration::from_millis(250);
 /// What a subscriber is told. After an error there is nothing more.
 pub(super) type Told<T> = BoxStream<'static, Result<T, Report>>;
 
-/// What looks at the parameters of a subscription and has what is to be told.
-type Begin<S> =
-    fn(&Context, <S as Subscription>::Params) -> Result<Told<<S as Subscription>::Event>, Report>;
-
 /// Adds all subscriptions.
 pub(super) fn add_all(catalog: &mut Catalog) {
-    add::<OpSubscription>(catalog, |context, wanted| {
+    add::<OpSubscription, _, _>(catalog, |context, wanted| async move {
         Ok(operation(context.services.vms.operations().watch(&wanted.operation)?))
     });
-    add::<EventSubscription>(catalog, |context, query| {
+    add::<EventSubscription, _, _>(catalog, |context, query| async move {
         let follower = context.services.vms.events().follow(&query);
         Ok(stream::unfold(follower, async |mut follower| {
             let event: Event = follower.next().await;
@@ -46,35 +42,51 @@ pub(super) fn add_all(catalog: &mut Catalog) {
         })
         .boxed())
     });
-    add::<StatsSubscription>(catalog, super::stats::watch);
-    add::<LogSubscription>(catalog, |context, query| console(&context.services.vms, query));
+    add::<StatsSubscription, _, _>(catalog, |context, wanted| async move {
+        super::stats::watch(&context, wanted)
+    });
+    add::<LogSubscription, _, _>(catalog, |context, query| async move {
+        console(&context.services.vms, query)
+    });
+    add::<ExecSubscription, _, _>(catalog, super::exec::follow);
 }
 
-/// Adds one subscription. Its parameters are checked against its type.
-fn add<S: Subscription<Params: JsonSchema, Event: JsonSchema> + 'static>(
-    catalog: &mut Catalog,
-    begin: Begin<S>,
-) {
+/// Adds one subscription. Its parameters are checked against its type; `begin` looks at them and has what is
+/// to be told.
+fn add<S, Begin, Begun>(catalog: &mut Catalog, begin: Begin)
+where
+    S: Subscription<Params: JsonSchema, Event: JsonSchema> + 'static,
+    Begin: Fn(Arc<Context>, S::Params) -> Begun + Clone + Send + Sync + 'static,
+    Begun: Future<Output = Result<Told<S::Event>, Report>> + Send + 'static,
+{
     catalog.document.subscription::<S>();
     let register = catalog.module.register_subscription(
         S::SUBSCRIBE,
         S::EVENT,
         S::UNSUBSCRIBE,
-        move |params, pending, context, _| serve::<S>(params, pending, context, begin),
+        move |params, pending, context, _| {
+            serve::<S, _, _>(params, pending, context, begin.clone())
+        },
     );
     register.expect("the names are different");
 }
 
-async fn serve<S: Subscription>(
+async fn serve<S, Begin, Begun>(
     params: Params<'static>,
     pending: PendingSubscriptionSink,
     context: Arc<Context>,
-    begin: Begin<S>,
-) -> SubscriptionCloseResponse {
-    let wanted = parameters::<S::Params>(&params);
-    let begun = wanted.and_then(|wanted| begin(&context, wanted).map_err(|error| object(&error)));
-    // What it holds of the daemon, it holds by itself.
-    drop(context);
+    begin: Begin,
+) -> SubscriptionCloseResponse
+where
+    S: Subscription,
+    Begin: Fn(Arc<Context>, S::Params) -> Begun,
+    Begun: Future<Output = Result<Told<S::Event>, Report>>,
+{
+    // What it holds of the daemon then, it holds by itself.
+    let begun = match parameters::<S::Params>(&params) {
+        Ok(wanted) => begin(context, wanted).await.map_err(|error| object(&error)),
+        Err(error) => Err(error),
+    };
     match begun {
         Ok(told) => match pending.accept().await {
             Ok(sink) => tell(told, &sink).await,

@@ -4,12 +4,13 @@
 //! - `listing`: long lists in pages
 //! - `bounds`: how much clients may ask for
 //! - `socket`: who may connect; `loopback`: the same on a port
-//! - `streams`, `subscriptions`: what goes on after the answer
+//! - `streams`, `subscriptions`: what goes on after the answer; `exec`: programs without a stream of their own
 //! - `plugins`: a registry of one plugin
 //! - `discover`: the document that describes all of it
 
 mod bounds;
 mod discover;
+mod exec;
 mod listing;
 mod loopback;
 mod net;

@@ -1,7 +1,9 @@
 //! VMs that nobody uses: when one is idle, and stopping it then.
 //!
-//! A VM is used as long as a byte stream of it is open, and at every exec, touch and start. Its row says
-//! when that was last, so that a daemon that comes back goes on counting where its predecessor was.
+//! A VM is used as long as a byte stream of it is open or a detached command runs in it, and at every exec,
+//! touch and start. Only the guest knows of detached commands: it is asked before it would be stopped, and one
+//! that does not answer is not stopped, because it may be at work. A VM's row says when it was used last, so
+//! that a daemon that comes back goes on counting where its predecessor was.
 
 use std::time::Duration;
 
@@ -100,13 +102,38 @@ impl Owner {
         Some(after.saturating_sub(idle).max(grace))
     }
 
-    /// Stops it because nobody uses it.
+    /// Stops it because nobody uses it, unless it is at work by itself: then its time begins anew.
     pub(super) async fn stop_idle(&mut self) {
+        if self.is_at_work().await {
+            self.record.last_touched_at = super::now();
+            self.publish().await.unwrap_or_else(|error| self.warn(&error));
+            return;
+        }
+        // Somebody may have come meanwhile.
+        if *self.usage.uses.borrow() > 0 || !self.commands.is_empty() {
+            return;
+        }
         let after = self.record.spec.auto_stop_after_s.unwrap_or_default();
         tracing::info!(vm = %self.record.id, after, "stopping it: nobody uses it");
         let cause = format!("nobody used it for {after} s, and it stops by itself after that");
         if let Err(error) = self.stop(Some(cause), None).await {
             tracing::warn!(vm = %self.record.id, error = error.one_line(), "an idle VM");
+        }
+    }
+
+    /// Whether commands run in its guest with nobody there, or that cannot be known.
+    async fn is_at_work(&self) -> bool {
+        let boot = self.record.state.boot();
+        let guest = boot.and_then(|boot| self.shared.ports.guest_of(&self.folder, boot));
+        let Some(guest) = guest else {
+            return false;
+        };
+        match self.shared.stillness(&self.record).unless(guest.detached()).await {
+            Ok(programs) => programs.any_runs(),
+            Err(error) => {
+                self.warn(&error);
+                true
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod state;
 
 mod command;
 mod create;
+mod detached;
 mod hooks;
 mod idle;
 mod lease;

@@ -14,10 +14,13 @@ use super::ledger::{Ledger, ResourceKind};
 use super::plan::WorkDiskPlan;
 use super::record::{Stored, VmRecord};
 use super::state::{Accel, Boot, VsockAddress};
-use crate::id::{BootId, Digest, ImageName, VmId};
+use crate::id::{BootId, Digest, ExecId, ImageName, VmId};
 use crate::process::{ProcessId, Usage};
 use crate::report::Report;
-use crate::wire::guest::{CopyFiles, Exec, GuestStats, Health, Listening, Setup, TreeChange};
+use crate::wire::guest::{
+    CopyFiles, Detach, DetachOutcome, DetachedPrograms, Exec, GuestStats, Health, Listening, Setup,
+    TreeChange,
+};
 use crate::wire::proof::BootKey;
 use crate::wire::rpc::{CreateWorkspace, NetMode, VmWorkspace, WorkspacePlan};
 
@@ -224,9 +227,20 @@ pub trait GuestTrees: Send + Sync {
     async fn copy(&self, files: &CopyFiles) -> PortResult<Box<dyn ByteStream>>;
 }
 
+/// Programs of a guest that run with nobody there.
+#[async_trait]
+pub trait GuestDetached: Send + Sync {
+    /// Starts one.
+    async fn detach(&self, detach: Detach) -> PortResult<DetachOutcome>;
+    /// Attaches to one and returns its stream of frames, from the reply on.
+    async fn attach(&self, id: &ExecId) -> PortResult<Box<dyn ByteStream>>;
+    /// All that run or have run.
+    async fn detached(&self) -> PortResult<DetachedPrograms>;
+}
+
 /// A guest's agent.
 #[async_trait]
-pub trait Guest: GuestSystem + GuestTrees {
+pub trait Guest: GuestSystem + GuestTrees + GuestDetached {
     /// Waits until it answers.
     async fn wait_answering(&self, deadline: Duration) -> PortResult<Health>;
     /// How it is.

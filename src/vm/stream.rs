@@ -1,4 +1,5 @@
-//! Byte streams of guests: a program, a connection to one of its ports, or a copy of files.
+//! Byte streams of guests: a program, run for it or detached, a connection to one of its ports, or a copy of
+//! files.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::record::VmRecord;
 use super::service::{Handle, VmService};
 use super::ssh::{authorized, server};
 use super::stall::Stillness;
+use crate::id::ExecId;
 use crate::report::{Kind, Report};
 use crate::wire::guest::{
     ConnectFailure, CopyDirection, CopyFailure, CopyFiles, Exec, ExecFailure, Reply,
@@ -28,8 +30,12 @@ pub struct StreamTarget {
 }
 
 /// What is at the other end.
-enum Wanted {
+pub(super) enum Wanted {
+    /// A program that is run.
     Program(Exec),
+    /// A detached program.
+    Detached(ExecId),
+    /// A port.
     Port(u16),
     Files(CopyFiles),
 }
@@ -43,6 +49,7 @@ impl StreamTarget {
         let open = async {
             match &self.what {
                 Wanted::Program(exec) => self.guest.exec(exec).await,
+                Wanted::Detached(id) => self.guest.attach(id).await,
                 Wanted::Port(port) => self.guest.connect(*port).await,
                 Wanted::Files(files) => self.guest.copy(files).await,
             }
@@ -56,6 +63,9 @@ impl StreamTarget {
         let message = report.one_line();
         match self.what {
             Wanted::Program(_) => Reply::ExecFailed { reason: ExecFailure::Other, message },
+            Wanted::Detached(_) => {
+                Reply::Failed { step: "attach to a command".to_owned(), message }
+            }
             Wanted::Port(_) => Reply::ConnectFailed { reason: ConnectFailure::Other, message },
             Wanted::Files(_) => Reply::CopyFailed { reason: CopyFailure::Other, message },
         }
@@ -70,13 +80,9 @@ impl VmService {
     pub async fn exec(&self, wanted: ExecVm) -> Result<StreamTarget, Report> {
         let handle = self.handle(&wanted.vm)?;
         let record = handle.view.borrow().record.clone();
-        let mut env = record.env();
-        env.extend(wanted.env);
-        let workspace = record.workspace.clone().map(|workspace| workspace.guest_path);
-        let cwd = wanted.cwd.or(workspace);
-        let env = env.into_iter().collect();
-        let exec = Exec { argv: wanted.argv, env, cwd, tty: wanted.tty };
-        self.stream(&handle, &record, &wanted.vm, Wanted::Program(exec)).await
+        let vm = wanted.vm.clone();
+        let exec = program(&record, wanted);
+        self.stream(&handle, &record, &vm, Wanted::Program(exec)).await
     }
 
     /// An ssh server for one connection, whose sessions have the VM's environment; and the variables that
@@ -130,19 +136,38 @@ impl VmService {
         self.stream(&handle, &record, &wanted.vm, Wanted::Files(files)).await
     }
 
-    async fn stream(
+    pub(super) async fn stream(
         &self,
         handle: &Handle,
         record: &VmRecord,
         wanted: &str,
         what: Wanted,
     ) -> Result<StreamTarget, Report> {
-        let guest = self.guest(record)?;
-        let stillness = self.shared.stillness(record);
-        if let Some(stall) = stillness.now() {
-            return Err(stillness.report(Kind::Conflict, stall));
-        }
+        let (guest, stillness) = self.reachable(record)?;
         handle.send(Command::Touch { answer: None }, wanted).await?;
         Ok(StreamTarget { guest, what, usage: handle.usage(), stillness })
     }
+
+    /// The guest of a VM that runs and does not stand still.
+    pub(super) fn reachable(
+        &self,
+        record: &VmRecord,
+    ) -> Result<(Arc<dyn Guest>, Stillness), Report> {
+        let guest = self.guest(record)?;
+        let stillness = self.shared.stillness(record);
+        match stillness.now() {
+            Some(stall) => Err(stillness.report(Kind::Conflict, stall)),
+            None => Ok((guest, stillness)),
+        }
+    }
+}
+
+/// A program as the guest is told of it: in the workspace or the home, with the VM's environment.
+pub(super) fn program(record: &VmRecord, wanted: ExecVm) -> Exec {
+    let mut env = record.env();
+    env.extend(wanted.env);
+    let workspace = record.workspace.clone().map(|workspace| workspace.guest_path);
+    let cwd = wanted.cwd.or(workspace);
+    let env = env.into_iter().collect();
+    Exec { argv: wanted.argv, env, cwd, tty: wanted.tty }
 }

@@ -16,15 +16,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BootId, VmId};
+use crate::id::{BootId, ExecId, VmId};
 
 mod copy;
+mod exec;
 mod network;
 mod observed;
 mod plan;
 mod tree;
 
 pub use copy::{CopyDirection, CopyFailure, CopyFiles, CopyKind, Incoming, Skipped};
+pub use exec::{
+    Attached, Detach, DetachOutcome, DetachedProgram, DetachedPrograms, DetachedState,
+    DetachedStdin, Exec, ExecFailure, ExecInput, ExecStatus, MAX_COMMAND, MAX_DETACHED, TtySize,
+};
 pub use network::{Ipv6, Network};
 pub use observed::{
     FileSystemStats, GuestStats, Listening, ListeningSocket, MAX_PROGRAM, MAX_SOCKETS, Protocol,
@@ -87,6 +92,18 @@ pub enum Request {
     /// end-of-stdin frame, and control frames with [`ExecInput`]. When the host closes the connection
     /// early the program gets SIGHUP.
     Exec(Exec),
+    /// Run a program that goes on with nobody there. Answer: [`Reply::ExecDetached`] or
+    /// [`Reply::ExecFailed`].
+    Detach(Box<Detach>),
+    /// Attach to a detached program. Answer: [`Reply::ExecAttached`] or [`Reply::Failed`]; then the output
+    /// that is kept and what follows, as after [`Request::Exec`]. Whoever was attached before gets
+    /// [`Reply::Failed`]. When the host closes the connection the program goes on.
+    Attach {
+        /// The program.
+        id: ExecId,
+    },
+    /// Which programs are detached? Answer: [`Reply::Detached`].
+    Detached,
     /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: [`Reply::Done`]
     /// or [`Reply::Failed`].
     ReceiveTree(ReceiveTree),
@@ -171,6 +188,17 @@ pub enum Reply {
         /// Its process id in the guest.
         pid: i32,
     },
+    /// The program runs, with nobody there.
+    ExecDetached {
+        /// Its id, of this boot.
+        id: ExecId,
+        /// Its process id in the guest.
+        pid: i32,
+    },
+    /// To [`Request::Attach`].
+    ExecAttached(Attached),
+    /// To [`Request::Detached`].
+    Detached(DetachedPrograms),
     /// The program has taken more of its input, or will never read it.
     StdinTaken {
         /// How many bytes, since this was said last.
@@ -197,39 +225,6 @@ pub enum ConnectFailure {
     TooMany,
     /// Anything else.
     Other,
-}
-
-/// Why a program could not be started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExecFailure {
-    /// No such program: exit status 127.
-    NotFound,
-    /// There, but it cannot be executed: exit status 126.
-    NotExecutable,
-    /// Anything else (no memory, no such folder): a failure of cove, exit status 125.
-    Other,
-}
-
-/// How a program ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExecStatus {
-    /// It exited with this status.
-    Exited(u8),
-    /// It was killed by this signal.
-    Signalled(i32),
-}
-
-impl ExecStatus {
-    /// The exit status that shells and `cove exec` show: the program's own, or 128 plus the signal.
-    #[must_use]
-    pub fn shell_status(self) -> u8 {
-        match self {
-            Self::Exited(status) => status,
-            Self::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
-        }
-    }
 }
 
 /// How the guest is.
@@ -275,45 +270,4 @@ impl std::fmt::Debug for SshHostKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SshHostKey").field("public", &self.public).finish_non_exhaustive()
     }
-}
-
-/// A program to run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Exec {
-    /// The program and its arguments, as they are: no shell. Strings of any bytes are not needed
-    /// (the RPC is JSON), so these are UTF-8. Empty: the login shell, as a login shell.
-    pub argv: Vec<String>,
-    /// Added to the login environment (HOME, USER, LOGNAME, SHELL, PATH, TERM).
-    pub env: Vec<(String, String)>,
-    /// The folder to run in: relative to the home, or absolute. The home when it is not given; an
-    /// absent folder is a failure of kind `other`.
-    pub cwd: Option<String>,
-    /// A pseudo-terminal of this size; then all output is stdout.
-    pub tty: Option<TtySize>,
-}
-
-/// The size of a terminal, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
-pub struct TtySize {
-    /// Columns.
-    pub cols: u16,
-    /// Rows.
-    pub rows: u16,
-}
-
-/// What the host says to a running program, besides stdin.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "input", rename_all = "snake_case")]
-pub enum ExecInput {
-    /// Send a signal to the program's process group.
-    Signal {
-        /// Its Linux number.
-        signal: i32,
-    },
-    /// The terminal has a new size.
-    Resize {
-        /// The size.
-        size: TtySize,
-    },
 }

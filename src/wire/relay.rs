@@ -90,6 +90,9 @@ where
         | Reply::Copying { .. }
         | Reply::Copied(_)
         | Reply::CopyFailed { .. }
+        | Reply::ExecDetached { .. }
+        | Reply::ExecAttached(_)
+        | Reply::Detached(_)
         | Reply::ExecStarted { .. }
         | Reply::StdinTaken { .. }
         | Reply::ExecFailed { .. }

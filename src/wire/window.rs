@@ -25,6 +25,22 @@ impl Default for StdinWindow {
 }
 
 impl StdinWindow {
+    /// The window of one who attaches to a program that others have sent input: so many bytes of that wait
+    /// to be taken.
+    ///
+    /// # Errors
+    /// When that is more than fits.
+    pub fn behind(waiting: u32) -> io::Result<Self> {
+        let mut window = Self::default();
+        let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
+        if !window.fits(waiting) {
+            let message = format!("more input waits than was sent: {waiting} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        window.sent(waiting);
+        Ok(window)
+    }
+
     /// Whether a piece of so many bytes may be sent now.
     #[must_use]
     pub fn fits(self, bytes: usize) -> bool {
@@ -71,5 +87,14 @@ mod tests {
         window.taken(u32::MAX).expect_err("far too much");
         window.taken(6).expect("was sent");
         assert_eq!(window, StdinWindow::default());
+    }
+
+    #[test]
+    fn what_others_have_sent_takes_room() {
+        let mut window = StdinWindow::behind(10).expect("it fits");
+        assert!(window.fits(STDIN_WINDOW - 10) && !window.fits(STDIN_WINDOW - 9));
+        window.taken(10).expect("it was sent, by others");
+        assert_eq!(window, StdinWindow::default());
+        StdinWindow::behind(u32::MAX).expect_err("more than fits");
     }
 }

@@ -12,7 +12,9 @@ use cove::id::{BootId, Digest, OperationId, VmId};
 use cove::process::ShortFolder;
 use cove::report::{Kind, Report};
 use cove::wire::frame::{Frame, FrameCodec};
-use cove::wire::guest::{CopyFailure, CopyKind, ExecFailure, ExecInput, ExecStatus, Reply};
+use cove::wire::guest::{
+    Attached, CopyFailure, CopyKind, ExecFailure, ExecInput, ExecStatus, Reply,
+};
 use cove::wire::rpc::{
     ExecVm, Happening, METHODS, NetMode, Operation, OperationEnd, STREAM_PROTOCOL, Stage, Vm,
     VmNet, VmState,
@@ -333,6 +335,11 @@ impl Script {
                 *self.exec.lock().expect("not poisoned") = Some(exec);
                 Ok(json!({ "ticket": "00ff" }))
             }
+            "vm.exec.detach" => Ok(detached(&params)),
+            "vm.exec.attach" => {
+                *self.exec.lock().expect("not poisoned") = Some(attached(&params));
+                Ok(json!({ "ticket": "00ff" }))
+            }
             "vm.exec" => {
                 let exec = serde_json::from_value(params).expect("an exec");
                 *self.exec.lock().expect("not poisoned") = Some(exec);
@@ -343,9 +350,41 @@ impl Script {
     }
 }
 
+/// What became of a command that is left running.
+fn detached(params: &Value) -> Value {
+    if params["argv"] == json!(["missing"]) {
+        let message = "no \u{1b}[31mluck";
+        return json!({ "outcome": "not_started", "reason": "not_found", "message": message });
+    }
+    json!({ "outcome": "started", "id": "0123ab", "pid": 7 })
+}
+
+/// What runs detached under an id.
+fn attached(params: &Value) -> ExecVm {
+    let words: &[&str] = match params["id"].as_str() {
+        Some("000042") => &["attached", "exit", "42"],
+        Some("00deaf") => &["attached", "deaf"],
+        Some("ffffff") => &["attached on a terminal", "wait"],
+        Some(_) | None => &["attached", "wait"],
+    };
+    let exec = json!({ "vm": params["vm"], "argv": words });
+    serde_json::from_value(exec).expect("an exec")
+}
+
+/// What the guest says first of a command, and the command.
+fn begun(exec: &ExecVm) -> (Reply, Vec<&str>) {
+    let argv: Vec<&str> = exec.argv.iter().map(String::as_str).collect();
+    let tty = argv.first() == Some(&"attached on a terminal");
+    if !tty && argv.first() != Some(&"attached") {
+        return (Reply::ExecStarted { pid: 7 }, argv);
+    }
+    let found = Attached { pid: 7, tty, lost: 9, stdin_waiting: 0 };
+    (Reply::ExecAttached(found), argv[1..].to_vec())
+}
+
 /// The guest: its commands are named after what they do.
 async fn guest(exec: ExecVm, mut stream: Stream) {
-    let argv: Vec<&str> = exec.argv.iter().map(String::as_str).collect();
+    let (begun, argv) = begun(&exec);
     let reason = match argv.first() {
         Some(&"missing") => Some(ExecFailure::NotFound),
         Some(&"locked") => Some(ExecFailure::NotExecutable),
@@ -357,7 +396,7 @@ async fn guest(exec: ExecVm, mut stream: Stream) {
         say(&mut stream, &Reply::ExecFailed { reason, message }).await;
         return;
     }
-    say(&mut stream, &Reply::ExecStarted { pid: 7 }).await;
+    say(&mut stream, &begun).await;
     let status = match argv.as_slice() {
         ["exit", status] => ExecStatus::Exited(status.parse().expect("a number")),
         ["killed", signal] => ExecStatus::Signalled(signal.parse().expect("a number")),

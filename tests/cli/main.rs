@@ -3,6 +3,7 @@
 
 mod cp;
 mod daemon;
+mod detached;
 mod fake;
 mod forward;
 mod hooks;

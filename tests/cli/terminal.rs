@@ -94,3 +94,22 @@ async fn a_command_gets_no_terminal_unless_asked_for() {
     assert_eq!(fake.calls("vm.exec")[0].get("tty"), None);
     assert_eq!(output.stderr, b"err\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_keys_leave_a_detached_command_where_it_is() {
+    let fake = Fake::start();
+    let pty = terminal();
+    let mut command = cove(&fake.home, &["exec", "attach", "a", "ffffff"]);
+    let command = command.stdin(stdio(&pty.slave)).stdout(stdio(&pty.slave));
+    let child = command.spawn().expect("starts");
+    let screen = wait_for(File::from(pty.master), "ready").await;
+    assert!(is_raw(&pty.slave));
+    // The command's terminal gets the size of this one.
+    let mut screen = wait_for(screen, "111x33").await;
+    screen.write_all(b"\x10\x11").expect("typed");
+    let output = finish(child).await;
+    assert_eq!(status(&output), 0, "{output:?}");
+    assert!(!is_raw(&pty.slave));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("`cove exec attach a ffffff` attaches to it again"), "{said}");
+}

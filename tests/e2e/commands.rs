@@ -140,6 +140,7 @@ fn idle_vms_stop_by_themselves_and_prune_spares_what_runs(who: Who) {
     // A command that runs for longer is use until its end.
     world.cove(["exec", "idle", "--", "sleep", "9"]).success();
     assert_eq!(show(&world, "idle")["state"], "running");
+    left_running(&world);
     let stopped = watch::state(&world, "idle", "stopped");
     let cause = stopped["cause"].as_str().expect("a cause");
     assert!(cause.contains("nobody used it for 6 s"), "{stopped}");
@@ -173,4 +174,28 @@ fn idle_vms_stop_by_themselves_and_prune_spares_what_runs(who: Who) {
     assert_ne!(show(&world, "busy")["boot_id"], before);
     world.cove(["stop", "busy"]).success();
     world.finish();
+}
+
+/// A command that is left running outlives the daemon, and is use until its end, although nobody is there.
+fn left_running(world: &World) {
+    world.cove(["exec", "-d", "idle", "--", "no-such-program"]).status(127).says("no such program");
+    let script = "echo early; echo wrong >&2; sleep 12; echo late; exit 7";
+    let started = world.cove(["exec", "-d", "idle", "--", "sh", "-c", script]).success();
+    let id = started.stdout.trim_end();
+    watch::kill_daemon(world);
+    let listed = world.json(["exec", "list", "idle", "--json"]);
+    let listed = listed.as_array().expect("a list");
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!((&listed[0]["id"], &listed[0]["state"]), (&id.into(), &"running".into()));
+    // Longer than it may be idle.
+    std::thread::sleep(Duration::from_secs(9));
+    assert_eq!(show(world, "idle")["state"], "running");
+    // To its end, and after it.
+    for _ in 0..2 {
+        let attached = world.cove(["exec", "attach", "idle", id]).status(7).says("wrong");
+        assert_eq!(attached.stdout, "early\nlate\n");
+    }
+    world.cove(["exec", "attach", "idle", "ffffff"]).status(125).says("no detached command");
+    let listed = world.json(["exec", "list", "idle", "--json"]);
+    assert_eq!(listed[0]["state"], serde_json::json!({ "exited": 7 }));
 }

@@ -15,8 +15,14 @@
 //! background must not keep it open for ever. What the program had written is always sent; after
 //! that, output of helpers is still relayed as long as it keeps coming (`LINGER_QUIET`), at most
 //! for `LINGER`.
+//!
+//! A detached program ([`Detached`]) is run in the same way, with the agent itself in the host's place; hosts
+//! attach to it and leave it as they like.
 
+mod attach;
 mod descriptor;
+mod detached;
+mod kept;
 pub mod login;
 mod program;
 
@@ -33,6 +39,8 @@ use nix::sys::signal::Signal;
 use tokio::process::Child;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+pub use self::detached::Detached;
 
 use self::descriptor::Descriptor;
 use self::login::{Login, Terminal};

@@ -21,7 +21,7 @@ impl Outcome {
     }
 }
 
-fn exec(argv: &[&str]) -> Exec {
+pub(super) fn exec(argv: &[&str]) -> Exec {
     Exec {
         argv: argv.iter().map(|word| (*word).to_owned()).collect(),
         env: Vec::new(),
@@ -30,7 +30,7 @@ fn exec(argv: &[&str]) -> Exec {
     }
 }
 
-fn shell(script: &str) -> Exec {
+pub(super) fn shell(script: &str) -> Exec {
     exec(&["/bin/sh", "-c", script])
 }
 

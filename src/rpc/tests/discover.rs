@@ -107,6 +107,7 @@ fn parameters(method: &Value, operation: &str) -> Value {
         "path" => json!("/plugin"),
         "port" => json!(80),
         "direction" => json!("out"),
+        "id" => json!("000001"),
         "rule" => json!("example.org"),
         "host" => json!("1.1.1.1"),
         other => panic!("`{}` requires `{other}`: say here what to send", name(method)),
@@ -135,6 +136,10 @@ async fn every_method_of_the_document_answers_as_it_says() {
         // A rule that is taken back is there.
         if name(method) == "net.deny" {
             served.call("net.allow", json!({"vm": "web", "rule": "example.org"})).await;
+        }
+        // A detached command is there.
+        if name(method) == "vm.exec.attach" {
+            served.call("vm.exec.detach", json!({"vm": "web"})).await;
         }
         let params = parameters(method, operation.as_str());
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": name(method), "params": params});

@@ -27,7 +27,7 @@ use crate::wire::relay::relay;
 use crate::wire::rpc::{VmWorkspace, WorkspacePlan};
 
 /// How much one byte stream of a guest holds.
-const STREAM: usize = 64 * 1024;
+pub(super) const STREAM: usize = 64 * 1024;
 
 /// The guest of one boot.
 pub(crate) struct SimGuest {
@@ -38,7 +38,7 @@ pub(crate) struct SimGuest {
 
 impl SimGuest {
     /// Its monitor, when the guest answers. One that stands still does not, until a deadline.
-    async fn monitor(&self) -> PortResult<crate::process::ProcessId> {
+    pub(super) async fn monitor(&self) -> PortResult<crate::process::ProcessId> {
         let mut stall = self.sim.world.watch_stall(&self.vm);
         let answers = tokio::time::timeout(PORT_DEADLINE, stall.wait_for(Option::is_none)).await;
         if answers.is_err() {
@@ -134,8 +134,7 @@ impl Guest for SimGuest {
             self.monitor().await?;
             self.sim.world.host().commands.push(exec.clone());
             let (ours, theirs) = tokio::io::duplex(STREAM);
-            // A program that gives back what it gets.
-            self.sim.echo(theirs);
+            self.sim.program(exec, theirs);
             Ok(Box::new(ours) as Box<dyn ByteStream>)
         };
         self.sim.call("guest.exec", run).await
@@ -199,7 +198,7 @@ impl Sim {
         });
     }
 
-    fn echo(&self, stream: tokio::io::DuplexStream) {
+    pub(super) fn echo(&self, stream: tokio::io::DuplexStream) {
         crate::task::Tasks::default().spawn("echo", async move {
             let (mut read, mut write) = tokio::io::split(stream);
             let mut bytes = Vec::new();

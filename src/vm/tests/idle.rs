@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::fault::Fault;
 use super::world::{Behaviour, World};
 use super::{AT_REST, Daemon, daemon, run, wish};
 use crate::report::Kind;
-use crate::wire::rpc::{ClientContext, CreateVm, ExecVm, SetVm, Vm, VmState};
+use crate::wire::guest::{DetachedState, DetachedStdin};
+use crate::wire::rpc::{ClientContext, CreateVm, DetachVm, ExecVm, SetVm, Vm, VmState};
 
 /// A daemon with the VM `web`, which runs and stops after so many idle seconds.
 async fn running(world: &World, after: u64) -> Daemon {
@@ -96,6 +98,54 @@ fn an_open_stream_is_use_until_its_end() {
         assert_eq!(web(&daemon).state, VmState::Running, "from its end on");
         pass(4).await;
         assert_eq!(web(&daemon).state, VmState::Stopped);
+    });
+}
+
+#[test]
+fn a_command_that_runs_detached_is_use_until_its_end() {
+    run(async {
+        let world = World::default();
+        let daemon = running(&world, 60).await;
+        let detach = DetachVm {
+            vm: "web".to_owned(),
+            argv: vec!["make".to_owned()],
+            env: std::collections::BTreeMap::new(),
+            cwd: None,
+            tty: None,
+            stdin: DetachedStdin::Ended,
+        };
+        daemon.vms.detach(detach).await.expect("it runs");
+        pass(1000).await;
+        assert_eq!(web(&daemon).state, VmState::Running);
+        // Also for a daemon that knows nothing of it.
+        daemon.tasks.drain(Duration::from_secs(10)).await;
+        let next = super::daemon(&world, None);
+        next.vms.recover().await.expect("recovers");
+        pass(1000).await;
+        assert_eq!(web(&next).state, VmState::Running);
+        world.host().detached[0].state = DetachedState::Exited(0);
+        pass(130).await;
+        assert_eq!(web(&next).state, VmState::Stopped);
+    });
+}
+
+#[test]
+fn a_guest_that_does_not_say_what_runs_in_it_is_not_stopped() {
+    run(async {
+        let world = World::default();
+        let probe = running(&world, 60).await;
+        pass(62).await;
+        let asked = probe.faults.calls().iter().position(|call| *call == "guest.detached");
+        let world = World::default();
+        let daemon = daemon(&world, Some((asked.expect("it was asked"), Fault::Error)));
+        daemon.vms.create(wish("web"), None).await.expect("created");
+        let auto_stop_after_s = Some(60);
+        let set = SetVm { vm: "web".to_owned(), auto_stop_after_s, ..SetVm::default() };
+        daemon.vms.set(set).await.expect("set");
+        pass(100).await;
+        assert_eq!(web(&daemon).state, VmState::Running);
+        pass(30).await;
+        assert_eq!(web(&daemon).state, VmState::Stopped, "it is asked again");
     });
 }
 

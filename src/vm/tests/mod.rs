@@ -1,8 +1,8 @@
 //! Tests of the VM service over a host in memory: the same transitions, with a fault at every port call.
 //!
 //! - `world`: rows, processes and folders, and what must hold between them
-//! - `ports`, `disks`, `guests`, `networks`, `plugins`, `forwards`: the ports over them, each call through
-//!   `fault`
+//! - `ports`, `disks`, `guests`, `programs`, `networks`, `plugins`, `forwards`: the ports over them, each call
+//!   through `fault`
 //! - `walk`: every scenario again for every call and every fault, then recovery
 //! - `queue`, `endings`, `settings`, `idle`, `leases`: commands, interrupts, clients that go away
 //! - `outbound`: what VMs may reach, and since when
@@ -25,6 +25,7 @@ pub(crate) mod guests;
 mod networks;
 mod plugins;
 pub(crate) mod ports;
+pub(crate) mod programs;
 pub(crate) mod world;
 
 mod copies;

@@ -15,7 +15,7 @@ use crate::vm::ledger::ResourceKind;
 use crate::vm::ports::{Stall, WorkSeen};
 use crate::vm::record::{Unreadable, VmRecord};
 use crate::vm::state::State;
-use crate::wire::guest::{CopyFiles, Exec};
+use crate::wire::guest::{CopyFiles, DetachedProgram, Exec};
 use crate::wire::rpc::{HookPoint, Publish};
 
 /// The folder of the VMs' folders.
@@ -88,6 +88,12 @@ pub(crate) struct Host {
     pub(crate) signals: Vec<(ProcessId, Signal)>,
     /// What was run in guests.
     pub(crate) commands: Vec<Exec>,
+    /// The detached programs of guests.
+    pub(crate) detached: Vec<DetachedProgram>,
+    /// How many frames programs have been rid of.
+    pub(crate) told: usize,
+    /// How many programs that wait have been left alone.
+    pub(crate) hung_up: usize,
     /// Ports of the host that others have.
     pub(crate) in_use: BTreeSet<u16>,
     /// The ports of guests that were connected to.

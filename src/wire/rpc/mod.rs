@@ -8,6 +8,7 @@
 mod copy;
 mod create;
 mod event;
+mod exec;
 mod hook;
 mod hook_plan;
 mod hook_run;
@@ -26,11 +27,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::id::OperationId;
-use crate::wire::guest::Listening;
+use crate::wire::guest::{DetachOutcome, Listening};
 
 pub use copy::CopyVm;
 pub use create::{CreatePlan, CreateVm, CreateWorkspace, MachinePlan, WorkspacePlan};
 pub use event::{Event, EventPage, EventQuery, Happening};
+pub use exec::{
+    AttachVm, DetachVm, DetachedCommand, DetachedList, ExecEvent, ExecStream, SubscribeExec,
+};
 pub use hook::{HookPlan, HookPoint, HookStep, HookWish};
 pub use hook_plan::{HookPlanQuery, HookPlans, PlannedWrite, PluginPlan};
 pub use hook_run::{
@@ -142,6 +146,14 @@ methods! {
     VmExec = "vm.exec"(ExecVm) -> StreamTicket;
     /// Puts a repository into a VM that runs, or brings the one in it up to date. Returns the operation.
     VmWorkspacePrepare = "vm.workspace.prepare"(WorkspacePrepare) -> Operation;
+    /// Runs a program with nobody there: it goes on until its end or the boot's, whatever becomes of the
+    /// client and the daemon.
+    VmExecDetach = "vm.exec.detach"(DetachVm) -> DetachOutcome;
+    /// Prepares to attach to a detached program; the returned ticket opens its byte stream. Whoever was
+    /// attached before is told so and let go.
+    VmExecAttach = "vm.exec.attach"(AttachVm) -> StreamTicket;
+    /// The detached programs of a VM's boot.
+    VmExecList = "vm.exec.list"(VmRef) -> DetachedList;
     /// Looks at a VM's workspace and makes an export of it; the returned ticket opens its byte stream.
     VmWorkspaceExport = "vm.workspace.export"(WorkspaceExport) -> WorkspaceExported;
     /// Puts the work into the working tree of the source repository, once what would be written is agreed to.
@@ -238,6 +250,9 @@ subscriptions! {
     LogSubscription = "vm.logs"(LogQuery) -> Logs;
     /// What a VM uses, again and again until it is deleted.
     StatsSubscription = "vm.stats"(WatchStats) -> VmStats;
+    /// A program and what it prints, until it ends, after which the daemon ends the subscription. It waits
+    /// for a subscriber who takes its output slowly. Unsubscribing ends it with SIGHUP, unless it is detached.
+    ExecSubscription = "vm.exec"(SubscribeExec) -> ExecEvent;
 }
 
 /// No parameters, or no result: an empty object.
