@@ -10,7 +10,7 @@
 set -eu
 
 standard="ssh-key git-identity file-sync"
-extra="dotfiles env-file"
+extra="dotfiles env-file mise"
 examples=""
 suffix=-extra
 if [ "${1:-}" = --examples ]; then

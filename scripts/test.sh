@@ -123,7 +123,8 @@ library_tests() {
 }
 # What in a plugin is plain Rust; that components work is tested with the library.
 plugin_tests() {
-    run_tests plugins -p cove-plugin-sdk -p cove-plugin-dotfiles -p cove-plugin-env-file --lib "$@"
+    run_tests plugins -p cove-plugin-sdk -p cove-plugin-dotfiles -p cove-plugin-env-file \
+        -p cove-plugin-mise --lib "$@"
 }
 program_tests() { run_tests programs --bins --test '*' "$@"; }
 

@@ -1,7 +1,10 @@
 //! ssh keys in OpenSSH's formats: made, and read again.
 
+use sha2::{Digest as _, Sha256};
+use ssh_encoding::Decode as _;
+use ssh_encoding::base64::{Base64, Encoding as _};
 use ssh_key::private::Ed25519Keypair;
-use ssh_key::{Error, LineEnding, PrivateKey, PublicKey};
+use ssh_key::{Error, Fingerprint, LineEnding, PrivateKey, PublicKey};
 
 /// The longest public key that is read, in bytes: RSA keys of 16384 bits have less than 4 KiB.
 const MAX_PUBLIC: usize = 8 * 1024;
@@ -60,8 +63,35 @@ pub fn plain_public(line: &str) -> Result<String, Error> {
     Ok(key.to_openssh()?.trim_end().to_owned())
 }
 
+/// A public key in its binary form, of whatever kind it is.
+///
+/// # Errors
+/// When the text does not begin with a public key: algorithm and key.
+pub fn public_blob(text: &str) -> Result<Vec<u8>, Error> {
+    let mut words = text.split_ascii_whitespace();
+    let (Some(algorithm), Some(key)) = (words.next(), words.next()) else {
+        return Err(Error::FormatEncoding);
+    };
+    if key.len() > MAX_PUBLIC {
+        return Err(Error::FormatEncoding);
+    }
+    let blob = Base64::decode_vec(key).map_err(|_| Error::FormatEncoding)?;
+    match String::decode(&mut &blob[..]) {
+        Ok(named) if named == algorithm => Ok(blob),
+        Ok(_) | Err(_) => Err(Error::FormatEncoding),
+    }
+}
+
+/// The fingerprint of a public key in its binary form, as OpenSSH writes it: `SHA256:…`.
+#[must_use]
+pub fn fingerprint(blob: &[u8]) -> String {
+    Fingerprint::Sha256(Sha256::digest(blob).into()).to_string()
+}
+
 #[cfg(test)]
 mod tests {
+    use ssh_key::HashAlg;
+
     use super::*;
 
     #[test]
@@ -86,6 +116,16 @@ mod tests {
         for bad in ["", "ssh-ed25519", "ssh-ed25519 AAAA", "hello there", &"x".repeat(9000)] {
             plain_public(bad).expect_err("no key");
         }
+        for key in [&pair.public, &plain] {
+            let blob = public_blob(key).expect("a key");
+            let own = PublicKey::from_openssh(&plain).expect("a key").fingerprint(HashAlg::Sha256);
+            assert_eq!(fingerprint(&blob), own.to_string());
+        }
+        for bad in ["", "ssh-ed25519", "ssh-ed25519 AAAA", "hello there", "ssh-rsa x x"] {
+            public_blob(bad).expect_err("no key");
+        }
+        let (_, key) = plain.split_once(' ').expect("two words");
+        public_blob(&format!("ssh-rsa {key}")).expect_err("another algorithm");
         // A second line is refused, or part of the comment that goes.
         if let Ok(read) = plain_public(&format!("{plain} x\nssh-ed25519 AAAA")) {
             assert_eq!(read, plain);

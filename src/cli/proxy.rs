@@ -52,6 +52,9 @@ pub(super) struct Arguments {
     /// Print the VM's host key as a line of a known_hosts file, and do nothing else
     #[arg(long)]
     known_hosts: bool,
+    /// Let the VM use the agent that ssh forwards; `cove ssh --ssh-agent` says which of its keys
+    #[arg(long, conflicts_with = "known_hosts")]
+    forward_agent: bool,
 }
 
 impl Arguments {
@@ -60,7 +63,10 @@ impl Arguments {
         let client = connect().await?;
         match self.known_hosts {
             true => known_hosts(&client, vm).await,
-            false => carry(&client, vm).await,
+            false => {
+                let forward_agent = self.forward_agent;
+                carry(&client, SshVm { vm, authorized_key: None, forward_agent }).await
+            }
         }
     }
 }
@@ -76,9 +82,10 @@ async fn known_hosts(client: &Client, vm: String) -> Result<u8, Failure> {
     Ok(0)
 }
 
-async fn carry(client: &Client, vm: String) -> Result<u8, Failure> {
+async fn carry(client: &Client, wanted: SshVm) -> Result<u8, Failure> {
     let key = OwnKey::ensure(&paths()?)?;
-    let wanted = SshVm { vm: vm.clone(), authorized_key: Some(key.public) };
+    let vm = wanted.vm.clone();
+    let wanted = SshVm { authorized_key: Some(key.public), ..wanted };
     let given = client.call::<VmSsh>(wanted).await?;
     if !given.env_left_out.is_empty() {
         let names = escape_control(&given.env_left_out.join(", "));

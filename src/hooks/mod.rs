@@ -83,6 +83,8 @@ mod tests_host;
 #[cfg(test)]
 mod tests_installing;
 #[cfg(test)]
+mod tests_mise;
+#[cfg(test)]
 mod tests_optional;
 #[cfg(test)]
 mod tests_points;

@@ -19,8 +19,8 @@ const PROGRAM: [&str; 8] = ["/bin/sh", "-c", SCRIPT, "sshd", "-i", "-e", "-f", "
 ///
 /// PAM is off: the image's user 0 needs no session of it, and what it would read of the environment is in
 /// `SetEnv`. Of the client's variables two are taken: git's protocol version, and whether a terminal has all
-/// colours; the client's language is none that the image must have. Agents are not forwarded.
-const SETTINGS: [&str; 21] = [
+/// colours; the client's language is none that the image must have.
+const SETTINGS: [&str; 20] = [
     "LogLevel=ERROR",
     "HostKey=/etc/ssh/ssh_host_ed25519_key",
     "PermitRootLogin=prohibit-password",
@@ -36,13 +36,21 @@ const SETTINGS: [&str; 21] = [
     "PrintLastLog=no",
     "AllowTcpForwarding=yes",
     "AllowStreamLocalForwarding=yes",
-    "AllowAgentForwarding=no",
     "X11Forwarding=no",
     "PermitUserEnvironment=no",
     "AcceptEnv=GIT_PROTOCOL COLORTERM",
     "MaxSessions=64",
     "Subsystem=sftp internal-sftp",
 ];
+
+/// Whether sessions may use an agent that ssh forwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Agent {
+    /// It stays where it is.
+    AtHome,
+    /// They may.
+    Forwarded,
+}
 
 /// What every session has, unless the VM's own variables say otherwise.
 const LANGUAGE: (&str, &str) = ("LANG", "C.UTF-8");
@@ -61,9 +69,14 @@ pub(super) struct Server {
 
 /// A server for one connection: with this key beside those that the guest has, and this environment in
 /// sessions.
-pub(super) fn server(key: Option<&str>, env: BTreeMap<String, String>) -> Server {
+pub(super) fn server(key: Option<&str>, agent: Agent, env: BTreeMap<String, String>) -> Server {
     let (setting, env_left_out) = environment(env);
     let mut settings: Vec<String> = SETTINGS.iter().map(|&setting| setting.to_owned()).collect();
+    let agent = match agent {
+        Agent::AtHome => "AllowAgentForwarding=no",
+        Agent::Forwarded => "AllowAgentForwarding=yes",
+    };
+    settings.push(agent.to_owned());
     if let Some(key) = key {
         // Nothing is written in the guest, and the key is good for this connection alone.
         settings.push(format!("AuthorizedKeysCommand=/bin/echo {key}"));
@@ -143,10 +156,10 @@ mod tests {
     fn a_key_is_good_for_one_connection_and_nothing_else_of_its_line_gets_in() {
         let pair = KeyPair::new("-o PermitRootLogin=yes %h").expect("made");
         let key = authorized(&pair.public).expect("a key");
-        let with = server(Some(&key), env(&[])).argv;
+        let with = server(Some(&key), Agent::AtHome, env(&[])).argv;
         let command = with.iter().find(|word| word.starts_with("AuthorizedKeysCommand="));
         assert_eq!(*command.expect("there"), format!("AuthorizedKeysCommand=/bin/echo {key}"));
-        let without = server(None, env(&[])).argv;
+        let without = server(None, Agent::AtHome, env(&[])).argv;
         assert!(!without.iter().any(|word| word.contains("Command")), "{without:?}");
         let error = authorized("no key").expect_err("refused");
         assert!(error.kind == Kind::Invalid && error.hint.is_some());
@@ -154,12 +167,24 @@ mod tests {
 
     #[test]
     fn every_setting_is_an_option_of_its_own() {
-        let argv = server(None, env(&[])).argv;
+        let argv = server(None, Agent::AtHome, env(&[])).argv;
         let (program, settings) = argv.split_at(PROGRAM.len());
         assert_eq!(program, PROGRAM);
         for pair in settings.chunks(2) {
             let [option, setting] = pair else { panic!("{pair:?}") };
             assert!(option == "-o" && setting.contains('='), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn an_agent_is_forwarded_only_where_that_is_asked_for() {
+        for (agent, expected) in [
+            (Agent::AtHome, "AllowAgentForwarding=no"),
+            (Agent::Forwarded, "AllowAgentForwarding=yes"),
+        ] {
+            let argv = server(None, agent, env(&[])).argv;
+            let said: Vec<_> = argv.iter().filter(|word| word.contains("AgentForward")).collect();
+            assert_eq!(said, [expected]);
         }
     }
 }

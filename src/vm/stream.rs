@@ -8,7 +8,7 @@ use super::idle::Usage;
 use super::ports::{ByteStream, Guest};
 use super::record::VmRecord;
 use super::service::{Handle, VmService};
-use super::ssh::{authorized, server};
+use super::ssh::{Agent, authorized, server};
 use super::stall::Stillness;
 use crate::id::ExecId;
 use crate::report::{Kind, Report};
@@ -94,7 +94,8 @@ impl VmService {
         let key = wanted.authorized_key.as_deref().map(authorized).transpose()?;
         let handle = self.handle(&wanted.vm)?;
         let record = handle.view.borrow().record.clone();
-        let server = server(key.as_deref(), record.env());
+        let agent = if wanted.forward_agent { Agent::Forwarded } else { Agent::AtHome };
+        let server = server(key.as_deref(), agent, record.env());
         // It looks for the home itself.
         let exec = Exec { argv: server.argv, env: Vec::new(), cwd: None, tty: None };
         let target = self.stream(&handle, &record, &wanted.vm, Wanted::Program(exec)).await?;

@@ -27,6 +27,13 @@ cleanup = ["remember gone={vm}"]
 doctor = ["warn the moon is full"]
 "#;
 
+/// Puts something into the guest that says what it is called with, and asks for tools of it.
+const MISE: &str = r#"
+printf '#!/bin/sh\necho "$PWD $* $MISE_TRUSTED_CONFIG_PATHS" >~/mise-ran\n' >/usr/local/bin/mise
+chmod 755 /usr/local/bin/mise
+touch ~/song/mise.toml
+"#;
+
 /// The plugin with these steps; the daemon reads its configuration when it starts.
 fn configure(world: &World, steps: &str) {
     let grant = install(world, "every-hook", &NEEDS);
@@ -48,7 +55,9 @@ as_everybody!(a_plugin_takes_part_in_the_whole_life_of_a_machine);
 
 fn a_plugin_takes_part_in_the_whole_life_of_a_machine(who: Who) {
     let world = World::new(who);
-    configure(&world, STEPS);
+    let tools = install(&world, "mise", &["guest.run:ls", "guest.run:mise"]);
+    let always = "[hooks.settings.mise]\nenabled = \"always\"";
+    configure(&world, &format!("{STEPS}\n{tools}{always}"));
     let plan = world.cove(["run", "--dry-run", "--name", "web"]).success().told();
     for expected in [
         "web may start",
@@ -60,7 +69,8 @@ fn a_plugin_takes_part_in_the_whole_life_of_a_machine(who: Who) {
     }
     assert_eq!(remembered(&world, "starts"), None, "nothing has happened");
 
-    let vm = world.start("web", &["--env", "EVERY_OWN=mine"]);
+    let repository = world.repo();
+    let vm = world.start("web", &[repository.arg(), "--env", "EVERY_OWN=mine"]);
     assert_eq!(vm["labels"]["every/hook"], "yes", "{vm}");
     let script = "cat ~/ran.txt; echo $EVERY_MARK $EVERY_OWN $PATH";
     let said = world.guest("web", script);
@@ -75,7 +85,9 @@ fn a_plugin_takes_part_in_the_whole_life_of_a_machine(who: Who) {
     );
 
     assert_eq!(remembered(&world, "stopped"), None);
+    world.guest("web", MISE);
     world.cove(["restart", "web"]).success();
+    assert_eq!(world.guest("web", "cat ~/mise-ran"), "/root/song install ~/song\n");
     assert_eq!(remembered(&world, "stopped").as_deref(), Some("web"));
     assert_eq!(remembered(&world, "starts").as_deref(), Some("2"));
     world.cove(["delete", "web"]).success();

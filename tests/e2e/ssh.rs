@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{QUICK, Who, World, as_everybody, skipped};
+use crate::harness::{QUICK, Who, World, as_everybody, skipped, tool};
 use crate::watch::until;
 
 /// Gives the world's user an account, in a namespace of the commands that follow: ssh asks the host's accounts
@@ -64,6 +64,9 @@ fn ssh_reaches_a_guest_without_a_network(who: Who) {
     assert!(cat.bytes == noise, "{} bytes came back, and not the same", cat.bytes.len());
 
     no_agent_is_forwarded(&world);
+    if matches!(who, Who::Caller) {
+        a_named_key_is_used_and_written_down(&mut world);
+    }
     a_killed_ssh_leaves_nothing(&world);
     assert_eq!(world.fingerprint(&own), before, "the user's own files of ssh");
     let key = fs::metadata(world.home.join("ssh/id_ed25519")).expect("cove's own key");
@@ -85,6 +88,39 @@ fn no_agent_is_forwarded(world: &World) {
     let mut command = world.command(["ssh", "web", "--", "-A", ask]).into_command();
     let output = command.env("SSH_AUTH_SOCK", &socket).output().expect("runs");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "none\n", "{output:?}");
+}
+
+/// With an agent that has two keys, of which the guest may use one.
+fn a_named_key_is_used_and_written_down(world: &mut World) {
+    let keys = world.folder().join("keys");
+    fs::create_dir(&keys).expect("made");
+    let path = |name: &str| keys.join(name).to_str().expect("UTF-8").to_owned();
+    let (work, home) = (path("work"), path("home"));
+    for (comment, key) in [("work", &work), ("home", &home)] {
+        let make = ["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key];
+        tool("ssh-keygen", &make, &[]).success();
+    }
+    let add = format!("ssh-add -q '{work}' '{home}' && exec \"$@\"");
+    let before = world.prefix.clone();
+    world.prefix.extend(["ssh-agent", "sh", "-c", &add, "sh"].map(str::to_owned));
+
+    let sign = "ssh-add -L >seen; wc -l <seen; ssh-keygen -Y sign -f seen -n test <seen";
+    let public = path("work.pub");
+    let signed = world.cove(["ssh", "web", "--ssh-agent", &public, "--", sign]).success();
+    let begin = "1\n-----BEGIN SSH SIGNATURE-----\n";
+    assert!(signed.stdout.starts_with(begin), "{}", signed.told());
+    signed.says("signed for `web` with `work` (SHA256:");
+    let record = fs::read_to_string(world.home.join("ssh/signatures.jsonl")).expect("written");
+    assert_eq!(record.lines().count(), 1, "{record}");
+    assert!(record.contains("\"outcome\":\"signed\"") && record.contains("work"), "{record}");
+
+    let status = world.cove(["ssh", "web", "--ssh-agent", "work", "--", "exit 42"]);
+    assert_eq!((status.status, status.stderr.as_str()), (42, ""), "{}", status.told());
+    let none = world.cove(["ssh", "web", "--ssh-agent", "none", "--", "true"]).status(125);
+    none.says("your ssh agent has no key `none`").says("`home` (SHA256:");
+    world.prefix = before;
+    let nobody = world.cove(["ssh", "web", "--ssh-agent", "work", "--", "true"]).status(125);
+    nobody.says("`SSH_AUTH_SOCK` is not set");
 }
 
 fn a_killed_ssh_leaves_nothing(world: &World) {

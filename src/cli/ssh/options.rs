@@ -56,17 +56,40 @@ impl Place {
     }
 }
 
+/// What a guest gets to use of the user's ssh agent.
+#[derive(Debug)]
+pub(super) enum Agent {
+    /// Nothing: it stays at home.
+    AtHome,
+    /// What listens at this socket, as text that ssh takes.
+    At(String),
+}
+
+impl Agent {
+    /// What listens at this socket.
+    ///
+    /// # Errors
+    /// When the path has something in it that cannot be written down for ssh.
+    pub(super) fn at(socket: &Path) -> Result<Self, Report> {
+        Ok(Self::At(writable(socket)?))
+    }
+}
+
 /// Keys and values. They hold for every host whose name ends with `.cove` and has no `'` in it, which a
 /// shell would read in `ProxyCommand`.
-pub(super) fn of(place: &Place) -> Vec<(&'static str, String)> {
-    let proxy = place.command(&["proxy", "--"]);
+pub(super) fn of(place: &Place, agent: &Agent) -> Vec<(&'static str, String)> {
+    let proxy: &[&str] = match agent {
+        Agent::AtHome => &["proxy", "--"],
+        Agent::At(_) => &["proxy", "--forward-agent", "--"],
+    };
+    let proxy = place.command(proxy);
     let proxy: Vec<_> = proxy.iter().map(|word| for_shell(word)).collect();
     let known = place.command(&["proxy", "--known-hosts", "--"]);
     let (program, words) = known.split_first().expect("a command has a program");
     // Only what follows the program is expanded.
     let words: Vec<_> = words.iter().map(|word| quoted(&word.replace('%', "%%"))).collect();
     let fixed = |key, value: &str| (key, value.to_owned());
-    vec![
+    let mut options = vec![
         fixed("User", "root"),
         ("ProxyCommand", format!("{} '%h'", proxy.join(" "))),
         ("KnownHostsCommand", format!("{} {} %h", quoted(program), words.join(" "))),
@@ -78,14 +101,23 @@ pub(super) fn of(place: &Place) -> Vec<(&'static str, String)> {
         fixed("PreferredAuthentications", "publickey"),
         ("IdentityFile", quoted(&place.key.replace('%', "%%"))),
         fixed("IdentitiesOnly", "yes"),
-        fixed("ForwardAgent", "no"),
-    ]
+    ];
+    match agent {
+        Agent::AtHome => options.push(fixed("ForwardAgent", "no")),
+        // Of a connection that others share nobody could say who has asked for a signature.
+        Agent::At(socket) => options.extend([
+            ("ForwardAgent", quoted(&socket.replace('%', "%%"))),
+            fixed("ControlPath", "none"),
+        ]),
+    }
+    options
 }
 
 /// The section of a configuration file with these options, which ends where it ends: lines after it are
 /// about all hosts again.
 pub(super) fn section(place: &Place) -> String {
-    let options = of(place).into_iter().map(|(key, value)| format!("    {key} {value}\n"));
+    let options =
+        of(place, &Agent::AtHome).into_iter().map(|(key, value)| format!("    {key} {value}\n"));
     let options: String = options.collect();
     format!("Host *{SUFFIX} \"!*'*\"\n{options}Match all\n")
 }
@@ -152,7 +184,8 @@ mod tests {
 
     #[test]
     fn paths_are_written_for_each_of_their_readers() {
-        let options = of(&place("/opt/it's 5%", Some("/home/a \"b\"\\c")));
+        let place = place("/opt/it's 5%", Some("/home/a \"b\"\\c"));
+        let options = of(&place, &Agent::AtHome);
         let value = |key| &options.iter().find(|(name, _)| *name == key).expect("there").1;
         assert_eq!(
             value("ProxyCommand"),
@@ -163,6 +196,20 @@ mod tests {
             r#""/usr/bin/env" "COVE_HOME=/home/a \"b\"\\c" "/opt/it's 5%%/cove" "proxy" "--known-hosts" "--" %h"#
         );
         assert_eq!(value("IdentityFile"), r#""/home/a \"b\"\\c/ssh/id_ed25519""#);
+    }
+
+    #[test]
+    fn an_agent_is_forwarded_where_there_is_one_for_the_guest() {
+        let agent = Agent::at(Path::new("/tmp/a 5%/agent")).expect("ssh takes it");
+        let options = of(&place("/opt/cove", None), &agent);
+        let values = |key| options.iter().filter(move |(name, _)| *name == key);
+        let values = |key| values(key).map(|(_, value)| value.as_str()).collect::<Vec<_>>();
+        assert_eq!(values("ForwardAgent"), [r#""/tmp/a 5%%/agent""#]);
+        assert_eq!(values("ControlPath"), ["none"]);
+        assert_eq!(values("ProxyCommand"), ["/opt/cove/cove proxy --forward-agent -- '%h'"]);
+        let at_home = of(&place("/opt/cove", None), &Agent::AtHome);
+        assert!(at_home.contains(&("ForwardAgent", "no".to_owned())), "{at_home:?}");
+        Agent::at(Path::new("/tmp/${HOME}")).expect_err("ssh would expand it");
     }
 
     #[test]

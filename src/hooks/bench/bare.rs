@@ -133,6 +133,9 @@ impl machine::HostMachine for Nobody {
     fn network(&mut self, _: Resource<machine::Machine>) -> String {
         String::new()
     }
+    fn egress(&mut self, _: Resource<machine::Machine>) -> String {
+        String::new()
+    }
     fn labels(&mut self, _: Resource<machine::Machine>) -> Vec<(String, String)> {
         Vec::new()
     }

@@ -45,6 +45,7 @@ const VARIABLES: &str = "[settings]\nvariables = ['TOKEN']\n[[file]]\nname = 'en
 #[tokio::test]
 async fn our_own_plugins_pass() {
     let dotfiles = fs::read_to_string("plugins/dotfiles/test.toml").expect("there");
+    let mise = fs::read_to_string("plugins/mise/test.toml").expect("there");
     for (name, test) in [
         ("dotfiles", dotfiles.as_str()),
         ("ssh-key", KEY),
@@ -52,6 +53,7 @@ async fn our_own_plugins_pass() {
         ("git-identity", ""),
         ("file-sync", ""),
         ("env-file", VARIABLES),
+        ("mise", mise.as_str()),
     ] {
         let folder = copy(name, test);
         let report = tested(folder.path(), None, false).await;

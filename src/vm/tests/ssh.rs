@@ -7,7 +7,8 @@ use crate::report::Kind;
 use crate::wire::rpc::{CreateVm, SshVm};
 
 fn ssh(authorized_key: Option<&str>) -> SshVm {
-    SshVm { vm: "web".to_owned(), authorized_key: authorized_key.map(str::to_owned) }
+    let authorized_key = authorized_key.map(str::to_owned);
+    SshVm { vm: "web".to_owned(), authorized_key, forward_agent: false }
 }
 
 async fn refused(daemon: &Daemon, wanted: &SshVm) -> Kind {
@@ -32,6 +33,12 @@ fn sessions_have_the_variables_of_commands_and_begin_in_the_home() {
         assert!(variables.contains("\"BOOT=1\""), "{variables}");
         assert!(variables.contains("\"OWN=the user's\""), "{variables}");
         assert!(command.argv.iter().any(|word| word.ends_with(key.trim_end_matches(" me"))));
+        assert!(command.argv.contains(&"AllowAgentForwarding=no".to_owned()));
+        let with_agent = SshVm { forward_agent: true, ..ssh(Some(&key)) };
+        let (target, _) = daemon.vms.ssh(&with_agent).await.expect("it runs");
+        drop(target.open().await.expect("it answers"));
+        let command = world.host().commands.pop().expect("it was run");
+        assert!(command.argv.contains(&"AllowAgentForwarding=yes".to_owned()));
     });
 }
 

@@ -270,6 +270,9 @@ pub struct SshVm {
     /// `~/.ssh/authorized_keys` may in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorized_key: Option<String>,
+    /// Whether the guest may use an agent that ssh forwards on this connection.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forward_agent: bool,
 }
 
 /// Opens the byte stream of an ssh server, as a [`StreamTicket`] does. What ssh says is on the program's

@@ -69,6 +69,10 @@ impl machine::HostMachine for State {
         Ok(self.machine(&machine)?.plan.net.as_str().to_owned())
     }
 
+    fn egress(&mut self, machine: Resource<Machine>) -> Look<String> {
+        Ok(self.machine(&machine)?.plan.egress.mode.as_str().to_owned())
+    }
+
     fn labels(&mut self, machine: Resource<Machine>) -> Look<Vec<(String, String)>> {
         let labels = self.machine(&machine)?.labels.iter();
         Ok(labels.map(|(name, value)| (name.clone(), value.clone())).collect())
