@@ -225,7 +225,7 @@ impl<'a> Starting<'a> {
         work: impl Future<Output = io::Result<Reply>>,
     ) -> Result<(), NetError> {
         let (process, output) = self.started.last().expect("a step follows a start");
-        let ended = |_| NetError::Ended { what, said: Said::by(output) };
+        let ended = |_| NetError::ended(what, Said::by(output));
         // Cancel-safe: on either arm the whole start is over, or the other arm is not needed again.
         let answer = tokio::select! {
             answer = tokio::time::timeout(deadline, work) => answer,
