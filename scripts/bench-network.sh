@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # How fast the networks of VMs are here, beside what they are compared with in the same run, in turns:
-# the network's share of a start with and without one made ahead, traffic with and without a policy, and
-# answers for the zone of VMs beside a bare hickory server. Figures only: nothing passes or fails by time.
+# what a network adds to a start, with and without one made ahead and on the bridge, traffic with and
+# without a policy, and answers for the zone of VMs beside a bare hickory server. Figures only: nothing
+# passes or fails by time.
 #
 #   scripts/bench-network.sh      as root, after scripts/setup.sh; takes some minutes
 #
@@ -37,7 +38,7 @@ bench() {
 }
 
 step "Starts"
-bench "${NETWORK[@]}" measure::starts_with_and_without_a_network_made_ahead
+bench "${NETWORK[@]}" measure::starts_with_and_without_a_network_made_ahead_and_on_the_bridge
 step "Traffic"
 bench "${NETWORK[@]}" measure::traffic_with_and_without_a_policy
 step "Names"

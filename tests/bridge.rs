@@ -9,6 +9,8 @@ mod bridge_vm;
 mod internet;
 #[path = "bridge/ipv6.rs"]
 mod ipv6;
+#[path = "bridge/no_nftables.rs"]
+mod no_nftables;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};

@@ -12,6 +12,8 @@ mod guest_link;
 mod internet;
 #[path = "net/ipv6.rs"]
 mod ipv6;
+#[path = "net/lacking.rs"]
+mod lacking;
 #[path = "net/measure.rs"]
 mod measure;
 #[path = "net/names.rs"]
@@ -20,6 +22,8 @@ mod names;
 mod network_daemon;
 #[path = "support/network_driver.rs"]
 mod network_driver;
+#[path = "support/no_nftables.rs"]
+mod no_nftables;
 #[path = "net/policy.rs"]
 mod policy;
 
@@ -304,24 +308,6 @@ fn without_its_uplink_a_guest_reaches_nothing_and_is_told_why() {
 }
 
 #[test]
-fn a_host_without_user_namespaces_is_told_apart() {
-    if skipped() {
-        return;
-    }
-    let internet = Internet::new();
-    let mut daemon = Daemon::without_user_namespaces(&internet);
-    let Answer::Failed(chain) = daemon.ask(&Command::Start) else { panic!("it is forbidden") };
-    assert_eq!(chain[0], "the network keeper ended at once", "{chain:?}");
-    assert!(chain[1].starts_with("cannot make a user and network namespace: "), "{chain:?}");
-    let Answer::Checks(checks) = daemon.ask(&Command::Check) else { panic!("checks") };
-    let (need, found) = checks.last().expect("checks");
-    let (what, fix) = found.clone().expect_err("a problem");
-    assert!(need == "user namespaces" && what.contains("namespace"), "{what}");
-    assert_eq!(fix, "allow user namespaces: `sudo sysctl user.max_user_namespaces=10000`");
-    assert_eq!(daemon.left(), Vec::<i32>::new());
-}
-
-#[test]
 fn a_start_that_fails_leaves_nothing() {
     for_both_users(|user| {
         let internet = Internet::new();
@@ -358,26 +344,6 @@ fn a_start_that_fails_leaves_nothing() {
             other => panic!("{other:?}"),
         }
         assert_eq!(daemon.left(), Vec::<i32>::new());
-    });
-}
-
-#[test]
-fn a_host_without_a_network_still_starts_and_is_followed() {
-    for_both_users(|user| {
-        let internet = Internet::new();
-        let ip = |words: &str| {
-            let done = internet.command("ip").args(words.split(' ')).status();
-            assert!(done.expect("runs").success(), "{words}");
-        };
-        ip("route del default");
-        let mut daemon = Daemon::start(&internet, user);
-        let started = daemon.started();
-        let web = format!("http://{}/", internet::WEB);
-        assert!(started.curl(&["--max-time", "1", &web]).is_err());
-        ip("route add default via 11.1.0.1");
-        assert!(started.get(internet::WEB).is_ok());
-        drop(started);
-        daemon.done(&Command::Stop);
     });
 }
 

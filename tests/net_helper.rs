@@ -28,6 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The daemon's user.
 const USER: u32 = 4711;
 
+/// The unit by which systemd starts the helper.
+const UNIT: &str = include_str!("../scripts/cove-net-helper@.service");
+
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !condition() {
@@ -147,15 +150,25 @@ impl World {
     }
 }
 
+/// Starts a helper with no more privileges than the unit gives it.
 fn start(internet: &Internet, folder: &Path) -> Child {
     let socket = folder.join("helper.sock");
     drop(std::fs::remove_file(&socket));
-    let mut command = internet.command(env!("CARGO_BIN_EXE_cove-net-helper"));
+    let mut command = internet.command("setpriv");
+    command.args(["--no-new-privs", "--bounding-set", &capabilities_of_the_unit(), "--"]);
+    command.arg(env!("CARGO_BIN_EXE_cove-net-helper"));
     command.arg("--socket").arg(&socket).args(["--user", &USER.to_string(), "--config"]);
     command.arg(folder.join("no-such-file")).stdin(Stdio::null());
     let helper = command.spawn().expect("it runs");
     wait_until("the helper listens", || UnixStream::connect(&socket).is_ok());
     helper
+}
+
+/// As `setpriv` wants them.
+fn capabilities_of_the_unit() -> String {
+    let named = UNIT.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=CAP_"));
+    let named = named.expect("the unit names them").to_lowercase();
+    format!("-all,+{}", named.replace(" cap_", ",+"))
 }
 
 fn handed(vm: &FakeVm) -> (VmId, u32, PathBuf) {
@@ -210,6 +223,30 @@ fn a_daemon_of_an_ordinary_user_gets_its_uplinks_and_the_helper_has_one_capabili
         helper.detach(&vms[1].0).await.expect("detached");
     });
     assert_eq!(world.left(), "");
+}
+
+#[test]
+fn the_unit_is_one_that_systemd_understands() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let said_of = |unit: String| {
+        let path = folder.path().join("cove-net-helper@1000.service");
+        std::fs::write(&path, unit).expect("written");
+        #[expect(clippy::disallowed_methods, reason = "a tool of this test")]
+        let mut verify = std::process::Command::new("systemd-analyze");
+        let done = verify.args(["verify", "--man=no"]).arg(path).output().ok()?;
+        Some(String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let program = "ExecStart=/usr/local/libexec/cove-net-helper ";
+    assert!(UNIT.contains(program));
+    let here = format!("ExecStart={} ", env!("CARGO_BIN_EXE_cove-net-helper"));
+    let unit = UNIT.replace(program, &here);
+    let Some(said) = said_of(unit.clone()) else {
+        drop(writeln!(std::io::stderr(), "SKIPPED: systemd-analyze is not installed"));
+        return;
+    };
+    assert_eq!(said, "");
+    let said = said_of(unit.replace("ProtectHome=", "ProtectHomes="));
+    assert!(said.is_some_and(|said| said.contains("ProtectHomes")), "it looks at every line");
 }
 
 #[test]

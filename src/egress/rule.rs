@@ -178,7 +178,9 @@ impl FromStr for Rule {
     fn from_str(text: &str) -> Result<Self, BadRule> {
         let (target, ports) = parts(text);
         let ports = ports.map(|ports| parse_ports(text, ports)).transpose()?;
-        let target = target.trim_matches(|c| c == '[' || c == ']');
+        if let Some(inside) = target.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            return Ok(Self { target: Target::Range(parse_range(text, inside)?), ports });
+        }
         let looks_numeric = target.contains(':')
             || target.contains('/')
             || target.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -196,16 +198,17 @@ impl FromStr for Rule {
     }
 }
 
-/// Target and ports. A bare IPv6 target has colons of its own, and so no ports.
+/// Target, in its brackets where it has some, and ports. A bare IPv6 target has colons of its own, and so no ports.
 fn parts(text: &str) -> (&str, Option<&str>) {
     if text.starts_with('[')
-        && let Some((target, rest)) = text.split_once(']')
+        && let Some(end) = text.find(']')
     {
+        let (target, rest) = text.split_at(end + 1);
         return match rest.strip_prefix(':') {
             Some(ports) => (target, Some(ports)),
             None if rest.is_empty() => (target, None),
             // What follows the bracket is neither: let the ports be named as the mistake.
-            None => (target, Some(&text[target.len()..])),
+            None => (target, Some(&text[end..])),
         };
     }
     match text.split_once(':') {
@@ -335,10 +338,17 @@ mod tests {
             ("1.2.3", "`1.2.3` is no range"),
             ("1.2.3.4.5", "`1.2.3.4.5` is no range"),
             ("https://example.org", "is neither a port"),
-            ("[::1]80", "`80`"),
+            ("[::1]80", "`]80` is neither a port"),
+            ("[[::1]]", "`]]` is neither a port"),
+            ("[::1", "`[::1` is no range"),
+            ("::1]", "`::1]` is no range"),
+            ("[example.org]:443", "`example.org` is no range"),
+            ("example.org]", "`example.org]` is no rule"),
+            ("[example.org", "`[example.org` is no rule"),
+            ("[]", "`` is no range"),
         ] {
             let error = text.parse::<Rule>().expect_err(text).to_string();
-            assert!(text == "[::1]80" || error.contains(why), "{text}: {error}");
+            assert!(error.contains(why), "{text}: {error}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::bridge::{Bridge, ForwardingProblem};
-use super::{keeper, namespace, uplink};
+use super::{keeper, namespace, nftables, uplink};
 use crate::process::{Tool, ToolError, find_program};
 use crate::report::Report;
 
@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// One need of `--net user`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What is needed: `pasta`, `/dev/net/tun`, `user namespaces`.
+    /// What is needed: `pasta`, `/dev/net/tun`, `user namespaces`, `nftables`.
     pub need: &'static str,
     /// What was found, or what is wrong.
     pub found: Result<String, NetProblem>,
@@ -41,7 +41,7 @@ pub(crate) async fn all(coved: &Path, path: &OsStr) -> Vec<Check> {
     ];
     // The trial needs the device: its failure says nothing of its own while that is missing.
     if checks[1].found.is_ok() {
-        checks.push(Check { need: "user namespaces", found: trial });
+        checks.push(trial);
     }
     checks
 }
@@ -125,16 +125,27 @@ fn device(opened: io::Result<()>) -> Result<String, NetProblem> {
 }
 
 /// Everything that a keeper does, once, in namespaces that end with it.
-async fn trial(coved: &Path, path: &OsStr) -> Result<String, NetProblem> {
+async fn trial(coved: &Path, path: &OsStr) -> Check {
     let tool = Tool::new(coved).args([keeper::ARGUMENT, keeper::TRIAL]);
     let tool = tool.env("PATH", path).deadline(DEADLINE);
-    match tool.run().await {
-        Ok(_) => Ok("a namespace with a TAP device and rules can be made".to_owned()),
-        Err(error) => Err(NetProblem {
-            what: one_line(&error),
-            fix: fix_of_namespaces(|switch| std::fs::read_to_string(switch).ok()),
-        }),
-    }
+    tried(tool.run().await.map(drop))
+}
+
+fn tried(ended: Result<(), ToolError>) -> Check {
+    let (need, found) = match ended {
+        Ok(()) => ("user namespaces", Ok("a namespace with a TAP device and rules can be made")),
+        // In a namespace, so those can be made.
+        Err(ToolError::Failed { stderr, .. }) if stderr.contains(nftables::MISSING) => {
+            let what = crate::report::escape_control(stderr.trim());
+            ("nftables", Err((what, nftables::FIX.to_owned())))
+        }
+        Err(error) => {
+            let fix = fix_of_namespaces(|switch| std::fs::read_to_string(switch).ok());
+            ("user namespaces", Err((one_line(&error), fix)))
+        }
+    };
+    let found = found.map(str::to_owned).map_err(|(what, fix)| NetProblem { what, fix });
+    Check { need, found }
 }
 
 /// The switches with which hosts forbid user namespaces, the value that forbids, and the way out.
@@ -174,7 +185,25 @@ fn one_line(error: &ToolError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
     use super::*;
+
+    #[test]
+    fn a_kernel_without_nftables_is_a_need_of_its_own() {
+        let ended = |stderr: String| {
+            let (program, status) = ("coved net-keeper".to_owned(), ExitStatus::from_raw(256));
+            Err(ToolError::Failed { program, status, stderr })
+        };
+        let check = tried(ended(format!("{}: not supported\n", nftables::MISSING)));
+        assert_eq!(check.need, "nftables");
+        let problem = check.found.expect_err("a problem");
+        assert_eq!(problem.what, format!("{}: not supported", nftables::MISSING));
+        assert_eq!(problem.fix, nftables::FIX);
+        let check = tried(ended("cannot make a user and network namespace".to_owned()));
+        assert!(check.need == "user namespaces" && check.found.is_err());
+    }
 
     #[test]
     fn a_device_that_may_not_be_opened_comes_with_its_command() {

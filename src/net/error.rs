@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::names::host::BindError;
+use super::nftables;
 use crate::egress::BadName;
 use crate::process::ServantOutput;
 use crate::report::{Explain, Kind, Report, escape_control};
@@ -37,6 +38,12 @@ impl Said {
             said => escape_control(&said),
         };
         Self { text, source: None }
+    }
+
+    /// What was said after these words, if they were said.
+    fn after(&self, words: &str) -> Option<Self> {
+        let (_, rest) = self.text.split_once(words)?;
+        Some(Self { text: rest.trim_start_matches(": ").to_owned(), source: None })
     }
 }
 
@@ -88,6 +95,13 @@ pub enum NetError {
         /// Which one it is.
         what: &'static str,
         /// What it said.
+        #[source]
+        said: Said,
+    },
+    /// The kernel lacks what every network is made with.
+    #[error("{}", nftables::MISSING)]
+    NoNftables {
+        /// What the keeper said about it.
         #[source]
         said: Said,
     },
@@ -166,6 +180,14 @@ impl From<Report> for NetError {
 }
 
 impl NetError {
+    /// A program ended that should have stayed, with these words.
+    pub(super) fn ended(what: &'static str, said: Said) -> Self {
+        match said.after(nftables::MISSING) {
+            Some(said) => Self::NoNftables { said },
+            None => Self::Ended { what, said },
+        }
+    }
+
     /// Whether a policy that was not set for this reason is surely not in force: its keeper refused it, or
     /// was not told. After a connection that broke or a silence it may be, or come to be.
     #[must_use]
@@ -188,6 +210,7 @@ impl Explain for NetError {
             | Self::Socket { .. }
             | Self::Start { .. }
             | Self::Ended { .. }
+            | Self::NoNftables { .. }
             | Self::Keeper { .. }
             | Self::Resolver(_)
             | Self::Connection(_) => Kind::Failed,
@@ -202,6 +225,7 @@ impl Explain for NetError {
             | Self::Ended { .. }
             | Self::Keeper { .. }
             | Self::TimedOut { .. } => Some(doctor.to_owned()),
+            Self::NoNftables { .. } => Some(nftables::FIX.to_owned()),
             Self::Undo { source, .. } => source.hint(),
             Self::Bridge { hint, .. } => hint.clone(),
             Self::Resolver(error) if error.is_taken() => Some(
@@ -215,5 +239,22 @@ impl Explain for NetError {
             Self::Host { .. } => Some("ask about `example.org` or `192.0.2.7`".to_owned()),
             Self::Ledger(_) | Self::Socket { .. } | Self::Resolver(_) | Self::Connection(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_that_found_no_nftables_is_told_from_others_by_its_last_words() {
+        let said = |text: String| Said { text, source: None };
+        let words = format!("{}: Protocol not supported", nftables::MISSING);
+        let error = NetError::ended("network keeper", said(words));
+        assert_eq!(error.to_string(), nftables::MISSING);
+        assert_eq!(crate::report::causes(&error), ["Protocol not supported"]);
+        assert!(error.hint().is_some_and(|hint| hint.contains("`sudo modprobe -a nf_tables")));
+        let other = NetError::ended("network keeper", said("no luck today".to_owned()));
+        assert_eq!(other.to_string(), "the network keeper ended at once");
     }
 }

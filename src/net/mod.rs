@@ -25,6 +25,7 @@ pub mod keeper;
 mod link;
 mod names;
 mod namespace;
+mod nftables;
 mod ranges;
 mod rules;
 mod sni;

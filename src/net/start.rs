@@ -119,7 +119,11 @@ impl<'a> Starting<'a> {
         let sockets = vec![(listener.into(), KEEPER_SOCKET)];
         self.spawn(ResourceKind::NetworkKeeper, coved, arguments, sockets).await?;
 
-        let mut channel = connect(self.folder).await?;
+        let mut channel = match connect(self.folder).await {
+            Ok(channel) => channel,
+            // One that ends at once takes its socket with it.
+            Err(error) => return Err(self.end_or("network keeper", error).await),
+        };
         let (host, policy) = (host.to_vec(), policy.clone());
         let request = Request::SetUp { way: way.clone(), zone: zone.clone(), host, policy };
         let set_up = self.step("network keeper", "set up the namespace", SET_UP_DEADLINE, async {
@@ -225,7 +229,7 @@ impl<'a> Starting<'a> {
         work: impl Future<Output = io::Result<Reply>>,
     ) -> Result<(), NetError> {
         let (process, output) = self.started.last().expect("a step follows a start");
-        let ended = |_| NetError::Ended { what, said: Said::by(output) };
+        let ended = |_| NetError::ended(what, Said::by(output));
         // Cancel-safe: on either arm the whole start is over, or the other arm is not needed again.
         let answer = tokio::select! {
             answer = tokio::time::timeout(deadline, work) => answer,
@@ -237,11 +241,17 @@ impl<'a> Starting<'a> {
                 Err(NetError::Connection(another_answer()))
             }
             Ok(Ok(Reply::Failed { why })) => Err(NetError::Keeper { step, said: Said::chain(why) }),
-            Ok(Err(broken)) => match tokio::time::timeout(LAST_WORDS, process.ended()).await {
-                Ok(end) => Err(ended(end)),
-                Err(_) => Err(NetError::Connection(broken)),
-            },
+            Ok(Err(broken)) => Err(self.end_or(what, NetError::Connection(broken)).await),
             Err(_) => Err(NetError::TimedOut { step, deadline, said: Said::by(output) }),
+        }
+    }
+
+    /// Why the process that was started last (`what`) cannot be talked to: its end, or else `broken`.
+    async fn end_or(&self, what: &'static str, broken: NetError) -> NetError {
+        let (process, output) = self.started.last().expect("it was started");
+        match tokio::time::timeout(LAST_WORDS, process.ended()).await {
+            Ok(_) => NetError::ended(what, Said::by(output)),
+            Err(_) => broken,
         }
     }
 }

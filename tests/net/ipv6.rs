@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use hickory_proto::rr::RecordType;
 
 use crate::bridge::{GATEWAY, ask, for_both_users, host_reaches, listens, on_host};
-use crate::internet::{self, Internet, Namespace};
-use crate::network_daemon::{By, Daemon, ROOT, Started};
+use crate::internet::{self, Internet, Namespace, Place};
+use crate::network_daemon::{Daemon, Started};
 use crate::network_driver::Command;
-use crate::{REFUSED, for_every_way, skipped, wait_until};
+use crate::{REFUSED, for_every_way, wait_until};
 
 /// A web server outside.
 const IPV6: &str = "http://[2001:db8::1]/";
@@ -171,25 +171,40 @@ fn has_names(internet: &Internet, guest: &Started, address: Ipv6Addr) {
 
 #[test]
 fn a_host_without_ipv6_gives_guests_none() {
-    if skipped() {
-        return;
-    }
-    let internet = Internet::new();
-    on_host(
-        &internet,
-        "cd /proc/sys/net/ipv6/conf && echo 1 > all/disable_ipv6 && echo 1 > default/disable_ipv6",
-    );
-    let mut daemon = Daemon::start(&internet, By { user: ROOT, bridge: true });
-    let guest = daemon.started();
-    assert_eq!(guest.guest.ipv6, None);
-    assert_eq!(guest.in_namespace("ip -6 address"), "");
-    drop(listens(&guest));
-    wait_until("the host reaches it", || host_reaches(&internet, guest.guest.address));
-    assert!(guest.get(internet::WEB).is_ok());
-    let name = format!("vm-{}.cove.internal.", guest.vm);
-    let asked = |kind| ask(internet.host(), (GATEWAY, 5354), &name, kind);
-    assert_eq!(asked(RecordType::A), [guest.guest.address.to_string()]);
+    for_every_way(|by| {
+        let internet = Internet::new();
+        on_host(
+            &internet,
+            "cd /proc/sys/net/ipv6/conf && echo 1 > all/disable_ipv6 && echo 1 > default/disable_ipv6",
+        );
+        let mut daemon = Daemon::start(&internet, by);
+        let guest = daemon.started();
+        assert_eq!(guest.guest.ipv6, None);
+        assert_eq!(guest.in_namespace("ip -6 address"), "");
+        assert!(guest.get(internet::WEB).is_ok());
+        let explained = daemon.explain("2600::1", Some(80));
+        assert!(!explained.allowed && explained.because.contains("IPv6"), "{explained:?}");
+        names_lead_to_ipv4_alone(&internet, &guest);
+        if by.bridge {
+            drop(listens(&guest));
+            wait_until("the host reaches it", || host_reaches(&internet, guest.guest.address));
+            let name = format!("vm-{}.cove.internal.", guest.vm);
+            let asked = |kind| ask(internet.host(), (GATEWAY, 5354), &name, kind);
+            assert_eq!(asked(RecordType::A), [guest.guest.address.to_string()]);
+            assert!(asked(RecordType::AAAA).is_empty());
+        }
+        drop(guest);
+        daemon.done(&Command::Stop);
+    });
+}
+
+/// The guest is told that names have no address of IPv6, and nobody is asked for one.
+fn names_lead_to_ipv4_alone(internet: &Internet, guest: &Started) {
+    let name = format!("{}.", internet::WEB_NAME);
+    let resolver = (guest.guest.resolver, 53);
+    let asked = |kind| ask(&guest.link.namespace, resolver, &name, kind);
+    assert_eq!(asked(RecordType::A), [internet::WEB.to_string()]);
+    let before = internet.seen_by(Place::Outside, internet::DNS, "dns");
     assert!(asked(RecordType::AAAA).is_empty());
-    drop(guest);
-    daemon.done(&Command::Stop);
+    assert_eq!(internet.seen_by(Place::Outside, internet::DNS, "dns"), before);
 }

@@ -17,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use crate::guest_link::GuestLink;
 use crate::internet::Internet;
 use crate::network_driver::{Answer, Command, OnTheBridge, SETTINGS, Settings};
+use crate::no_nftables::take_nftables_away;
 
 /// The user id of root.
 pub(crate) const ROOT: u32 = 0;
@@ -83,6 +84,17 @@ impl Daemon {
         let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
         let words = ["unshare", "--user", "--map-root-user", "--", "sh", "-ec", forbid];
         Self::with(internet, ROOT.into(), "", &words)
+    }
+
+    /// A daemon on a host whose kernel has no nftables.
+    pub(crate) fn without_nftables(internet: &Internet, by: By) -> Self {
+        std::thread::scope(|scope| {
+            let started = scope.spawn(|| {
+                take_nftables_away();
+                Self::start(internet, by)
+            });
+            started.join().expect("no panic")
+        })
     }
 
     /// A daemon started by the program that `words` begin with.

@@ -1,16 +1,19 @@
-//! How long the network of a start takes, with and without one that was made ahead, in turns.
+//! How long the network of a start takes: by pasta with and without one that was made ahead, and on the
+//! bridge, where none is made ahead, in turns.
 //!
 //! It is [`Networks::start`] that is timed, with rows in a database on disk as the daemon has them. There are
 //! several `Networks` with one spare each, and all are used up before one of them makes another, seconds
-//! after its start: what is timed has the processors for itself.
+//! after its start: what is timed has the processors for itself. The first VM on the bridge in a turn makes
+//! the bridge, and the last one takes it away.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cove::egress::Policy;
 use cove::id::{Digest, VmId};
-use cove::net::{Ahead, Attached, Networks, Wanted};
+use cove::net::{Ahead, Attached, Networks, Place, Wanted};
 use cove::process::{Process, ProcessId};
 use cove::store::Store;
 use cove::task::Tasks;
@@ -38,6 +41,9 @@ const READY: Duration = Duration::from_millis(500);
 pub(crate) struct Timed {
     pub(crate) made_ahead: Vec<Duration>,
     pub(crate) not_made_ahead: Vec<Duration>,
+    /// Bridge, rules and resolver among it.
+    pub(crate) first_on_bridge: Vec<Duration>,
+    pub(crate) next_on_bridge: Vec<Duration>,
 }
 
 /// Times them, as the user that this process runs as.
@@ -55,15 +61,22 @@ pub(crate) async fn time(settings: &Settings) -> Timed {
     let mut timed = Timed::default();
     // The first starts find out what the others know. The others are made ahead after them.
     for networks in with.iter().chain([&without]) {
-        end([start(settings, &store, networks).await.attached]).await;
+        end(networks, [start(settings, &store, networks, None).await]).await;
     }
+    end(&without, [start(settings, &store, &without, Some(0)).await]).await;
     for _ in 0..STOCKS {
         let spares = stock(&store).await;
         let mut all = Vec::new();
-        for (number, ahead) in with.iter().enumerate() {
-            let order = if number % 2 == 0 { [ahead, &without] } else { [&without, ahead] };
+        for (slot, ahead) in (0..).zip(&with) {
+            let began = start(settings, &store, &without, Some(slot)).await;
+            match slot {
+                0 => timed.first_on_bridge.push(began.took),
+                _ => timed.next_on_bridge.push(began.took),
+            }
+            all.push(began);
+            let order = if slot % 2 == 0 { [ahead, &without] } else { [&without, ahead] };
             for networks in order {
-                let started = start(settings, &store, networks).await;
+                let started = start(settings, &store, networks, None).await;
                 let made_ahead = spares.contains(&started.attached.keeper);
                 // One that should have been there and was not is none of either kind.
                 if made_ahead {
@@ -71,10 +84,10 @@ pub(crate) async fn time(settings: &Settings) -> Timed {
                 } else if std::ptr::eq(networks, &without) {
                     timed.not_made_ahead.push(started.took);
                 }
-                all.push(started.attached);
+                all.push(started);
             }
         }
-        end(all).await;
+        end(&without, all).await;
     }
     assert_eq!(tasks.drain(GRACE).await, 0, "tasks end at shutdown");
     timed
@@ -97,21 +110,31 @@ async fn stock(store: &Store) -> Vec<ProcessId> {
 }
 
 struct Started {
+    vm: VmId,
     attached: Attached,
     took: Duration,
 }
 
-async fn start(settings: &Settings, store: &Store, networks: &Networks) -> Started {
+/// Starts one, on the bridge where it is told its place there.
+async fn start(
+    settings: &Settings,
+    store: &Store,
+    networks: &Networks,
+    slot: Option<u32>,
+) -> Started {
     let vm = VmId::random();
+    let name = format!("vm-{vm}").parse().expect("a name");
+    let place = slot.map(|slot| Place { name, slot, peers: BTreeSet::new() });
     let folder = settings.folder.join(vm.as_str());
     std::fs::create_dir(&folder).expect("made");
     store.insert(&record(&vm)).await.expect("written");
     let ledger = Rows::ledger(store, &vm);
     let policy = Policy::default();
     let began = Instant::now();
-    let wanted = Wanted { vm: &vm, folder: &folder, policy: &policy, place: None };
+    let wanted = Wanted { vm: &vm, folder: &folder, policy: &policy, place: place.as_ref() };
     let attached = networks.start(wanted, &*ledger).await.expect("started");
-    Started { took: began.elapsed(), attached }
+    let took = began.elapsed();
+    Started { vm, attached, took }
 }
 
 /// Some VM: rows of networks are rows of VMs.
@@ -137,10 +160,15 @@ fn record(vm: &VmId) -> VmRecord {
     }
 }
 
-async fn end(networks: impl IntoIterator<Item = Attached>) {
-    let both = |network: Attached| network.uplink.into_iter().chain([network.keeper]);
-    for process in networks.into_iter().flat_map(both) {
-        let Some(process) = Process::open(process).expect("looked at") else { continue };
-        process.kill(GRACE).await.expect("killed");
+/// Ends them; `networks` has the bridge that they may be on.
+async fn end(networks: &Networks, all: impl IntoIterator<Item = Started>) {
+    for Started { vm, attached, .. } in all {
+        if attached.uplink.is_none() {
+            networks.detach(&vm).await.expect("off the bridge");
+        }
+        for process in attached.uplink.into_iter().chain([attached.keeper]) {
+            let Some(process) = Process::open(process).expect("looked at") else { continue };
+            process.kill(GRACE).await.expect("killed");
+        }
     }
 }

@@ -20,12 +20,12 @@ pub struct ForwardingProblem {
 }
 
 fn opened() -> Result<Connection<Nftables>, BridgeError> {
-    Connection::<Nftables>::new().map_err(|source| BridgeError::Rules { doing: "open", source })
+    Connection::<Nftables>::new().map_err(|source| BridgeError::reading("open", source))
 }
 
 async fn chains(netlink: &Connection<Nftables>) -> Result<Vec<ChainInfo>, BridgeError> {
     let listed = netlink.list_chains().await;
-    listed.map_err(|source| BridgeError::Rules { doing: "list", source })
+    listed.map_err(|source| BridgeError::reading("list", source))
 }
 
 fn forwards(chain: &ChainInfo) -> bool {

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::id::VmId;
+use crate::net::nftables;
 use crate::report::{Explain, Kind};
 
 /// What is not done, whoever asks.
@@ -199,6 +200,9 @@ pub enum BridgeError {
         #[source]
         source: rtnetlink::Error,
     },
+    /// The kernel lacks what rules are made with.
+    #[error("{}", nftables::MISSING)]
+    NoNftables(#[source] nlink::Error),
     /// Rules could not be read or changed.
     #[error("cannot {doing} the firewall rules of the bridge")]
     Rules {
@@ -243,6 +247,16 @@ pub enum BridgeError {
     },
 }
 
+impl BridgeError {
+    /// Rules could not be opened or listed (`doing`), perhaps because the kernel has none.
+    pub(super) fn reading(doing: &'static str, source: nlink::Error) -> Self {
+        match nftables::are_missing(&source) {
+            true => Self::NoNftables(source),
+            false => Self::Rules { doing, source },
+        }
+    }
+}
+
 impl Explain for BridgeError {
     fn kind(&self) -> Kind {
         match self {
@@ -250,6 +264,7 @@ impl Explain for BridgeError {
             Self::Netlink(_)
             | Self::Link { .. }
             | Self::Read { .. }
+            | Self::NoNftables(_)
             | Self::Rules { .. }
             | Self::Switch { .. }
             | Self::Lock { .. }
@@ -261,6 +276,7 @@ impl Explain for BridgeError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Refused(refusal) => refusal.hint(),
+            Self::NoNftables(_) => Some(nftables::FIX.to_owned()),
             Self::Link { .. } | Self::Rules { .. } => Some(
                 "`--net bridge` needs CAP_NET_ADMIN, and a kernel with bridges, veth and nf_tables"
                     .to_owned(),

@@ -59,7 +59,7 @@ impl Rules {
     /// Rules with `owner` as their mark. Needs a runtime.
     pub(super) fn open(owner: Owner) -> Result<Self, BridgeError> {
         let opened = Connection::<Nftables>::new();
-        let netlink = opened.map_err(|source| BridgeError::Rules { doing: "open", source })?;
+        let netlink = opened.map_err(|source| BridgeError::reading("open", source))?;
         Ok(Self { netlink, owner })
     }
 
@@ -107,7 +107,7 @@ impl Rules {
 
     async fn found(&self, bridge: &str) -> Result<Vec<Table>, BridgeError> {
         let listed = self.netlink.list_tables().await;
-        let mut listed = listed.map_err(|source| BridgeError::Rules { doing: "list", source })?;
+        let mut listed = listed.map_err(|source| BridgeError::reading("list", source))?;
         listed.retain(|table| table.name == bridge && FAMILIES.contains(&table.family));
         Ok(listed)
     }

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use super::known::Known;
 use crate::egress::{DnsName, MAX_RULES, Mode, Policy, Ports};
 use crate::id::VmId;
-use crate::net::link;
 use crate::net::ranges::Prefix;
 use crate::net::rules::{self, Ends, NamedElement};
 use crate::net::way::Way;
+use crate::net::{link, nftables};
 use crate::task::Tasks;
 
 /// The kernel takes milliseconds; a machine under load takes longer.
@@ -44,6 +44,8 @@ const WAITING_CHANGES: usize = 16;
 pub(super) enum FirewallError {
     #[error("cannot open a netlink socket for the firewall")]
     Open(#[source] nlink::Error),
+    #[error("{}", nftables::MISSING)]
+    NoNftables(#[source] nlink::Error),
     #[error("cannot load the firewall rules")]
     Rules(#[source] nlink::Error),
     #[error("the namespace is not set up yet")]
@@ -96,13 +98,12 @@ pub(super) struct Firewall(mpsc::Sender<Order>);
 
 impl Firewall {
     /// Starts the task, for the namespace that this process is in.
-    pub(super) fn start(
+    pub(super) async fn start(
         vm: &VmId,
         known: Arc<Known>,
         tasks: &Tasks,
     ) -> Result<Self, FirewallError> {
-        let netlink = Connection::<Nftables>::new().map_err(FirewallError::Open)?;
-        let netlink = netlink.timeout(KERNEL_DEADLINE);
+        let netlink = open().await?.timeout(KERNEL_DEADLINE);
         // 256 rules that each redirect TLS take more than the buffer that there is.
         if let Err(error) = setsockopt(netlink.socket(), sockopt::SndBuf, &SEND_BUFFER) {
             tracing::debug!(%error, "the netlink socket keeps its buffer");
@@ -126,6 +127,17 @@ impl Firewall {
         self.0.send(order).await.map_err(|_| FirewallError::Gone)?;
         answer.await.map_err(|_| FirewallError::Gone)?
     }
+}
+
+/// The namespace's nftables, once the kernel has shown that there are any.
+async fn open() -> Result<Connection<Nftables>, FirewallError> {
+    let failed = |error: nlink::Error| match nftables::are_missing(&error) {
+        true => FirewallError::NoNftables(error),
+        false => FirewallError::Open(error),
+    };
+    let netlink = Connection::<Nftables>::new().map_err(failed)?;
+    netlink.list_tables().await.map_err(failed)?;
+    Ok(netlink)
 }
 
 /// What the rules in force were made of.

@@ -60,7 +60,7 @@ impl Keeper {
     pub(super) async fn start(vm: VmId) -> Result<Self, KeeperError> {
         let (tasks, known) = (Tasks::default(), Arc::new(Known::default()));
         let record = Arc::new(Record::default());
-        let firewall = Firewall::start(&vm, known.clone(), &tasks)?;
+        let firewall = Firewall::start(&vm, known.clone(), &tasks).await?;
         let counters = Connection::<Nftables>::new().map_err(FirewallError::Open)?;
         log::read(known.clone(), record.clone(), &tasks).await.map_err(KeeperError::Log)?;
         Ok(Self { vm, firewall, known, record, counters, set_up: OnceLock::new(), tasks })

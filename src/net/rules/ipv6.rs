@@ -27,7 +27,7 @@ use nlink::netlink::nftables::{
 };
 
 use super::Ends;
-use super::table::{TABLE, add_elements, chain, fill, flush_set, go, rule};
+use super::table::{TABLE, add_elements, answers, chain, fill, flush_set, go, rule};
 use crate::net::link;
 use crate::net::way::Way;
 
@@ -90,19 +90,10 @@ pub(super) fn rules(ends: Ends<'_>) -> Vec<Rule> {
         let_through(new_to_guest().match_in_set(PacketField::Ip6Saddr, PEERS)),
         go(ipv6(rule("input").match_iif(link::TAP)), "to_gateway6"),
     ];
-    rules.extend(answer_rules());
+    rules.extend(answers("answer6", |rule| rule.reject_icmpv6(ADMINISTRATIVELY_PROHIBITED)));
     rules.extend(from_guest_rules(ends, guest));
     rules.extend(to_gateway_rules(ends, guest));
     rules
-}
-
-fn answer_rules() -> [Rule; 4] {
-    [
-        rule("answer6").counter_named("refused"),
-        rule("answer6").reject_tcp_reset(),
-        rule("answer6").reject_icmpv6(ADMINISTRATIVELY_PROHIBITED),
-        rule("answer6").drop(),
-    ]
 }
 
 fn from_guest_rules(ends: Ends<'_>, guest: Ipv6Addr) -> [Rule; 7] {

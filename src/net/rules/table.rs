@@ -105,7 +105,8 @@ pub(crate) fn table(mut batch: Transaction, ends: Ends<'_>, host: &[Prefix]) -> 
     let postrouting = BaseChain::nat(NatHook::Postrouting, Priority::SrcNat).policy(Policy::Accept);
     batch = batch.add_chain(chain("postrouting").base(postrouting));
     batch = ipv6::sets_and_chains(batch, ends.way);
-    let mut rules: Vec<Rule> = answer_rules().into();
+    let prohibited = |rule: Rule| rule.reject_icmp(ADMINISTRATIVELY_PROHIBITED);
+    let mut rules: Vec<Rule> = answers("answer", prohibited).into();
     rules.extend(told_rules());
     rules.extend(own_rules());
     rules.extend(ipv6::rules(ends));
@@ -183,12 +184,13 @@ fn unasked(chain: &str) -> Rule {
     rule(chain).counter_named("unasked").drop()
 }
 
-fn answer_rules() -> [Rule; 4] {
+/// Counts what comes to `chain`, and answers it: TCP is reset, the rest hears of it as `prohibited` says.
+pub(super) fn answers(chain: &str, prohibited: impl FnOnce(Rule) -> Rule) -> [Rule; 4] {
     [
-        rule("answer").counter_named("refused"),
-        rule("answer").reject_tcp_reset(),
-        rule("answer").reject_icmp(ADMINISTRATIVELY_PROHIBITED),
-        rule("answer").drop(),
+        rule(chain).counter_named("refused"),
+        rule(chain).reject_tcp_reset(),
+        prohibited(rule(chain)),
+        rule(chain).drop(),
     ]
 }
 

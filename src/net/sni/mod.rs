@@ -22,6 +22,7 @@
 //!
 //! Knows no policy and no firewall, only a [`GreetingJudge`].
 
+mod carry;
 mod greeting;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
-use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -44,9 +45,6 @@ use crate::task::Tasks;
 
 /// Connections at one time; further ones wait in the kernel. Each holds two buffers at most.
 const MAX_CONNECTIONS: usize = 512;
-
-/// What is carried at a time, per direction.
-const BUFFER: usize = 64 << 10;
 
 /// How long connecting to the server may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
@@ -114,7 +112,8 @@ pub(crate) fn serve<C, F>(
     C: Fn(SocketAddrV4) -> F + Send + Sync + 'static,
     F: Future<Output = io::Result<TcpStream>> + Send + 'static,
 {
-    let proxy = Proxy { judge, connect, destination: original_destination };
+    let large_buffers = Semaphore::new(carry::LARGE_BUFFERS);
+    let proxy = Proxy { judge, connect, destination: original_destination, large_buffers };
     proxy.serve(listener, tasks);
 }
 
@@ -122,6 +121,7 @@ struct Proxy<C> {
     judge: Arc<dyn GreetingJudge>,
     connect: C,
     destination: fn(&TcpStream) -> io::Result<SocketAddrV4>,
+    large_buffers: Semaphore,
 }
 
 impl<C, F> Proxy<C>
@@ -183,7 +183,7 @@ where
             () = self.refused(changes, address, greeting.name.as_ref()) => {
                 Err(ProxyError::Refused { address })
             }
-            carried = carry(client, &mut server, &greeting.bytes) => {
+            carried = self.say_and_carry(client, &mut server, &greeting.bytes) => {
                 carried.map_err(ProxyError::Carry)
             }
         };
@@ -191,6 +191,22 @@ where
             drop(server.set_zero_linger());
         }
         carried
+    }
+
+    /// Sends what the client has said already, and then carries both ways.
+    async fn say_and_carry(
+        &self,
+        client: &mut TcpStream,
+        server: &mut TcpStream,
+        first: &[u8],
+    ) -> io::Result<()> {
+        for stream in [&*client, &*server] {
+            stream.set_nodelay(true)?;
+            setsockopt(stream, sockopt::KeepAlive, &true)?;
+            setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE)?;
+        }
+        timeout(GREETING_DEADLINE, server.write_all(first)).await??;
+        carry::both_ways(client, server, &self.large_buffers).await
     }
 
     /// Comes back when the judge lets the connection go on no longer.
@@ -207,18 +223,6 @@ where
         }
         std::future::pending().await
     }
-}
-
-/// Carries bytes both ways until both ends have said all; one may be done long before the other.
-async fn carry(client: &mut TcpStream, server: &mut TcpStream, first: &[u8]) -> io::Result<()> {
-    for stream in [&*client, &*server] {
-        stream.set_nodelay(true)?;
-        setsockopt(stream, sockopt::KeepAlive, &true)?;
-        setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE)?;
-    }
-    timeout(GREETING_DEADLINE, server.write_all(first)).await??;
-    copy_bidirectional_with_sizes(client, server, BUFFER, BUFFER).await?;
-    Ok(())
 }
 
 /// Where a redirected connection was to go, as the kernel's connection tracking has it.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{GreetingJudge, Proxy, original_destination, serve};
 use crate::egress::DnsName;
@@ -16,6 +16,10 @@ use crate::task::Tasks;
 
 /// Where every client of these tests wanted to go.
 const WANTED: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 443);
+
+fn wanted(_: &TcpStream) -> io::Result<SocketAddrV4> {
+    Ok(WANTED)
+}
 
 /// A judge that allows one name, and lets connections go on up to an odd change.
 #[derive(Default)]
@@ -59,8 +63,9 @@ impl House {
             assert_eq!(wanted, WANTED);
             TcpStream::connect(address)
         };
-        let destination = |_: &TcpStream| Ok(WANTED);
-        Proxy { judge: Arc::clone(&judge) as _, connect, destination }.serve(listener, &tasks);
+        let proxied = Arc::clone(&judge);
+        Proxy { judge: proxied, connect, destination: wanted, large_buffers: Semaphore::new(1) }
+            .serve(listener, &tasks);
         Self { _tasks: tasks, proxy, server, judge }
     }
 
@@ -229,8 +234,8 @@ async fn a_change_while_connecting_comes_before_the_greeting() {
         changed.1.send_replace(1);
         TcpStream::connect(address)
     };
-    let destination = |_: &TcpStream| Ok(WANTED);
-    Proxy { judge, connect, destination }.serve(listener, &tasks);
+    let large_buffers = Semaphore::new(1);
+    Proxy { judge, connect, destination: wanted, large_buffers }.serve(listener, &tasks);
     let mut client = TcpStream::connect(proxy).await.expect("connected");
     client.write_all(&greeting("good.example")).await.expect("sent");
     let (mut server, _) = server.accept().await.expect("connected");
