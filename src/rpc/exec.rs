@@ -153,6 +153,9 @@ fn event(reply: Reply) -> Result<Option<ExecEvent>, Report> {
         | Reply::Stats(_)
         | Reply::Listening(_)
         | Reply::Done
+        | Reply::Copying { .. }
+        | Reply::Copied(_)
+        | Reply::CopyFailed { .. }
         | Reply::Connected
         | Reply::ConnectFailed { .. }
         | Reply::ExecDetached { .. }

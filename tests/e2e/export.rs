@@ -73,8 +73,8 @@ fn item_16_18_an_export_is_all_of_the_work_and_touches_nothing(who: Who) {
     let untouched = world.guest("song", sums);
     let state = world.json(["workspace", "status", "song", "--json"]);
     assert_eq!((&state["unexported"], &state["commits_ahead"]), (&json!(true), &json!(4)));
-    let refused = world.cove(["delete", "song"]).status(4).says("work that was not exported");
-    refused.says("8 files have changed, such as `README.md`").says("delete --discard-work song");
+    let kept = world.cove(["delete", "song"]).status(4).says("work that was not exported");
+    kept.says("8 files have changed, such as `README.md`").says("delete --discard-work song");
     let names = world.cove(["workspace", "export", "song", "--name-only"]).success().stdout;
     let expected = "README.md\ndeep/er/file\nlink\nnoise.bin\nrun.sh\nverses/one two.txt\n\
                     verses/three.txt\n\"verses/\\303\\274\\nnew\"\n";

@@ -283,6 +283,9 @@ impl State {
             | Reply::Stats(_)
             | Reply::Listening(_)
             | Reply::Done
+            | Reply::Copying { .. }
+            | Reply::Copied(_)
+            | Reply::CopyFailed { .. }
             | Reply::Failed { .. }
             | Reply::Connected
             | Reply::ConnectFailed { .. }

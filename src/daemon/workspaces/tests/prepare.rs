@@ -8,7 +8,7 @@ use super::super::prepare::{Place, Unexported, gather, send};
 use super::*;
 use crate::daemon::checkouts::inspection;
 use crate::daemon::course::Course;
-use crate::vm::ports::Guest as _;
+use crate::vm::ports::GuestTrees as _;
 use crate::wire::guest::TreeChange;
 use crate::workspace::{Renewal, TreeWriter};
 
