@@ -131,7 +131,7 @@ async fn a_second_prepare_makes_the_guests_tree_the_sources() {
 async fn only_what_differs_is_sent() {
     let work = Work::begun().await;
     let noise = |seed: u64| {
-        let mut state = seed | 1;
+        let mut state = 2 * seed + 1;
         let byte = move || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 56) as u8
