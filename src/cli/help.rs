@@ -58,7 +58,8 @@ fn branches(command: &clap::Command, depth: usize, text: &mut String) {
         writeln!(text, "{indent}{}{aliases}  {about}", command.get_name())
             .expect("writing to a String cannot fail");
         for argument in command.get_arguments() {
-            if matches!(argument.get_id().as_str(), "help" | "json") {
+            let said_elsewhere = matches!(argument.get_id().as_str(), "help" | "json");
+            if said_elsewhere || argument.is_hide_set() {
                 continue;
             }
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();

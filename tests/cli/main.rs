@@ -120,7 +120,7 @@ async fn streams_are_apart_and_arguments_arrive_unchanged() {
     assert_eq!(stderr(&output).matches("cove stop").count(), 0, "{}", stderr(&output));
     assert_eq!(fake.calls("vm.create").last().expect("called")["env"], json!({ "K": "V=W" }));
     assert_eq!(fake.calls("vm.create").last().expect("called")["lease"], json!(true));
-    assert_eq!(fake.calls("vm.delete"), [json!({ "vm": "aaaaaaaaaaaa" })]);
+    assert_eq!(fake.calls("vm.delete"), [json!({ "vm": "aaaaaaaaaaaa", "discard_work": true })]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,7 +90,7 @@ fn a_plugin_takes_part_in_the_whole_life_of_a_machine(who: Who) {
     assert_eq!(world.guest("web", "cat ~/mise-ran"), "/root/song install ~/song\n");
     assert_eq!(remembered(&world, "stopped").as_deref(), Some("web"));
     assert_eq!(remembered(&world, "starts").as_deref(), Some("2"));
-    world.cove(["delete", "web"]).success();
+    world.cove(["delete", "--discard-work", "web"]).success();
     assert_eq!(remembered(&world, "gone").as_deref(), Some("web"));
     let told = format!("{plan}{doctor}{}", world.log());
     assert!(!told.contains("m4rk") && !told.contains("p1ugin"), "a value was told: {told}");

@@ -100,9 +100,13 @@ fn a_named_key_is_used_and_written_down(world: &mut World) {
         let make = ["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key];
         tool("ssh-keygen", &make, &[]).success();
     }
-    let add = format!("ssh-add -q '{work}' '{home}' && exec \"$@\"");
+    // An agent of its own for each command, which ends with it.
+    let add = format!(
+        "eval $(ssh-agent) >/dev/null && ssh-add -q '{work}' '{home}' && {{ \"$@\"; status=$?; }}; \
+         kill $SSH_AGENT_PID; exit $status"
+    );
     let before = world.prefix.clone();
-    world.prefix.extend(["ssh-agent", "sh", "-c", &add, "sh"].map(str::to_owned));
+    world.prefix.extend(["sh", "-c", &add, "sh"].map(str::to_owned));
 
     let sign = "ssh-add -L >seen; wc -l <seen; ssh-keygen -Y sign -f seen -n test <seen";
     let public = path("work.pub");
