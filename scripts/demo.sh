@@ -35,7 +35,7 @@ finish() {
     # Guests outlive the daemon by design, so they go first.
     local guests
     mapfile -t guests < <("$COVE" list --json 2>/dev/null | grep -o '"name": *"[^"]*"' | cut -d'"' -f4 || true)
-    if [ ${#guests[@]} -gt 0 ]; then "$COVE" delete "${guests[@]}" >/dev/null 2>&1 || true; fi
+    if [ ${#guests[@]} -gt 0 ]; then "$COVE" delete --discard-work "${guests[@]}" >/dev/null 2>&1 || true; fi
     "$COVE" daemon stop >/dev/null 2>&1 || true
     if [ "$status" -eq 0 ]; then rm -rf "$WORK"; fi
     exit "$status"
@@ -143,7 +143,18 @@ ended_with 1
 show list
 mentioned "$VM"
 
-step "6. Clean up, and the source is as it was"
+step "6. Work comes back, and is not lost by mistake"
+show exec "$VM" -- sh -c 'echo "made in the machine" >made.txt && git add made.txt && git commit -qm "Make it"'
+ended_with 0
+say "nobody has that yet, so the machine is kept:"
+show delete "$VM"
+ended_with 4
+show workspace export "$VM" --apply --yes
+ended_with 0
+[ "$(cat "$CLONE/made.txt")" = 'made in the machine' ] || die "made.txt did not come"
+say "made.txt is among the files of the repository now"
+
+step "7. Clean up, and the rest of the source is as it was"
 show delete "$VM"
 ended_with 0
 show list --json
