@@ -147,12 +147,42 @@ impl Place {
             _ => CopyKind::File,
         })?;
         rustix::fs::syncfs(&staging.folder).map_err(write)?;
+        let unlocked = Unlocked::of(staging.folder.as_fd(), came.st_mode).map_err(write)?;
         // A folder takes the place of no file and of no folder with something in it: the kernel refuses.
         rustix::fs::renameat(&staging.folder, TOP, &self.parent, &self.name).map_err(write)?;
+        if let Some(unlocked) = unlocked {
+            unlocked.lock().map_err(write)?;
+        }
         // It is there. A crash of the machine may undo the rename where this fails, as it does for folders of
         // some file systems; then what was here before is here again.
         rustix::fs::fsync(&self.parent).ok();
         Ok(())
+    }
+}
+
+/// A folder that has come and that its owner may not write to, until it is in its place: what cannot be written
+/// to cannot be renamed into another folder.
+struct Unlocked {
+    folder: OwnedFd,
+    mode: Mode,
+}
+
+impl Unlocked {
+    /// What has come, with this mode, if it is such a folder.
+    fn of(staging: BorrowedFd<'_>, mode: u32) -> Result<Option<Self>, Errno> {
+        let mode_bits = Mode::from_raw_mode(mode & 0o7777);
+        if FileType::from_raw_mode(mode) != FileType::Directory || mode_bits.contains(Mode::RWXU) {
+            return Ok(None);
+        }
+        rustix::fs::chmodat(staging, TOP, mode_bits | Mode::RWXU, AtFlags::empty())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(staging, TOP, flags, Mode::empty())?;
+        Ok(Some(Self { folder, mode: mode_bits }))
+    }
+
+    /// Gives it the mode that it came with.
+    fn lock(self) -> Result<(), Errno> {
+        rustix::fs::fchmod(&self.folder, self.mode)
     }
 }
 

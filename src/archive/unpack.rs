@@ -123,8 +123,11 @@ impl Unpacker {
         if !kind.is_file() && entry.size() > 0 {
             return Err(hostile(format!("`{}` is no file, and has a content", shown(&path))));
         }
-        self.count(&path)?;
         let names = names(&path)?;
+        // A folder is counted where it is made.
+        if !kind.is_dir() || names.is_empty() {
+            self.count(&path)?;
+        }
         let wrong = |_| hostile(format!("`{}` has no sound header", shown(&path)));
         let mode = entry.header().mode().map_err(wrong)?;
         let modified = match before.modified {
@@ -140,7 +143,12 @@ impl Unpacker {
             return Ok(());
         };
         if kind.is_dir() {
-            let level = self.enter(&names)?;
+            let before = self.left.entries;
+            self.enter(&names)?;
+            if self.left.entries == before {
+                self.count(&path)?;
+            }
+            let level = self.levels.last_mut().unwrap_or(&mut self.base);
             (level.mode, level.modified) = (Some(mode), modified);
             return Ok(());
         }
@@ -161,7 +169,12 @@ impl Unpacker {
             let above = self.levels.last().unwrap_or(&self.base);
             let level = folder(above.folder.as_fd(), name);
             let level = level.map_err(|source| failed(&names.join(&b'/'), source))?;
+            let is_new = level.mode.is_some();
             self.levels.push(level);
+            // One that is only on the way of an entry takes as much as one that is an entry itself.
+            if is_new {
+                self.count(&names.join(&b'/'))?;
+            }
         }
         Ok(self.levels.last_mut().unwrap_or(&mut self.base))
     }

@@ -127,7 +127,7 @@ pub(super) async fn join(
     let ending = tokio::select! {
         // Whichever direction ends first ends the session; the other has nothing left to do.
         ending = receive(&mut source, &mut stdout, &mut stderr, &shared) => ending?,
-        ending = send(sink, typing, pty, signals, &shared) => ending,
+        ending = send(sink, typing, (joining, pty), signals, &shared) => ending,
     };
     let flushed = async {
         stdout.finish().await?;
@@ -257,7 +257,7 @@ async fn receive(
 async fn send(
     mut sink: SplitSink<ByteStream, Frame>,
     mut typing: Typing,
-    pty: Pty,
+    (joining, pty): (Joining, Pty),
     signals: &mut Signals,
     shared: &Shared,
 ) -> Ending {
@@ -279,7 +279,7 @@ async fn send(
                 if is_request_to_end(signal) {
                     let asked_to_end = shared.asked_to_end.get() + 1;
                     shared.asked_to_end.set(asked_to_end);
-                    if leaves(signal, pty, asked_to_end) {
+                    if leaves(signal, joining, pty, asked_to_end) {
                         return Ending::Left { signal };
                     }
                 }
@@ -353,9 +353,14 @@ fn is_request_to_end(signal: i32) -> bool {
 
 /// Whether this process leaves instead of forwarding the signal: a terminal that is gone, or a process
 /// that is to end, takes its shell with it; a command without a terminal gets the signal itself.
-fn leaves(signal: i32, pty: Pty, asked_to_end: u32) -> bool {
-    let ends_terminal = matches!(signal, libc::SIGTERM | libc::SIGHUP);
-    asked_to_end >= PATIENCE || (pty == Pty::Yes && ends_terminal)
+/// One that was there before does not end with the terminal of somebody who looks at it.
+fn leaves(signal: i32, joining: Joining, pty: Pty, asked_to_end: u32) -> bool {
+    let leaves_at_once = match (signal, joining) {
+        (libc::SIGHUP, Joining::Attached) => true,
+        (libc::SIGTERM | libc::SIGHUP, Joining::Attached | Joining::Started(_)) => pty == Pty::Yes,
+        (_, Joining::Attached | Joining::Started(_)) => false,
+    };
+    asked_to_end >= PATIENCE || leaves_at_once
 }
 
 fn signal_frame(signal: i32, pty: Pty) -> Option<Frame> {

@@ -32,7 +32,7 @@ mod work;
 pub use forwards::Forwards;
 pub use hooks::{HookRan, Hooked, HookedGuest, HookedVm, Intent, VmHooks};
 pub use networks::{Attachment, Networks, NotSet, Outbound};
-pub use work::{Work, WorkSeen, WorkspaceOf};
+pub use work::{LastSeen, Work, WorkSeen, WorkspaceOf};
 
 /// A port's failure.
 pub type PortResult<T> = Result<T, Report>;

@@ -213,7 +213,7 @@ impl VmService {
         // Where work may be kept, nothing may be cut short before that is known.
         let may_stay = work == Unexported::Keep && handle.view.borrow().record.workspace.is_some();
         match (which, may_stay) {
-            (Doomed::Any, false) => self.delete_handle(&handle, wanted).await,
+            (Doomed::Any, false) => self.delete_handle(&handle, wanted, doom).await,
             (Doomed::AtRest, _) | (Doomed::Any, true) => {
                 let command = |answer| Command::Delete { answer, doom, interrupt: None };
                 handle.ask(wanted, command).await
@@ -224,13 +224,18 @@ impl VmService {
     /// Deletes this very VM, whatever other VMs are named. None when it is gone already.
     pub(super) async fn delete_id(&self, vm: &VmId) -> Option<Result<Deleted, Report>> {
         let handle = self.handle_with_id(vm)?;
-        Some(self.delete_handle(&handle, vm.as_str()).await)
+        Some(self.delete_handle(&handle, vm.as_str(), Doom::WHATEVER).await)
     }
 
-    /// Deletes it whatever it does and whatever is in it.
-    async fn delete_handle(&self, handle: &Handle, wanted: &str) -> Result<Deleted, Report> {
+    /// Deletes it, and cuts short what it does.
+    async fn delete_handle(
+        &self,
+        handle: &Handle,
+        wanted: &str,
+        doom: Doom,
+    ) -> Result<Deleted, Report> {
         let interrupt = Some(Interrupt::new(&handle.interrupts));
-        let command = |answer| Command::Delete { answer, doom: Doom::WHATEVER, interrupt };
+        let command = |answer| Command::Delete { answer, doom, interrupt };
         let deleted = handle.ask(wanted, command).await;
         match deleted {
             // A create that this has interrupted has removed the VM itself.

@@ -9,6 +9,19 @@ use super::state::{Boot, Event, State};
 use crate::report::{Kind, Report};
 use crate::wire::rpc::{KillSignal, OperationEnd, Vm};
 
+/// How the power of a guest that is to stop went.
+enum Off {
+    /// The guest has done it.
+    ByItself,
+    /// It is to be cut.
+    ByForce,
+    /// The guest stands still, so it is to be cut.
+    Stalled {
+        /// What is lost by that, for people.
+        lost: String,
+    },
+}
+
 impl Owner {
     /// Stops it gracefully, by force after the deadline, and writes down why when nobody asked for it.
     /// One that does not run is no error. What hooks say is told to the operation that stops it, if one does.
@@ -31,16 +44,24 @@ impl Owner {
             return Ok(self.shown());
         };
         self.pre_stop(operation).await;
-        self.last_look(&boot, stall).await;
+        let seen = self.last_look(&boot, stall).await;
         let mut interrupts = self.interrupts.clone();
         // Whatever is dropped here, the monitor is killed below if it still lives.
-        let lost = tokio::select! {
-            lost = self.power_off(&boot, stall) => lost,
+        let off = tokio::select! {
+            off = self.power_off(&boot, stall) => off,
             () = tokio::time::sleep(self.shared.stop) => {
                 tracing::warn!(vm = %self.record.id, "the guest did not power off in time");
+                Off::ByForce
+            }
+            _ = interrupts.wait_for(|count| *count > 0) => Off::ByForce,
+        };
+        let lost = match (off, seen) {
+            (Off::ByItself, Some(seen)) => {
+                self.leaves(&seen).await;
                 None
             }
-            _ = interrupts.wait_for(|count| *count > 0) => None,
+            (Off::ByItself, None) | (Off::ByForce, _) => None,
+            (Off::Stalled { lost }, _) => Some(lost),
         };
         self.settle(lost.or(cause)).await?;
         Ok(self.shown())
@@ -48,27 +69,30 @@ impl Owner {
 
     /// Has the guest power off, and waits for that. A guest that stands still goes on for it; when it
     /// cannot, or comes to stand still in it, that is said: what it had not written is lost then.
-    async fn power_off(&self, boot: &Boot, stall: Option<Stall>) -> Option<String> {
+    async fn power_off(&self, boot: &Boot, stall: Option<Stall>) -> Off {
         let stillness = self.shared.stillness(&self.record);
         if let Some(stall) = stall
             && let Err(error) = stillness.end().await
         {
             tracing::warn!(vm = %self.record.id, error = error.one_line(), "it does not go on");
-            return Some(cut_off(stall));
+            return Off::Stalled { lost: cut_off(stall) };
         }
         let off = async {
             if let Some(guest) = self.shared.ports.guest_of(&self.folder, boot)
                 && let Err(error) = guest.power_off().await
             {
                 tracing::warn!(vm = %self.record.id, error = error.one_line(), "no graceful stop");
-                return;
+                return Off::ByForce;
             }
-            self.shared.ports.processes.ended(boot.monitor).await.ok();
+            match self.shared.ports.processes.ended(boot.monitor).await {
+                Ok(()) => Off::ByItself,
+                Err(_) => Off::ByForce,
+            }
         };
         // Whatever is dropped here, the monitor is killed.
         tokio::select! {
-            () = off => None,
-            stall = stillness.begins() => Some(cut_off(stall)),
+            off = off => off,
+            stall = stillness.begins() => Off::Stalled { lost: cut_off(stall) },
         }
     }
 

@@ -1,14 +1,14 @@
 //! Work in a VM's workspace, which must not be lost with the VM.
 //!
-//! A VM that runs is looked at when it is to be deleted. When one stops in order, it is looked at for the last
-//! time before the power goes: what was seen then counts until it runs again. One that ended otherwise counts
+//! A VM that runs is looked at when it is to be deleted. One that is to stop is looked at for the last time, and
+//! when it then powers off by itself, what was seen counts until it runs again. One that ended otherwise counts
 //! as having work. Programs of the guest run on while it is looked at: what they write in the moment between
 //! the look and the end is not seen.
 
 use std::time::Duration;
 
 use super::owner::Owner;
-use super::ports::{Guest, PortResult, Stall, WorkSeen, WorkspaceOf};
+use super::ports::{Guest, LastSeen, PortResult, Stall, WorkSeen, WorkspaceOf};
 use super::state::{Boot, State};
 use crate::report::{Kind, Report};
 
@@ -18,17 +18,31 @@ const LOOK: Duration = Duration::from_secs(120);
 impl Owner {
     /// Looks at the workspace of a guest that is about to be powered off. When that cannot be done, the VM counts
     /// as having work; it is stopped all the same.
-    pub(super) async fn last_look(&self, boot: &Boot, stall: Option<Stall>) {
-        let Some(workspace) = WorkspaceOf::of(&self.record, &self.folder) else { return };
+    pub(super) async fn last_look(&self, boot: &Boot, stall: Option<Stall>) -> Option<LastSeen> {
+        let workspace = WorkspaceOf::of(&self.record, &self.folder)?;
         let (None, Some(guest)) = (stall, self.shared.ports.guest_of(&self.folder, boot)) else {
-            return;
+            return None;
         };
         let work = self.shared.ports.work.clone();
-        let look = self.bounded(async { work.last_look(&workspace, &*guest).await });
-        if let Err(error) = look.await {
-            let (vm, error) = (&self.record.id, error.one_line());
-            tracing::warn!(%vm, error, "what is in the workspace is not known");
+        let stillness = self.shared.stillness(&self.record);
+        let look = self.bounded(stillness.unless(work.last_look(&workspace, &*guest))).await;
+        look.unwrap_or_else(|error| {
+            self.not_known(&error);
+            None
+        })
+    }
+
+    /// Keeps what a last look has seen, as the guest has powered off by itself after it.
+    pub(super) async fn leaves(&self, seen: &LastSeen) {
+        let Some(workspace) = WorkspaceOf::of(&self.record, &self.folder) else { return };
+        if let Err(error) = self.shared.ports.work.leaves(&workspace, seen).await {
+            self.not_known(&error);
         }
+    }
+
+    fn not_known(&self, error: &Report) {
+        let (vm, error) = (&self.record.id, error.one_line());
+        tracing::warn!(%vm, error, "what is in the workspace is not known");
     }
 
     /// Whether nothing is lost in the workspace when the VM goes.
@@ -82,10 +96,7 @@ impl Owner {
     }
 
     /// A look that ends in time, and when the VM is killed or deleted with all work.
-    async fn bounded(
-        &self,
-        look: impl Future<Output = PortResult<WorkSeen>>,
-    ) -> PortResult<WorkSeen> {
+    async fn bounded<T>(&self, look: impl Future<Output = PortResult<T>>) -> PortResult<T> {
         let mut interrupts = self.interrupts.clone();
         // What is dropped here is a look: it has changed nothing that another does not begin with.
         tokio::select! {

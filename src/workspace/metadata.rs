@@ -90,6 +90,8 @@ pub(super) async fn make(
     let metadata = Metadata { folder: workspaces.scratch_folder()? };
     initialise(&metadata, inspection).await?;
     if let Some(known) = known {
+        // While nothing else is known: git writes no object that it finds elsewhere, and the guest may lack it.
+        write_empty_blob(&metadata).await?;
         begin_with(&metadata, known).await?;
     }
     if let Some(commit) = &inspection.head.commit {
@@ -138,6 +140,12 @@ async fn initialise(metadata: &Metadata, inspection: &Inspection) -> Result<(), 
         write(&source.join(BASE_REF), format!("{commit}\n").as_bytes())?;
     }
     Ok(())
+}
+
+/// Every git knows the empty blob, and often it is stored nowhere.
+async fn write_empty_blob(metadata: &Metadata) -> Result<(), WorkspaceError> {
+    let write = metadata.git(Size::Question).args(["hash-object", "-w", "-t", "blob", "--stdin"]);
+    git::run(write, INDEXING).await.map(drop)
 }
 
 /// Lets the checkout begin with the history that is kept, of which only what is new is copied then.
@@ -225,9 +233,7 @@ async fn staged(metadata: &Metadata, inspection: &Inspection) -> Result<(), Work
     // The empty blob is known to every git, and often stored nowhere.
     let hash = metadata.git(Size::Question).args(["hash-object", "-t", "blob", "--stdin"]);
     if !wanted.is_empty() && wanted.remove(&*git::line(git::run(hash, INDEXING).await?)) {
-        let write =
-            metadata.git(Size::Question).args(["hash-object", "-w", "-t", "blob", "--stdin"]);
-        git::run(write, INDEXING).await?;
+        write_empty_blob(metadata).await?;
     }
     if wanted.is_empty() {
         return Ok(());

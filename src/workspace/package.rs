@@ -33,7 +33,7 @@ const METADATA_MODE: u32 = 0o644;
 const ALTERNATES: &[u8] = b".git/objects/info/alternates";
 
 /// What the user of the guest may have changed by the time of an update.
-const CONFIGURATION: &[u8] = b".git/config";
+const GUESTS: [&[u8]; 3] = [b".git/config", b".git/info/exclude", b".git/info/attributes"];
 
 /// How many bytes of a name fit into an entry's header.
 const NAME_IN_HEADER: usize = 100;
@@ -239,8 +239,9 @@ impl<W: Write> Stream<W> {
         entries.sort_unstable_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let name = [name, entry.file_name().as_bytes()].concat();
-            // The guest has both of its own.
-            if name == ALTERNATES || (name == CONFIGURATION && !self.prefix.is_empty()) {
+            // The guest has those of its own.
+            let is_update = !self.prefix.is_empty();
+            if name == ALTERNATES || (is_update && GUESTS.contains(&&name[..])) {
                 continue;
             }
             if entry.file_type().map_err(scratch)?.is_dir() {

@@ -88,7 +88,8 @@ impl Kept {
         });
         let (hashed, imported) = tokio::join!(hashing, import.done());
         let broke_off = |source: io::Error| WorkspaceError::Read { path: ".".to_owned(), source };
-        hashed.map_err(|error| broke_off(error.into()))??;
+        let summary = hashed.map_err(|error| broke_off(error.into()))??;
+        nothing_gone(&summary)?;
         imported?;
         let package = Arc::into_inner(package);
         let package = package.ok_or_else(|| broke_off(io::Error::other("it is in use")))?;
@@ -106,6 +107,21 @@ impl Kept {
         };
         renewal.take(&diff)?;
         Ok(renewal)
+    }
+}
+
+impl Kept {
+    /// Keeps a tree safe that was on its way in last and has arrived without anybody hearing of it, before another
+    /// takes its place: it came from the source.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub async fn keep_arrived(&self, tree: &str) -> Result<(), WorkspaceError> {
+        let (next, base) = tokio::try_join!(self.tree(NEXT), self.base())?;
+        match next {
+            Some(next) if next == tree && base != tree => self.exported(tree).await,
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -207,13 +223,8 @@ impl Renewal {
         ];
         let part = Part::Update { front, changed: &self.changed };
         let summary = self.package.write(sink, record, &part)?;
-        match summary.gone.first() {
-            None => Ok(summary),
-            Some(path) => {
-                let source = io::Error::other("it went away while it was to be sent: try again");
-                Err(WorkspaceError::Read { path: path.clone(), source })
-            }
-        }
+        nothing_gone(&summary)?;
+        Ok(summary)
     }
 
     /// Writes down that the guest has it.
@@ -267,4 +278,15 @@ fn keep(kept: &Kept, package: &Package) -> io::Result<()> {
         copied => drop(copied?),
     }
     fs::write(kept.packs(), sent + &packs_in(&from)?)
+}
+
+/// A file that is away for a moment, as while an editor saves it, must not be taken for one that was deleted.
+fn nothing_gone(summary: &PackageSummary) -> Result<(), WorkspaceError> {
+    match summary.gone.first() {
+        None => Ok(()),
+        Some(path) => {
+            let source = io::Error::other("it went away while it was to be read: try again");
+            Err(WorkspaceError::Read { path: path.clone(), source })
+        }
+    }
 }

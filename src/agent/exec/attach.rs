@@ -149,6 +149,9 @@ impl Place {
     ) -> io::Result<()> {
         while let Some(frame) = frames.next().await {
             let frame = frame?;
+            // Room first: what is accounted for is handed over in the same moment. A program that has ended needs
+            // no input.
+            let Ok(room) = self.entry.input.reserve().await else { continue };
             let pass = match &frame {
                 Frame::Stdin(bytes) => self.accept(bytes.len())?,
                 Frame::StdinEnd => self.end_input(),
@@ -156,8 +159,7 @@ impl Place {
                 message => message.message::<ExecInput>().map(|_| self.steer())?,
             };
             if pass == Pass::On {
-                // A program that has ended needs no input.
-                self.entry.input.send(frame).await.ok();
+                room.send(frame);
             }
         }
         Ok(())

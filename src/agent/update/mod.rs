@@ -31,7 +31,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
-use self::places::{Listing, kind, put_in, shown, take_out};
+use self::places::{Listing, elsewhere, kind, put_in, shown, take_out};
 use super::beneath::{self, Beneath};
 use super::console;
 use super::failure::{During, Failure};
@@ -51,7 +51,7 @@ const PLACE: &str = "place";
 /// The longest path, as for the kernel.
 const MAX_PLACE: u64 = 4095;
 
-/// The largest list of commits whose parents are not there.
+/// The largest list of commits whose parents are not there, and of packed references.
 const MAX_SHALLOW: u64 = 16 << 20;
 
 /// What lies in a git folder while git has something under way there.
@@ -114,7 +114,13 @@ pub(super) fn receive(
     // Fails while another tree is on its way; then that one removes it, or the next boot.
     rustix::fs::unlinkat(&home, STAGING, AtFlags::REMOVEDIR).ok();
     decided?;
-    finish(&home)
+    let update = Update::open(&home, Path::new(UPDATE)).during(step())?;
+    // Somebody may have written there in the last moment: nothing is moved yet, so all of it is given up.
+    if let Err(error) = update.check() {
+        throw_away(&home).during(step())?;
+        return Err(error).during(step());
+    }
+    complete(&home, &update).during(unfinished())
 }
 
 /// Finishes an update that was cut off when the guest went down. What cannot be finished waits for the next
@@ -151,12 +157,33 @@ fn finish(home: &Beneath) -> Result<(), Failure> {
     let finish = || -> io::Result<()> {
         let update = Update::open(home, Path::new(UPDATE))?;
         update.check()?;
-        update.apply()?;
-        home.sync()?;
-        remove_tree(home, OsStr::new(UPDATE))?;
-        home.sync()
+        complete(home, &update)
     };
-    finish().during(format!("finish the update in `~/{UPDATE}`"))
+    finish().during(unfinished())
+}
+
+fn unfinished() -> String {
+    format!("finish the update in `~/{UPDATE}`")
+}
+
+/// Does what an update says.
+fn complete(home: &Beneath, update: &Update) -> io::Result<()> {
+    update.apply()?;
+    home.sync()?;
+    throw_away(home)
+}
+
+/// Removes what is left of an update: its name first, at once, so that nobody finds a part of one.
+fn throw_away(home: &Beneath) -> io::Result<()> {
+    let staging = home.make_folder(Path::new(STAGING))?;
+    beneath::own(&staging, 0o700)?;
+    let name = format!("update-{}", BootId::random());
+    rustix::fs::renameat_with(home, UPDATE, &staging, &name, RenameFlags::NOREPLACE)?;
+    home.sync()?;
+    remove_tree(&staging, OsStr::new(&name))?;
+    // Fails while a tree is on its way; then that one removes it, or the next boot.
+    rustix::fs::unlinkat(home, STAGING, AtFlags::REMOVEDIR).ok();
+    Ok(())
 }
 
 /// An update, as far as it is still to be done.
@@ -207,10 +234,7 @@ impl Update {
         if kind(&self.root, b".git/shallow")? != Some(FileType::RegularFile) {
             return Ok(());
         }
-        let folder = |opened: &OwnedFd| {
-            Beneath::open(Path::new(&format!("/proc/self/fd/{}", opened.as_raw_fd())))
-        };
-        let (root, staged) = (folder(&self.root)?, folder(&self.staged)?);
+        let (root, staged) = (beneath_of(&self.root)?, beneath_of(&self.staged)?);
         let path = Path::new(".git/shallow");
         let there = root.read(path, MAX_SHALLOW)?.unwrap_or_default();
         let coming = staged.read(path, MAX_SHALLOW)?.unwrap_or_default();
@@ -223,6 +247,9 @@ impl Update {
 
     /// Compares what lies where something is to be put in or taken out with what the host knows of it.
     fn check(&self) -> io::Result<()> {
+        if rustix::fs::fstat(&self.root)?.st_dev != rustix::fs::fstat(&self.staged)?.st_dev {
+            return Err(elsewhere(b"."));
+        }
         let Listing { files, folders } = Listing::of(&self.staged)?;
         let going: HashSet<&[u8]> = self.removed.iter().map(|known| &known.path[..]).collect();
         let replaced = self.replaced.iter().filter(|known| files.contains(&known.path));
@@ -284,6 +311,19 @@ impl Update {
                 return in_the_way(file);
             }
         }
+        let packed = beneath_of(&self.root)?.read(Path::new(".git/packed-refs"), MAX_SHALLOW)?;
+        let packed = packed.unwrap_or_default();
+        let packed: BTreeSet<&[u8]> = lines(&packed).filter_map(reference).collect();
+        for file in files.iter().filter_map(|file| file.strip_prefix(b".git/")) {
+            let inside = [file, b"/"].concat();
+            let below = packed.range(&inside[..]..).next();
+            let mut above = (0..file.len()).filter(|at| file[*at] == b'/').map(|at| &file[..at]);
+            if below.is_some_and(|name| name.starts_with(&inside))
+                || above.any(|name| packed.contains(name))
+            {
+                return in_the_way(file);
+            }
+        }
         Ok(())
     }
 
@@ -305,6 +345,16 @@ impl Update {
         }
         put_in(&self.staged, &self.root, Path::new(""))
     }
+}
+
+fn beneath_of(opened: &OwnedFd) -> io::Result<Beneath> {
+    Beneath::open(Path::new(&format!("/proc/self/fd/{}", opened.as_raw_fd())))
+}
+
+/// The name in a line of `packed-refs`: `OBJECT NAME`.
+fn reference(line: &[u8]) -> Option<&[u8]> {
+    let space = line.iter().position(|byte| *byte == b' ')?;
+    Some(&line[space + 1..]).filter(|name| name.starts_with(b"refs/"))
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {

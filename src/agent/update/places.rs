@@ -66,9 +66,12 @@ impl Listing {
     }
 }
 
-/// Opens a path below a folder, through no link.
+/// Opens a path below a folder, through no link and on the same file system.
 fn open(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
     for _ in 1..RESOLVE_ATTEMPTS {
@@ -86,12 +89,19 @@ pub(super) fn kind(root: &OwnedFd, path: &[u8]) -> io::Result<Option<FileType>> 
     let (above, name) = split(path);
     let above = match open(root, above, DIRECTORY) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+        Err(Errno::XDEV) => return Err(elsewhere(path)),
         above => above?,
     };
     match rustix::fs::statat(&above, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => Ok(None),
         stat => Ok(Some(FileType::from_raw_mode(stat?.st_mode))),
     }
+}
+
+/// That something is where nothing can be renamed to.
+pub(super) fn elsewhere(path: &[u8]) -> io::Error {
+    let why = "lies on a file system of its own, into which nothing can be put as a whole";
+    io::Error::other(format!("`{}` {why}", shown(path)))
 }
 
 /// A path's folder and its last part.

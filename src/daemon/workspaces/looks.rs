@@ -10,7 +10,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use super::report;
 use crate::id::VmId;
 use crate::report::{Kind, Report};
-use crate::vm::ports::{Guest, PortResult, Work, WorkSeen, WorkspaceOf};
+use crate::vm::ports::{Guest, LastSeen, PortResult, Work, WorkSeen, WorkspaceOf};
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing};
 
 /// How long a stop or a delete waits for others.
@@ -50,14 +50,20 @@ impl Work for Looks {
         judge(&kept, &seeing).await
     }
 
-    async fn last_look(&self, workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<WorkSeen> {
+    async fn last_look(
+        &self,
+        workspace: &WorkspaceOf,
+        guest: &dyn Guest,
+    ) -> PortResult<Option<LastSeen>> {
         let _alone = self.alone_soon(&workspace.vm).await?;
-        let (kept, seeing) = seen(workspace, guest).await?;
+        let (_, seeing) = seen(workspace, guest).await?;
         // Of a repository inside it, nothing is kept by which it could be known again.
-        if seeing.nested.is_empty() {
-            kept.leave(&seeing.tree).await.map_err(report)?;
-        }
-        judge(&kept, &seeing).await
+        Ok(seeing.nested.is_empty().then_some(LastSeen(seeing.tree)))
+    }
+
+    async fn leaves(&self, workspace: &WorkspaceOf, seen: &LastSeen) -> PortResult<()> {
+        let LastSeen(tree) = seen;
+        Kept::at(workspace.kept.clone()).leave(tree).await.map_err(report)
     }
 
     async fn left(&self, workspace: &WorkspaceOf) -> PortResult<WorkSeen> {

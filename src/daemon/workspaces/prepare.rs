@@ -149,6 +149,13 @@ impl Exports {
             Ok((inspection, renewal))
         };
         let (inspection, renewal) = vm.unless_given_up(gather).await?;
+        if checkouts::record(&inspection).source_path != there.source_path {
+            course.note(format!(
+                "another repository takes the place of `{}`: the configuration of git in the guest stays as it is, \
+                 its remotes, too",
+                there.source_path
+            ));
+        }
         send(&place, renewal, course).await?;
         let VmWorkspace { source_path, base_commit, .. } = checkouts::record(&inspection);
         Ok(VmWorkspace { guest_path: there.guest_path.clone(), source_path, base_commit })
@@ -189,8 +196,9 @@ pub(super) async fn gather(
     if unexported == Unexported::Refuse && !kept.is_safe(&tree).await.map_err(report)? {
         return Err(refusal(place, &tree).await?);
     }
+    kept.keep_arrived(&tree).await.map_err(report)?;
     let _stage = course.stage("pack");
-    let packs = ask(place, &["ls", "-1", ".git/objects/pack"]).await.unwrap_or_default();
+    let packs = ask(place, &["ls", "-1", ".git/objects/pack"]).await?.unwrap_or_default();
     let packs: Vec<&str> = packs.lines().collect();
     let package = match kept.is_all_in(&packs) {
         true => workspaces.pack_onto(inspection, kept).await,
@@ -211,7 +219,7 @@ async fn keep_commits(
 ) -> Result<(), Report> {
     for reference in ["HEAD"].into_iter().chain(inspection.branch()) {
         let commit = format!("{reference}^{{commit}}");
-        let commit = ask(place, &["git", "rev-parse", "--verify", "--quiet", &commit]).await;
+        let commit = ask(place, &["git", "rev-parse", "--verify", "--quiet", &commit]).await?;
         let Some(commit) = commit.map(|commit| commit.trim().to_owned()) else {
             continue;
         };
@@ -311,8 +319,11 @@ async fn is_gone(place: &Place<'_>) -> Result<bool, Report> {
     Ok(ended.is_success())
 }
 
-/// What a program prints that runs in the workspace and ends well; nothing when it does not.
-async fn ask(place: &Place<'_>, words: &[&str]) -> Option<String> {
+/// What a program prints that runs in the workspace and ends well; nothing when it says no.
+///
+/// # Errors
+/// When it ends in any other way: what it was asked for may be there all the same.
+async fn ask(place: &Place<'_>, words: &[&str]) -> Result<Option<String>, Report> {
     let exec = Exec {
         argv: words.iter().map(ToString::to_string).collect(),
         // The repository may belong to another user of the guest.
@@ -328,6 +339,16 @@ async fn ask(place: &Place<'_>, words: &[&str]) -> Option<String> {
         tty: None,
     };
     let mut printed = Vec::new();
-    let ended = program::run(place.guest, &exec, &mut printed, QUESTION).await.ok()?;
-    String::from_utf8(printed).ok().filter(|_| ended.is_success())
+    let ended = program::run(place.guest, &exec, &mut printed, QUESTION).await?;
+    if ended.says_no() {
+        return Ok(None);
+    }
+    let failed = |error: &dyn std::error::Error| {
+        let message = format!("cannot ask `{}` in the guest", words.join(" "));
+        Report::new(Kind::Failed, message).with_cause(error)
+    };
+    if !ended.is_success() {
+        return Err(failed(&io::Error::other(ended.complaint)));
+    }
+    String::from_utf8(printed).map(Some).map_err(|error| failed(&error))
 }

@@ -35,6 +35,11 @@ impl Ended {
     pub(super) fn is_success(&self) -> bool {
         self.status == ExecStatus::Exited(0)
     }
+
+    /// Whether it ended as programs do that say no: with 1, or with 2 as `ls` does.
+    pub(super) fn says_no(&self) -> bool {
+        matches!(self.status, ExecStatus::Exited(1 | 2))
+    }
 }
 
 /// Runs it, and writes its output to `sink`.

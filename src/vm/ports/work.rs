@@ -49,13 +49,23 @@ pub enum WorkSeen {
     Unknown,
 }
 
+/// What a last look has seen: a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastSeen(pub String);
+
 /// The work in VMs. Nothing is decided by what a guest says of itself: everything is compared here.
 #[async_trait]
 pub trait Work: Send + Sync {
     /// Looks into a guest that runs.
     async fn look(&self, workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<WorkSeen>;
-    /// Looks into a guest that is about to stop, and keeps what is seen until it returns.
-    async fn last_look(&self, workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<WorkSeen>;
+    /// Looks into a guest that is about to stop; nothing where it could not be known again.
+    async fn last_look(
+        &self,
+        workspace: &WorkspaceOf,
+        guest: &dyn Guest,
+    ) -> PortResult<Option<LastSeen>>;
+    /// It has stopped in order after that: what was seen counts until it returns.
+    async fn leaves(&self, workspace: &WorkspaceOf, seen: &LastSeen) -> PortResult<()>;
     /// What was seen when it stopped.
     async fn left(&self, workspace: &WorkspaceOf) -> PortResult<WorkSeen>;
     /// Its guest is about to run again: what was seen is worth nothing from now on.

@@ -17,9 +17,9 @@ use crate::process::{ProcessId, Usage};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::ports::{
-    BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, MachineSpec, Machines, Needs,
-    PortResult, Ports, Preflight, Processes, Rows, Stall, Stalls, StartedMachine, Work, WorkSeen,
-    WorkspaceOf,
+    BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, LastSeen, MachineSpec, Machines,
+    Needs, PortResult, Ports, Preflight, Processes, Rows, Stall, Stalls, StartedMachine, Work,
+    WorkSeen, WorkspaceOf,
 };
 use crate::vm::record::{Stored, VmRecord};
 use crate::vm::state::{Accel, VsockAddress};
@@ -353,14 +353,23 @@ impl Work for Sim {
         self.call("work.look", look).await
     }
 
-    async fn last_look(&self, workspace: &WorkspaceOf, _: &dyn Guest) -> PortResult<WorkSeen> {
-        let look = async {
+    async fn last_look(
+        &self,
+        workspace: &WorkspaceOf,
+        _: &dyn Guest,
+    ) -> PortResult<Option<LastSeen>> {
+        let look = async { Ok(Some(LastSeen(workspace.vm.to_string()))) };
+        self.call("work.last_look", look).await
+    }
+
+    async fn leaves(&self, workspace: &WorkspaceOf, _: &LastSeen) -> PortResult<()> {
+        let leaves = async {
             let mut host = self.world.host();
             let work = host.work.get(&workspace.vm).cloned().unwrap_or(WorkSeen::Safe);
-            host.left.insert(workspace.vm.clone(), work.clone());
-            Ok(work)
+            host.left.insert(workspace.vm.clone(), work);
+            Ok(())
         };
-        self.call("work.last_look", look).await
+        self.call("work.leaves", leaves).await
     }
 
     async fn left(&self, workspace: &WorkspaceOf) -> PortResult<WorkSeen> {

@@ -1,7 +1,7 @@
 //! A VM whose workspace holds work that was not exported is not deleted, unless that is what is wanted.
 
 use super::fault::{Fate, Fault};
-use super::world::World;
+use super::world::{Behaviour, World};
 use super::{Daemon, daemon, run, wish};
 use crate::report::{Kind, Report};
 use crate::vm::ports::WorkSeen;
@@ -85,6 +85,18 @@ fn what_was_there_at_the_stop_counts_until_the_next_start() {
         daemon.vms.stop("web").await.expect("stopped");
         daemon.vms.delete("web", PRUNE).await.expect("nothing is lost");
         assert_eq!(world.complaints(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_stop_by_force_leaves_nothing_that_is_known() {
+    run(async {
+        let world = World::default();
+        let daemon = running(&world, None).await;
+        world.behave(Behaviour { ignores_power_off: true, ..Behaviour::default() });
+        daemon.vms.stop("web").await.expect("stopped");
+        let error = daemon.vms.delete("web", PRUNE).await.expect_err("it has gone on working");
+        refused(&error, "is not known", "start it, then `cove workspace export web");
     });
 }
 

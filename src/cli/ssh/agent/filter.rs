@@ -20,8 +20,8 @@ use crate::keys::fingerprint;
 
 use super::keys::Key;
 use super::messages::{
-    Messages, Request, failure, identities, is_signature, is_success, messages, read_identities,
-    which_keys,
+    Messages, Request, failure, identities, is_for, is_signature, is_success, messages,
+    read_identities, which_keys,
 };
 use super::record::{Outcome, Record};
 
@@ -31,8 +31,8 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// How long one that reads no answers is waited for.
 const TAKEN: Duration = Duration::from_secs(10);
 
-/// A connection to the user's agent.
-pub(super) struct Agent(Messages);
+/// A connection to the user's agent; none any more once it has left a question without an answer.
+pub(super) struct Agent(Option<Messages>);
 
 impl Agent {
     /// Connects.
@@ -41,7 +41,7 @@ impl Agent {
     /// When nobody listens there.
     pub(super) async fn connect(socket: &Path) -> io::Result<Self> {
         let connected = tokio::time::timeout(TAKEN, UnixStream::connect(socket)).await?;
-        Ok(Self(messages(connected?)))
+        Ok(Self(Some(messages(connected?))))
     }
 
     /// The keys that it has.
@@ -53,10 +53,21 @@ impl Agent {
         read_identities(&answer).map_err(io::Error::other)
     }
 
+    /// One, and the agent that it is a connection to.
+    #[cfg(test)]
+    pub(super) fn pair() -> io::Result<(Self, Messages)> {
+        let (one, other) = UnixStream::pair()?;
+        Ok((Self(Some(messages(one))), messages(other)))
+    }
+
     async fn ask(&mut self, question: Bytes) -> io::Result<BytesMut> {
-        tokio::time::timeout(TAKEN, self.0.send(question)).await??;
-        let answer = tokio::time::timeout(ANSWER, self.0.next()).await?;
-        answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?
+        // An answer that comes too late must not be taken for that to another question.
+        let mut agent = self.0.take().ok_or(io::ErrorKind::NotConnected)?;
+        tokio::time::timeout(TAKEN, agent.send(question)).await??;
+        let answer = tokio::time::timeout(ANSWER, agent.next()).await?;
+        let answer = answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))??;
+        self.0 = Some(agent);
+        Ok(answer)
     }
 }
 
@@ -65,14 +76,21 @@ pub(super) struct Filter<'a> {
     agent: Agent,
     keys: &'a [Key],
     record: &'a Record,
-    /// The fingerprint of the host key of the server that signatures are for, where that was said.
-    server: Option<String>,
+    /// The session for which signatures are, where that was said.
+    session: Option<Session>,
+}
+
+/// A session of ssh that the guest has begun.
+struct Session {
+    id: Vec<u8>,
+    /// The fingerprint of its server's host key.
+    server: String,
 }
 
 impl<'a> Filter<'a> {
     /// Lets these keys of an agent through.
     pub(super) fn new(agent: Agent, keys: &'a [Key], record: &'a Record) -> Self {
-        Self { agent, keys, record, server: None }
+        Self { agent, keys, record, session: None }
     }
 
     /// Answers what is asked on a connection, until it ends.
@@ -92,12 +110,15 @@ impl<'a> Filter<'a> {
     async fn answer(&mut self, message: Bytes) -> io::Result<Bytes> {
         match Request::read(&message).map_err(io::Error::other)? {
             Request::Identities => identities(self.keys).map_err(io::Error::other),
-            Request::Sign { key } => self.sign(&key, message).await,
-            Request::Bind { server, carrier } => {
+            Request::Sign { key, data } => self.sign(&key, &data, message).await,
+            Request::Bind { server, session: id, carrier } => {
                 let answer = self.agent.ask(message).await?;
+                if !is_success(&answer) {
+                    return Ok(failure());
+                }
                 // The first such server is the guest's own, which carries what others ask for.
-                if is_success(&answer) && !carrier {
-                    self.server = Some(fingerprint(&server));
+                if !carrier {
+                    self.session = Some(Session { id, server: fingerprint(&server) });
                 }
                 Ok(answer.freeze())
             }
@@ -105,16 +126,19 @@ impl<'a> Filter<'a> {
         }
     }
 
-    async fn sign(&mut self, key: &[u8], message: Bytes) -> io::Result<Bytes> {
-        let server = self.server.as_deref();
+    async fn sign(&mut self, key: &[u8], data: &[u8], message: Bytes) -> io::Result<Bytes> {
+        // A guest may say one server and have something signed for another.
+        let session = self.session.as_ref().filter(|session| is_for(data, &session.id));
+        let server = session.map(|session| session.server.as_str());
+        let place = self.record.take_place()?;
         let Some(named) = self.keys.iter().find(|known| known.blob == key) else {
-            self.record.write(Outcome::Refused, key, None, server).await?;
+            self.record.write(place, Outcome::Refused, key, None, server).await?;
             return Ok(failure());
         };
         let answer = self.agent.ask(message).await;
         let signed = answer.as_ref().is_ok_and(|answer| is_signature(answer));
         let outcome = if signed { Outcome::Signed } else { Outcome::Declined };
-        self.record.write(outcome, key, Some(named), server).await?;
+        self.record.write(place, outcome, key, Some(named), server).await?;
         Ok(if signed { answer?.freeze() } else { failure() })
     }
 }

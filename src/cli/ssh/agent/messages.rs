@@ -39,15 +39,19 @@ pub(super) fn messages(connection: UnixStream) -> Messages {
 pub(super) enum Request {
     /// Which keys it has.
     Identities,
-    /// A signature with this key, in its binary form.
+    /// A signature.
     Sign {
-        /// The key.
+        /// The key, in its binary form.
         key: Vec<u8>,
+        /// What is to be signed.
+        data: Vec<u8>,
     },
     /// What follows on this connection is for a session with the server that has this host key.
     Bind {
         /// The host key, in its binary form.
         server: Vec<u8>,
+        /// The session's id.
+        session: Vec<u8>,
         /// Whether that server only carries it.
         carrier: bool,
     },
@@ -61,13 +65,15 @@ impl Request {
         let mut rest = message;
         match u8::decode(&mut rest)? {
             REQUEST_IDENTITIES => Ok(Self::Identities),
-            SIGN_REQUEST => Ok(Self::Sign { key: Vec::decode(&mut rest)? }),
+            SIGN_REQUEST => {
+                let key = Vec::decode(&mut rest)?;
+                Ok(Self::Sign { key, data: Vec::decode(&mut rest)? })
+            }
             EXTENSION if String::decode(&mut rest)? == SESSION_BIND => {
-                let server = Vec::decode(&mut rest)?;
-                // The session's id, and what the server has signed it with: the user's agent checks that.
+                let (server, session) = (Vec::decode(&mut rest)?, Vec::decode(&mut rest)?);
+                // What the server has signed that with: the user's agent checks it.
                 rest.drain_prefixed()?;
-                rest.drain_prefixed()?;
-                Ok(Self::Bind { server, carrier: u8::decode(&mut rest)? != 0 })
+                Ok(Self::Bind { server, session, carrier: u8::decode(&mut rest)? != 0 })
             }
             _ => Ok(Self::Other),
         }
@@ -87,6 +93,11 @@ pub(super) fn failure() -> Bytes {
 /// Whether a message is a signature.
 pub(super) fn is_signature(message: &[u8]) -> bool {
     message.first() == Some(&SIGN_RESPONSE)
+}
+
+/// Whether what is to be signed is for the session with this id, as a log-in to its server is.
+pub(super) fn is_for(data: &[u8], session: &[u8]) -> bool {
+    Vec::<u8>::decode(&mut &data[..]).is_ok_and(|id| id == session)
 }
 
 /// Whether a message says that something was done.
@@ -140,14 +151,18 @@ mod tests {
             let fields: [&[u8]; 4] = [SESSION_BIND.as_bytes(), b"host", b"session", b"signature"];
             [message(EXTENSION, &fields), vec![carrier]].concat()
         };
+        let bound = |carrier| {
+            let (server, session) = (b"host".to_vec(), b"session".to_vec());
+            Request::Bind { server, session, carrier }
+        };
         for (message, expected) in [
             (vec![REQUEST_IDENTITIES], Request::Identities),
             (
                 [message(SIGN_REQUEST, &[b"key", b"data"]), vec![0; 4]].concat(),
-                Request::Sign { key: b"key".to_vec() },
+                Request::Sign { key: b"key".to_vec(), data: b"data".to_vec() },
             ),
-            (bind(0), Request::Bind { server: b"host".to_vec(), carrier: false }),
-            (bind(1), Request::Bind { server: b"host".to_vec(), carrier: true }),
+            (bind(0), bound(false)),
+            (bind(1), bound(true)),
             (message(EXTENSION, &[b"query"]), Request::Other),
             // Add, remove, remove all, lock, unlock, add with constraints.
             (message(17, &[b"ssh-ed25519"]), Request::Other),
@@ -169,6 +184,13 @@ mod tests {
         }
         let bind = message(EXTENSION, &[SESSION_BIND.as_bytes(), b"host", b"session"]);
         Request::read(&bind).expect_err("no signature");
+    }
+
+    #[test]
+    fn a_log_in_begins_with_the_id_of_its_session() {
+        let data = message(0, &[b"session", b"user"]).split_off(1);
+        assert!(is_for(&data, b"session") && !is_for(&data, b"sessio"));
+        assert!(!is_for(b"SSHSIG", b"session") && !is_for(b"", b""));
     }
 
     #[test]

@@ -58,6 +58,12 @@ struct Line<'a> {
     server: Option<&'a str>,
 }
 
+/// That a session may have one line more.
+#[derive(Debug)]
+pub(super) struct PlaceTaken {
+    is_last: bool,
+}
+
 /// The record of one session.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -91,23 +97,31 @@ impl Record {
         }
     }
 
+    /// Takes one of the lines that the session may have, before anybody is asked for a signature.
+    ///
+    /// # Errors
+    /// When it has had all of them.
+    pub(super) fn take_place(&self) -> io::Result<PlaceTaken> {
+        let less = |left: u32| left.checked_sub(1);
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let left =
+            left.map_err(|_| io::Error::other("the session has asked for too many signatures"))?;
+        Ok(PlaceTaken { is_last: left == 1 })
+    }
+
     /// Writes down what became of a request for a signature with `key`, which has a comment when it is one of
     /// those that were named.
     ///
     /// # Errors
-    /// When it cannot be written down, or the session has had all it may have.
+    /// When it cannot be written down.
     pub(super) async fn write(
         &self,
+        place: PlaceTaken,
         outcome: Outcome,
         key: &[u8],
         named: Option<&Key>,
         server: Option<&str>,
     ) -> io::Result<()> {
-        let less = |left: u32| left.checked_sub(1);
-        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        let Ok(left) = left else {
-            return Err(io::Error::other("the session has asked for too many signatures"));
-        };
         let line = Line {
             at: jiff::Timestamp::now(),
             vm: &self.vm,
@@ -125,7 +139,7 @@ impl Record {
         let written = written.map_err(io::Error::from).and_then(|written| written?);
         let shown = named.map_or_else(|| format!("a key ({})", line.key), Key::shown);
         tell(&self.told(&written, outcome, &shown, server));
-        if left == 1 {
+        if place.is_last {
             tell(&format!("{}: {MAX_LINES} signatures were asked for: no more are given", self.vm));
         }
         written
@@ -212,9 +226,10 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let record = record(folder.path());
         let key = Key { blob: b"key".to_vec(), comment: b"me\n".to_vec() };
-        let signed = record.write(Outcome::Signed, &key.blob, Some(&key), Some("SHA256:host"));
-        signed.await.expect("written");
-        record.write(Outcome::Refused, b"other", None, None).await.expect("written");
+        let place = || record.take_place().expect("there is one");
+        let (signed, server) = (Outcome::Signed, Some("SHA256:host"));
+        record.write(place(), signed, &key.blob, Some(&key), server).await.expect("written");
+        record.write(place(), Outcome::Refused, b"other", None, None).await.expect("written");
         let lines = lines(folder.path());
         assert_eq!(lines.len(), 2);
         let said = |line: usize, key: &str| lines[line][key].as_str();
@@ -230,8 +245,9 @@ pub(super) mod tests {
     async fn there_is_an_end_to_what_one_session_gets() {
         let folder = tempfile::tempdir().expect("a folder");
         let record = Record { left: AtomicU32::new(1), ..record(folder.path()) };
-        record.write(Outcome::Signed, b"key", None, None).await.expect("the last one");
-        record.write(Outcome::Signed, b"key", None, None).await.expect_err("no more");
+        let place = record.take_place().expect("the last one");
+        record.write(place, Outcome::Signed, b"key", None, None).await.expect("written");
+        record.take_place().expect_err("no more");
         assert_eq!(lines(folder.path()).len(), 1);
     }
 
@@ -239,7 +255,8 @@ pub(super) mod tests {
     async fn what_cannot_be_written_down_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let record = record(&folder.path().join("not there"));
-        record.write(Outcome::Signed, b"key", None, None).await.expect_err("no folder");
+        let place = record.take_place().expect("there is one");
+        record.write(place, Outcome::Signed, b"key", None, None).await.expect_err("no folder");
     }
 
     #[test]

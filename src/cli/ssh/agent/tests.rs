@@ -30,8 +30,14 @@ fn message(number: u8, fields: &[&[u8]]) -> Bytes {
     message.into()
 }
 
+/// A request to sign a log-in in the session with this id.
+fn sign_in(key: &Key, session: &[u8]) -> Bytes {
+    let data = message(0, &[session, b"user"]).split_off(1);
+    [message(13, &[&key.blob, &data]), Bytes::from_static(&[0; 4])].concat().into()
+}
+
 fn sign(key: &Key) -> Bytes {
-    [message(13, &[&key.blob, b"data"]), Bytes::from_static(&[0; 4])].concat().into()
+    sign_in(key, b"session")
 }
 
 fn bind(server: &[u8], carrier: u8) -> Bytes {
@@ -118,7 +124,9 @@ async fn only_named_keys_are_there_and_each_signature_is_written_down() {
     assert_eq!(ask(&mut client, bind(b"guest", 1)).await, SUCCESS);
     assert_eq!(ask(&mut client, bind(b"forge", 0)).await, SUCCESS);
     assert_eq!(ask(&mut client, sign(&world.keys[0])).await, SIGNATURE);
-    assert_eq!(world.asked(), [13, 27, 27, 13]);
+    // What is for another session is not said to be for that server.
+    assert_eq!(ask(&mut client, sign_in(&world.keys[0], b"other")).await, SIGNATURE);
+    assert_eq!(world.asked(), [13, 27, 27, 13, 13]);
 
     let recorded = world.recorded();
     let said: Vec<_> = recorded
@@ -133,6 +141,7 @@ async fn only_named_keys_are_there_and_each_signature_is_written_down() {
             [Some(work.as_str()), Some("signed"), None],
             [Some(home.as_str()), Some("refused"), None],
             [Some(work.as_str()), Some("signed"), Some(forge.as_str())],
+            [Some(work.as_str()), Some("signed"), None],
         ]
     );
     forwarding.end().await;
@@ -176,6 +185,28 @@ async fn a_signature_that_cannot_be_written_down_is_not_given() {
     let forwarding = forwarding.expect("listens");
     let mut client = connect(&forwarding).await;
     assert_eq!(ask(&mut client, sign(&world.keys[0])).await, FAILURE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_too_late_is_no_answer_to_another_question() {
+    let (agent, mut users) = Agent::pair().expect("a pair");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (keys, record) = ([key("work")], record::tests::record(folder.path()));
+    let (guest, filtered) = UnixStream::pair().expect("a pair");
+    let serve = Filter::new(agent, &keys, &record).serve(filtered);
+    let late = async {
+        let mut guest = messages(guest);
+        assert_eq!(ask(&mut guest, sign(&keys[0])).await, FAILURE, "nobody has answered");
+        users.next().await.expect("asked").expect("asked");
+        users.send(Bytes::from_static(SIGNATURE)).await.ok();
+        assert_eq!(ask(&mut guest, bind(b"forge", 0)).await, FAILURE);
+        assert_eq!(ask(&mut guest, sign(&keys[0])).await, FAILURE);
+    };
+    let (served, ()) = tokio::join!(serve, late);
+    served.expect("the guest has closed it");
+    let outcomes: Vec<_> =
+        record::tests::lines(folder.path()).iter().map(|line| line["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["declined", "declined"]);
 }
 
 #[tokio::test]
