@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::report::{Kind, Report};
 use crate::rpc::client::ByteStream;
 use crate::wire::frame::Frame;
-use crate::wire::guest::{Attached, ExecFailure, ExecInput, ExecStatus, Reply};
+use crate::wire::guest::{Attached, ExecFailure, ExecStatus, Reply};
 use crate::wire::window::StdinWindow;
 
 use super::output;
@@ -31,6 +31,10 @@ use super::signals::Signals;
 use super::stdio::{CHUNK, Writer, read_stdin};
 use super::terminal::{self, RawMode};
 use super::typing::{DetachKeys, Typing};
+
+mod signal;
+
+use signal::{is_request_to_end, leaves, signal_frame};
 
 /// So many requests to end in a row, with no word from the guest in between, end the session on this
 /// side: the way out of a guest that hangs.
@@ -345,31 +349,6 @@ async fn push(
         Some(frame) => sink.start_send_unpin(frame).map(|()| Pushed::OneFrame),
         None => sink.flush().await.map(|()| Pushed::Everything),
     }
-}
-
-fn is_request_to_end(signal: i32) -> bool {
-    matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
-}
-
-/// Whether this process leaves instead of forwarding the signal: a terminal that is gone, or a process
-/// that is to end, takes its shell with it; a command without a terminal gets the signal itself.
-/// One that was there before does not end with the terminal of somebody who looks at it.
-fn leaves(signal: i32, joining: Joining, pty: Pty, asked_to_end: u32) -> bool {
-    let leaves_at_once = match (signal, joining) {
-        (libc::SIGHUP, Joining::Attached) => true,
-        (libc::SIGTERM | libc::SIGHUP, Joining::Attached | Joining::Started(_)) => pty == Pty::Yes,
-        (_, Joining::Attached | Joining::Started(_)) => false,
-    };
-    asked_to_end >= PATIENCE || leaves_at_once
-}
-
-fn signal_frame(signal: i32, pty: Pty) -> Option<Frame> {
-    let input = match (signal, pty) {
-        (libc::SIGWINCH, Pty::Yes) => ExecInput::Resize { size: terminal::size() },
-        (libc::SIGWINCH, Pty::No) => return None,
-        (signal, Pty::Yes | Pty::No) => ExecInput::Signal { signal },
-    };
-    Some(Frame::control(&input).expect("the message is short"))
 }
 
 /// The reply in a frame that must be one.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::report::{Kind, Report};
 use crate::rpc::server::{ExportStream, Exported, WorkspaceRuns};
-use crate::vm::{VmService, WorkspaceVm};
+use crate::vm::{InUse, VmService, WorkspaceVm};
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
     ExportWhat, MAX_CHANGES, Operation, WorkspaceApplied, WorkspaceApply, WorkspaceExport,
@@ -43,6 +44,24 @@ impl Exports {
     }
 }
 
+/// A workspace that nobody else looks at meanwhile.
+struct Opened {
+    vm: WorkspaceVm,
+    _in_use: InUse,
+    _alone: OwnedMutexGuard<()>,
+}
+
+impl Exports {
+    async fn open(&self, wanted: &str) -> Result<Opened, Report> {
+        let found = self.vms.workspace(wanted).await?;
+        let _in_use = found.usage.begin();
+        let _alone = self.looks.alone(&found.id).await;
+        // While others were waited for, another repository may have taken its place.
+        let vm = self.vms.workspace(found.id.as_str()).await?;
+        Ok(Opened { vm, _in_use, _alone })
+    }
+}
+
 #[async_trait]
 impl WorkspaceRuns for Exports {
     async fn prepare(&self, wanted: WorkspacePrepare) -> Result<Operation, Report> {
@@ -50,11 +69,9 @@ impl WorkspaceRuns for Exports {
     }
 
     async fn export(&self, wanted: WorkspaceExport) -> Result<Exported, Report> {
-        let vm = self.vms.workspace(&wanted.vm).await?;
-        let _in_use = vm.usage.begin();
-        let _alone = self.looks.alone(&vm.id).await;
+        let Opened { vm, .. } = &self.open(&wanted.vm).await?;
         let kept = Kept::at(vm.kept.clone());
-        let seeing = seen(&vm, &kept).await?;
+        let seeing = seen(vm, &kept).await?;
         let against = match &wanted.base {
             Some(commit) => {
                 Against::Commit { source: Path::new(&vm.workspace.source_path), commit }
@@ -67,7 +84,7 @@ impl WorkspaceRuns for Exports {
         let file = match wanted.what {
             ExportWhat::Patch => comparison.patch(&file).await.map(|()| file).map_err(report)?,
             ExportWhat::Names => comparison.names(&file).await.map(|()| file).map_err(report)?,
-            ExportWhat::Bundle => bundle(&self.workspaces, &vm, &kept, folder.path()).await?,
+            ExportWhat::Bundle => bundle(&self.workspaces, vm, &kept, folder.path()).await?,
         };
         // It is read after the folder is gone.
         let made = std::fs::File::open(&file).and_then(|made| {
@@ -95,11 +112,9 @@ impl WorkspaceRuns for Exports {
     }
 
     async fn state(&self, wanted: &str) -> Result<WorkspaceState, Report> {
-        let vm = self.vms.workspace(wanted).await?;
-        let _in_use = vm.usage.begin();
-        let _alone = self.looks.alone(&vm.id).await;
+        let Opened { vm, .. } = &self.open(wanted).await?;
         let kept = Kept::at(vm.kept.clone());
-        let seeing = seen(&vm, &kept).await?;
+        let seeing = seen(vm, &kept).await?;
         let comparison = Comparison::of(&kept, Against::Base, &seeing.tree).await;
         let mut changes = comparison.map_err(report)?.changes().await.map_err(report)?;
         let changes_total = changes.len() as u64;
@@ -109,7 +124,7 @@ impl WorkspaceRuns for Exports {
         let base_commit = vm.workspace.base_commit.as_deref();
         let source = Path::new(&vm.workspace.source_path);
         let (commits_ahead, moved) = tokio::join!(
-            commits_ahead(&vm, base_commit),
+            commits_ahead(vm, base_commit),
             self.workspaces.has_moved(source, base_commit),
         );
         let mut notes = notes(&seeing);
@@ -118,7 +133,7 @@ impl WorkspaceRuns for Exports {
             notes.push(format!("the source repository cannot be looked at: {why}"));
         }
         Ok(WorkspaceState {
-            workspace: vm.workspace,
+            workspace: vm.workspace.clone(),
             unexported,
             changes,
             changes_total,

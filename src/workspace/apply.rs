@@ -46,7 +46,7 @@ use crate::wire::rpc::{ApplyHow, RunsByItself};
 use changes::{Change, Entry, between};
 pub use error::ApplyError;
 use place::Staged;
-use present::Present;
+use present::{Others, Present};
 
 const PREPARING: &str = "prepare what is to be applied";
 /// How many paths an error names.
@@ -92,8 +92,8 @@ impl Application {
         }
         check_names(&beside, &differing).await?;
         let touched: BTreeSet<_> = differing.into_iter().map(|change| change.path).collect();
-        let foreign = foreign(&repository, &root).await?;
-        let present = present::read(&beside, root.clone(), &base, touched.clone(), foreign).await?;
+        let others = others(&repository, &root).await?;
+        let present = present::read(&beside, root.clone(), &base, touched.clone(), others).await?;
         let comparing = Comparing { beside: &beside, base: &base, present: &present, touched };
         let sorted = comparing.sort(exported.as_deref(), &patch, to).await?;
         let (work, conflicts) = match (sorted.strangers.is_empty(), how) {
@@ -246,19 +246,19 @@ async fn find(source: &Path) -> Result<Repository, ApplyError> {
     Err(ApplyError::NoSource { path: source.to_owned(), source: Box::new(found) })
 }
 
-/// Folders below which nothing is the repository's: submodules that are not checked out, and other repositories. They
-/// end with a slash.
-async fn foreign(repository: &Repository, root: &Root) -> Result<Vec<Vec<u8>>, WorkspaceError> {
+/// Submodules that are checked out, and what is not the repository's: those that are not, and other repositories.
+async fn others(repository: &Repository, root: &Root) -> Result<Others, WorkspaceError> {
     let lists = Lists::read(&repository.root, root, Untracked::Leave).await?;
-    let mut foreign = lists.nested;
+    let mut others = Others { foreign: lists.nested, submodules: HashSet::new() };
     for submodule in lists.submodules {
         let found = root.look(&[&submodule, &b".git"[..]].concat());
         let read = |source| WorkspaceError::Read { path: shown(&submodule), source };
-        if found.map_err(read)?.is_none() {
-            foreign.push(submodule);
+        match found.map_err(read)? {
+            Some(_) => _ = others.submodules.insert(submodule),
+            None => others.foreign.push(submodule),
         }
     }
-    Ok(foreign)
+    Ok(others)
 }
 
 /// Refuses names that git would not write into a working tree on any system: those that some file system takes for

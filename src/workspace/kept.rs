@@ -26,7 +26,7 @@ use super::WorkspaceError;
 use super::git::{self, Size, in_scratch};
 use super::import::{self, Import, TreeWriter};
 use super::listing::{self, shown};
-use super::objects::{link_all, packs_in};
+use super::objects::{link_all, packs_in, remove_stale_locks};
 use super::package::Package;
 use crate::wire::survey::{EntryKind, Known, Seen, Token};
 
@@ -143,6 +143,7 @@ impl Kept {
         if !self.is_there() {
             return Err(WorkspaceError::NothingKept);
         }
+        remove_stale_locks(&self.git_folder());
         let (tree, base) = tokio::try_join!(self.seen(), self.base())?;
         let list = |tree: &str| {
             let list = self.git(Size::Work).args(["ls-tree", "-r", "-z", "--full-tree"]);

@@ -4,6 +4,7 @@
 use super::WorkspaceError;
 use super::git::{self, Size};
 use super::kept::Kept;
+use super::objects::remove_stale_locks;
 
 const LEFT: &str = "refs/cove/left";
 
@@ -27,6 +28,7 @@ impl Kept {
         if !self.is_there() {
             return Ok(());
         }
+        remove_stale_locks(&self.git_folder());
         let update = self.git(Size::Question).args(["update-ref", "-d", LEFT]);
         git::run(update, KEEPING).await.map(drop)
     }

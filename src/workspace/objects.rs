@@ -1,8 +1,12 @@
-//! Folders of git objects of our own.
+//! Folders of git repositories of our own, where git has no command for it.
 
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
+
+/// No git of ours holds a lock of a reference for so long.
+const STALE: Duration = Duration::from_secs(60);
 
 /// The names of the packs in a git folder, one a line.
 pub(super) fn packs_in(git_folder: &Path) -> io::Result<String> {
@@ -31,4 +35,42 @@ pub(super) fn link_all(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes the locks that a git has left which was killed: nothing else would ever remove them.
+pub(super) fn remove_stale_locks(git_folder: &Path) {
+    let refs = fs::read_dir(git_folder.join("refs/cove")).into_iter().flatten().flatten();
+    let locks =
+        refs.map(|entry| entry.path()).filter(|path| path.extension() == Some("lock".as_ref()));
+    for lock in locks.chain([git_folder.join("packed-refs.lock")]) {
+        let age = fs::metadata(&lock).and_then(|lock| lock.modified()).map(|time| time.elapsed());
+        if matches!(age, Ok(Ok(age)) if age > STALE)
+            && let Err(error) = fs::remove_file(&lock)
+        {
+            tracing::warn!(lock = %lock.display(), %error, "cannot remove a lock that is left");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn only_old_locks_are_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let refs = folder.path().join("refs/cove");
+        fs::create_dir_all(&refs).expect("made");
+        let old = SystemTime::now() - STALE - Duration::from_secs(1);
+        for (name, time) in [("left.lock", old), ("seen.lock", SystemTime::now()), ("base", old)] {
+            let file = File::create(refs.join(name)).expect("made");
+            file.set_modified(time).expect("set");
+        }
+        remove_stale_locks(folder.path());
+        let there = |name: &str| refs.join(name).exists();
+        assert!(!there("left.lock") && there("seen.lock") && there("base"));
+    }
 }

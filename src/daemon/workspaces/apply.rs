@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::{Exports, notes, seen};
+use super::{Exports, Opened, notes, seen};
 use crate::report::{Kind, Report};
 use crate::wire::rpc::{MAX_CHANGES, WorkspaceApplied, WorkspaceApply};
 use crate::workspace::{Kept, Seeing, Workspaces};
@@ -15,11 +15,9 @@ pub(super) async fn run(
     exports: &Exports,
     wanted: WorkspaceApply,
 ) -> Result<WorkspaceApplied, Report> {
-    let vm = exports.vms.workspace(&wanted.vm).await?;
-    let _in_use = vm.usage.begin();
-    let _alone = exports.looks.alone(&vm.id).await;
+    let Opened { vm, .. } = &exports.open(&wanted.vm).await?;
     let kept = Kept::at(vm.kept.clone());
-    let seeing = seen(&vm, &kept).await?;
+    let seeing = seen(vm, &kept).await?;
     let source = Path::new(&vm.workspace.source_path);
     apply(&exports.workspaces, &kept, source, &seeing, &wanted).await
 }

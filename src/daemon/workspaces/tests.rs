@@ -17,6 +17,7 @@ use crate::wire::rpc::{ChangeKind, CreateWorkspace};
 use crate::workspace::WorkspaceSettings;
 
 mod applying;
+mod foreign;
 mod histories;
 mod looks;
 mod merging;

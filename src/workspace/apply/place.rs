@@ -30,7 +30,7 @@ use tempfile::TempDir;
 use super::super::beside::Beside;
 use super::super::git::{self, Size};
 use super::super::listing::shown;
-use super::super::tree::{Kind, Root};
+use super::super::tree::{Kind, Root, Stamp};
 use super::changes::Change;
 use super::error::ApplyError;
 use super::present::Lying;
@@ -100,16 +100,18 @@ impl Staged {
         let failed = |source| ApplyError::Stage { path: self.folder.path().to_owned(), source };
         self.keep_permissions().map_err(failed)?;
         self.beside.sync().map_err(failed)?;
+        let new = self.stamps().map_err(failed)?;
         let mut done = Vec::new();
-        match self.place_all(&mut done) {
-            Ok(()) => {
-                // Everything is in its place; that it is on the disk as well is better, but nothing to undo for.
-                if let Err(error) = self.root.sync() {
-                    tracing::warn!(%error, "cannot wait until what was applied is on the disk");
-                }
-                Ok(())
+        let placed = self.place_all(&mut done).and_then(|()| {
+            // Everything is in its place; that it is on the disk as well is better, but nothing to undo for.
+            if let Err(error) = self.root.sync() {
+                tracing::warn!(%error, "cannot wait until what was applied is on the disk");
             }
-            Err(error) => match self.undo(done) {
+            self.check_all()
+        });
+        match placed {
+            Ok(()) => Ok(()),
+            Err(error) => match self.undo(done, &new) {
                 Ok(()) => Err(error),
                 Err(why) => {
                     tracing::error!(%why, "what was applied cannot be undone");
@@ -118,6 +120,18 @@ impl Staged {
                 }
             },
         }
+    }
+
+    /// What the new files are like.
+    fn stamps(&self) -> io::Result<HashMap<usize, Stamp>> {
+        let new = self.work.iter().enumerate().filter(|(_, change)| change.to.is_some());
+        new.map(|(number, _)| Ok((number, self.lying(number)?))).collect()
+    }
+
+    /// What a file beside is like.
+    fn lying(&self, number: usize) -> io::Result<Stamp> {
+        let found = self.beside.look(number.to_string().as_bytes())?;
+        found.map(|found| found.stamp).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// A file that takes another's place may be read and written by whom that could be.
@@ -177,6 +191,12 @@ impl Staged {
         }
     }
 
+    /// The same for all: whoever had one of them open may have written to it since.
+    fn check_all(&self) -> Result<(), ApplyError> {
+        let old = self.work.iter().enumerate().filter(|(_, change)| change.from.is_some());
+        old.into_iter().try_for_each(|(number, change)| self.check(&change.path, number))
+    }
+
     /// Removes the folders of a path in which nothing is any more. One that cannot be removed stays: git does not
     /// know of folders.
     fn remove_emptied<'a>(
@@ -234,14 +254,23 @@ impl Staged {
         Ok(())
     }
 
-    /// Undoes everything that can be undone. Returns what could not be, first.
-    fn undo(&self, done: Vec<Step<'_>>) -> io::Result<()> {
+    /// Undoes everything that can be undone. Returns what could not be, first. What comes back and is not one of
+    /// the `new` files is somebody's, saved in between: it must not go with the folder.
+    fn undo(&self, done: Vec<Step<'_>>, new: &HashMap<usize, Stamp>) -> io::Result<()> {
+        let back = |number: usize| match self.lying(number)? {
+            stamp if new.get(&number) == Some(&stamp) => Ok(()),
+            _ => Err(io::Error::other("a file was written to meanwhile")),
+        };
         let mut outcome = Ok(());
         for step in done.into_iter().rev() {
             let undone = match step {
-                Step::Exchanged { path, number } => self.rename(path, number, Rename::Exchange),
+                Step::Exchanged { path, number } => {
+                    self.rename(path, number, Rename::Exchange).and_then(|()| back(number))
+                }
                 Step::Taken { path, number } => self.rename(path, number, Rename::Into),
-                Step::Placed { path, number } => self.rename(path, number, Rename::Away),
+                Step::Placed { path, number } => {
+                    self.rename(path, number, Rename::Away).and_then(|()| back(number))
+                }
                 Step::FolderMade { path } => self.remove_folder(path),
                 Step::FolderRemoved { path, mode } => self.make_folder(path, mode),
             };

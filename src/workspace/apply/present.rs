@@ -32,16 +32,25 @@ pub(super) struct Lying {
     pub(super) mode: u32,
 }
 
-/// Reads the touched files. What lies below one of the folders `foreign`, which end with a slash, is not the
-/// repository's.
+/// What of the working tree is the repository's and what is not. All of them end with a slash.
+#[derive(Debug)]
+pub(super) struct Others {
+    /// Folders below which nothing is the repository's.
+    pub(super) foreign: Vec<Vec<u8>>,
+    /// The submodules that are checked out. Any other folder with a `.git` in it is another repository, which git
+    /// does not tell of where it is ignored.
+    pub(super) submodules: HashSet<Vec<u8>>,
+}
+
+/// Reads the touched files. What lies in another repository is in the way.
 pub(super) async fn read(
     repository: &Beside,
     root: Arc<Root>,
     base: &str,
     touched: BTreeSet<Vec<u8>>,
-    foreign: Vec<Vec<u8>>,
+    others: Others,
 ) -> Result<Present, WorkspaceError> {
-    let write = move |writer| Reading { root: &root, touched: &touched }.write(writer, &foreign);
+    let write = move |writer| Reading { root: &root, touched: &touched }.write(writer, &others);
     let (tree, (blocked, files)) = repository.tree(base, write).await?;
     Ok(Present { tree, blocked, files })
 }
@@ -58,7 +67,7 @@ impl Reading<'_> {
     fn write(
         &self,
         mut writer: TreeWriter,
-        foreign: &[Vec<u8>],
+        others: &Others,
     ) -> Result<(Blocked, Files), WorkspaceError> {
         let (mut blocked, mut there) = (Blocked::new(), Vec::new());
         // First what is not there: its place may be a folder's by now.
@@ -78,7 +87,7 @@ impl Reading<'_> {
                     }
                 }
             }
-            if foreign.iter().any(|folder| path.starts_with(folder)) {
+            if self.is_elsewhere(path, others)? {
                 blocked.insert(path.clone());
             }
         }
@@ -111,6 +120,21 @@ impl Reading<'_> {
             0 => Ok(Lying { stamp: Stamp::of(&metadata), mode }),
             _ => Err(shrunk()),
         }
+    }
+
+    /// Whether a path is in another repository.
+    fn is_elsewhere(&self, path: &[u8], others: &Others) -> Result<bool, WorkspaceError> {
+        if others.foreign.iter().any(|folder| path.starts_with(folder)) {
+            return Ok(true);
+        }
+        for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            let folder = &path[..=at];
+            let git = [folder, b".git"].concat();
+            if !others.submodules.contains(folder) && self.look(&git)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether something that is no folder, and is not touched itself, lies where a folder of the path would be:

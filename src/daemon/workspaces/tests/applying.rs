@@ -70,7 +70,7 @@ pub(super) fn fingerprint(root: &Path) -> BTreeMap<PathBuf, (u64, u32, i64, i64,
 }
 
 /// A refusal that names these paths, and has left the source exactly as it was.
-async fn refused(work: &Work, how: ApplyHow, named: &[&str]) -> Report {
+pub(super) async fn refused(work: &Work, how: ApplyHow, named: &[&str]) -> Report {
     let before = fingerprint(&work.source());
     let error = work.apply(how).await.expect_err("refused");
     assert_eq!(error.kind, Kind::Conflict, "{error:?}");

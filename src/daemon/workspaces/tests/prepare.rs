@@ -256,18 +256,32 @@ async fn a_branch_is_made_in_the_guest_only() {
     assert_eq!(git(&work.source(), &["for-each-ref"]).await, refs);
     // A branch of that name has no room beside it, and nothing of that update may be in the guest.
     write(&work.source().join("a.txt"), b"edited\n");
-    for taken in ["agent", "agent/one/two"] {
+    for taken in ["agent", "agent/one/two", "agent", "agent/one/two"] {
         let before = (picture(&work.checkout()), picture(&work.checkout().join(".git")));
         let error = work.update_to(&branch(taken), Unexported::Refuse).await.expect_err(taken);
         assert!(error.one_line().contains("refs/heads/agent"), "{error:?}");
         let after = (picture(&work.checkout()), picture(&work.checkout().join(".git")));
         assert!(after == before, "{taken}");
+        // The second time, they are not files any more.
+        git(&work.checkout(), &["pack-refs", "--all", "--prune"]).await;
     }
     work.update_to(&branch("other"), Unexported::Refuse).await.expect("nothing is left undone");
     for bad in ["", "a..b", "-x", "a b", "HEAD", "x.lock"] {
         let error = work.update_to(&branch(bad), Unexported::Refuse).await.expect_err(bad);
         assert_eq!(error.kind, Kind::Invalid, "{bad}: {error:?}");
     }
+}
+
+#[tokio::test]
+async fn an_empty_file_comes_with_its_object() {
+    let work = Work::begun().await;
+    // The host has its content from now on, the guest's git has not.
+    write(&work.source().join("empty"), b"");
+    work.prepare().await;
+    git(&work.source(), &["add", "empty"]).await;
+    work.update().await.expect("updates");
+    work.assert_same().await;
+    git(&work.checkout(), &["cat-file", "-e", ":empty"]).await;
 }
 
 #[tokio::test]
