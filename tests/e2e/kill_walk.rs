@@ -180,7 +180,7 @@ fn killed_in_delete(world: &World, delay: Duration) {
     world.cove(["create", "--name", "doomed"]).success();
     let vm = world.json(["show", "doomed", "--json"]);
     let pid = daemon(world);
-    let delete = world.command(["delete", "doomed"]).spawn();
+    let delete = world.command(["delete", "--discard-work", "doomed"]).spawn();
     std::thread::sleep(delay);
     watch::end(pid);
     delete.wait();
@@ -190,7 +190,7 @@ fn killed_in_delete(world: &World, delay: Duration) {
         Some(left) => {
             assert_eq!(left["state"], "created", "{delay:?}: {left}");
             world.check_disks(left);
-            world.cove(["delete", "doomed"]).success();
+            world.cove(["delete", "--discard-work", "doomed"]).success();
         }
         None => assert!(!world.vm_folder(&vm).exists(), "{delay:?}: its folder is left"),
     }
@@ -202,7 +202,7 @@ fn killed_in_delete(world: &World, delay: Duration) {
 fn killed_in_delete_of_what_runs(world: &World) -> usize {
     let vm = world.json(["show", "kept", "--json"]);
     let pid = daemon(world);
-    let delete = world.command(["delete", "kept"]).spawn();
+    let delete = world.command(["delete", "--discard-work", "kept"]).spawn();
     watch::until("it is being deleted, or gone", BOOT, || {
         world.row(&watch::id(&vm)).is_none_or(|state| state.contains("deleting")).then_some(())
     });
