@@ -61,7 +61,7 @@ head -c "${MIB}M" /dev/urandom |
 git -C "$WORK/repo" add --all
 git -C "$WORK/repo" commit --quiet --message First
 say "$(git -C "$WORK/repo" ls-files | wc -l) files"
-"$COVE" run -d --name bench --net none --memory 2G --disk 8G >/dev/null
+"$COVE" run -d --name bench --net none --memory 1G --disk 8G >/dev/null
 "$COVE" ssh-config >"$WORK/ssh"
 ssh() { command ssh -F "$WORK/ssh" "$@"; }
 
