@@ -5,13 +5,15 @@
 #
 #   scripts/bench-workspace.sh [FILES] [MIB]    after scripts/setup.sh; 20000 files and 300 MiB when not given
 #
+# ROUNDS (3), COPY_MIB (256) and LARGE_MIB (2048) change how much is measured.
+#
 # Machines have no network; state lies in a temporary folder, which is removed at the end.
 
 # shellcheck source=lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 FILES=${1:-20000} MIB=${2:-300}
-ROUNDS=3 CHANGED=10 COPY_MIB=256 LARGE_MIB=2048
+ROUNDS=${ROUNDS:-3} CHANGED=10 COPY_MIB=${COPY_MIB:-256} LARGE_MIB=${LARGE_MIB:-2048}
 COVE="$ROOT/target/release/cove"
 [ -x "$COVE" ] || die "$COVE is missing" "Run scripts/setup.sh first."
 have ssh || die "ssh is missing" "Run scripts/setup.sh first."
@@ -41,7 +43,7 @@ median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
 # rate MIB MILLISECONDS: MiB/s.
 rate() { awk -v mib="$1" -v ms="$2" 'BEGIN { printf "%.1f", mib * 1000 / ms }'; }
-guest() { "$COVE" exec bench -- sh -c "$1"; }
+guest() { "$COVE" exec bench -- sh -c "cd /root && $1"; }
 
 step "Machine"
 say "$(date -u +%F), cove $(git -C "$ROOT" rev-parse --short HEAD 2>/dev/null || echo 'of no commit')"
