@@ -73,19 +73,26 @@ enum Presence {
 }
 
 /// Moves this process, which must have one thread, into a user namespace of its own, in which it is
-/// root and nobody else exists, and a network namespace that belongs to it.
+/// root and nobody else exists.
 ///
 /// # Errors
 /// When the host does not allow it.
-pub(crate) fn enter() -> io::Result<()> {
+pub(crate) fn enter_user() -> io::Result<()> {
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
     unshare(CloneFlags::CLONE_NEWUSER)?;
     // Without this an ordinary user may not map a group: it could drop a group that a file denies.
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
-    fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
-    unshare(CloneFlags::CLONE_NEWNET)?;
-    Ok(())
+    fs::write("/proc/self/gid_map", format!("0 {group} 1"))
+}
+
+/// Moves the calling thread, and those that it starts from now on, into a network namespace of their own,
+/// which belongs to the process's user namespace. Threads that there are already stay where they are.
+///
+/// # Errors
+/// When the host does not allow it.
+pub(crate) fn enter_network() -> io::Result<()> {
+    Ok(unshare(CloneFlags::CLONE_NEWNET)?)
 }
 
 /// Sets the switches of this process's network namespace.

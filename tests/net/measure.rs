@@ -68,7 +68,7 @@ fn traffic_with_and_without_a_policy() {
     let rules = traffic::rules();
     let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
     print(&format!(
-        "\n\nTraffic of a guest with `open` and no rules, and with `allow` and {} rules, medians of {TURNS} turns\n(goal: at most 10 % apart; by name, `allow` means the proxy, for information)\n",
+        "\n\nTraffic of a guest with `open` and no rules, and with `allow` and {} rules, medians of {TURNS} turns\n(goal: at most 10 % slower with rules; by name, `allow` means the proxy)\n",
         rules.len()
     ));
     let head = ["MEASURED", "OPEN", "ALLOW", "RATIO", "FAILED TURNS"].map(str::to_owned);

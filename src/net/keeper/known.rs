@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::answers::Answers;
 use crate::egress::{
-    Answered, DnsName, Facts, Mode, Policy, Target, Verdict, decide_address, decide_name,
-    special_range,
+    Answered, DnsName, Facts, METADATA_ADDRESSES, Mode, Policy, Target, Verdict, decide_address,
+    decide_name, special_range,
 };
 use crate::net::ranges::Prefix;
 use crate::net::rules::NamedElement;
@@ -19,8 +19,8 @@ use crate::net::rules::NamedElement;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     state: Mutex<State>,
-    /// Counts the policies.
-    policies: watch::Sender<u64>,
+    /// Counts the policies, and what the host's addresses came to be.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -65,17 +65,18 @@ impl Known {
     /// A policy is in force.
     pub(super) fn set_policy(&self, policy: Policy) {
         self.state().policy = Some(policy);
-        self.policies.send_modify(|count| *count += 1);
+        self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Changes with each policy, after it is in force.
-    pub(super) fn policies(&self) -> watch::Receiver<u64> {
-        self.policies.subscribe()
+    /// Changes with each policy and with the host's addresses, after the firewall has them.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// The host has these addresses.
     pub(super) fn set_host(&self, host: Vec<Prefix>) {
         self.state().host = host;
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// The guest has this address.
@@ -118,6 +119,14 @@ impl Known {
         let mut ports = about.map(|rule| rule.ports.map(|ports| ports.first)).chain([None]);
         let passes = |port| decide_address(policy, address, port, &facts).allowed;
         address.is_ipv4() && ports.any(passes)
+    }
+
+    /// Whether `address` is neither the host's nor in a special range: nothing else is where a name may lead
+    /// by the proxy, whatever the policy says. The firewall's rules for what the keeper sends say the same.
+    pub(super) fn is_outside(&self, address: Ipv4Addr) -> bool {
+        special_range(address.into()).is_none()
+            && !METADATA_ADDRESSES.contains(&address.into())
+            && !self.state().is_own(address)
     }
 
     /// Whether `address` may be reached; none before a policy is in force. `name` counts as one that

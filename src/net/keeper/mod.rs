@@ -10,8 +10,9 @@
 //! It holds the TAP device too, so that it outlives a monitor that is started again. It serves a few
 //! connections of its own user at a time (`serve.rs`); the firewall is changed by one task
 //! (`firewall.rs`), and what everybody decides on is in one place (`known.rs`). The guest it answers about
-//! names, and carries its TLS connections where only a name allows them (`naming.rs`). It knows nothing of
-//! VMs but the id, and starts no process.
+//! names, and carries its TLS connections where only a name allows them (`naming.rs`), which leave by sockets
+//! that one thread makes in the host's network (`outside.rs`). It knows nothing of VMs but the id, and starts
+//! no process.
 
 mod answers;
 mod denials;
@@ -21,6 +22,7 @@ mod known;
 mod links;
 mod log;
 mod naming;
+mod outside;
 mod serve;
 
 use std::ffi::OsString;
@@ -31,6 +33,7 @@ use std::process::ExitCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::firewall::FirewallError;
+use self::outside::Outside;
 use self::serve::Keeper;
 use super::bridge::InsideError;
 use super::namespace;
@@ -56,6 +59,8 @@ enum KeeperError {
     Arguments,
     #[error("cannot make a user and network namespace")]
     Namespace(#[source] io::Error),
+    #[error("cannot start the thread that stays in the host's network")]
+    Outside(#[source] io::Error),
     #[error("cannot listen for the daemon")]
     Listen(#[source] io::Error),
     #[error("cannot make the TAP device with `{}`", namespace::TUN)]
@@ -109,18 +114,20 @@ fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), KeeperError> {
             Some(crate::process::inherited(number).map_err(KeeperError::Listen)?)
         }
     };
-    namespace::enter().map_err(KeeperError::Namespace)?;
+    namespace::enter_user().map_err(KeeperError::Namespace)?;
+    let outside = Outside::stay().map_err(KeeperError::Outside)?;
+    namespace::enter_network().map_err(KeeperError::Namespace)?;
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(KeeperError::Listen)?.block_on(async {
         let Some(listener) = listener else {
-            let keeper = Keeper::start(VmId::random()).await?;
+            let keeper = Keeper::start(VmId::random(), outside).await?;
             let way = Way::User { resolver: ResolverTransport::Udp };
             let zone = "cove.internal".parse().expect("a constant name is good");
             return keeper.set_up(way, zone, Vec::new(), Policy::default()).await;
         };
         let vm: VmId = vm.parse().map_err(|_| KeeperError::Arguments)?;
-        let keeper = Keeper::start(vm).await?;
+        let keeper = Keeper::start(vm, outside).await?;
         keeper.serve(UnixListener::from(listener)).await
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
 use super::KeeperError;
@@ -15,6 +15,7 @@ use super::denials::Record;
 use super::explain;
 use super::firewall::{Change, Firewall};
 use super::known::Known;
+use super::outside::Exit;
 use crate::egress::{Because, DnsName, Ports, Rule, Target, Verdict};
 use crate::net::names::guest::{Families, GuestResolver, VmNames};
 use crate::net::names::{self, Judge, NotOpened, Refused, Zone};
@@ -42,11 +43,12 @@ pub(super) struct Naming {
 }
 
 impl Naming {
-    /// Serves the guest from now on. The gateway's address has to be there. `tasks` do it.
+    /// Serves the guest from now on. The gateway's address has to be there. By `exit` the proxy's connections
+    /// leave. `tasks` do it.
     pub(super) async fn serve(
         self,
         way: &Way,
-        zone: DnsName,
+        (zone, exit): (DnsName, Exit),
         tasks: &Tasks,
     ) -> Result<(), KeeperError> {
         let gateway = link::GATEWAY;
@@ -67,7 +69,12 @@ impl Naming {
         let resolver =
             GuestResolver { zone, upstream: way.upstream(), judge: judge.clone(), families };
         names::guest::serve(udp, tcp, resolver, tasks);
-        sni::serve(proxy, judge, TcpStream::connect::<SocketAddrV4>, tasks);
+        let exit = Arc::new(exit);
+        let connect = move |address| {
+            let exit = exit.clone();
+            async move { exit.connect(address).await }
+        };
+        sni::serve(proxy, judge, connect, tasks);
         Ok(())
     }
 
@@ -162,10 +169,13 @@ impl sni::GreetingJudge for Naming {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.known.policies()
+        self.known.changes()
     }
 
     fn may_go_on(&self, address: SocketAddrV4, name: Option<&DnsName>) -> Result<(), Refused> {
+        if !self.known.is_outside(*address.ip()) {
+            return Err(Refused);
+        }
         self.policy_lets(address, name)
     }
 }

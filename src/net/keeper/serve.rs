@@ -16,6 +16,7 @@ use super::firewall::{Change, Firewall, FirewallError};
 use super::known::Known;
 use super::links::{self, Links};
 use super::naming::Naming;
+use super::outside::{Exit, Outside};
 use super::{KeeperError, explain, log};
 use crate::egress::{DnsName, Policy};
 use crate::id::VmId;
@@ -44,6 +45,7 @@ pub(super) struct Keeper {
     record: Arc<Record>,
     /// For the counters alone; what changes the firewall has a socket of its own.
     counters: Connection<Nftables>,
+    outside: Outside,
     set_up: OnceLock<SetUp>,
     tasks: Tasks,
 }
@@ -56,14 +58,15 @@ struct SetUp {
 }
 
 impl Keeper {
-    /// Starts what a keeper runs, in the namespace that this process is in.
-    pub(super) async fn start(vm: VmId) -> Result<Self, KeeperError> {
+    /// Starts what a keeper runs, in the namespace that this process is in; `outside` is in the host's.
+    pub(super) async fn start(vm: VmId, outside: Outside) -> Result<Self, KeeperError> {
         let (tasks, known) = (Tasks::default(), Arc::new(Known::default()));
         let record = Arc::new(Record::default());
         let firewall = Firewall::start(&vm, known.clone(), &tasks).await?;
         let counters = Connection::<Nftables>::new().map_err(FirewallError::Open)?;
         log::read(known.clone(), record.clone(), &tasks).await.map_err(KeeperError::Log)?;
-        Ok(Self { vm, firewall, known, record, counters, set_up: OnceLock::new(), tasks })
+        let set_up = OnceLock::new();
+        Ok(Self { vm, firewall, known, record, counters, outside, set_up, tasks })
     }
 
     /// Serves connections for good.
@@ -212,7 +215,15 @@ impl Keeper {
         let tap = Links::open(&self.tasks)?.set_up(ipv6).await?;
         let (known, record) = (self.known.clone(), self.record.clone());
         let naming = Naming { known, record, firewall: self.firewall.clone() };
-        naming.serve(&way, zone.clone(), &self.tasks).await?;
+        let exit = match &way {
+            Way::User { .. } => Exit::Outside {
+                sockets: self.outside.clone(),
+                known: self.known.clone(),
+                uplink: link::uplink_name(&self.vm),
+            },
+            Way::Bridge { .. } => Exit::Namespace,
+        };
+        naming.serve(&way, (zone.clone(), exit), &self.tasks).await?;
         // A second setting up fails before it comes here.
         self.set_up.get_or_init(|| SetUp { way, zone, tap });
         Ok(())

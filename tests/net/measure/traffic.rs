@@ -46,7 +46,7 @@ pub(super) struct Traffic {
     kind: Kind,
 }
 
-/// What has a goal: at most 10 % apart.
+/// What the firewall lets through.
 pub(super) const TRAFFIC: [Traffic; 5] = [
     Traffic { what: "TCP, guest reads", kind: Kind::Download(PLAIN) },
     Traffic { what: "TCP, guest writes", kind: Kind::Upload(PLAIN) },
@@ -55,7 +55,7 @@ pub(super) const TRAFFIC: [Traffic; 5] = [
     Traffic { what: "questions for a name, each with a request", kind: Kind::HttpByName },
 ];
 
-/// What the proxy carries where names are told apart, for information.
+/// What the proxy carries where names are told apart.
 pub(super) const TOLD_APART: [Traffic; 3] = [
     Traffic { what: "port 443 by name, guest reads", kind: Kind::Download(TLS) },
     Traffic { what: "port 443 by name, guest writes", kind: Kind::Upload(TLS) },
