@@ -55,7 +55,7 @@
 //!    nothing in it runs. But for files of its working tree, all or none, when the user has work applied.
 //! 7. A guest never reaches the host's loopback, nor a VM that is not its peer, and the host's addresses,
 //!    private ranges, link-local addresses and metadata services only by a rule of the user's about them;
-//!    the firewall in its own namespace sees to it, not the uplink.
+//!    the firewall in its own namespace sees to it, not the uplink, and its proxy before it connects.
 //! 8. No host resource exists without a row that was written before it, and none outlives its row.
 //! 9. No process is signalled by its pid alone: its start time must match.
 //! 10. No guest dies with the daemon or the client; only a lease (`--rm`) ends it.

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Works for an ordinary user and for root alike: the namespace belongs to a user namespace of its own.
-//! What protects the host are the rules, not the uplink; they stand before the uplink exists. Both
+//! What protects the host are the rules, not the uplink; they stand before the uplink exists. The keeper's proxy
+//! alone has another way out, and looks for itself where it leads (`keeper/outside.rs`). Both
 //! processes outlive the daemon; a new one takes the keeper over by its socket.
 //!
 //! Knows nothing of VMs but the id and the folder, and nothing of monitors: it hands over a descriptor.
