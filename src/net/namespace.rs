@@ -1,6 +1,7 @@
 //! The kernel's side of the keeper: namespaces, the TAP device, switches under `/proc/sys`.
 //!
-//! Knows no addresses and no rules. Everything here concerns the calling process alone.
+//! Knows no addresses and no rules. Everything here concerns the calling process alone, and network namespaces the calling
+//! thread.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -95,7 +96,7 @@ pub(crate) fn enter_network() -> io::Result<()> {
     Ok(unshare(CloneFlags::CLONE_NEWNET)?)
 }
 
-/// Sets the switches of this process's network namespace.
+/// Sets the switches of this thread's network namespace.
 ///
 /// # Errors
 /// When one cannot be set.
@@ -123,7 +124,7 @@ pub(crate) fn open_tun() -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(TUN)
 }
 
-/// Makes a TAP device in this process's network namespace. It lives as long as the descriptor.
+/// Makes a TAP device in this thread's network namespace. It lives as long as the descriptor.
 ///
 /// # Errors
 /// When the kernel does not make it.

@@ -8,7 +8,7 @@ use cove::egress::Mode;
 use cove::wire::rpc::Tried;
 
 use crate::internet::{self, Internet, Place};
-use crate::network_daemon::{Daemon, Started};
+use crate::network_daemon::{Daemon, ORDINARY, Started};
 use crate::network_driver::Command;
 use crate::{REFUSED, for_every_way, wait_until};
 
@@ -235,12 +235,38 @@ fn a_connection_by_name_is_cut_when_its_rule_goes_and_not_before() {
         assert!(stream.read(&mut [0; 64]).expect("an answer") > 0);
         internet.give_to_host(internet::MOVABLE);
         wait_until("the new address is refused", || started.get(internet::MOVABLE) == REFUSED);
-        let cut = stream.write_all(b"more").and_then(|()| stream.read(&mut [0; 64]));
+        // It says nothing more, so it is not the firewall that cuts it.
+        let cut = stream.read(&mut [0; 64]);
         assert_eq!(cut.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
         assert_eq!(internet.seen_by(Place::Host, internet::MOVABLE, "tls"), 0);
         drop(started);
         daemon.done(&Command::Stop);
     });
+}
+
+#[test]
+fn connections_by_name_end_with_the_uplink() {
+    if crate::skipped() {
+        return;
+    }
+    let internet = Internet::new();
+    let mut daemon = Daemon::start(&internet, ORDINARY);
+    daemon.policy(Mode::Allow, &["one.cove-test.net"]);
+    let started = daemon.started();
+    resolve(&started, "one.cove-test.net");
+    let mut stream = started.connect(internet::MOVABLE, 443).expect("connected");
+    stream.write_all(&hello("one.cove-test.net")).expect("sent");
+    assert!(stream.read(&mut [0; 64]).expect("an answer") > 0);
+    let pasta = started.uplink.expect("pasta").pid;
+    let pasta = rustix::process::Pid::from_raw(pasta).expect("a pid");
+    rustix::process::kill_process(pasta, rustix::process::Signal::KILL).expect("killed");
+    let ended = stream.read(&mut [0; 64]).map_err(|error| error.kind());
+    assert_eq!(ended, Err(ErrorKind::ConnectionReset), "it goes on by no other way");
+    let seen = internet.seen_by(Place::Outside, internet::MOVABLE, "tls");
+    assert_eq!(greet(&started, &hello("one.cove-test.net")), Err(ErrorKind::ConnectionReset));
+    assert_eq!(internet.seen_by(Place::Outside, internet::MOVABLE, "tls"), seen);
+    drop(started);
+    daemon.done(&Command::Stop);
 }
 
 #[test]

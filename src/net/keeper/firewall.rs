@@ -241,6 +241,7 @@ impl Changer {
                 if self.loaded.is_none() {
                     return Err(FirewallError::NotSetUp);
                 }
+                self.known.add_host(&host);
                 let changed = rules::host_addresses(self.netlink.transaction(), &host);
                 changed.commit(&self.netlink).await.map_err(FirewallError::Rules)?;
                 self.known.set_host(host);

@@ -15,11 +15,12 @@ use crate::egress::{
 use crate::net::ranges::Prefix;
 use crate::net::rules::NamedElement;
 
-/// Shared by everything in the keeper; written by the firewall alone, when the rules say the same.
+/// Shared by everything in the keeper. What the firewall knows, too, it alone writes, when the rules say the
+/// same; what they are to refuse, before.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     state: Mutex<State>,
-    /// Counts the policies, and what the host's addresses came to be.
+    /// Counts the policies, and what the host's addresses and the uplink came to be.
     changes: watch::Sender<u64>,
 }
 
@@ -29,6 +30,7 @@ struct State {
     host: Vec<Prefix>,
     guest: Option<Ipv4Addr>,
     peers: Vec<IpAddr>,
+    uplink: bool,
     answers: Answers,
 }
 
@@ -68,9 +70,15 @@ impl Known {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Changes with each policy and with the host's addresses, after the firewall has them.
+    /// Changes with each policy, with the host's addresses and with the uplink.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// The host is about to have these addresses, too.
+    pub(super) fn add_host(&self, host: &[Prefix]) {
+        self.state().host.extend_from_slice(host);
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// The host has these addresses.
@@ -121,12 +129,20 @@ impl Known {
         address.is_ipv4() && ports.any(passes)
     }
 
-    /// Whether `address` is neither the host's nor in a special range: nothing else is where a name may lead
-    /// by the proxy, whatever the policy says. The firewall's rules for what the keeper sends say the same.
-    pub(super) fn is_outside(&self, address: Ipv4Addr) -> bool {
-        special_range(address.into()).is_none()
+    /// Whether there is an uplink.
+    pub(super) fn set_uplink(&self, there: bool) {
+        self.state().uplink = there;
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Whether the proxy may go to `address`, whatever the policy says: it is neither the host's nor in a
+    /// special range, and there is an uplink, without which nothing is reached.
+    pub(super) fn leads_out(&self, address: Ipv4Addr) -> bool {
+        let state = self.state();
+        state.uplink
+            && !state.is_own(address)
+            && special_range(address.into()).is_none()
             && !METADATA_ADDRESSES.contains(&address.into())
-            && !self.state().is_own(address)
     }
 
     /// Whether `address` may be reached; none before a policy is in force. `name` counts as one that

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
@@ -11,18 +12,22 @@ use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder};
 
 use super::KeeperError;
+use super::known::Known;
 use crate::id::VmId;
 use crate::net::bridge::{self, Inside};
 use crate::net::link;
 use crate::net::namespace::{self, Ipv6};
 use crate::task::Tasks;
 
-/// Whether the namespace has an interface of this name. Not knowing counts as having it.
-pub(super) fn is_there(device: &str) -> bool {
-    let listed = std::fs::read_to_string("/proc/thread-self/net/dev");
+/// Whether the namespace has an interface of this name.
+///
+/// # Errors
+/// When the kernel does not say.
+pub(super) fn is_there(device: &str) -> io::Result<bool> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev")?;
     let is_its =
         |line: &str| line.trim_start().split_once(':').is_some_and(|(name, _)| name == device);
-    listed.map_or(true, |text| text.lines().any(is_its))
+    Ok(text.lines().any(is_its))
 }
 
 /// A netlink socket for links, addresses and routes.
@@ -40,6 +45,20 @@ impl Links {
             rtnetlink::new_multicast_connection(&groups).map_err(KeeperError::Netlink)?;
         drop(tasks.spawn("netlink", connection));
         Ok(Self { netlink, changes: messages.map(drop).boxed() })
+    }
+
+    /// Has `known` told whether there is an uplink, now and whenever that changes. `tasks` do it. Not knowing
+    /// counts as having none.
+    pub(super) fn watch_uplink(mut self, uplink: String, known: Arc<Known>, tasks: &Tasks) {
+        drop(tasks.spawn_until_shutdown("uplink", async move {
+            loop {
+                known.set_uplink(is_there(&uplink).unwrap_or(false));
+                if self.changes.next().await.is_none() {
+                    known.set_uplink(false);
+                    return;
+                }
+            }
+        }));
     }
 
     /// Sets the switches, makes the TAP device and brings up what there is.

@@ -10,8 +10,8 @@
 //! It holds the TAP device too, so that it outlives a monitor that is started again. It serves a few
 //! connections of its own user at a time (`serve.rs`); the firewall is changed by one task
 //! (`firewall.rs`), and what everybody decides on is in one place (`known.rs`). The guest it answers about
-//! names, and carries its TLS connections where only a name allows them (`naming.rs`), which leave by sockets
-//! that one thread makes in the host's network (`outside.rs`). It knows nothing of VMs but the id, and starts
+//! names, and carries its TLS connections where only a name allows them (`naming.rs`), which in mode
+//! `user` leave by sockets that one thread makes in the host's network (`outside.rs`). It knows nothing of VMs but the id, and starts
 //! no process.
 
 mod answers;
@@ -77,6 +77,8 @@ enum KeeperError {
     },
     #[error("cannot join the bridge")]
     Join(#[source] InsideError),
+    #[error("the namespace is set up already")]
+    SetUpAlready,
     #[error("cannot read the routes of the namespace")]
     Routes(#[source] rtnetlink::Error),
     #[error("cannot listen for the VM's questions about names")]

@@ -173,7 +173,7 @@ impl sni::GreetingJudge for Naming {
     }
 
     fn may_go_on(&self, address: SocketAddrV4, name: Option<&DnsName>) -> Result<(), Refused> {
-        if !self.known.is_outside(*address.ip()) {
+        if !self.known.leads_out(*address.ip()) {
             return Err(Refused);
         }
         self.policy_lets(address, name)

@@ -12,34 +12,34 @@
 //! behind when the keeper moves to its namespace, and the sockets that it makes are the host's, whoever uses
 //! them. It can do what any program of the user can, and no more: so can pasta.
 //!
-//! The firewall does not see these connections. What its rules say of the proxy's, [`Exit::connect`] says
-//! first: nothing of the host's own, nothing in a special range, the port of TLS, and an uplink that is there.
+//! The firewall does not see these connections. What its rules say of the proxy's on a bridge, [`Exit::connect`]
+//! says here: nothing of the host's own, nothing in a special range, the port of TLS, and an uplink that is
+//! there. The judge goes on saying so while they last.
 
 use std::io;
 use std::net::{SocketAddrV4, TcpStream as StdTcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::known::Known;
-use super::links;
 use crate::net::rules::TLS_PORT;
 
 /// Bytes of stack of the thread: it makes one system call at a time.
 const STACK: usize = 128 << 10;
 
-/// Questions that wait for the thread; it answers each in microseconds.
+/// Questions that wait for the thread, which answers each in microseconds; more of them wait for a place.
 const WAITING: usize = 64;
 
 type Answer = oneshot::Sender<io::Result<OwnedFd>>;
 
-/// A thread in the network that this process was in when it started. Clones share it.
-#[derive(Debug, Clone)]
+/// A thread in the network that this process was in when it started. It ends when this is dropped.
+#[derive(Debug)]
 pub(super) struct Outside {
-    questions: mpsc::SyncSender<Answer>,
+    questions: mpsc::Sender<Answer>,
 }
 
 impl Outside {
@@ -48,9 +48,9 @@ impl Outside {
     /// # Errors
     /// When there cannot be another thread.
     pub(super) fn stay() -> io::Result<Self> {
-        let (questions, asked) = mpsc::sync_channel::<Answer>(WAITING);
+        let (questions, mut asked) = mpsc::channel::<Answer>(WAITING);
         let serve = move || {
-            for answer in asked {
+            while let Some(answer) = asked.blocking_recv() {
                 let made = socket(
                     AddressFamily::Inet,
                     SockType::Stream,
@@ -68,9 +68,9 @@ impl Outside {
     /// A TCP socket there, not connected.
     async fn socket(&self) -> io::Result<TcpSocket> {
         let (answer, answered) = oneshot::channel();
-        let busy = |_| io::Error::from(io::ErrorKind::ResourceBusy);
-        self.questions.try_send(answer).map_err(busy)?;
-        let made = answered.await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))??;
+        let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the thread outside has ended");
+        self.questions.send(answer).await.map_err(|_| gone())?;
+        let made = answered.await.map_err(|_| gone())??;
         Ok(TcpSocket::from_std_stream(StdTcpStream::from(made)))
     }
 }
@@ -86,8 +86,6 @@ pub(super) enum Exit {
         sockets: Outside,
         /// What is not outside.
         known: Arc<Known>,
-        /// The namespace's own way out. Without it nothing is reached.
-        uplink: String,
     },
 }
 
@@ -99,14 +97,13 @@ impl Exit {
     pub(super) async fn connect(&self, address: SocketAddrV4) -> io::Result<TcpStream> {
         match self {
             Self::Namespace => TcpStream::connect(address).await,
-            Self::Outside { sockets, known, uplink } => {
-                if address.port() != TLS_PORT || !known.is_outside(*address.ip()) {
+            Self::Outside { sockets, known } => {
+                let socket = sockets.socket().await?;
+                // Last, so that nothing changes between this and the first packet.
+                if address.port() != TLS_PORT || !known.leads_out(*address.ip()) {
                     return Err(io::ErrorKind::PermissionDenied.into());
                 }
-                if !links::is_there(uplink) {
-                    return Err(io::ErrorKind::NetworkDown.into());
-                }
-                sockets.socket().await?.connect(address.into()).await
+                socket.connect(address.into()).await
             }
         }
     }
@@ -125,34 +122,30 @@ mod tests {
         let (host, public) = (Ipv4Addr::new(11, 1, 1, 1), Ipv4Addr::new(11, 1, 1, 2));
         let known = Arc::new(Known::default());
         known.set_host(vec![Prefix::around(host, 32)]);
-        let exit = |uplink: &str| Exit::Outside {
-            sockets: Outside::stay().expect("a thread"),
-            known: known.clone(),
-            uplink: uplink.to_owned(),
-        };
-        let connect = async |uplink: &str, address, port| {
-            let connected = exit(uplink).connect(SocketAddrV4::new(address, port)).await;
+        let sockets = Outside::stay().expect("a thread");
+        let exit = Exit::Outside { sockets, known: known.clone() };
+        let connect = async |address, port| {
+            let connected = exit.connect(SocketAddrV4::new(address, port)).await;
             connected.map(drop).map_err(|error| error.kind())
         };
+        let without_an_uplink = connect(public, TLS_PORT).await;
+        assert_eq!(without_an_uplink, Err(ErrorKind::PermissionDenied));
+        known.set_uplink(true);
         let metadata = Ipv4Addr::new(169, 254, 169, 254);
         let private = Ipv4Addr::new(10, 0, 0, 1);
         for address in [host, Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED, metadata, private] {
-            let refused = connect("lo", address, TLS_PORT).await;
+            let refused = connect(address, TLS_PORT).await;
             assert_eq!(refused, Err(ErrorKind::PermissionDenied), "{address}");
         }
-        assert_eq!(connect("lo", public, 80).await, Err(ErrorKind::PermissionDenied));
-        assert_eq!(connect("gone0", public, TLS_PORT).await, Err(ErrorKind::NetworkDown));
+        assert_eq!(connect(public, 80).await, Err(ErrorKind::PermissionDenied));
+        assert!(known.leads_out(public), "or all of this says nothing");
     }
 
     #[tokio::test]
-    async fn sockets_are_made_as_long_as_anybody_asks() {
+    async fn everybody_gets_a_socket_however_many_ask_at_once() {
         let outside = Outside::stay().expect("a thread");
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let listener = listener.expect("bound");
-        let address = listener.local_addr().expect("bound");
-        for _ in 0..2 * WAITING {
-            let socket = outside.clone().socket().await.expect("a socket");
-            drop(socket.connect(address).await.expect("connected"));
-        }
+        let asked = (0..4 * WAITING).map(|_| outside.socket());
+        let made = futures_util::future::join_all(asked).await;
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
     }
 }

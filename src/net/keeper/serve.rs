@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nlink::netlink::{Connection, Nftables};
@@ -45,7 +45,8 @@ pub(super) struct Keeper {
     record: Arc<Record>,
     /// For the counters alone; what changes the firewall has a socket of its own.
     counters: Connection<Nftables>,
-    outside: Outside,
+    /// Until the namespace is set up: whether it is needed depends on the way.
+    outside: Mutex<Option<Outside>>,
     set_up: OnceLock<SetUp>,
     tasks: Tasks,
 }
@@ -65,7 +66,7 @@ impl Keeper {
         let firewall = Firewall::start(&vm, known.clone(), &tasks).await?;
         let counters = Connection::<Nftables>::new().map_err(FirewallError::Open)?;
         log::read(known.clone(), record.clone(), &tasks).await.map_err(KeeperError::Log)?;
-        let set_up = OnceLock::new();
+        let (outside, set_up) = (Mutex::new(Some(outside)), OnceLock::new());
         Ok(Self { vm, firewall, known, record, counters, outside, set_up, tasks })
     }
 
@@ -153,8 +154,8 @@ impl Keeper {
     /// Nothing is reached without an uplink, whatever the policy says.
     fn with_uplink(&self, explained: NetExplanation) -> NetExplanation {
         match links::is_there(&link::uplink_name(&self.vm)) {
-            true => explained,
-            false => NetExplanation {
+            Ok(true) | Err(_) => explained,
+            Ok(false) => NetExplanation {
                 allowed: false,
                 because: "the uplink of its network has ended: `cove restart` gives it another"
                     .to_owned(),
@@ -215,12 +216,15 @@ impl Keeper {
         let tap = Links::open(&self.tasks)?.set_up(ipv6).await?;
         let (known, record) = (self.known.clone(), self.record.clone());
         let naming = Naming { known, record, firewall: self.firewall.clone() };
+        Links::open(&self.tasks)?.watch_uplink(
+            link::uplink_name(&self.vm),
+            self.known.clone(),
+            &self.tasks,
+        );
+        let outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let outside = outside.ok_or(KeeperError::SetUpAlready)?;
         let exit = match &way {
-            Way::User { .. } => Exit::Outside {
-                sockets: self.outside.clone(),
-                known: self.known.clone(),
-                uplink: link::uplink_name(&self.vm),
-            },
+            Way::User { .. } => Exit::Outside { sockets: outside, known: self.known.clone() },
             Way::Bridge { .. } => Exit::Namespace,
         };
         naming.serve(&way, (zone.clone(), exit), &self.tasks).await?;

@@ -27,7 +27,7 @@
 //!                 └─ from uplink: established, related → accept
 //!  postrouting    ── what the keeper itself sends has the guest's address (bridge)
 //!  output (drop)  ── to tap0 → accept (answers and refusals)
-//!                 └─ to the uplink ── the resolver, port 53; TCP to port 443 of public addresses (the proxy)
+//!                 └─ to the uplink ── the resolver, port 53; TCP to port 443 of public addresses (the proxy, bridge)
 //! ```
 //!
 //! Who opens a connection to the guest over the bridge is the host or a peer: the host's own rules let

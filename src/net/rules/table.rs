@@ -269,13 +269,14 @@ fn input_rules(ends: Ends<'_>) -> [Rule; 7] {
     ]
 }
 
-/// What the keeper itself sends: answers, questions to the uplink's resolver, and what its proxy carries.
-fn output_rules(ends: Ends<'_>) -> [Rule; 5] {
+/// What the keeper itself sends: answers, questions to the uplink's resolver, and on the bridge what its proxy
+/// carries, which in mode `user` does not come by here.
+fn output_rules(ends: Ends<'_>) -> Vec<Rule> {
     let resolver = ends.way.resolver();
     let to_uplink = || rule("output").match_oif(ends.uplink);
     let to_resolver = || to_uplink().match_daddr_v4(*resolver.ip(), 32);
     let by_tcp = to_resolver().match_tcp_dport(resolver.port());
-    [
+    let mut rules = vec![
         rule("output").match_oif(link::TAP).accept(),
         to_resolver().match_udp_dport(resolver.port()).accept(),
         match ends.way.transport() {
@@ -283,14 +284,20 @@ fn output_rules(ends: Ends<'_>) -> [Rule; 5] {
             // Refused at once rather than waited for.
             ResolverTransport::Udp => by_tcp.reject_tcp_reset(),
         },
+    ];
+    match ends.way {
+        Way::User { .. } => {}
         // No name leads there, so the proxy has no business there either.
-        to_uplink()
-            .match_not_in_interval_set(PacketField::Ip4Daddr, HOST_ADDRESSES)
-            .match_not_in_interval_set(PacketField::Ip4Daddr, SPECIAL_PURPOSE)
-            .match_tcp_dport(TLS_PORT)
-            .accept(),
-        to_uplink().reject_tcp_reset(),
-    ]
+        Way::Bridge { .. } => rules.push(
+            to_uplink()
+                .match_not_in_interval_set(PacketField::Ip4Daddr, HOST_ADDRESSES)
+                .match_not_in_interval_set(PacketField::Ip4Daddr, SPECIAL_PURPOSE)
+                .match_tcp_dport(TLS_PORT)
+                .accept(),
+        ),
+    }
+    rules.push(to_uplink().reject_tcp_reset());
+    rules
 }
 
 /// A rule of a chain of ours.

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! What is proved: the first greeting of the connection names a server that the judge allows at this
-//! address, in plain sight, and went on to while the connection lasts: whenever the policy changes, the judge
-//! is asked again. What is not:
+//! address, in plain sight, and went on to while the connection lasts: whenever the policy, the host's addresses
+//! or the uplink change, the judge is asked again. What is not:
 //!
 //! - That the server is this one, or serves this name alone. Inside the encrypted connection the client
 //!   may ask a shared server for another of its names (domain fronting), and a server may take whatever
@@ -73,7 +73,8 @@ pub(crate) trait GreetingJudge: Send + Sync + 'static {
     /// is no change.
     fn changes(&self) -> watch::Receiver<u64>;
 
-    /// Whether a connection that greeted may go on, as the policy is now. Quick, and records a denial.
+    /// Whether a connection that greeted may go on, as things are now. Quick, and records a denial where it is
+    /// the policy's.
     ///
     /// # Errors
     /// When it may not: the connection is reset.
@@ -174,23 +175,35 @@ where
         let changes = self.judge.changes();
         let judged = self.judge.may_greet(address, greeting.name.as_ref());
         judged.map_err(|Refused| ProxyError::Refused { address })?;
-        let connected = timeout(CONNECT_DEADLINE, (self.connect)(address)).await;
-        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let mut server = connected.map_err(|source| ProxyError::Connect { address, source })?;
+        let mut server = None;
         let carried = tokio::select! {
             // First, so that a change while it connected is seen before the greeting is sent.
             biased;
             () = self.refused(changes, address, greeting.name.as_ref()) => {
                 Err(ProxyError::Refused { address })
             }
-            carried = self.say_and_carry(client, &mut server, &greeting.bytes) => {
-                carried.map_err(ProxyError::Carry)
-            }
+            carried = self.go_on(client, address, &greeting.bytes, &mut server) => carried,
         };
-        if carried.is_err() {
+        if carried.is_err()
+            && let Some(server) = server
+        {
             drop(server.set_zero_linger());
         }
         carried
+    }
+
+    /// Connects to `address`, and carries. The connection comes to be in `server`.
+    async fn go_on(
+        &self,
+        client: &mut TcpStream,
+        address: SocketAddrV4,
+        first: &[u8],
+        server: &mut Option<TcpStream>,
+    ) -> Result<(), ProxyError> {
+        let connected = timeout(CONNECT_DEADLINE, (self.connect)(address)).await;
+        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let connected = connected.map_err(|source| ProxyError::Connect { address, source })?;
+        self.say_and_carry(client, server.insert(connected), first).await.map_err(ProxyError::Carry)
     }
 
     /// Sends what the client has said already, and then carries both ways.
