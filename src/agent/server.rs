@@ -266,7 +266,8 @@ impl<M: Machine> Server<M> {
         let (pieces, received) = mpsc::channel(archive::QUEUE);
         let unpacked =
             blocking("unpack a tree", move || tree::receive(home.as_ref(), &tree, received));
-        both(unpacked, copy::feed(frames, pieces, PAUSE)).await
+        let arrived = both(unpacked, copy::feed(frames, pieces, PAUSE)).await?;
+        send_all(frames, &arrived).await.during("say what has come")
     }
 
     async fn survey<S: Connection>(
@@ -326,13 +327,13 @@ async fn blocking<T: Send + 'static>(
 
 /// Waits for the worker, feeding it meanwhile. The worker's failure is the cause; a broken connection
 /// only shows to the worker as a stream that was cut off.
-async fn both(
-    worker: impl Future<Output = Result<(), Failure>>,
+async fn both<T>(
+    worker: impl Future<Output = Result<T, Failure>>,
     feed: impl Future<Output = io::Result<()>>,
-) -> Result<(), Failure> {
+) -> Result<T, Failure> {
     let (worked, fed) = tokio::join!(worker, feed);
     match (worked, fed) {
-        (Ok(()), _) => Ok(()),
+        (Ok(done), _) => Ok(done),
         (Err(failure), Ok(())) => Err(failure),
         (Err(failure), Err(broken)) if broken.kind() == io::ErrorKind::BrokenPipe => Err(failure),
         (Err(failure), Err(broken)) => Err(Failure { step: failure.step, source: broken.into() }),

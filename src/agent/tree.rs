@@ -17,14 +17,15 @@ use tokio::sync::mpsc;
 use super::beneath::{self, Beneath};
 use super::failure::{During, Failure};
 use super::plan::STAGING;
-use super::update;
+use super::{survey, update};
 use crate::archive::{
     ArchiveError, Bits, Limits, Piece, PieceReader, PieceWriter, Place, Source, Staging, TOP,
     unpack,
 };
 use crate::wire::guest::{Incoming, ReceiveTree, Skipped, TreeChange};
 
-/// Takes the pieces of a tree for a folder below the home. Blocks.
+/// Takes the pieces of a tree for a folder below the home. Blocks. What is returned are records by which the files
+/// of a new one are known again.
 ///
 /// # Errors
 /// When the stream is cut off or no plain tree, the disk is full, or there is a folder that is to be made, or
@@ -33,15 +34,18 @@ pub fn receive(
     home: &Path,
     tree: &ReceiveTree,
     pieces: mpsc::Receiver<Piece>,
-) -> Result<(), Failure> {
+) -> Result<Vec<u8>, Failure> {
     match tree.how {
         TreeChange::Make => make(home, &tree.path, pieces),
-        TreeChange::Update => update::receive(home, &tree.path, pieces),
+        TreeChange::Update => {
+            // What is put in its place is dated anew by that.
+            update::receive(home, &tree.path, pieces).map(|()| Vec::new())
+        }
     }
 }
 
 /// Unpacks the pieces into a new folder at `path` below the home.
-fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<(), Failure> {
+fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<Vec<u8>, Failure> {
     let step = || format!("unpack `~/{}`", path.escape_debug());
     let inside = beneath::relative(path).during(step())?;
     let home = Beneath::open(home).during(step())?;
@@ -50,7 +54,7 @@ fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<(), Fa
         return Err(Failure::new(step(), "something is there already"));
     }
     let staging = Staging::make(|| staging_of(&home)).during(step())?;
-    let unpack = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let unpack = || -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
         let tree = staging.folder();
         rustix::fs::mkdirat(tree, TOP, rustix::fs::Mode::RWXU)?;
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
@@ -58,10 +62,11 @@ fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<(), Fa
         beneath::own(&tree, beneath::PARENT_MODE)?;
         unpack(tree.as_fd(), PieceReader::new(pieces), Bits::All, Limits::default())?;
         home.sync()?;
+        let arrived = survey::arrived(tree.as_fd())?;
         let flags = RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(staging.folder(), TOP, &parent, &name, flags) {
             Err(Errno::EXIST) => Err("something is there already".into()),
-            renamed => Ok(renamed?),
+            renamed => Ok(renamed.map(|()| arrived)?),
         }
     };
     let unpacked = unpack().during(step());

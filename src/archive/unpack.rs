@@ -35,8 +35,9 @@ const UNSAID_MODE: u32 = 0o755;
 
 /// What is made before its mode is known is for its owner alone.
 const PRIVATE_FOLDER: u32 = 0o700;
-/// The same for a file.
-const PRIVATE_FILE: u32 = 0o600;
+
+/// What a file has of its mode from the beginning: what lets a program run as its owner comes last.
+const PERMISSIONS: u32 = 0o777;
 
 /// Unpacks a tar stream into a folder, and reads the stream to its end.
 ///
@@ -57,6 +58,7 @@ pub fn unpack(
         bits,
         limits,
         left: limits,
+        buffer: vec![0; CHUNK],
     };
     let mut archive = Archive::new(stream);
     let mut before = Before::default();
@@ -106,6 +108,8 @@ struct Unpacker {
     bits: Bits,
     limits: Limits,
     left: Limits,
+    /// What of a file is written next. One for all of them: to make one takes as long as to write a small file.
+    buffer: Vec<u8>,
 }
 
 impl Unpacker {
@@ -203,26 +207,35 @@ impl Unpacker {
         let parent = self.levels.last().unwrap_or(&self.base);
         let name = OsStr::from_bytes(names.last().copied().unwrap_or_default());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let private = Mode::from_raw_mode(PRIVATE_FILE);
-        let made = rustix::fs::openat(&parent.folder, name, flags, private);
+        let permissions = mode & Mode::from_raw_mode(PERMISSIONS);
+        let made = rustix::fs::openat(&parent.folder, name, flags, permissions);
         let file = File::from(made.map_err(|error| failed(&path, error.into()))?);
-        self.content(entry, &file, &path)?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = self.content(entry, &file, &path, &mut buffer);
+        self.buffer = buffer;
+        let written = written?;
+        // Only what is otherwise is set: each is a change that the file system has to write down.
         let finish = || -> io::Result<()> {
-            file.set_len(size)?;
-            rustix::fs::fchmod(&file, mode)?;
+            if written < size {
+                file.set_len(size)?;
+            }
+            if Mode::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != mode {
+                rustix::fs::fchmod(&file, mode)?;
+            }
             Ok(rustix::fs::futimens(&file, &times(modified))?)
         };
         finish().map_err(|source| failed(&path, source))
     }
 
-    /// Writes a content without its runs of zeros.
+    /// Writes a content without its runs of zeros, and returns where the last that was written ends.
     fn content(
         &mut self,
         entry: &mut Entry<'_, impl Read>,
         file: &File,
         path: &[u8],
-    ) -> Result<(), ArchiveError> {
-        let (mut at, size, mut buffer) = (0, entry.size(), vec![0; CHUNK]);
+        buffer: &mut [u8],
+    ) -> Result<u64, ArchiveError> {
+        let (mut at, mut end, size) = (0, 0, entry.size());
         while at < size {
             let length = CHUNK.min(usize::try_from(size - at).unwrap_or(CHUNK));
             entry.read_exact(&mut buffer[..length]).map_err(ArchiveError::Stream)?;
@@ -232,10 +245,11 @@ impl Unpacker {
                 let written = file.write_all_at(&buffer[from..to], at + from as u64);
                 written.map_err(|source| failed(path, source))?;
                 start = to;
+                end = at + to as u64;
             }
             at += length as u64;
         }
-        Ok(())
+        Ok(end)
     }
 
     /// Counts one entry, which takes a block at least.

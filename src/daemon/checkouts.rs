@@ -133,7 +133,10 @@ pub(super) async fn deliver(
     let delivered = guest.receive_tree(folder, TreeChange::Make, write);
     let (delivered, recorded) = tokio::join!(delivered, recording.done());
     // A record that ended early because nothing more was delivered says nothing of the cause.
-    delivered.and(recorded.map_err(|error| report(&error)))?;
+    let arrived = delivered?;
+    recorded.map_err(|error| report(&error))?;
+    // Looked at from now on, it need not be read to be known again.
+    kept.know_again(&arrived);
     summed.await.map_err(|error| {
         Report::new(Kind::Failed, "what was sent to the guest was not counted").with_cause(&error)
     })

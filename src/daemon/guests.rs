@@ -108,7 +108,12 @@ impl Guest for AgentGuest {
 
 #[async_trait]
 impl GuestTrees for AgentGuest {
-    async fn receive_tree(&self, path: &str, how: TreeChange, write: TreeWrite) -> PortResult<()> {
+    async fn receive_tree(
+        &self,
+        path: &str,
+        how: TreeChange,
+        write: TreeWrite,
+    ) -> PortResult<Vec<u8>> {
         let request = ReceiveTree { path: path.to_owned(), how };
         let sink = self.0.receive_tree(request).await.map_err(report)?;
         let runtime = Handle::current();

@@ -45,16 +45,7 @@ impl Agent {
         }
         upload.send(Frame::DataEnd).await?;
         let Upload(mut frames) = upload;
-        let mut records = Vec::new();
-        let mut deadline = LOOK;
-        while let Some(bytes) = data(&mut frames, deadline).await? {
-            if records.len() + bytes.len() > MAX_RECORDS {
-                let error = io::Error::new(io::ErrorKind::InvalidData, "it sees too many files");
-                return Err(GuestError::Connection(error));
-            }
-            records.extend_from_slice(&bytes);
-            deadline = STALL;
-        }
+        let records = take_records(&mut frames, LOOK).await?;
         Ok(Survey { records, contents: Contents { frames } })
     }
 }
@@ -111,6 +102,23 @@ impl Read for ContentReader {
         self.rest.copy_to_slice(&mut buffer[..length]);
         Ok(length)
     }
+}
+
+/// The agent's records, up to the frame that ends them. The first may take so long.
+pub(super) async fn take_records(
+    frames: &mut Frames,
+    mut deadline: Duration,
+) -> Result<Vec<u8>, GuestError> {
+    let mut records = Vec::new();
+    while let Some(bytes) = data(frames, deadline).await? {
+        if records.len() + bytes.len() > MAX_RECORDS {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "it sees too many files");
+            return Err(GuestError::Connection(error));
+        }
+        records.extend_from_slice(&bytes);
+        deadline = STALL;
+    }
+    Ok(records)
 }
 
 /// The next bytes, or nothing at their end.

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 
+use super::survey::take_records;
 use super::upload::Upload;
-use super::{Frames, GuestError};
+use super::{Frames, GuestError, LONG};
 use crate::wire::frame::{Frame, MAX_PAYLOAD};
 
 /// Where the bytes of a tar stream go. Dropped before [`TreeSink::finish`], the guest throws away what
@@ -30,13 +31,17 @@ impl TreeSink {
         Ok(())
     }
 
-    /// Ends the stream and waits until the tree is in its place.
+    /// Ends the stream and waits until the tree is in its place. What is returned are the agent's records, by which
+    /// it knows files of it again.
     ///
     /// # Errors
     /// When the guest could not make the tree.
-    pub async fn finish(mut self) -> Result<(), GuestError> {
+    pub async fn finish(mut self) -> Result<Vec<u8>, GuestError> {
         self.0.send(Frame::DataEnd).await?;
-        self.0.finish("unpack the tree").await
+        let Self(Upload(mut frames)) = self;
+        let records = take_records(&mut frames, LONG).await?;
+        Upload(frames).finish("unpack the tree").await?;
+        Ok(records)
     }
 
     /// The sink for a thread that may block, such as one that runs a `tar::Builder`.
@@ -55,11 +60,12 @@ pub struct TreeWriter {
 }
 
 impl TreeWriter {
-    /// Ends the stream and waits until the tree is in its place.
+    /// Ends the stream and waits until the tree is in its place. What is returned are the agent's records, by which
+    /// it knows files of it again.
     ///
     /// # Errors
     /// When the guest could not make the tree; also the error behind an earlier failed write.
-    pub fn finish(mut self) -> Result<(), GuestError> {
+    pub fn finish(mut self) -> Result<Vec<u8>, GuestError> {
         if let Err(error) = self.flush() {
             return Err(self.failure.take().unwrap_or(GuestError::Connection(error)));
         }

@@ -218,8 +218,13 @@ pub trait GuestSystem: Send + Sync {
 #[async_trait]
 pub trait GuestTrees: Send + Sync {
     /// Makes a folder below the home, or brings it up to date, from the tar stream that `write` writes, on a
-    /// blocking thread.
-    async fn receive_tree(&self, path: &str, how: TreeChange, write: TreeWrite) -> PortResult<()>;
+    /// blocking thread. Returns the agent's records, by which it knows files again that came.
+    async fn receive_tree(
+        &self,
+        path: &str,
+        how: TreeChange,
+        write: TreeWrite,
+    ) -> PortResult<Vec<u8>>;
     /// Looks at the tree at `path`, of which the records `known` are known; `take` gets the agent's records and
     /// the contents that follow, on a blocking thread.
     async fn survey(&self, path: &str, known: Vec<u8>, take: SurveyTake) -> PortResult<()>;

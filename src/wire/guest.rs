@@ -46,7 +46,7 @@ pub const PORT: u32 = 1024;
 pub const READY_PORT: u32 = 1025;
 
 /// The version of this protocol. Host and agent are built together and must agree exactly.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// First message of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,8 +104,9 @@ pub enum Request {
     },
     /// Which programs are detached? Answer: [`Reply::Detached`].
     Detached,
-    /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: [`Reply::Done`]
-    /// or [`Reply::Failed`].
+    /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: data frames with records
+    /// [`Same`](super::survey::Seen::Same), by which files that came are known again, and an end-of-data frame;
+    /// [`Reply::Done`]. Or [`Reply::Failed`] instead.
     ReceiveTree(ReceiveTree),
     /// Copy a file or a tree. Out of the guest, the answer is [`Reply::Copying`], data frames with a tar stream, an
     /// end-of-data frame and [`Reply::Copied`]. Into it, the request is followed by data frames with a tar stream

@@ -223,6 +223,16 @@ impl Kept {
         git::run(update, "write down what was exported").await.map(drop)
     }
 
+    /// Keeps the records by which an agent knows files of the tree that was seen last again. They count as much as
+    /// those of a look: the contents were hashed here.
+    pub fn know_again(&self, records: &[u8]) {
+        let (new, place) = (self.folder.join("tokens.new"), self.folder.join("tokens"));
+        // Without them, files are only read once more.
+        if let Err(error) = fs::write(&new, records).and_then(|()| fs::rename(&new, &place)) {
+            tracing::warn!(folder = %self.folder.display(), %error, "cannot keep tokens of files");
+        }
+    }
+
     fn tokens(&self) -> HashMap<Vec<u8>, Token> {
         // Without them, files are only read once more.
         let records = fs::read(self.folder.join("tokens")).unwrap_or_default();
@@ -334,11 +344,7 @@ impl Found {
         for (token, path) in self.tokens {
             Seen::Same { token, path }.write(&mut records);
         }
-        let (new, place) = (kept.folder.join("tokens.new"), kept.folder.join("tokens"));
-        // Without them, files are only read once more.
-        if let Err(error) = fs::write(&new, records).and_then(|()| fs::rename(&new, &place)) {
-            tracing::warn!(folder = %kept.folder.display(), %error, "cannot keep tokens of files");
-        }
+        kept.know_again(&records);
         Ok(Seeing { tree: kept.seen().await?, nested: self.nested })
     }
 }

@@ -23,7 +23,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,10 @@ const WHOLE: u32 = 0x7fff_ffff;
 /// Small files that are copied out of a git folder (ignore rules, sparse patterns, the shallow list) are
 /// no larger than this.
 const MAX_COPIED: u64 = 16 << 20;
+
+/// How the objects of the source are put into a pack, which is read once or twice: what the source has packed goes in
+/// as it is there, but nobody looks for more that is alike, which takes longer than to send it.
+const QUICK_PACKS: &str = "[pack]\n\twindow = 0\n\tcompression = 1\n";
 
 const COPYING: &str = "copy the last commits";
 const INDEXING: &str = "make the checkout's index";
@@ -133,6 +137,7 @@ async fn initialise(metadata: &Metadata, inspection: &Inspection) -> Result<(), 
         git::run(init(&metadata.source()).arg("--bare"), doing),
     )?;
     let source = metadata.source();
+    append(&source.join("config"), QUICK_PACKS.as_bytes())?;
     let objects = inspection.repository.common.join("objects");
     write(&source.join("objects/info/alternates"), &alternate(&objects))?;
     copy(&inspection.repository.common, "shallow", &source)?;
@@ -349,6 +354,11 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
     fs::create_dir_all(folder)
         .and_then(|()| fs::write(path, bytes))
         .map_err(|source| scratch(path, source))
+}
+
+fn append(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
+    let opened = fs::OpenOptions::new().append(true).open(path);
+    opened.and_then(|mut file| file.write_all(bytes)).map_err(|source| scratch(path, source))
 }
 
 fn scratch(path: &Path, source: io::Error) -> WorkspaceError {

@@ -51,7 +51,9 @@ pub async fn paths(folder: &Path, login: &Login) -> Result<Listed, Failure> {
             true => Git { folder: &place, of: None, login },
             false => Git { folder: &place, of: Some(folder.join(".git")), login },
         };
-        let index = git.list(&["--stage"]).await.during(step())?;
+        let (index, others) =
+            tokio::join!(git.list(&["--stage"]), git.list(&["--others", "--exclude-standard"]));
+        let index = index.during(step())?;
         for entry in records(&index) {
             let tab = entry.iter().position(|byte| *byte == b'\t');
             let path = tab.map_or(&b""[..], |tab| &entry[tab + 1..]);
@@ -63,7 +65,7 @@ pub async fn paths(folder: &Path, login: &Login) -> Result<Listed, Failure> {
                 listed.paths.push(whole);
             }
         }
-        let others = git.list(&["--others", "--exclude-standard"]).await.during(step())?;
+        let others = others.during(step())?;
         for path in records(&others) {
             let whole = [&prefix, path].concat();
             match path.ends_with(b"/") {

@@ -11,6 +11,7 @@
 //! is sent. Somebody may be changing the tree meanwhile: a file whose content does not come to the size that
 //! was announced fails the whole, and the host asks again.
 
+mod arrival;
 mod git;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+pub use self::arrival::arrived;
 pub use self::git::paths;
 use super::failure::{During, Failure};
 use crate::wire::frame::MAX_PAYLOAD;
@@ -262,13 +264,19 @@ fn blob<H: Digest>(content: &mut dyn Read, size: u64) -> io::Result<String> {
 }
 
 fn token(metadata: &std::fs::Metadata) -> Token {
-    let (seconds, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());
+    let seconds = metadata.ctime();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let since = u64::try_from(seconds).map_or(Duration::ZERO, Duration::from_secs);
     // Also when the clock was set back: then nothing can be said.
     if now.checked_sub(since).is_none_or(|age| age < RACY) {
         return Token::unknown();
     }
+    lasting_token(metadata)
+}
+
+/// The token of a file that nobody can change anew at the time of its last change.
+fn lasting_token(metadata: &std::fs::Metadata) -> Token {
+    let (seconds, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());
     let (inode, size) = (metadata.ino(), metadata.len());
     Token::of(&format!("{inode}.{seconds}.{nanoseconds}.{size}")).unwrap_or(Token::unknown())
 }

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
 use super::looks::look;
@@ -188,17 +189,17 @@ pub(super) async fn gather(
     course: &Course,
 ) -> Result<Renewal, Report> {
     let kept = place.kept;
-    let tree = {
+    let (tree, packs) = {
         let _stage = course.stage("look");
-        let looked = look(place.guest, place.folder, place.limit, kept).await;
-        looked.map_err(|error| unless_hinted(error, place.name))?.tree
+        let looking = look(place.guest, place.folder, place.limit, kept);
+        let (looked, packs) = tokio::join!(looking, ask(place, &["ls", "-1", ".git/objects/pack"]));
+        (looked.map_err(|error| unless_hinted(error, place.name))?.tree, packs?.unwrap_or_default())
     };
     if unexported == Unexported::Refuse && !kept.is_safe(&tree).await.map_err(report)? {
         return Err(refusal(place, &tree).await?);
     }
     kept.keep_arrived(&tree).await.map_err(report)?;
     let _stage = course.stage("pack");
-    let packs = ask(place, &["ls", "-1", ".git/objects/pack"]).await?.unwrap_or_default();
     let packs: Vec<&str> = packs.lines().collect();
     let package = match kept.is_all_in(&packs) {
         true => workspaces.pack_onto(inspection, kept).await,
@@ -217,12 +218,12 @@ async fn keep_commits(
     renewal: &Renewal,
     course: &Course,
 ) -> Result<(), Report> {
-    for reference in ["HEAD"].into_iter().chain(inspection.branch()) {
+    let asked = ["HEAD"].into_iter().chain(inspection.branch()).map(|reference| async move {
         let commit = format!("{reference}^{{commit}}");
-        let commit = ask(place, &["git", "rev-parse", "--verify", "--quiet", &commit]).await?;
-        let Some(commit) = commit.map(|commit| commit.trim().to_owned()) else {
-            continue;
-        };
+        ask(place, &["git", "rev-parse", "--verify", "--quiet", &commit]).await
+    });
+    for commit in try_join_all(asked).await?.into_iter().flatten() {
+        let commit = commit.trim().to_owned();
         let known = [place.base_commit, inspection.base_commit()];
         let is_id =
             matches!(commit.len(), 40 | 64) && commit.bytes().all(|b| b.is_ascii_hexdigit());

@@ -21,7 +21,7 @@ async fn receive(
         let mut builder = Builder::new(writer);
         builder.follow_symlinks(false);
         build(&mut builder);
-        builder.into_inner().expect("ends").finish()
+        builder.into_inner().expect("ends").finish().map(drop)
     };
     tokio::task::spawn_blocking(work).await.expect("no panic")
 }

@@ -166,8 +166,9 @@ impl Guest for SimGuest {
 
 #[async_trait]
 impl GuestTrees for SimGuest {
-    async fn receive_tree(&self, _: &str, _: TreeChange, _: TreeWrite) -> PortResult<()> {
-        self.sim.call("guest.receive_tree", async { self.monitor().await.map(drop) }).await
+    async fn receive_tree(&self, _: &str, _: TreeChange, _: TreeWrite) -> PortResult<Vec<u8>> {
+        let receive = async { self.monitor().await.map(|_| Vec::new()) };
+        self.sim.call("guest.receive_tree", receive).await
     }
 
     async fn survey(&self, _: &str, _: Vec<u8>, _: SurveyTake) -> PortResult<()> {
@@ -253,6 +254,6 @@ struct Packed(Sim);
 impl PackedCheckout for Packed {
     async fn deliver(self: Box<Self>, guest: &dyn Guest, _: &Path) -> PortResult<()> {
         let deliver = guest.receive_tree("repo", TreeChange::Make, Box::new(|_| Ok(())));
-        self.0.call("checkout.deliver", deliver).await
+        self.0.call("checkout.deliver", async { deliver.await.map(drop) }).await
     }
 }

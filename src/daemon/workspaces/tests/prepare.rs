@@ -10,6 +10,7 @@ use crate::daemon::checkouts::inspection;
 use crate::daemon::course::Course;
 use crate::vm::ports::GuestTrees as _;
 use crate::wire::guest::TreeChange;
+use crate::wire::survey::Known;
 use crate::workspace::{Renewal, TreeWriter};
 
 /// At how many places a delivery is cut off.
@@ -125,6 +126,22 @@ async fn a_second_prepare_makes_the_guests_tree_the_sources() {
     work.update().await.expect("updates");
     work.assert_same().await;
     assert!(!work.checkout().join("ä\n\"odd\"").exists(), "a folder goes with its last file");
+}
+
+#[tokio::test]
+async fn what_was_put_in_is_known_again_without_being_read() {
+    let work = Work::begun().await;
+    work.prepare().await;
+    let look = work.kept.look().await.expect("begins");
+    let known = Known::read_all(&look.records).expect("records");
+    assert!(!known.is_empty());
+    assert!(known.iter().all(|known| known.token.is_known()), "{known:?}");
+    // A change at once that leaves the size as it is.
+    let file = work.checkout().join("a.txt");
+    let changed = fs::read(&file).expect("there").to_ascii_uppercase();
+    fs::write(&file, changed).expect("written");
+    let tree = work.look().await.expect("seen").tree;
+    assert!(!work.kept.is_safe(&tree).await.expect("known"));
 }
 
 #[tokio::test]
