@@ -146,6 +146,14 @@ impl Report {
         self
     }
 
+    /// The same as the cause of something that failed because of it.
+    #[must_use]
+    pub fn behind(mut self, message: impl Into<String>) -> Self {
+        let cause = std::mem::replace(&mut self.message, message.into());
+        self.cause.insert(0, cause);
+        self
+    }
+
     /// The same with the operation in which it happened.
     #[must_use]
     pub fn in_operation(mut self, operation: OperationId) -> Self {

@@ -1,16 +1,16 @@
 //! Trees and files that come into the guest and go out of it.
 //!
 //! Everything comes to a staging folder and is renamed at the end: whole or not at all. Where the destination
-//! is on the home's file system, that folder lies in the one that the next boot clears, so that nothing is left
+//! is below the home's mount, that folder lies in the one that the next boot clears, so that nothing is left
 //! of a copy that the end of the machine has cut off; elsewhere it lies beside the destination.
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::{AtFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
@@ -90,7 +90,7 @@ pub fn take_in(
     let place = Place::find(&place_of(home, path), name)?;
     place.admit(incoming.kind)?;
     let beneath = Beneath::open(home).map_err(|source| place.unwritable(source))?;
-    let shares = shares_disk(&beneath, &place);
+    let shares = shares_mount(&beneath, &place);
     let staging = match shares {
         true => Staging::make(|| staging_of(&beneath)),
         false => Staging::make(|| Ok(place.parent())),
@@ -140,11 +140,20 @@ fn staging_of(home: &Beneath) -> io::Result<OwnedFd> {
     Ok(staging)
 }
 
-/// Whether something can be renamed from the home to a place.
-fn shares_disk(home: &Beneath, place: &Place) -> bool {
-    let device = |folder: rustix::io::Result<rustix::fs::Stat>| folder.map(|stat| stat.st_dev).ok();
-    let (home, place) = (rustix::fs::fstat(home), rustix::fs::fstat(place.parent()));
-    device(home).is_some_and(|home| Some(home) == device(place))
+/// Whether something can be renamed from the home to a place: both lie on one file system, below one mount of it.
+fn shares_mount(home: &Beneath, place: &Place) -> bool {
+    let mount = mount_of(home.as_fd());
+    mount.is_some() && mount == mount_of(place.parent())
+}
+
+/// The file system and the mount of a folder, where the kernel knows them.
+fn mount_of(folder: BorrowedFd<'_>) -> Option<(u64, u64)> {
+    let wanted = StatxFlags::MNT_ID;
+    let mount = rustix::fs::statx(folder, "", AtFlags::EMPTY_PATH, wanted).ok()?;
+    let device = rustix::fs::fstat(folder).ok()?.st_dev;
+    StatxFlags::from_bits_retain(mount.stx_mask)
+        .contains(wanted)
+        .then_some((device, mount.stx_mnt_id))
 }
 
 /// Removes the staging folder, unless something else is on its way; then that one removes it, or the next boot.

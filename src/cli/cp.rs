@@ -17,14 +17,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::archive::{
     ArchiveError, Bits, Limits, Piece, PieceReader, PieceWriter, Place, QUEUE, Source, Staging,
     unpack,
 };
 use crate::report::{Kind, Report, counted};
-use crate::rpc::client::{CopyIn, CopyOut, copy_failed};
+use crate::rpc::client::{Client, CopyIn, CopyOut, copy_failed};
 use crate::wire::guest::{CopyKind, Incoming, Skipped};
+use crate::wire::rpc::{DaemonPing, Nothing};
 
 use self::end::End;
 use super::connect::connect;
@@ -38,6 +40,9 @@ const SETTLE: Duration = Duration::from_secs(600);
 
 /// How long the user who has interrupted it waits until it is cleared away.
 const CLEAR: Duration = Duration::from_secs(10);
+
+/// How long a daemon that is there may take to say so.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// What is known when the guest does not say how it ended.
 const SENT: &str = "all of it was sent: see there whether the copy is in its place";
@@ -98,7 +103,10 @@ async fn out(
     let client = signals.unless_interrupted(connect()).await?;
     let mut copy = signals.unless_interrupted(client.copy_out(vm, path)).await?;
     let kind = signals.unless_interrupted(copy.kind()).await;
-    let kind = kind.map_err(|failure| names.in_failure(failure))?;
+    let kind = match kind {
+        Ok(kind) => kind,
+        Err(failure) => return Err(names.in_failure(blamed(&client, failure).await)),
+    };
     let (pieces, received) = mpsc::channel(QUEUE);
     let unpacking = tokio::task::spawn_blocking(move || take(&place, kind, received));
     // Leaving here drops the queue, which ends the unpacking.
@@ -106,7 +114,7 @@ async fn out(
     let unpacked = settled_after(&fed, unpacking).await;
     match (fed, unpacked) {
         (Ok(skipped), Ok(())) => Ok(skipped),
-        (Err(failure), _) => Err(names.in_failure(failure)),
+        (Err(failure), _) => Err(names.in_failure(blamed(&client, failure).await)),
         (Ok(_), Err(error)) => Err(names.failed(error).into()),
     }
 }
@@ -160,12 +168,12 @@ async fn into(
     let packed = settled_after(&sent, packing).await;
     let (copy, skipped) = match (sent, packed) {
         (Ok(copy), Ok(skipped)) => (copy, skipped),
-        (Err(failure), _) => return Err(names.in_failure(failure)),
+        (Err(failure), _) => return Err(names.in_failure(blamed(&client, failure).await)),
         (Ok(_), Err(error)) => return Err(names.failed(error).into()),
     };
     match signals.unless_interrupted(copy.finish()).await {
         Ok(()) => Ok(skipped),
-        Err(failure) => Err(names.in_last_failure(failure)),
+        Err(failure) => Err(blamed(&client, names.in_last_failure(failure)).await),
     }
 }
 
@@ -180,6 +188,18 @@ async fn send(
         copy.send(bytes).await?;
     }
     Ok(copy)
+}
+
+/// A failure, blamed on the way to the guest where a daemon is there that answers: the stream of a copy does not say
+/// which of the two has gone.
+async fn blamed(client: &Client, mut failure: Failure) -> Failure {
+    if let Failure::Report(report) = &mut failure
+        && report.kind == Kind::Unreachable
+        && let Ok(Ok(_)) = timeout(ANSWER, client.call::<DaemonPing>(Nothing {})).await
+    {
+        report.kind = Kind::Failed;
+    }
+    failure
 }
 
 /// The name of what is at a path; none where it has none that can be said.
@@ -209,7 +229,7 @@ async fn settled_within<T>(
     work: JoinHandle<Result<T, ArchiveError>>,
 ) -> Result<T, ArchiveError> {
     let stuck = |error| Err(ArchiveError::Stream(error));
-    match tokio::time::timeout(patience, work).await {
+    match timeout(patience, work).await {
         Ok(Ok(done)) => done,
         Ok(Err(panicked)) => stuck(std::io::Error::other(panicked)),
         Err(_) => stuck(std::io::ErrorKind::TimedOut.into()),
@@ -269,12 +289,7 @@ impl Names {
     }
 
     fn named(&self, report: Report) -> Report {
-        let message = format!("cannot copy `{}` to `{}`", self.source, self.destination);
-        let mut named = Report::new(report.kind, message);
-        named.cause.push(report.message);
-        named.cause.extend(report.cause);
-        named.hint = report.hint;
-        named
+        report.behind(format!("cannot copy `{}` to `{}`", self.source, self.destination))
     }
 }
 

@@ -110,7 +110,8 @@ impl PackedCheckout for Packed {
     }
 }
 
-/// Sends a whole package into a new folder of the guest's home, and keeps what went in.
+/// Sends a whole package into a new folder of the guest's home, and keeps what went in. That is written down before
+/// the guest hears that it has all: when nobody hears whether it took effect, it is known what that was.
 pub(super) async fn deliver(
     package: Package,
     folder: &str,
@@ -120,24 +121,30 @@ pub(super) async fn deliver(
 ) -> PortResult<PackageSummary> {
     let begun = kept.record(&package).await;
     let (record, recording) = begun.map_err(|error| report(&error))?;
-    let (sum, summed) = oneshot::channel();
+    let ((sum, summed), (written_down, is_written_down)) = (oneshot::channel(), oneshot::channel());
     let course = course.clone();
+    let lost = |what: &str, error: &dyn std::error::Error| {
+        Report::new(Kind::Failed, format!("what was sent to the guest was not {what}"))
+            .with_cause(error)
+    };
     let write = Box::new(move |sink: &mut dyn std::io::Write| {
         let written = package.write_tar_recorded(course.over(sink), record);
         let summary = written.map_err(|error| report(&error))?;
+        let recorded = is_written_down.blocking_recv();
+        recorded.unwrap_or_else(|error| Err(lost("written down", &error)))?;
         course.check()?;
         // Whoever asked may have gone.
         sum.send(summary).ok();
         Ok(())
     });
     let delivered = guest.receive_tree(folder, TreeChange::Make, write);
-    let (delivered, recorded) = tokio::join!(delivered, recording.done());
-    // A record that ended early because nothing more was delivered says nothing of the cause.
-    let arrived = delivered?;
-    recorded.map_err(|error| report(&error))?;
+    let recorded = async move {
+        let recorded = recording.done().await.map_err(|error| report(&error));
+        // When the sending has failed, nobody waits for it, and that it ended early says nothing of the cause.
+        written_down.send(recorded).ok();
+    };
+    let (delivered, ()) = tokio::join!(delivered, recorded);
     // Looked at from now on, it need not be read to be known again.
-    kept.know_again(&arrived);
-    summed.await.map_err(|error| {
-        Report::new(Kind::Failed, "what was sent to the guest was not counted").with_cause(&error)
-    })
+    kept.know_again(&delivered?);
+    summed.await.map_err(|error| lost("counted", &error))
 }

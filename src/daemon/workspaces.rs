@@ -18,6 +18,7 @@ use crate::wire::rpc::{
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
 
 mod apply;
+mod arrived;
 mod looks;
 mod prepare;
 mod program;

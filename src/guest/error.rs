@@ -9,6 +9,12 @@ use crate::report::{Explain, Kind};
 /// fill the log does not.
 const MAX_GUEST_TEXT: usize = 4 * 1024;
 
+/// How a guest says that its disk is full, somewhere in its chain of errors.
+const FULL: &str = "No space left on device";
+
+/// What to do about it.
+const MAKE_ROOM: &str = "make room in the guest, or give it a larger work disk (`cove set --disk`)";
+
 /// A request that an agent did not do.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
@@ -102,6 +108,7 @@ impl Explain for GuestError {
             Self::Version { .. } => {
                 Some("stop and start the VM: it then gets this daemon's agent".to_owned())
             }
+            Self::Failed { message, .. } if message.contains(FULL) => Some(MAKE_ROOM.to_owned()),
             Self::Failed { .. } | Self::Content { .. } => None,
         }
     }
@@ -118,6 +125,14 @@ pub(super) fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_of_the_guest_is_told_with_what_to_do() {
+        let full =
+            GuestError::failed("unpack `~/song`", "cannot write `a`: No space left on device");
+        assert!(full.hint().is_some_and(|hint| hint.contains("make room in the guest")));
+        assert_eq!(GuestError::failed("unpack `~/song`", "it is there already").hint(), None);
+    }
 
     #[test]
     fn a_guests_words_are_cut_at_a_character() {

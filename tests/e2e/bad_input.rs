@@ -60,7 +60,7 @@ fn requests_that_cannot_be_are_refused(who: Who) {
     ] {
         refused(&world, &arguments, 125, said).says("kind: ");
     }
-    drop(repository);
+    repository.is_as_it_was_made();
     other_commands(&world);
     world.finish();
 }

@@ -69,6 +69,11 @@ fn files_and_trees_are_copied_both_ways() {
     bytes(&world);
     sparse(&world);
 
+    // The home's own disk, reached by another mount, into which nothing of the home can be renamed.
+    world.guest("web", "mkdir -p bound /mnt/bound && mount --bind bound /mnt/bound");
+    cp(word(&tree), "web:/mnt/bound/").success();
+    assert_eq!(world.guest("web", "bound/tree/run.sh; ls -A bound"), "ran\ntree\n");
+
     // What is not there, on either side.
     let nothing = at(&world, "nothing");
     cp("web:nothing", word(&nothing)).status(3).says("/root/nothing").says("the guest");

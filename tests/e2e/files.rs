@@ -180,5 +180,6 @@ fn item_21_modes_keep_their_type_bits_and_disks_are_clean(who: Who) {
         let said: Vec<&str> = line.split_whitespace().collect();
         assert_eq!((said[3], said[5]), (kind, mode), "{file}: {line}");
     }
+    repository.is_as_it_was_made();
     world.finish();
 }

@@ -94,6 +94,7 @@ fn a_plugin_takes_part_in_the_whole_life_of_a_machine(who: Who) {
     assert_eq!(remembered(&world, "gone").as_deref(), Some("web"));
     let told = format!("{plan}{doctor}{}", world.log());
     assert!(!told.contains("m4rk") && !told.contains("p1ugin"), "a value was told: {told}");
+    repository.is_as_it_was_made();
     world.finish();
 }
 

@@ -60,7 +60,9 @@ fn runs_of_hooks_are_written_down_without_a_secret(who: Who) {
     let mut daemon = world.command(["daemon", "start"]).into_command();
     let started = daemon.env("COVE_LOG", "cove=debug").status().expect("it starts");
     assert!(started.success(), "{started}");
-    let plan = world.cove(["hook", "plan", world.repo().arg()]).success().told();
+    let repository = world.repo();
+    let plan = world.cove(["hook", "plan", repository.arg()]).success().told();
+    repository.is_as_it_was_made();
     for expected in [
         "plugin file-sync",
         "copied from ~/synced",

@@ -69,6 +69,7 @@ fn item_05_a_daemon_killed_at_any_stage_leaves_all_or_nothing() {
     }
     points += killed_in_delete_of_what_runs(&world);
     show(points);
+    repository.is_as_it_was_made();
     world.finish();
 }
 

@@ -16,6 +16,7 @@ mod commands;
 mod corpus;
 mod cp;
 mod crowd;
+mod cuts;
 mod database;
 mod egress;
 mod export;

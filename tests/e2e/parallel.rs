@@ -99,6 +99,7 @@ fn item_30_stop_delete_and_list_stay_fast_while_an_import_runs(who: Who) {
     let mut large = vec![0; 96 << 20];
     getrandom::fill(&mut large).expect("random bytes");
     fs::write(repository.path.join("verses/three.txt"), large).expect("written");
+    let before = world.fingerprint(&repository.path);
     world.start("other", &[]);
     world.cove(["create", "--name", "third"]).success();
 
@@ -127,6 +128,7 @@ fn item_30_stop_delete_and_list_stay_fast_while_an_import_runs(who: Who) {
     // Nor does the delete of that very VM wait for it.
     quick(&["delete", "busy"]).prints("busy\n");
     import.wait().status(125).says("is being killed or deleted");
+    assert!(world.fingerprint(&repository.path) == before, "the source is as it was");
     world.assert_no_vm(&[watch::id(&vm)]);
     world.finish();
 }

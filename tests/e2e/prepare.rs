@@ -61,7 +61,9 @@ fn a_repository_goes_into_a_machine_that_runs_and_follows_its_source() {
     repository.git(&["commit", "--quiet", "-m", "Rename the first verse"]);
     repository.write("run.sh", "#!/bin/sh\necho lala\n");
     fs::remove_file(repository.path.join("verses/three.txt")).expect("removed");
+    let before = world.fingerprint(&repository.path);
     let ran = world.cove(["workspace", "prepare", "song"]).success().prints("/root/song\n");
+    assert_eq!(world.fingerprint(&repository.path), before, "the source is as it was");
     ran.says("note: song: 2 files put in").says("2 files taken out");
     assert_same(&world, &repository);
     assert_eq!(world.guest("song", "cat /root/song/target/out /root/song/a.log"), "built\nx\n");
@@ -73,7 +75,9 @@ fn a_repository_goes_into_a_machine_that_runs_and_follows_its_source() {
     let refused = world.cove(["workspace", "prepare", "song"]).status(4);
     refused.says("`new.txt`, `run.sh`").says("--discard-work");
     assert_eq!(world.guest("song", "tail -n 1 /root/song/run.sh"), "mine\n");
+    let before = world.fingerprint(&repository.path);
     prepare(&world, &["--discard-work", "--branch", "agent"]);
+    assert_eq!(world.fingerprint(&repository.path), before, "the source is as it was");
     let gone = "cd /root/song && cat run.sh && test ! -e new.txt && git symbolic-ref HEAD";
     assert_eq!(world.guest("song", gone), "#!/bin/sh\necho lala\nrefs/heads/agent\n");
 

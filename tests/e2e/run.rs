@@ -28,6 +28,7 @@ fn a_commits_subject_comes_out_and_nothing_else(who: Who) {
     // The VM goes whatever the exit status is, without a repository as well.
     world.cove(["run", "--rm", "--", "sh", "-c", "exit 42"]).status(42).prints("");
     world.assert_no_vm(&[]);
+    repository.is_as_it_was_made();
     world.finish();
 }
 

@@ -43,6 +43,7 @@ fn item_26_sockets_whose_paths_are_longer_than_108_bytes_work(who: Who) {
     let console = console.wait().success();
     assert!(console.stdout.contains("a line for the console"), "{}", console.told());
     watch::nothing_runs(&world, &vm);
+    repository.is_as_it_was_made();
     world.finish();
 }
 

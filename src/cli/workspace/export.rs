@@ -11,8 +11,9 @@ use super::super::completion::vm_names;
 use super::super::connect::connect;
 use super::super::failure::Failure;
 use super::super::output::{say, write};
+use super::super::signals::Signals;
 use super::apply::{self, Consent};
-use super::tell;
+use super::{on_the_way, tell};
 
 /// Arguments of `cove workspace export`.
 #[derive(Debug, clap::Args)]
@@ -48,36 +49,56 @@ pub(in super::super) struct Arguments {
 
 impl Arguments {
     pub(in super::super) async fn run(self) -> Result<u8, Failure> {
-        let client = connect().await?;
         if self.apply {
+            let client = connect().await?;
             let how = if self.three_way { ApplyHow::ThreeWay } else { ApplyHow::AsItWas };
             let consent = if self.yes { Consent::Given } else { Consent::Ask };
             return apply::run(&client, self.vm, how, consent).await;
         }
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            // Dropping it leaves nothing behind: the daemon throws its export away, and the new file is removed.
+            exported = self.export() => exported.map(|()| 0),
+            _ = signals.interruption() => Err(Failure::Interrupted),
+        }
+    }
+
+    async fn export(&self) -> Result<(), Failure> {
         let what = match (self.name_only, &self.bundle) {
             (_, Some(_)) => ExportWhat::Bundle,
             (true, None) => ExportWhat::Names,
             (false, None) => ExportWhat::Patch,
         };
-        let wanted = WorkspaceExport { vm: self.vm, base: self.base, what };
-        let exported = client.call::<VmWorkspaceExport>(wanted).await?;
+        let vm = &self.vm;
+        let failed = |report| {
+            let what = format!("cannot export the work in `{vm}`");
+            on_the_way(report, &what, &format!("nothing in `{vm}` was touched"))
+        };
+        let client = connect().await?;
+        let wanted = WorkspaceExport { vm: vm.clone(), base: self.base.clone(), what };
+        let exported = client.call::<VmWorkspaceExport>(wanted).await.map_err(failed)?;
         tell(&exported.notes);
-        let export = client.open_export(&exported).await?;
-        match self.output.as_ref().or(self.bundle.as_ref()) {
-            Some(file) => to_file(export, file).await?,
-            None => to_stdout(export, self.raw || !io::stdout().is_terminal()).await?,
-        }
+        let export = client.open_export(&exported).await.map_err(failed)?;
+        let export = match self.output.as_ref().or(self.bundle.as_ref()) {
+            Some(file) => to_file(export, file, failed).await?,
+            None => to_stdout(export, self.raw || !io::stdout().is_terminal(), failed).await?,
+        };
+        export.confirm().await.map_err(failed)?;
         if exported.bytes == 0 && what == ExportWhat::Patch {
             say("nothing has changed");
         }
-        Ok(0)
+        Ok(())
     }
 }
 
 /// What a guest wrote is escaped on terminals, line by line, as it may be of any size.
-async fn to_stdout(mut export: Export, raw: bool) -> Result<(), Failure> {
+async fn to_stdout(
+    mut export: Export,
+    raw: bool,
+    broken: impl Fn(Report) -> Report,
+) -> Result<Export, Failure> {
     let mut line = Vec::new();
-    while let Some(bytes) = export.next().await? {
+    while let Some(bytes) = export.next().await.map_err(&broken)? {
         if raw {
             write(&bytes)?;
             continue;
@@ -91,11 +112,15 @@ async fn to_stdout(mut export: Export, raw: bool) -> Result<(), Failure> {
         }
     }
     write(escape_control(&String::from_utf8_lossy(&line)).as_bytes())?;
-    Ok(export.confirm().await?)
+    Ok(export)
 }
 
 /// The file is beside its place until it is whole and on the disk.
-async fn to_file(mut export: Export, file: &Path) -> Result<(), Failure> {
+async fn to_file(
+    mut export: Export,
+    file: &Path,
+    broken: impl Fn(Report) -> Report,
+) -> Result<Export, Failure> {
     let failed = |error: &dyn std::error::Error| {
         let message = format!("cannot write `{}`", file.display());
         Report::new(Kind::Failed, message)
@@ -110,10 +135,10 @@ async fn to_file(mut export: Export, file: &Path) -> Result<(), Failure> {
         .prefix(".cove-export-")
         .tempfile_in(folder)
         .map_err(|error| failed(&error))?;
-    while let Some(bytes) = export.next().await? {
+    while let Some(bytes) = export.next().await.map_err(&broken)? {
         new.write_all(&bytes).map_err(|error| failed(&error))?;
     }
     new.as_file().sync_all().map_err(|error| failed(&error))?;
     new.persist(file).map_err(|error| failed(&error.error))?;
-    Ok(export.confirm().await?)
+    Ok(export)
 }

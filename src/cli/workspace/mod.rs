@@ -5,8 +5,9 @@ mod export;
 mod prepare;
 mod status;
 
-use super::failure::Failure;
+use super::failure::{Failure, add_hint};
 use super::output::{one_line, say};
+use crate::report::{Kind, Report};
 
 /// The commands of `cove workspace`.
 #[derive(Debug, clap::Subcommand)]
@@ -26,6 +27,19 @@ impl Command {
             Self::Prepare(arguments) => arguments.run().await,
             Self::Status(arguments) => arguments.run().await,
         }
+    }
+}
+
+/// A failure on the way to a guest or back, as one of what was to be done there. What is wrong with the request, or in
+/// its way, speaks for itself.
+fn on_the_way(report: Report, what: &str, hint: &str) -> Report {
+    match report.kind {
+        Kind::Failed | Kind::TimedOut | Kind::Unreachable => {
+            let mut report = report.behind(what);
+            add_hint(&mut report, hint);
+            report
+        }
+        Kind::Invalid | Kind::NotFound | Kind::Conflict | Kind::Refused | Kind::Cancelled => report,
     }
 }
 

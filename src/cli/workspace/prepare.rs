@@ -14,6 +14,7 @@ use super::super::progress::{Progress, took};
 use super::super::repository::RepositoryArguments;
 use super::super::run::existing_folder;
 use super::super::signals::Signals;
+use super::on_the_way;
 
 /// Arguments of `cove workspace prepare`.
 #[derive(Debug, clap::Args)]
@@ -52,18 +53,24 @@ impl Arguments {
         };
         let mut signals = Signals::listen()?;
         let client = signals.unless_interrupted(connect()).await?;
-        let operation = client.call::<VmWorkspacePrepare>(wanted).await?;
+        let name = wanted.vm.clone();
+        let failed = |report| {
+            let what = format!("cannot put the repository into `{name}`");
+            let hint = format!("`{name}` has what it had, or all of the new: prepare it again");
+            on_the_way(report, &what, &hint)
+        };
+        let operation = client.call::<VmWorkspacePrepare>(wanted).await.map_err(failed)?;
         let progress = Progress::default();
         let mut view = progress.view();
-        let vm = match follow(&client, operation, &mut view, &mut signals).await? {
+        let followed = follow(&client, operation, &mut view, &mut signals).await;
+        let vm = match followed.map_err(failed)? {
             Ended::Done { vm, operation } => {
                 let seconds = took(&operation).as_secs_f64();
                 view.say(&format!("the repository is in `{}` ({seconds:.1} s)", vm.name));
                 vm
             }
-            Ended::Failed { report, .. } | Ended::Abandoned { report } => {
-                return Err(Failure::Report(report));
-            }
+            Ended::Failed { report, .. } => return Err(failed(*report).into()),
+            Ended::Abandoned { report } => return Err(Failure::Report(report)),
             Ended::Interrupted { too_late: None } => return Err(Failure::Interrupted),
             Ended::Interrupted { too_late: Some(vm) } => {
                 let message = format!("the prepare of `{}` was interrupted", vm.name);

@@ -22,7 +22,7 @@ use crate::daemon::checkouts::{self, inspection};
 use crate::daemon::course::Course;
 use crate::report::{Kind, Report, counted};
 use crate::vm::ports::Guest;
-use crate::vm::{Prepare, PrepareVm};
+use crate::vm::{Prepare, PrepareVm, WorkspaceVm};
 use crate::wire::guest::{Exec, TreeChange};
 use crate::wire::rpc::{CreateWorkspace, Operation, Vm, VmWorkspace, WorkspacePrepare};
 use crate::workspace::{
@@ -58,6 +58,22 @@ pub(super) struct Place<'a> {
     pub(super) kept: &'a Kept,
 }
 
+impl<'a> Place<'a> {
+    pub(super) fn of(vm: &'a PrepareVm, viewed: &'a WorkspaceVm, kept: &'a Kept) -> Self {
+        let there = &viewed.workspace;
+        let in_home = there.guest_path.strip_prefix(GUEST_HOME);
+        let folder = in_home.and_then(|path| path.strip_prefix('/'));
+        Self {
+            guest: &*vm.guest,
+            name: &viewed.name,
+            folder: folder.unwrap_or(&there.guest_path),
+            base_commit: there.base_commit.as_deref(),
+            limit: Limit(viewed.disk_bytes),
+            kept,
+        }
+    }
+}
+
 impl Exports {
     pub(super) async fn begin_prepare(
         &self,
@@ -73,7 +89,10 @@ impl Exports {
         let _alone = vm.unless_given_up(async { Ok(self.looks.alone(&vm.id).await) }).await?;
         let course = Course::of(vm.operation.clone());
         let done = match (vm.workspace(), wanted.path.clone()) {
-            (None, Some(path)) => self.put_in(&vm, wanted, path, &course).await,
+            (None, Some(path)) => match self.arrived(&vm, &wanted, &path).await? {
+                Some(there) => self.renew(&vm, there, wanted, &course).await,
+                None => self.put_in(&vm, wanted, path, &course).await,
+            },
             (None, None) => {
                 let message = format!("no repository is in the VM `{}` yet", vm.name);
                 let hint = format!("name one: `cove workspace prepare {} PATH`", vm.name);
@@ -125,17 +144,9 @@ impl Exports {
         course: &Course,
     ) -> Result<VmWorkspace, Report> {
         let kept = Kept::at(vm.kept.clone());
-        let home = format!("{GUEST_HOME}/");
         let viewed = vm.with(there);
         let there = &viewed.workspace;
-        let place = Place {
-            guest: &*vm.guest,
-            name: &viewed.name,
-            folder: there.guest_path.strip_prefix(&home).unwrap_or(&there.guest_path),
-            base_commit: there.base_commit.as_deref(),
-            limit: Limit(viewed.disk_bytes),
-            kept: &kept,
-        };
+        let place = Place::of(vm, &viewed, &kept);
         let unexported = match wanted.discard_work {
             true => Unexported::Discard,
             false => Unexported::Refuse,
@@ -163,6 +174,13 @@ impl Exports {
     }
 }
 
+/// What of the repository at a path is wanted.
+pub(super) fn sources(wanted: &WorkspacePrepare, path: String) -> CreateWorkspace {
+    let WorkspacePrepare { include_untracked, depth, full_history, branch, from, .. } =
+        wanted.clone();
+    CreateWorkspace { path, include_untracked, depth, full_history, branch, from }
+}
+
 async fn inspect(
     workspaces: &Workspaces,
     wanted: WorkspacePrepare,
@@ -170,9 +188,7 @@ async fn inspect(
     course: &Course,
 ) -> Result<Inspection, Report> {
     let _stage = course.stage("inspect");
-    let WorkspacePrepare { include_untracked, depth, full_history, branch, from, .. } = wanted;
-    let wanted = CreateWorkspace { path, include_untracked, depth, full_history, branch, from };
-    let inspection = inspection(workspaces, &wanted).await?;
+    let inspection = inspection(workspaces, &sources(&wanted, path)).await?;
     inspection.notes().iter().for_each(|note| course.note(note.clone()));
     Ok(inspection)
 }
@@ -312,7 +328,7 @@ fn unless_hinted(error: Report, name: &str) -> Report {
 }
 
 /// Whether the guest says that the workspace's folder is not there. Where it is, nothing is put in its place.
-async fn is_gone(place: &Place<'_>) -> Result<bool, Report> {
+pub(super) async fn is_gone(place: &Place<'_>) -> Result<bool, Report> {
     let words = ["test", "!", "-e", place.folder];
     let argv = words.iter().map(ToString::to_string).collect();
     let exec = Exec { argv, env: Vec::new(), cwd: None, tty: None };

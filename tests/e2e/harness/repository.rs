@@ -19,12 +19,15 @@ pub(crate) struct Repository {
     pub(crate) path: PathBuf,
     user_home: PathBuf,
     who: Who,
+    /// Its fingerprint when it was made.
+    made: BTreeMap<PathBuf, String>,
 }
 
 impl Repository {
     pub(super) fn make(path: &Path, user_home: &Path, who: Who) -> Self {
         fs::create_dir_all(path).expect("made");
-        let repository = Self { path: path.to_owned(), user_home: user_home.to_owned(), who };
+        let (path_there, user_home) = (path.to_owned(), user_home.to_owned());
+        let mut repository = Self { path: path_there, user_home, who, made: BTreeMap::new() };
         repository.git(&["init", "--quiet", "--initial-branch=main"]);
         repository.write("README.md", "# A song\n");
         repository.write(".gitignore", "*.log\n/target/\n");
@@ -43,12 +46,20 @@ impl Repository {
         repository.write(".env", "TOKEN=s3cret-env\n");
         repository.write("debug.log", "s3cret-log\n");
         repository.write("target/out", "s3cret-out\n");
+        who.own(path.parent().expect("a folder"));
+        repository.made = fingerprint(path);
         repository
     }
 
     /// Its path as an argument.
     pub(crate) fn arg(&self) -> &str {
         self.path.to_str().expect("UTF-8")
+    }
+
+    /// Asserts that nothing of it has changed since it was made.
+    #[track_caller]
+    pub(crate) fn is_as_it_was_made(&self) {
+        assert_eq!(fingerprint(&self.path), self.made, "the source is as it was");
     }
 
     /// The subject of its last commit.
