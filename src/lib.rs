@@ -30,7 +30,7 @@
 //! - [`image`]: the image service: images, kernels, initramfs
 //! - [`vmm`]: virtual machine monitors: QEMU
 //! - [`net`]: a network namespace per VM: TAP device, rules, uplink
-//! - [`disk`]: overlay and work disk files
+//! - [`disk`]: overlay and work disk files, and the jailed reader of them
 //! - [`guest`]: the host's side of the agent connection
 //! - [`store`]: the database
 //! - [`hooks`]: the hook host
@@ -45,7 +45,8 @@
 //! What must never become untrue, written as absences. The README has the same list. A change that needs
 //! to break one of these is a change of design.
 //!
-//! 1. The host never mounts, parses or writes a file system that a guest could have written.
+//! 1. The host never mounts or writes a file system that a guest could have written; and no process of it parses
+//!    one, but a reader in a jail that holds that disk, read only, and can do nothing but say what is on it.
 //! 2. No disk reaches a monitor without an explicit `format=raw`.
 //! 3. Nothing is said to a guest, and nothing a guest says is heard, before both sides have proved
 //!    themselves with the key of this boot.

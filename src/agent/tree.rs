@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use rustix::fs::{AtFlags, RenameFlags, StatxFlags};
@@ -22,7 +22,7 @@ use crate::archive::{
     ArchiveError, Bits, Limits, Piece, PieceReader, PieceWriter, Place, Source, Staging, TOP,
     unpack,
 };
-use crate::wire::guest::{Incoming, ReceiveTree, Skipped, TreeChange};
+use crate::wire::guest::{Incoming, ReceiveTree, Skipped, TreeChange, place_of};
 
 /// Takes the pieces of a tree for a folder below the home. Blocks. What is returned are records by which the files
 /// of a new one are known again.
@@ -122,17 +122,6 @@ pub fn send_out(source: Source, pieces: mpsc::Sender<Bytes>) -> Result<Skipped, 
     source.pack(PieceWriter::new(pieces))
 }
 
-/// A path of the host's as one in the guest.
-fn place_of(home: &Path, path: &str) -> PathBuf {
-    match path {
-        "" | "~" => home.to_owned(),
-        // Slashes that follow are not to make it absolute.
-        path => {
-            home.join(path.strip_prefix("~/").map_or(path, |rest| rest.trim_start_matches('/')))
-        }
-    }
-}
-
 /// The folder that the next boot clears.
 fn staging_of(home: &Beneath) -> io::Result<OwnedFd> {
     let staging = home.make_folder(Path::new(STAGING))?;
@@ -159,27 +148,4 @@ fn mount_of(folder: BorrowedFd<'_>) -> Option<(u64, u64)> {
 /// Removes the staging folder, unless something else is on its way; then that one removes it, or the next boot.
 fn clear(home: &Beneath) {
     rustix::fs::unlinkat(home, STAGING, AtFlags::REMOVEDIR).ok();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_of_the_home_unless_it_is_absolute() {
-        for (path, place) in [
-            ("", "/root"),
-            ("~", "/root"),
-            ("~/", "/root/"),
-            ("~/notes/a", "/root/notes/a"),
-            ("~//etc", "/root/etc"),
-            ("notes/", "/root/notes/"),
-            ("../etc", "/root/../etc"),
-            ("~ada", "/root/~ada"),
-            ("/etc/hosts", "/etc/hosts"),
-        ] {
-            let found = place_of(Path::new("/root"), path);
-            assert_eq!(found.as_os_str(), OsStr::new(place), "{path}");
-        }
-    }
 }

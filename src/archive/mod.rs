@@ -14,6 +14,7 @@
 //! own), extended attributes. Sockets, pipes and devices are left out and counted.
 
 mod before;
+mod entries;
 mod limits;
 mod pack;
 mod pieces;
@@ -25,6 +26,7 @@ mod unpack;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use entries::{Attributes, Entries};
 pub use limits::{Bits, Limits};
 pub use pack::Source;
 pub use pieces::{Piece, PieceReader, PieceWriter, QUEUE};
@@ -40,7 +42,7 @@ pub const TOP: &str = "copy";
 
 /// How deep a tree may be. One descriptor is open for each level; and what removes a tree that came only half
 /// must be able to go as deep ([`remove_tree`]).
-const MAX_DEPTH: usize = 200;
+pub const MAX_DEPTH: usize = 200;
 
 /// The longest name that a file can have, in bytes.
 const MAX_NAME: usize = 255;

@@ -13,23 +13,16 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use tar::{EntryType, Header};
 
-use super::{ArchiveError, MAX_DEPTH, NAME_IN_HEADER, TOP, time};
+use super::entries::{Attributes, Entries};
+use super::{ArchiveError, MAX_DEPTH, TOP};
 use crate::wire::guest::{CopyKind, Skipped};
-
-/// The length of a block of a tar stream in bytes.
-const BLOCK: usize = 512;
 
 /// How much of a file is read at once, in bytes.
 const CHUNK: usize = 128 * 1024;
 
 /// Files below this are read before they are announced: those of `/proc` and `/sys` have no size that is true.
 const SMALL: u64 = 64 * 1024;
-
-/// The permission bits that are kept. A program that runs as its owner must not become one that runs as the
-/// receiver.
-const PERMISSIONS: u32 = 0o777;
 
 /// Something that is to be packed.
 #[derive(Debug)]
@@ -118,18 +111,17 @@ impl Source {
     /// # Errors
     /// When something of it cannot be read, or nobody takes the stream.
     pub fn pack(self, sink: impl Write) -> Result<Skipped, ArchiveError> {
-        let mut packer = Packer { sink, source: self.path, skipped: Skipped::default() };
+        let entries = Entries::new(sink);
+        let mut packer = Packer { entries, source: self.path, skipped: Skipped::default() };
         let mut path = TOP.as_bytes().to_vec();
         packer.node(self.node, &mut path, 0)?;
-        let end = [0; 2 * BLOCK];
-        packer.sink.write_all(&end).map_err(ArchiveError::Stream)?;
-        packer.sink.flush().map_err(ArchiveError::Stream)?;
+        packer.entries.finish().map_err(ArchiveError::Stream)?;
         Ok(packer.skipped)
     }
 }
 
 struct Packer<Sink> {
-    sink: Sink,
+    entries: Entries<Sink>,
     /// Where the source is, for messages.
     source: PathBuf,
     skipped: Skipped,
@@ -140,13 +132,13 @@ impl<Sink: Write> Packer<Sink> {
         match node {
             Node::File(file, stat) => self.file(&file, &stat, path),
             Node::Folder(folder, stat) => {
-                let header = header(EntryType::Directory, &stat);
-                self.announce(header, &stat, path, &[])?;
+                let begun = self.entries.folder(path, &attributes(&stat));
+                begun.map_err(ArchiveError::Stream)?;
                 self.folder(folder, path, depth)
             }
             Node::Link(target, stat) => {
-                let header = header(EntryType::Symlink, &stat);
-                self.announce(header, &stat, path, &target)
+                let link = self.entries.link(path, &attributes(&stat), &target);
+                link.map_err(ArchiveError::Stream)
             }
             Node::Special => {
                 let first = self.shown(path);
@@ -206,9 +198,7 @@ impl<Sink: Write> Packer<Sink> {
             SMALL => announced,
             whole => whole,
         };
-        let mut header = header(EntryType::Regular, stat);
-        header.set_size(size);
-        self.announce(header, stat, path, &[])?;
+        self.entries.file(path, &attributes(stat), size).map_err(ArchiveError::Stream)?;
         let mut content = beginning.as_slice().chain(file).take(size);
         let (mut left, mut buffer) = (size, vec![0; CHUNK]);
         while left > 0 {
@@ -219,53 +209,10 @@ impl<Sink: Write> Packer<Sink> {
             if read == 0 {
                 return Err(failed(io::Error::other("it became shorter while it was being read")));
             }
-            self.write(&buffer[..read])?;
+            self.entries.content(&buffer[..read]).map_err(ArchiveError::Stream)?;
             left -= read as u64;
         }
-        self.pad(size)
-    }
-
-    /// Writes what stands in front of a content: a header, and before it what has no room in it.
-    fn announce(
-        &mut self,
-        mut entry: Header,
-        stat: &Stat,
-        path: &[u8],
-        target: &[u8],
-    ) -> Result<(), ArchiveError> {
-        let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
-        let record = time::write(stat.st_mtime, nanoseconds);
-        self.extension(EntryType::XHeader, &pax(time::KEY, &record))?;
-        for (kind, name) in [(EntryType::GNULongName, path), (EntryType::GNULongLink, target)] {
-            if name.len() > NAME_IN_HEADER {
-                self.extension(kind, &[name, b"\0"].concat())?;
-            }
-        }
-        put(&mut entry.as_old_mut().name, path);
-        put(&mut entry.as_old_mut().linkname, target);
-        entry.set_cksum();
-        self.write(entry.as_bytes())
-    }
-
-    fn extension(&mut self, kind: EntryType, content: &[u8]) -> Result<(), ArchiveError> {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(0o644);
-        header.set_size(content.len() as u64);
-        put(&mut header.as_old_mut().name, b"././@LongLink");
-        header.set_cksum();
-        self.write(header.as_bytes())?;
-        self.write(content)?;
-        self.pad(content.len() as u64)
-    }
-
-    fn pad(&mut self, size: u64) -> Result<(), ArchiveError> {
-        let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
-        if over == 0 { Ok(()) } else { self.write(&[0; BLOCK][over..]) }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
-        self.sink.write_all(bytes).map_err(ArchiveError::Stream)
+        self.entries.end_file(size).map_err(ArchiveError::Stream)
     }
 
     /// A path of the stream as one of the source.
@@ -277,30 +224,7 @@ impl<Sink: Write> Packer<Sink> {
     }
 }
 
-fn header(kind: EntryType, stat: &Stat) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(stat.st_mode & PERMISSIONS);
-    header.set_uid(0);
-    header.set_gid(0);
-    // Readers of our own take the finer one, in front of it.
-    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
-    header.set_size(0);
-    header
-}
-
-/// One record of an extended header: its length, itself included, then key and value.
-fn pax(key: &str, value: &str) -> Vec<u8> {
-    let rest = format!(" {key}={value}\n");
-    let mut length = rest.len() + 1;
-    while length != rest.len() + length.to_string().len() {
-        length += 1;
-    }
-    format!("{length}{rest}").into_bytes()
-}
-
-/// Puts as much of `name` into a header's field as fits.
-fn put(field: &mut [u8; NAME_IN_HEADER], name: &[u8]) {
-    let length = name.len().min(NAME_IN_HEADER);
-    field[..length].copy_from_slice(&name[..length]);
+fn attributes(stat: &Stat) -> Attributes {
+    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
+    Attributes { mode: stat.st_mode, modified: (stat.st_mtime, nanoseconds) }
 }

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 
 use cove::config::{Paths, log_filter, search_path};
 use cove::report::{Explain, Report};
-use cove::{daemon, hooks, net, process};
+use cove::{daemon, disk, hooks, net, process};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next() {
         Some(first) if first == net::keeper::ARGUMENT => net::keeper::main(arguments),
         Some(first) if first == hooks::compiler::ARGUMENT => hooks::compiler::main(arguments),
+        Some(first) if first == disk::reader::ARGUMENT => disk::reader::main(arguments),
         Some(first) if first == "--ready-fd" => serve(arguments.next()),
         None => serve(None),
         Some(_) => {

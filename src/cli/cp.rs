@@ -1,4 +1,4 @@
-//! `cove cp`: files and trees out of a VM that runs, and into it.
+//! `cove cp`: files and trees out of a VM, and into one that runs.
 //!
 //! ```text
 //!  out of it:  stream ──▶ queue ──▶ thread: unpack, sync, rename

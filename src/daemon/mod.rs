@@ -31,7 +31,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 pub use self::error::StartError;
 use crate::config::{Config, MonitorConfig, Paths};
-use crate::disk::DiskFiles;
+use crate::disk::{DiskFiles, Readers};
 use crate::image::Images;
 use crate::net::Networks;
 use crate::rpc::server::{Limits, Loopback, ServeError, Services, Socket, serve};
@@ -169,10 +169,12 @@ pub fn machine_parts(
     tasks: &Tasks,
 ) -> MachineParts {
     let images = Images::open(&paths.home, &paths.cache);
+    let program = paths.programs.join("coved");
+    let readers = Readers { program, home: GUEST_HOME.to_owned(), tasks: tasks.clone() };
     MachineParts {
         qemu: Qemu::new(qemu_settings(paths, &config.monitor, search_path), tasks.clone()),
         boot_source: images::BootImages::new(images, paths.programs.join("cove-agent")),
-        disks: DiskFiles::new(paths.home.join("seeds"), lost(paths)),
+        disks: DiskFiles::new(paths.home.join("seeds"), lost(paths), readers),
     }
 }
 

@@ -1,10 +1,13 @@
 //! The disk files of a VM: the work disk and the overlay disk, both sparse and ext4.
 //!
-//! The host never mounts, parses or writes a file system that a guest could have written. It makes an
+//! The daemon never mounts, parses or writes a file system that a guest could have written. It makes an
 //! empty one once per size (a *seed*), and gives every VM a copy of it: the few blocks of metadata, and
-//! holes for the rest. From then on the file belongs to the guest and is only ever handed to a monitor.
+//! holes for the rest. From then on the file belongs to the guest: it is handed to a monitor, or, read only, to
+//! a process that can do nothing but read it ([`reader`]).
 
 mod copy;
+pub mod reader;
+mod still;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,9 +18,10 @@ use tokio::sync::Mutex;
 
 use crate::process::{Tool, ToolError};
 use crate::report::{Explain, FULL_DISK, Kind, Report};
-use crate::vm::ports::{Disks, PortResult, ROOT_DISK, WORK_DISK};
+use crate::vm::ports::{ByteStream, DiskCopy, Disks, PortResult, ROOT_DISK, WORK_DISK};
 
 pub use copy::copy_sparse;
+pub use still::Readers;
 
 /// mke2fs writes a few MiB; a slow disk may take a while for that.
 const SEED_DEADLINE: Duration = Duration::from_secs(60);
@@ -85,6 +89,15 @@ pub enum DiskError {
         #[source]
         source: io::Error,
     },
+    /// The process that reads a disk could not be started.
+    #[error("cannot run `{}` to read a disk", program.display())]
+    Reader {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A folder could not be removed.
     #[error("cannot remove `{}`", path.display())]
     Remove {
@@ -128,6 +141,7 @@ impl Explain for DiskError {
             | Self::Make { .. }
             | Self::Grow { .. }
             | Self::Look { .. }
+            | Self::Reader { .. }
             | Self::Remove { .. }
             | Self::SetAside { .. } => None,
         }
@@ -139,15 +153,16 @@ impl Explain for DiskError {
 pub struct DiskFiles {
     seeds: PathBuf,
     lost: PathBuf,
+    readers: Readers,
     /// One seed is made at a time; copies need no lock.
     making: Mutex<()>,
 }
 
 impl DiskFiles {
-    /// Disks whose seeds are kept in one folder, and folders of unknown VMs in another.
+    /// Disks whose seeds are kept in one folder, and folders of unknown VMs in another; and who reads them.
     #[must_use]
-    pub fn new(seeds: PathBuf, lost: PathBuf) -> Self {
-        Self { seeds, lost, making: Mutex::new(()) }
+    pub fn new(seeds: PathBuf, lost: PathBuf, readers: Readers) -> Self {
+        Self { seeds, lost, readers, making: Mutex::new(()) }
     }
 
     /// The empty file system of this size, made if it is not there.
@@ -228,6 +243,10 @@ impl Disks for DiskFiles {
         Ok((taken(WORK_DISK)?, taken(ROOT_DISK)?))
     }
 
+    async fn copy_out(&self, wanted: DiskCopy) -> PortResult<Box<dyn ByteStream>> {
+        self.readers.begin(wanted).await.map_err(|error| Report::of(&error))
+    }
+
     async fn remove(&self, folder: &Path) -> PortResult<()> {
         let path = folder.to_owned();
         match tokio::fs::remove_dir_all(folder).await {
@@ -269,12 +288,18 @@ impl Disks for DiskFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::Tasks;
     use std::os::unix::fs::MetadataExt;
+
+    fn files(home: &Path) -> DiskFiles {
+        let readers = Readers { program: "".into(), home: "/root".into(), tasks: Tasks::default() };
+        DiskFiles::new(home.join("seeds"), home.join("lost"), readers)
+    }
 
     #[tokio::test]
     async fn disks_are_sparse_private_and_clean() {
         let home = tempfile::tempdir().expect("tempdir");
-        let disks = DiskFiles::new(home.path().join("seeds"), home.path().join("lost"));
+        let disks = files(home.path());
         let folder = home.path().join("vms/one");
         disks.make(&folder, 16 << 30, 1 << 30).await.expect("made");
         assert_eq!(std::fs::metadata(&folder).expect("there").mode() & 0o777, 0o700);
@@ -293,7 +318,7 @@ mod tests {
     #[tokio::test]
     async fn a_disk_grows_by_a_hole_and_never_shrinks() {
         let home = tempfile::tempdir().expect("tempdir");
-        let disks = DiskFiles::new(home.path().join("seeds"), home.path().join("lost"));
+        let disks = files(home.path());
         let folder = home.path().join("vms/one");
         disks.make(&folder, 1 << 30, 1 << 30).await.expect("made");
         let work = folder.join(WORK_DISK);
@@ -311,7 +336,7 @@ mod tests {
     #[tokio::test]
     async fn a_size_that_cannot_be_leaves_nothing() {
         let home = tempfile::tempdir().expect("tempdir");
-        let disks = DiskFiles::new(home.path().join("seeds"), home.path().join("lost"));
+        let disks = files(home.path());
         let folder = home.path().join("vms/one");
         let error = disks.make(&folder, 1024, 1 << 30).await.expect_err("too small");
         assert!(error.message.contains("1024 bytes") && !error.cause.is_empty(), "{error:?}");
@@ -321,7 +346,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_set_aside_is_kept_whole_and_never_written_over() {
         let home = tempfile::tempdir().expect("tempdir");
-        let disks = DiskFiles::new(home.path().join("seeds"), home.path().join("lost"));
+        let disks = files(home.path());
         let folder = home.path().join("vms/one");
         for (content, place) in [("first", "one"), ("second", "one.2"), ("third", "one.3")] {
             std::fs::create_dir_all(&folder).expect("made");

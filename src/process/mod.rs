@@ -5,12 +5,13 @@
 //! uplink) gets a process group of its own, so that neither a terminal's Ctrl-C nor the daemon's end
 //! reaches it, and is known afterwards by [`ProcessId`]: its pid together with its start time, so that
 //! a pid which the kernel gave to somebody else is never taken for it. Signals go through a pidfd that
-//! was opened before that check. The command line can also become another program (ssh), or wait
-//! for one that it has started beside itself.
+//! was opened before that check. A *producer* reads one open file, and its output is taken as it comes. The
+//! command line can also become another program (ssh), or wait for one that it has started beside itself.
 
 mod beside;
 mod descriptor;
 mod identity;
+mod producer;
 mod replace;
 mod servant;
 mod stamp;
@@ -20,6 +21,7 @@ mod usage;
 pub use beside::Beside;
 pub use descriptor::{ShortFolder, close_all_but_standard, inherited};
 pub use identity::{Process, ProcessId, find_servants};
+pub use producer::Producer;
 pub use replace::replaced_by;
 pub use servant::{Servant, ServantOutput};
 pub use stamp::{FileStamp, find_program};

@@ -47,6 +47,7 @@ mod ssh;
 mod stall;
 mod start;
 mod stats;
+mod still;
 mod stop;
 mod stream;
 #[cfg(test)]

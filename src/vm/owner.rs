@@ -21,6 +21,7 @@ use super::record::VmRecord;
 use super::release::{Extent, release};
 use super::start::{Start, StartDeadlines, StartFailure};
 use super::state::{Boot, Event, State};
+use super::still::DiskLock;
 use crate::process::ProcessId;
 use crate::report::{Kind, Report};
 use crate::wire::rpc::{Deleted, OperationEnd};
@@ -55,6 +56,8 @@ pub(super) struct Owner {
     pub(super) interrupts: watch::Receiver<u32>,
     /// How its use is told.
     pub(super) usage: OwnUsage,
+    /// Held while it comes to run.
+    pub(super) disk: DiskLock,
     /// Since when this daemon has it.
     pub(super) adopted: Instant,
     pub(super) shutdown: CancellationToken,
@@ -191,11 +194,15 @@ impl Owner {
     ) -> Result<(), StartFailure> {
         let operation = &begin.operation;
         let id = operation.id.clone();
-        self.change(match whose {
-            Whose::Makers => Event::FirstStart { operation: id },
-            Whose::Anybodys => Event::Start { operation: id },
-        })
-        .await?;
+        {
+            // From then on its state says that it is not at rest.
+            let _unread = self.disk.take(&self.record.name)?;
+            self.change(match whose {
+                Whose::Makers => Event::FirstStart { operation: id },
+                Whose::Anybodys => Event::Start { operation: id },
+            })
+            .await?;
+        }
         match self.run_start(begin, whose).await {
             Ok(boot) => match self.started(begin, boot).await {
                 Ok(()) => Ok(()),

@@ -14,7 +14,7 @@ use super::ledger::{Ledger, ResourceKind};
 use super::plan::WorkDiskPlan;
 use super::record::{Stored, VmRecord};
 use super::state::{Accel, Boot, VsockAddress};
-use crate::id::{BootId, Digest, ExecId, ImageName, VmId};
+use crate::id::{BootId, Digest, ExecId, ImageName, VmId, VmName};
 use crate::process::{ProcessId, Usage};
 use crate::report::Report;
 use crate::wire::guest::{
@@ -29,6 +29,7 @@ mod hooks;
 mod networks;
 mod work;
 
+pub use super::still::DiskInUse;
 pub use forwards::Forwards;
 pub use hooks::{HookRan, Hooked, HookedGuest, HookedVm, Intent, VmHooks};
 pub use networks::{Attachment, Networks, NotSet, Outbound};
@@ -161,6 +162,19 @@ pub const WORK_DISK: &str = "work.ext4";
 /// The overlay disk's file in a VM's folder.
 pub const ROOT_DISK: &str = "root.ext4";
 
+/// A copy out of the work disk of a VM at rest.
+#[derive(Debug)]
+pub struct DiskCopy {
+    /// The VM.
+    pub vm: VmName,
+    /// Its folder, with its disks.
+    pub folder: PathBuf,
+    /// What is copied: a path in the guest, relative to the home, absolute, or beginning with `~/`.
+    pub path: String,
+    /// Kept until nothing reads the disk any more.
+    pub in_use: DiskInUse,
+}
+
 /// Disk files.
 #[async_trait]
 pub trait Disks: Send + Sync {
@@ -170,6 +184,9 @@ pub trait Disks: Send + Sync {
     async fn grow(&self, folder: &Path, work_bytes: u64) -> PortResult<()>;
     /// What the work disk and the overlay disk take up on the host, in bytes.
     fn taken(&self, folder: &Path) -> PortResult<(u64, u64)>;
+    /// Begins a copy out of the work disk of a VM at rest, and returns a stream of frames, as a guest's agent has
+    /// it.
+    async fn copy_out(&self, wanted: DiskCopy) -> PortResult<Box<dyn ByteStream>>;
     /// Removes the VM's folder. One that is not there is no error.
     async fn remove(&self, folder: &Path) -> PortResult<()>;
     /// Moves a folder that belongs to no VM out of the way, to a place of its own beside all VMs', which is

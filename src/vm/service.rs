@@ -20,6 +20,7 @@ use super::resolve::resolve;
 use super::roster::Roster;
 use super::shown::{Seen, Shown, ShownPage};
 use super::start::StartDeadlines;
+use super::still::DiskLock;
 use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::task::Tasks;
@@ -64,6 +65,7 @@ pub(super) struct Handle {
     commands: mpsc::Sender<Command>,
     interrupts: watch::Sender<u32>,
     uses: watch::Sender<u32>,
+    pub(super) disk: DiskLock,
 }
 
 /// Most VMs on one page.
@@ -114,7 +116,7 @@ impl VmService {
         let id = record.id.clone();
         let (commands, queue) = mpsc::channel(QUEUE);
         let (interrupts, interrupted) = watch::channel(0);
-        let uses = watch::Sender::new(0);
+        let (uses, disk) = (watch::Sender::new(0), DiskLock::default());
         let usage = OwnUsage { uses: uses.clone(), commands: commands.downgrade() };
         let (view, views) = View::new(record.clone(), self.events.clone());
         let vms = self.vms.clone();
@@ -127,7 +129,8 @@ impl VmService {
                 }
             }
         });
-        let handle = Arc::new(Handle { view: views, commands, interrupts, uses });
+        let disk_of_owner = disk.clone();
+        let handle = Arc::new(Handle { view: views, commands, interrupts, uses, disk });
         self.vms.lock().expect("no panic under the lock").insert(&record, handle.clone());
         let owner = Owner {
             shared: self.shared.clone(),
@@ -138,6 +141,7 @@ impl VmService {
             commands: queue,
             interrupts: interrupted,
             usage,
+            disk: disk_of_owner,
             adopted: Instant::now(),
             shutdown: self.tasks.shutdown(),
             forget,

@@ -10,6 +10,7 @@ use super::record::VmRecord;
 use super::service::{Handle, VmService};
 use super::ssh::{Agent, authorized, server};
 use super::stall::Stillness;
+use super::still::StillDisk;
 use crate::id::ExecId;
 use crate::report::{Kind, Report};
 use crate::wire::guest::{
@@ -20,16 +21,20 @@ use crate::wire::rpc::{CopyVm, ExecVm, ForwardVm, SshVm};
 /// The longest path in a guest, in bytes: its kernel takes no more.
 const MAX_PATH: usize = 4095;
 
-/// A byte stream that is to be opened in a guest.
+/// A byte stream that is to be opened in a guest, or from the disk of one that does not run.
 pub struct StreamTarget {
-    guest: Arc<dyn Guest>,
-    what: Wanted,
+    end: End,
     /// To say how long it is being used.
     pub usage: Usage,
-    stillness: Stillness,
 }
 
 /// What is at the other end.
+enum End {
+    Guest { guest: Arc<dyn Guest>, what: Wanted, stillness: Stillness },
+    Disk(StillDisk),
+}
+
+/// What of a guest is there.
 pub(super) enum Wanted {
     /// A program that is run.
     Program(Exec),
@@ -46,22 +51,30 @@ impl StreamTarget {
     /// # Errors
     /// When the guest does not answer, or stands still.
     pub async fn open(&self) -> Result<Box<dyn ByteStream>, Report> {
+        let (guest, what, stillness) = match &self.end {
+            End::Guest { guest, what, stillness } => (guest, what, stillness),
+            End::Disk(disk) => return disk.open().await,
+        };
         let open = async {
-            match &self.what {
-                Wanted::Program(exec) => self.guest.exec(exec).await,
-                Wanted::Detached(id) => self.guest.attach(id).await,
-                Wanted::Port(port) => self.guest.connect(*port).await,
-                Wanted::Files(files) => self.guest.copy(files).await,
+            match what {
+                Wanted::Program(exec) => guest.exec(exec).await,
+                Wanted::Detached(id) => guest.attach(id).await,
+                Wanted::Port(port) => guest.connect(*port).await,
+                Wanted::Files(files) => guest.copy(files).await,
             }
         };
-        self.stillness.unless(open).await
+        stillness.unless(open).await
     }
 
     /// What the agent would have answered, had it been reached.
     #[must_use]
     pub fn refusal(&self, report: &Report) -> Reply {
         let message = report.one_line();
-        match self.what {
+        let what = match &self.end {
+            End::Guest { what, .. } => what,
+            End::Disk(_) => return Reply::CopyFailed { reason: CopyFailure::Other, message },
+        };
+        match what {
             Wanted::Program(_) => Reply::ExecFailed { reason: ExecFailure::Other, message },
             Wanted::Detached(_) => {
                 Reply::Failed { step: "attach to a command".to_owned(), message }
@@ -115,10 +128,11 @@ impl VmService {
         self.stream(&handle, &record, &wanted.vm, Wanted::Port(wanted.port)).await
     }
 
-    /// A copy of a file or a tree, out of a guest or into it.
+    /// A copy of a file or a tree, out of a guest or into it; out of its disk where it does not run.
     ///
     /// # Errors
-    /// When there is no such VM, it does not run, it stands still, or the path can be none.
+    /// When there is no such VM, it does not run and the copy goes into it, it is on its way between the two, it
+    /// stands still, or the path can be none.
     pub async fn copy(&self, wanted: CopyVm) -> Result<StreamTarget, Report> {
         let name = match &wanted.direction {
             CopyDirection::Out => "",
@@ -133,6 +147,11 @@ impl VmService {
         }
         let handle = self.handle(&wanted.vm)?;
         let record = handle.view.borrow().record.clone();
+        if wanted.direction == CopyDirection::Out && record.state.check_start().is_ok() {
+            let disks = self.shared.ports.disks.clone();
+            let disk = StillDisk::new(&handle, disks, self.folder(&record.id), wanted.path);
+            return Ok(StreamTarget { end: End::Disk(disk), usage: handle.usage() });
+        }
         let files = CopyFiles { path: wanted.path, direction: wanted.direction };
         self.stream(&handle, &record, &wanted.vm, Wanted::Files(files)).await
     }
@@ -146,7 +165,8 @@ impl VmService {
     ) -> Result<StreamTarget, Report> {
         let (guest, stillness) = self.reachable(record)?;
         handle.send(Command::Touch { answer: None }, wanted).await?;
-        Ok(StreamTarget { guest, what, usage: handle.usage(), stillness })
+        let end = End::Guest { guest, what, stillness };
+        Ok(StreamTarget { end, usage: handle.usage() })
     }
 
     /// The guest of a VM that runs and does not stand still.

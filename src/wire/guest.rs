@@ -25,7 +25,7 @@ mod observed;
 mod plan;
 mod tree;
 
-pub use copy::{CopyDirection, CopyFailure, CopyFiles, CopyKind, Incoming, Skipped};
+pub use copy::{CopyDirection, CopyFailure, CopyFiles, CopyKind, Incoming, Skipped, place_of};
 pub use exec::{
     Attached, Detach, DetachOutcome, DetachedProgram, DetachedPrograms, DetachedState,
     DetachedStdin, Exec, ExecFailure, ExecInput, ExecStatus, MAX_COMMAND, MAX_DETACHED, TtySize,

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::harness::{Who, World, tool};
+use crate::watch;
 
 /// Prints kind, permission bits, time of change to the nanosecond and target of everything in a tree.
 const LOOK: &str = r"find . -printf '%y %m %T@ %l %p\0' | sort -z";
@@ -47,7 +50,7 @@ fn files_and_trees_are_copied_both_ways() {
     let world = World::new(Who::Caller);
     fs::create_dir_all(at(&world, "back")).expect("made");
     let tree = tree(&world);
-    world.start("web", &[]);
+    let vm = world.start("web", &[]);
     let cp = |from: &str, to: &str| world.cove(["cp", from, to]);
 
     // A tree there and back: into a folder under its own name, and to a name.
@@ -92,8 +95,53 @@ fn files_and_trees_are_copied_both_ways() {
     let left = r"find / /root -xdev \( -name '.cove-cp-*' -o -name .cove-staging \)";
     assert_eq!(world.guest("web", left), "");
     world.cove(["stop", "web"]).success();
-    cp("web:tree", word(&nothing)).status(4).says("is not running").says("cove start web");
+    from_rest(&world, &tree);
+    world.cove(["start", "web"]).success();
+    from_a_killed_machine(&world, &vm);
     world.finish();
+}
+
+/// The same comes out of a machine that was stopped, by a reader of its disk.
+fn from_rest(world: &World, tree: &Path) {
+    let cp = |from: &str, to: &str| world.cove(["cp", from, to]);
+    let still = at(world, "still");
+    cp("web:tree", word(&still)).success().prints("");
+    assert_eq!(look(&still), look(tree));
+    tool("diff", &["-r", "--no-dereference", word(tree), word(&still)], &[]).success();
+    cp("web:/root/tree/../sparse", word(&at(world, "still sparse"))).success();
+    let sparse = fs::metadata(at(world, "still sparse")).expect("there");
+    assert!(sparse.len() == 32 << 20 && sparse.blocks() < 1024, "{} blocks", sparse.blocks());
+    cp("web:special", word(&at(world, "still special"))).success().says("left out 2 special files");
+    let nothing = at(world, "nothing");
+    cp("web:nothing", word(&nothing)).status(3).says("there is no `/root/nothing`");
+    let elsewhere = cp("web:/opt/data/random", word(&nothing)).status(2);
+    elsewhere.says("not in the home").says("cove start web");
+    cp("web:tree/link/../../../etc", word(&nothing)).status(2).says("not in the home");
+    cp(word(tree), "web:more").status(4).says("is not running").says("cove start web");
+    assert!(!nothing.exists());
+}
+
+/// What is only in the journal of its disk comes out as well, and what was set aside and not written does not.
+fn from_a_killed_machine(world: &World, vm: &Value) {
+    // The last of many is what a large folder's index was split for; freed blocks are used again.
+    let write = "mkdir late && cd late && for n in $(seq 1500); do echo $n >\"file number $n\"; done && \
+                 head -c 3000000 /dev/urandom >bytes && sync && rm -r ../tree && \
+                 fallocate -l 200000 aside && touch -d '1960-05-04 03:02:01.5 UTC' old && \
+                 touch -d '2100-05-04 03:02:01.5 UTC' new && ln -s \"$(seq -s / 99)\" long && \
+                 tar -c ../special >packed && sync && sha256sum bytes packed aside";
+    let sums = world.guest("web", write);
+    let there = world.guest("web", &format!("cd late && {LOOK}"));
+    watch::end(watch::monitor(world, vm));
+    watch::state(world, "web", "stopped");
+    let disk = world.vm_folder(vm).join("work.ext4");
+    let features = tool("dumpe2fs", &["-h", word(&disk)], &[]).success().stdout;
+    assert!(features.contains("needs_recovery"), "{features}");
+    let late = at(world, "late");
+    world.cove(["cp", "web:late", word(&late)]).success().prints("");
+    assert_eq!(look(&late), there);
+    let script = format!("cd '{}' && sha256sum bytes packed aside", word(&late));
+    assert_eq!(tool("sh", &["-c", &script], &[]).success().stdout, sums);
+    world.cove(["cp", "web:tree", word(&at(world, "nothing"))]).status(3).says("/root/tree");
 }
 
 /// Many random bytes, which replace a file on either side.

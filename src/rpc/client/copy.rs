@@ -33,10 +33,10 @@ pub struct CopyOut(ByteStream);
 pub struct CopyIn(ByteStream);
 
 impl Client {
-    /// Begins a copy of what is at `path` in a VM.
+    /// Begins a copy of what is at `path` in a VM: in its guest, or on its disk while it is at rest.
     ///
     /// # Errors
-    /// When the VM does not run, or the daemon cannot be reached.
+    /// When the VM neither runs nor is at rest, or the daemon cannot be reached.
     pub async fn copy_out(&self, vm: &str, path: &str) -> Result<CopyOut, Report> {
         Ok(CopyOut(self.open_copy(vm, path, CopyDirection::Out).await?))
     }

@@ -4,7 +4,7 @@ use super::world::World;
 use super::{daemon, run, wish};
 use crate::report::Kind;
 use crate::wire::guest::{CopyDirection, CopyFiles, CopyKind, Incoming};
-use crate::wire::rpc::CopyVm;
+use crate::wire::rpc::{ClientContext, CopyVm, OperationEnd, VmState};
 
 fn copy(path: &str, direction: CopyDirection) -> CopyVm {
     CopyVm { vm: "web".to_owned(), path: path.to_owned(), direction }
@@ -33,6 +33,39 @@ fn a_copy_needs_a_guest_that_runs_and_a_path() {
         let asked = CopyFiles { path: "notes".to_owned(), direction: into("mine") };
         assert_eq!(world.host().copied, [asked]);
         daemon.vms.stop("web").await.expect("stopped");
-        assert_eq!(kind(copy("notes", CopyDirection::Out)).await, Kind::Conflict);
+        assert_eq!(kind(copy("notes", into("mine"))).await, Kind::Conflict);
+    });
+}
+
+#[test]
+fn a_vm_is_not_started_while_its_disk_is_read_nor_read_once_it_is_started() {
+    run(async {
+        let world = World::default();
+        let daemon = daemon(&world, None);
+        let start = async || {
+            let started = daemon.vms.start("web", ClientContext::default(), true).await;
+            started.expect("begun").end
+        };
+        daemon.vms.create(wish("web"), None).await.expect("created");
+        daemon.vms.stop("web").await.expect("stopped");
+        let target = daemon.vms.copy(copy("notes", CopyDirection::Out)).await.expect("at rest");
+        let late = daemon.vms.copy(copy("notes", CopyDirection::Out)).await.expect("at rest");
+        target.open().await.expect("begun");
+        match start().await {
+            Some(OperationEnd::Failed { error, vm_kept: true, .. }) => {
+                assert_eq!(error.kind, Kind::Conflict);
+                assert!(error.message.contains("being copied"), "{error:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let read = std::mem::take(&mut world.host().read);
+        assert_eq!(read.iter().map(|copy| copy.path.as_str()).collect::<Vec<_>>(), ["notes"]);
+        assert_eq!(daemon.vms.show("web").expect("there").state, VmState::Stopped);
+        // A copy that has ended stands in nobody's way.
+        drop(read);
+        assert!(matches!(start().await, Some(OperationEnd::Done { .. })));
+        let error = late.open().await.map(drop).expect_err("it runs by now");
+        assert_eq!(error.kind, Kind::Conflict);
+        assert!(world.host().read.is_empty() && world.host().copied.is_empty());
     });
 }

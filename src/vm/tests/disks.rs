@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::ports::Sim;
 use super::world::SimDisk;
-use crate::vm::ports::{Disks, PortResult};
+use crate::vm::ports::{ByteStream, DiskCopy, Disks, PortResult};
 
 #[async_trait]
 impl Disks for Sim {
@@ -35,6 +35,17 @@ impl Disks for Sim {
         self.faults.at_once("disks.taken")?;
         assert!(self.world.host().folders.contains(folder), "its disks are there");
         Ok((4096, 8192))
+    }
+
+    async fn copy_out(&self, wanted: DiskCopy) -> PortResult<Box<dyn ByteStream>> {
+        let read = async {
+            let mut host = self.world.host();
+            assert!(host.folders.contains(&wanted.folder), "its disks are there");
+            host.read.push(wanted);
+            let (ours, _) = tokio::io::duplex(1);
+            Ok(Box::new(ours) as Box<dyn ByteStream>)
+        };
+        self.call("disks.copy_out", read).await
     }
 
     async fn remove(&self, folder: &Path) -> PortResult<()> {

@@ -12,7 +12,7 @@ use crate::egress::{Policy, Rule};
 use crate::id::VmId;
 use crate::process::ProcessId;
 use crate::vm::ledger::ResourceKind;
-use crate::vm::ports::{Stall, WorkSeen};
+use crate::vm::ports::{DiskCopy, Stall, WorkSeen};
 use crate::vm::record::{Unreadable, VmRecord};
 use crate::vm::state::State;
 use crate::wire::guest::{CopyFiles, DetachedProgram, Exec};
@@ -100,6 +100,8 @@ pub(crate) struct Host {
     pub(crate) connected: Vec<u16>,
     /// What was copied out of guests and into them.
     pub(crate) copied: Vec<CopyFiles>,
+    /// Copies out of disks that have not ended.
+    pub(crate) read: Vec<DiskCopy>,
     /// The VMs that plugins know of and have not been told to forget.
     pub(crate) introduced: BTreeSet<VmId>,
     /// How often plugins have been asked what a machine gets.

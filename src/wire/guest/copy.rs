@@ -2,6 +2,8 @@
 //!
 //! The tar stream has one thing in it, with what is below it, under the name `copy`.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 /// A copy.
@@ -73,4 +75,41 @@ pub enum CopyFailure {
     NoRoom,
     /// Anything else.
     Other,
+}
+
+/// The path of a copy as one in the guest.
+#[must_use]
+pub fn place_of(home: &Path, path: &str) -> PathBuf {
+    match path {
+        "" | "~" => home.to_owned(),
+        // Slashes that follow are not to make it absolute.
+        path => {
+            home.join(path.strip_prefix("~/").map_or(path, |rest| rest.trim_start_matches('/')))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_of_the_home_unless_it_is_absolute() {
+        for (path, place) in [
+            ("", "/root"),
+            ("~", "/root"),
+            ("~/", "/root/"),
+            ("~/notes/a", "/root/notes/a"),
+            ("~//etc", "/root/etc"),
+            ("notes/", "/root/notes/"),
+            ("../etc", "/root/../etc"),
+            ("~ada", "/root/~ada"),
+            ("/etc/hosts", "/etc/hosts"),
+        ] {
+            let found = place_of(Path::new("/root"), path);
+            assert_eq!(found.as_os_str(), OsStr::new(place), "{path}");
+        }
+    }
 }

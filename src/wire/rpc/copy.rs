@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::guest::CopyDirection;
 
-/// Parameters of `vm.copy`. The returned ticket opens a byte stream, which carries frames as they are said at
+/// Parameters of `vm.copy`. Into a VM that runs; out of one that runs, or out of the home of one at rest, which is
+/// read from its disk and cannot be started meanwhile. The returned ticket opens a byte stream, which carries frames as they are said at
 /// `wire::guest::Request::Copy`, from the reply on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]

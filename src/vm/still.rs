@@ -1,0 +1,93 @@
+//! Disks of VMs at rest: who reads them, and that nobody starts the VM meanwhile.
+//!
+//! Whoever reads holds a share of the lock, then looks whether the VM is at rest; whoever starts holds all of it
+//! until the state says that it is not. So neither can slip past the other. The lock is only ever tried: who
+//! comes second is told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
+
+use super::ports::{ByteStream, DiskCopy, Disks};
+use super::service::Handle;
+use super::shown::Seen;
+use super::state::State;
+use crate::id::VmName;
+use crate::report::{Kind, Report};
+
+/// The lock of one VM's disks. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DiskLock(Arc<RwLock<()>>);
+
+/// A disk that is being read. As long as this is there its VM is not started.
+#[derive(Debug)]
+pub struct DiskInUse {
+    _share: OwnedRwLockReadGuard<()>,
+}
+
+#[cfg(test)]
+impl DiskInUse {
+    /// One of no VM, and the lock that it has a share of.
+    pub(crate) fn alone() -> (Self, Arc<RwLock<()>>) {
+        let lock = Arc::new(RwLock::new(()));
+        let share = lock.clone().try_read_owned().expect("nobody has it");
+        (Self { _share: share }, lock)
+    }
+}
+
+impl DiskLock {
+    /// For somebody who starts the VM.
+    ///
+    /// # Errors
+    /// When somebody reads.
+    pub(super) fn take(&self, vm: &VmName) -> Result<OwnedRwLockWriteGuard<()>, Report> {
+        self.0.clone().try_write_owned().map_err(|_| {
+            let message = format!("files are being copied from the disk of `{vm}`");
+            Report::new(Kind::Conflict, message)
+                .with_hint("start it when that has ended: its disk must not change meanwhile")
+        })
+    }
+
+    /// For somebody who reads.
+    ///
+    /// # Errors
+    /// When somebody starts the VM.
+    fn share(&self, vm: &VmName) -> Result<DiskInUse, Report> {
+        let share = self.0.clone().try_read_owned();
+        let share = share.map_err(|_| {
+            let message = format!("the VM `{vm}` is being started");
+            Report::new(Kind::Conflict, message).with_hint("copy when it runs")
+        })?;
+        Ok(DiskInUse { _share: share })
+    }
+}
+
+/// What is to be copied from the disk of a VM at rest.
+pub(super) struct StillDisk {
+    disks: Arc<dyn Disks>,
+    view: watch::Receiver<Seen>,
+    lock: DiskLock,
+    folder: PathBuf,
+    path: String,
+}
+
+impl StillDisk {
+    pub(super) fn new(
+        handle: &Handle,
+        disks: Arc<dyn Disks>,
+        folder: PathBuf,
+        path: String,
+    ) -> Self {
+        Self { disks, view: handle.view.clone(), lock: handle.disk.clone(), folder, path }
+    }
+
+    /// Begins the copy, unless the VM has been started since.
+    pub(super) async fn open(&self) -> Result<Box<dyn ByteStream>, Report> {
+        let vm = self.view.borrow().record.name.clone();
+        let in_use = self.lock.share(&vm)?;
+        self.view.borrow().record.check(State::check_start)?;
+        let (folder, path) = (self.folder.clone(), self.path.clone());
+        self.disks.copy_out(DiskCopy { vm, folder, path, in_use }).await
+    }
+}
