@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use limits::{Bits, Limits};
 pub use pack::Source;
-pub use pieces::{Piece, PieceReader, PieceWriter, QUEUE};
+pub use pieces::{Buffers, Piece, PieceReader, PieceWriter, QUEUE};
 pub use place::{Place, Staging};
 pub use removal::remove_tree;
 pub use unpack::unpack;
