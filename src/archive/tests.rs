@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::wire::guest::{CopyKind, Skipped};
 
+mod before;
 mod hostile;
 
 /// A folder with a `source`, a `target`, and a `secret` that nothing may touch.
