@@ -19,6 +19,7 @@ mod pack;
 mod pieces;
 mod place;
 mod removal;
+mod staging;
 mod time;
 mod unpack;
 
@@ -28,8 +29,9 @@ use std::path::{Path, PathBuf};
 pub use limits::{Bits, Limits};
 pub use pack::Source;
 pub use pieces::{Buffers, Piece, PieceReader, PieceWriter, QUEUE};
-pub use place::{Place, Staging};
+pub use place::Place;
 pub use removal::remove_tree;
+pub use staging::Staging;
 pub use unpack::unpack;
 
 use crate::report::causes;
