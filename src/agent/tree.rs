@@ -1,8 +1,9 @@
 //! Trees and files that come into the guest and go out of it.
 //!
 //! Everything comes to a staging folder and is renamed at the end: whole or not at all. Where the destination
-//! is on the home's file system, that folder lies in the one that the next boot clears, so that nothing is left
-//! of a copy that the end of the machine has cut off; elsewhere it lies beside the destination.
+//! is on the home's mount, that folder lies in the one that the next boot clears, so that nothing is left of a
+//! copy that the end of the machine has cut off; elsewhere it lies beside the destination, and the next copy to
+//! there clears it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::{AtFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
@@ -85,7 +86,7 @@ pub fn take_in(
     let place = Place::find(&place_of(home, path), name)?;
     place.admit(incoming.kind)?;
     let beneath = Beneath::open(home).map_err(|source| place.unwritable(source))?;
-    let shares = shares_disk(&beneath, &place);
+    let shares = shares_mount(&beneath, &place);
     let staging = match shares {
         true => Staging::make(|| staging_of(&beneath)),
         false => Staging::make(|| Ok(place.parent())),
@@ -135,11 +136,18 @@ fn staging_of(home: &Beneath) -> io::Result<OwnedFd> {
     Ok(staging)
 }
 
-/// Whether something can be renamed from the home to a place.
-fn shares_disk(home: &Beneath, place: &Place) -> bool {
-    let device = |folder: rustix::io::Result<rustix::fs::Stat>| folder.map(|stat| stat.st_dev).ok();
-    let (home, place) = (rustix::fs::fstat(home), rustix::fs::fstat(place.parent()));
-    device(home).is_some_and(|home| Some(home) == device(place))
+/// Whether something can be renamed from the home to a place: between two mounts of one disk it cannot.
+fn shares_mount(home: &Beneath, place: &Place) -> bool {
+    let home = mount(home);
+    home.is_some() && home == mount(place.parent())
+}
+
+/// The kernel's number of the mount that a folder is reached by; none where it does not say.
+fn mount(folder: impl AsFd) -> Option<u64> {
+    let status = rustix::fs::statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    StatxFlags::from_bits_retain(status.stx_mask)
+        .contains(StatxFlags::MNT_ID)
+        .then_some(status.stx_mnt_id)
 }
 
 /// Removes the staging folder, unless something else is on its way; then that one removes it, or the next boot.
