@@ -128,7 +128,7 @@ proptest! {
     ) {
         let (size, read) = (size * factor, Cell::new(0));
         let header = header(kind, size);
-        let endless = header.as_bytes().chain(std::io::repeat(b'a'));
+        let endless = header.as_bytes().chain(io::repeat(b'a'));
         let counted = Counted { stream: endless, read: &read };
         prop_assert!(ours(counted).is_err(), "what follows is no entry");
         prop_assert!(read.get() <= MAX_EXTENSION + 2 * 512, "{} bytes", read.get());
