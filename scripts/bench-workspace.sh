@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How fast files go into a machine and out of it here, beside the ordinary ways in the same run and the same
-# guest: `workspace prepare` beside a push over ssh and `tar | ssh tar`, `cp` beside the bare stream of a
-# command, a second prepare beside the first. Figures only: nothing passes or fails by time.
+# guest: `workspace prepare` beside a push over ssh and `tar | ssh tar`, a second prepare beside the first, `cp`
+# beside the bare vsock, a command beside the bare vsock and a bare fork; and the memory that large copies take. Figures only: nothing passes or fails by time.
 #
 #   scripts/bench-workspace.sh [FILES] [MIB]    after scripts/setup.sh; 20000 files and 300 MiB when not given
 #
@@ -16,7 +16,7 @@ FILES=${1:-20000} MIB=${2:-300}
 ROUNDS=${ROUNDS:-3} CHANGED=10 COPY_MIB=${COPY_MIB:-256} LARGE_MIB=${LARGE_MIB:-2048}
 COVE="$ROOT/target/release/cove"
 [ -x "$COVE" ] || die "$COVE is missing" "Run scripts/setup.sh first."
-have ssh || die "ssh is missing" "Run scripts/setup.sh first."
+for tool in ssh perl; do have "$tool" || die "$tool is missing" "Install it, or run scripts/setup.sh first."; done
 
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/cove-bench-XXXXXX")
 export COVE_HOME="$WORK/cove" HOME="$WORK/home" GIT_CONFIG_NOSYSTEM=1
@@ -99,33 +99,136 @@ say "medians: prepare $prepare_ms ms, push over ssh with checkout $push_ms ms, t
 say "prepare / the better one: $(ratio "$prepare_ms" "$best")"
 say "second prepare / first: $(ratio "$second_ms" "$prepare_ms")"
 
-step "One file of $COPY_MIB MiB, $ROUNDS rounds in turns"
-head -c "${COPY_MIB}M" /dev/urandom >"$WORK/file"
-raw_in() { "$COVE" exec bench -- sh -c 'cat >/dev/null' <"$WORK/file"; }
-raw_out() { "$COVE" exec bench -- cat file >/dev/null; }
-ins=() raw_ins=() outs=() raw_outs=()
-for ((round = 0; round < ROUNDS; round++)); do
-    ins+=("$(ms "$COVE" cp "$WORK/file" bench:)")
-    raw_ins+=("$(ms raw_in)")
-    outs+=("$(ms "$COVE" cp bench:file "$WORK/back")")
-    raw_outs+=("$(ms raw_out)")
-    cmp "$WORK/file" "$WORK/back"
-done
-in_ms=$(median "${ins[@]}") raw_in_ms=$(median "${raw_ins[@]}")
-out_ms=$(median "${outs[@]}") raw_out_ms=$(median "${raw_outs[@]}")
-say "in:  $(rate $COPY_MIB "$in_ms") MiB/s, bare stream $(rate $COPY_MIB "$raw_in_ms"), ratio $(ratio "$raw_in_ms" "$in_ms")"
-say "out: $(rate $COPY_MIB "$out_ms") MiB/s, bare stream $(rate $COPY_MIB "$raw_out_ms"), ratio $(ratio "$raw_out_ms" "$out_ms")"
+# The bare vsock: a listener in the guest that throws away what comes, sends what nobody has made, or answers each
+# byte with it; and one that connects to it as the daemon does, without the daemon. Both move 256 KiB at a time.
+BARE_GUEST='
+    socket(my $listener, 40, 1, 0) or die "socket: $!";
+    bind($listener, pack("S S L L x4", 40, 0, 7777, 0xffffffff)) or die "bind: $!";
+    listen($listener, 8) or die "listen: $!";
+    $SIG{CHLD} = "IGNORE";
+    while (accept(my $stream, $listener)) {
+        next if fork;
+        my ($wish, $buffer, $left) = ("", "", $ARGV[0] * 1048576);
+        sysread($stream, $wish, 1);
+        if ($wish eq "i") {
+            while ($left > 0) { $left -= sysread($stream, $buffer, 262144) || last }
+            syswrite($stream, "d") if $left == 0;
+        } elsif ($wish eq "o") {
+            $buffer = "x" x 262144;
+            while ($left > 0) { $left -= syswrite($stream, $buffer, $left) || last }
+        } else {
+            while (sysread($stream, $buffer, 64)) { syswrite($stream, $buffer) }
+        }
+        exit;
+    }'
+BARE_HOST='
+    use Socket;
+    use Time::HiRes "time";
+    my ($folder, $wish, $mib) = @ARGV;
+    chdir $folder or die "chdir: $!";
+    socket(my $stream, AF_UNIX, SOCK_STREAM, 0) or die "socket: $!";
+    connect($stream, sockaddr_un("vsock.sock")) or die "connect: $!";
+    syswrite($stream, "CONNECT 7777\n");
+    my ($answer, $buffer, $left) = ("", "", $mib * 1048576);
+    while ($answer !~ /\n/) { sysread($stream, $answer, 1, length $answer) or die "refused" }
+    syswrite($stream, $wish);
+    if ($wish eq "i") {
+        while (my $length = sysread(STDIN, $buffer, 262144)) {
+            for (my $at = 0; $at < $length;) { $at += syswrite($stream, $buffer, $length - $at, $at) || die "write: $!" }
+        }
+        sysread($stream, $buffer, 1) == 1 or die "not all of it came";
+    } elsif ($wish eq "o") {
+        while ($left > 0) { $left -= sysread($stream, $buffer, 262144) || die "not all of it came" }
+    } else {
+        my @took;
+        for (1 .. 101) {
+            my $begun = time;
+            syswrite($stream, "x");
+            sysread($stream, $buffer, 64);
+            push @took, (time - $begun) * 1e6;
+        }
+        printf "%d\n", (sort { $a <=> $b } @took)[50];
+    }'
+# The median of fork, exec and wait of a program that does nothing, in microseconds, by the guest'"'"'s own clock.
+FORK_AND_EXEC='
+    use Time::HiRes "time";
+    my @took;
+    for (1 .. 101) {
+        my $begun = time;
+        my $child = fork // die "fork: $!";
+        exec "/bin/true" if $child == 0;
+        waitpid $child, 0;
+        push @took, (time - $begun) * 1e6;
+    }
+    printf "%d\n", (sort { $a <=> $b } @took)[50];'
+# Where no process stands for the guest's vsock, a command's own stream has to stand for the bare one.
+folder=$(echo "$COVE_HOME"/vms/*)
+stream_in() { "$COVE" exec bench -- sh -c 'cat >/dev/null' <"$WORK/file"; }
+stream_out() { "$COVE" exec bench -- cat file >/dev/null; }
+if [ -S "$folder/vsock.sock" ]; then
+    bare() { perl -e "$BARE_HOST" "$folder" "$1" "$COPY_MIB"; }
+else
+    bare() { case $1 in i) stream_in ;; o) stream_out ;; *) echo 0 ;; esac; }
+fi
 
-step "Memory of the daemon while $LARGE_MIB MiB go in"
-daemon=$("$COVE" daemon status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
-resident() { sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$daemon/status"; }
-before=$(resident) most=0
-truncate --size="${LARGE_MIB}M" "$WORK/large"
-"$COVE" cp "$WORK/large" bench: >/dev/null 2>&1 &
-while kill -0 $! 2>/dev/null; do
-    now=$(resident)
-    most=$((now > most ? now : most))
+step "One file of $COPY_MIB MiB, $ROUNDS rounds in turns"
+say "in: until it is on the guest's disk and in its place; bare: until the last byte has come, which goes nowhere"
+head -c "${COPY_MIB}M" /dev/urandom >"$WORK/file"
+bare_in() { bare i <"$WORK/file"; }
+bare_out() { bare o; }
+"$COVE" exec --detach bench -- perl -e "$BARE_GUEST" "$COPY_MIB" >/dev/null
+for ((attempt = 0; attempt < 50; attempt++)); do
+    bare p >/dev/null 2>&1 && break
     sleep 0.2
 done
-wait $!
-say "before $((before / 1024)) MiB, at most $((most / 1024)) MiB"
+copy_ins=() stream_ins=() bare_ins=() copy_outs=() stream_outs=() bare_outs=()
+for ((round = 0; round < ROUNDS; round++)); do
+    copy_ins+=("$(ms "$COVE" cp "$WORK/file" bench:)")
+    bare_ins+=("$(ms bare_in)")
+    stream_ins+=("$(ms stream_in)")
+    copy_outs+=("$(ms "$COVE" cp bench:file "$WORK/back")")
+    bare_outs+=("$(ms bare_out)")
+    stream_outs+=("$(ms stream_out)")
+    cmp "$WORK/file" "$WORK/back"
+done
+# beside WHICH COPY BARE STREAM: rates, and that of cp as a part of the bare one.
+beside() {
+    say "$1 cp $(rate "$COPY_MIB" "$2") MiB/s, bare vsock $(rate "$COPY_MIB" "$3"), cp / bare $(ratio "$3" "$2");" \
+        "through a command $(rate "$COPY_MIB" "$4")"
+}
+beside "in: " "$(median "${copy_ins[@]}")" "$(median "${bare_ins[@]}")" "$(median "${stream_ins[@]}")"
+beside "out:" "$(median "${copy_outs[@]}")" "$(median "${bare_outs[@]}")" "$(median "${stream_outs[@]}")"
+
+step "A command in a machine that runs, on a connection that is kept"
+"$COVE" bench exec --vm bench --runs 50 --json >"$WORK/exec"
+# p50 KEY: a median of what was found, in microseconds.
+p50() { tr -d ' \n' <"$WORK/exec" | sed -n "s/.*\"$1\":{[^}]*\"p50_ms\":\([0-9.]*\).*/\1/p" | awk '{ printf "%d", $1 * 1000 }'; }
+ours=$(p50 cove) floor=$(p50 floor)
+answer=$(bare p) fork=$("$COVE" exec bench -- perl -e "$FORK_AND_EXEC")
+say "exec true $ours us; by the agent alone, without the daemon, $floor us, ratio $(ratio "$ours" "$floor")"
+say "one byte there and back $answer us, fork and exec in the guest $fork us, ratio to both $(ratio "$ours" $((answer + fork)))"
+
+step "Memory while $LARGE_MIB MiB go in, and out again"
+daemon=$("$COVE" daemon status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
+# kib PID FIELD: of /proc/PID/status.
+kib() { sed -n "s/^$2:[[:space:]]*\([0-9]*\) kB/\1/p" "/proc/$1/status" 2>/dev/null; }
+# memory COMMAND…: what the daemon has before it, at most and after it, and its client at most.
+memory() {
+    local before client most=0 now
+    # From here on, the most is counted anew.
+    echo 5 >"/proc/$daemon/clear_refs"
+    before=$(kib "$daemon" VmRSS)
+    "$@" >"$WORK/said" 2>&1 &
+    client=$!
+    while kill -0 "$client" 2>/dev/null; do
+        now=$(kib "$client" VmHWM)
+        most=${now:-$most}
+        sleep 0.2
+    done
+    wait "$client" || die "failed: $*" "$(tail -n 5 "$WORK/said")"
+    say "daemon $before KiB, at most $(kib "$daemon" VmHWM), then $(kib "$daemon" VmRSS); cp at most $most KiB"
+}
+truncate --size="${LARGE_MIB}M" "$WORK/large"
+memory "$COVE" cp "$WORK/large" bench:
+memory "$COVE" cp bench:large "$WORK/large-back"
+cmp "$WORK/large" "$WORK/large-back"

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use super::handshake::next;
 use super::server::{Connection, Frames, give, unexpected};
 use super::tree;
-use crate::archive::{ArchiveError, Piece, QUEUE};
-use crate::wire::frame::Frame;
+use crate::archive::{ArchiveError, Buffers, Piece, QUEUE};
+use crate::wire::frame::{Frame, MAX_PAYLOAD};
 use crate::wire::guest::{CopyDirection, CopyFiles, Reply, Skipped};
 
 /// How long the host may pause in the middle of a copy: its user may have suspended it for a while.
@@ -73,9 +73,16 @@ pub(super) async fn feed<S: Connection>(
     worker: mpsc::Sender<Piece>,
     pause: Duration,
 ) -> io::Result<()> {
+    // The codec uses its buffer again as well, if a frame leaves room behind it and is gone when the next comes.
+    frames.read_buffer_mut().reserve(2 * MAX_PAYLOAD);
+    let mut buffers = Buffers::default();
     loop {
         match timeout(pause, next(frames)).await?? {
-            Frame::Data(bytes) => give(&worker, Piece::Data(bytes)).await?,
+            Frame::Data(bytes) => {
+                let piece = buffers.copy(&bytes);
+                drop(bytes);
+                give(&worker, Piece::Data(piece)).await?;
+            }
             Frame::DataEnd => return give(&worker, Piece::End).await,
             other => return Err(unexpected(&other)),
         }

@@ -1,12 +1,13 @@
 //! Trees and files that come into the guest and go out of it.
 //!
 //! Everything comes to a staging folder and is renamed at the end: whole or not at all. Where the destination
-//! is below the home's mount, that folder lies in the one that the next boot clears, so that nothing is left
-//! of a copy that the end of the machine has cut off; elsewhere it lies beside the destination.
+//! is on the home's mount, that folder lies in the one that the next boot clears, so that nothing is left of a
+//! copy that the end of the machine has cut off; elsewhere it lies beside the destination, and the next copy to
+//! there clears it.
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -129,20 +130,18 @@ fn staging_of(home: &Beneath) -> io::Result<OwnedFd> {
     Ok(staging)
 }
 
-/// Whether something can be renamed from the home to a place: both lie on one file system, below one mount of it.
+/// Whether something can be renamed from the home to a place: between two mounts of one disk it cannot.
 fn shares_mount(home: &Beneath, place: &Place) -> bool {
-    let mount = mount_of(home.as_fd());
-    mount.is_some() && mount == mount_of(place.parent())
+    let home = mount(home);
+    home.is_some() && home == mount(place.parent())
 }
 
-/// The file system and the mount of a folder, where the kernel knows them.
-fn mount_of(folder: BorrowedFd<'_>) -> Option<(u64, u64)> {
-    let wanted = StatxFlags::MNT_ID;
-    let mount = rustix::fs::statx(folder, "", AtFlags::EMPTY_PATH, wanted).ok()?;
-    let device = rustix::fs::fstat(folder).ok()?.st_dev;
-    StatxFlags::from_bits_retain(mount.stx_mask)
-        .contains(wanted)
-        .then_some((device, mount.stx_mnt_id))
+/// The kernel's number of the mount that a folder is reached by; none where it does not say.
+fn mount(folder: impl AsFd) -> Option<u64> {
+    let status = rustix::fs::statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    StatxFlags::from_bits_retain(status.stx_mask)
+        .contains(StatxFlags::MNT_ID)
+        .then_some(status.stx_mnt_id)
 }
 
 /// Removes the staging folder, unless something else is on its way; then that one removes it, or the next boot.

@@ -20,6 +20,7 @@ mod pack;
 mod pieces;
 mod place;
 mod removal;
+mod staging;
 mod time;
 mod unpack;
 
@@ -29,9 +30,10 @@ use std::path::{Path, PathBuf};
 pub use entries::{Attributes, Entries};
 pub use limits::{Bits, Limits};
 pub use pack::Source;
-pub use pieces::{Piece, PieceReader, PieceWriter, QUEUE};
-pub use place::{Place, Staging};
+pub use pieces::{Buffers, Piece, PieceReader, PieceWriter, QUEUE};
+pub use place::Place;
 pub use removal::remove_tree;
+pub use staging::Staging;
 pub use unpack::unpack;
 
 use crate::report::causes;

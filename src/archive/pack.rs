@@ -2,7 +2,8 @@
 //!
 //! The tree may be changing, and may be made to be awkward: nothing is opened by a path of more than one name,
 //! no link is followed, pipes and devices are not opened. What goes away while it is being packed is not in the
-//! stream; a file that becomes shorter while it is being read fails the whole.
+//! stream. A file that grows is copied as long as it was once its beginning had been read; one that becomes
+//! shorter while it is being read fails the whole.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -190,12 +191,8 @@ impl<Sink: Write> Packer<Sink> {
         let failed = |source| ArchiveError::Read { path: shown.clone(), source };
         let mut beginning = Vec::new();
         file.take(SMALL).read_to_end(&mut beginning).map_err(failed)?;
-        let announced = u64::try_from(stat.st_size).unwrap_or_default();
         let size = match beginning.len() as u64 {
-            SMALL if announced < SMALL => {
-                return Err(failed(io::Error::other("it is longer than it says")));
-            }
-            SMALL => announced,
+            SMALL => size(file, stat).map_err(failed)?,
             whole => whole,
         };
         self.entries.file(path, &attributes(stat), size).map_err(ArchiveError::Stream)?;
@@ -227,4 +224,17 @@ impl<Sink: Write> Packer<Sink> {
 fn attributes(stat: &Stat) -> Attributes {
     let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
     Attributes { mode: stat.st_mode, modified: (stat.st_mtime, nanoseconds) }
+}
+
+/// How much is taken of a file that has [`SMALL`] bytes at least: what it had when it was opened; of one that was
+/// smaller then and has grown since, what it has now.
+fn size(file: &File, opened: &Stat) -> io::Result<u64> {
+    let length = |stat: &Stat| u64::try_from(stat.st_size).unwrap_or_default();
+    match length(opened) {
+        announced @ SMALL.. => Ok(announced),
+        _ => match length(&rustix::fs::fstat(file)?) {
+            grown @ SMALL.. => Ok(grown),
+            _ => Err(io::Error::other("it is longer than it says")),
+        },
+    }
 }

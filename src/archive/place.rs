@@ -20,18 +20,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{ArchiveError, MAX_NAME, TOP, remove_tree};
+use super::{ArchiveError, MAX_NAME, Staging, TOP};
 use crate::wire::guest::CopyKind;
-use crate::wire::proof::nonce;
-
-/// How a staging folder's name begins.
-const PREFIX: &str = ".cove-cp-";
-
-/// How many random characters follow.
-const RANDOM: usize = 16;
-
-/// How often a staging folder is tried to be made: another copy may just be removing the folder around it.
-const ATTEMPTS: usize = 8;
 
 /// Where a copy goes: a name in a folder that is there.
 #[derive(Debug)]
@@ -137,7 +127,7 @@ impl Place {
     pub fn publish(&self, staging: &Staging) -> Result<(), ArchiveError> {
         let write =
             |error: Errno| ArchiveError::Write { path: self.path.clone(), source: error.into() };
-        let came = rustix::fs::statat(&staging.folder, TOP, AtFlags::SYMLINK_NOFOLLOW);
+        let came = rustix::fs::statat(staging.folder(), TOP, AtFlags::SYMLINK_NOFOLLOW);
         let came = came.map_err(|_| ArchiveError::Hostile {
             why: "the stream ended, and had nothing in it".to_owned(),
         })?;
@@ -146,10 +136,10 @@ impl Place {
             FileType::Symlink => CopyKind::Link,
             _ => CopyKind::File,
         })?;
-        rustix::fs::syncfs(&staging.folder).map_err(write)?;
-        let unlocked = Unlocked::of(staging.folder.as_fd(), came.st_mode).map_err(write)?;
+        rustix::fs::syncfs(staging.folder()).map_err(write)?;
+        let unlocked = Unlocked::of(staging.folder(), came.st_mode).map_err(write)?;
         // A folder takes the place of no file and of no folder with something in it: the kernel refuses.
-        rustix::fs::renameat(&staging.folder, TOP, &self.parent, &self.name).map_err(write)?;
+        rustix::fs::renameat(staging.folder(), TOP, &self.parent, &self.name).map_err(write)?;
         if let Some(unlocked) = unlocked {
             unlocked.lock().map_err(write)?;
         }
@@ -183,57 +173,6 @@ impl Unlocked {
     /// Gives it the mode that it came with.
     fn lock(self) -> Result<(), Errno> {
         rustix::fs::fchmod(&self.folder, self.mode)
-    }
-}
-
-/// A private folder in which a copy lies until it is whole. Dropping it removes it with what is left in it.
-#[derive(Debug)]
-pub struct Staging {
-    holder: OwnedFd,
-    name: OsString,
-    folder: OwnedFd,
-}
-
-impl Staging {
-    /// Makes one in the folder that `holder` opens.
-    ///
-    /// # Errors
-    /// When the folder cannot be written.
-    pub fn make<Holder: AsFd>(mut holder: impl FnMut() -> io::Result<Holder>) -> io::Result<Self> {
-        for _ in 1..ATTEMPTS {
-            match Self::within(holder()?.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                made => return made,
-            }
-        }
-        Self::within(holder()?.as_fd())
-    }
-
-    fn within(holder: BorrowedFd<'_>) -> io::Result<Self> {
-        let name = OsString::from(format!("{PREFIX}{}", &nonce()[..RANDOM]));
-        let holder = holder.try_clone_to_owned()?;
-        rustix::fs::mkdirat(&holder, &name, Mode::RWXU)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&holder, &name, flags, Mode::empty()) {
-            Ok(folder) => Ok(Self { holder, name, folder }),
-            Err(error) => {
-                rustix::fs::unlinkat(&holder, &name, AtFlags::REMOVEDIR).ok();
-                Err(error.into())
-            }
-        }
-    }
-
-    /// The folder.
-    #[must_use]
-    pub fn folder(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // What cannot be removed stays; whoever made the copy has an error to tell already.
-        remove_tree(&self.holder, &self.name).ok();
     }
 }
 

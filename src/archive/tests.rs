@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::wire::guest::{CopyKind, Skipped};
 
+mod before;
 mod hostile;
 
 /// A folder with a `source`, a `target`, and a `secret` that nothing may touch.
@@ -180,6 +181,43 @@ fn files_without_a_true_size_have_their_content() {
     world.receive(&stream, Limits::default()).expect("received");
     let copied = fs::read_to_string(world.at("target/new")).expect("there");
     assert!(copied.starts_with("Name:") && copied.ends_with('\n'), "{copied}");
+}
+
+#[test]
+fn a_file_that_grows_is_whole_as_it_was_at_some_moment() {
+    let world = World::new();
+    for (before, after, copied) in [
+        // Small ones are read before their length is said.
+        (100, 300, 300),
+        (0, 300_000, 300_000),
+        (65_535, 65_536, 65_536),
+        (100_000, 300_000, 100_000),
+    ] {
+        let (path, content) = (world.at("source/log"), vec![b'x'; after]);
+        fs::write(&path, &content[..before]).expect("written");
+        let source = Source::open(&path).expect("there");
+        fs::write(&path, &content).expect("written");
+        let mut stream = Vec::new();
+        source.pack(&mut stream).expect("packed");
+        world.receive(&stream, Limits::default()).expect("received");
+        let there = fs::read(world.at("target/new")).expect("there");
+        assert!(there == content[..copied], "{before}, {after}: {} bytes", there.len());
+    }
+}
+
+#[test]
+fn a_file_that_becomes_shorter_is_an_error() {
+    let world = World::new();
+    let path = world.at("source/log");
+    fs::write(&path, vec![b'x'; 300_000]).expect("written");
+    let source = Source::open(&path).expect("there");
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.set_len(200_000))
+        .expect("cut");
+    let error = source.pack(&mut Vec::new()).expect_err("shorter");
+    assert!(error.message().contains("it became shorter"), "{}", error.message());
 }
 
 #[test]

@@ -38,11 +38,15 @@ use super::signals::Signals;
 /// How long a copy may take to reach the disk and its place once all of it is there.
 const SETTLE: Duration = Duration::from_secs(600);
 
-/// How long the user who has interrupted it waits until it is cleared away.
+/// How long the user who has interrupted it waits until it is cleared away, or hears why it takes longer.
 const CLEAR: Duration = Duration::from_secs(10);
 
 /// How long a daemon that is there may take to say so.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// What is said then.
+const CLEARING: &str =
+    "clearing away what has come; interrupted again, that is left to the next copy to there";
 
 /// What is known when the guest does not say how it ended.
 const SENT: &str = "all of it was sent: see there whether the copy is in its place";
@@ -111,7 +115,10 @@ async fn out(
     let unpacking = tokio::task::spawn_blocking(move || take(&place, kind, received));
     // Leaving here drops the queue, which ends the unpacking.
     let fed = signals.unless_interrupted(feed(copy, pieces, names)).await;
-    let unpacked = settled_after(&fed, unpacking).await;
+    let unpacked = match &fed {
+        Err(Failure::Interrupted) => cleared(unpacking, signals.interruption()).await,
+        Ok(_) | Err(Failure::Report(_) | Failure::StdoutClosed) => settled(unpacking).await,
+    };
     match (fed, unpacked) {
         (Ok(skipped), Ok(())) => Ok(skipped),
         (Err(failure), _) => Err(names.in_failure(blamed(&client, failure).await)),
@@ -224,6 +231,26 @@ async fn settled_after<T, U>(
     settled_within(if interrupted { CLEAR } else { SETTLE }, work).await
 }
 
+/// Waits until what came of an interrupted copy is cleared away, or the user has had `enough` of that too.
+async fn cleared<T>(
+    work: JoinHandle<Result<T, ArchiveError>>,
+    enough: impl Future,
+) -> Result<T, ArchiveError> {
+    let mut work = std::pin::pin!(settled(work));
+    let clearing = async {
+        if let Ok(done) = tokio::time::timeout(CLEAR, &mut work).await {
+            return done;
+        }
+        say(CLEARING);
+        work.await
+    };
+    tokio::select! {
+        // Neither is resumed after the other has completed, so nothing needs to be cancel-safe here.
+        done = clearing => done,
+        _ = enough => Err(ArchiveError::Stream(std::io::ErrorKind::Interrupted.into())),
+    }
+}
+
 async fn settled_within<T>(
     patience: Duration,
     work: JoinHandle<Result<T, ArchiveError>>,
@@ -302,4 +329,33 @@ fn tell(skipped: &Skipped) {
 
 fn shown(word: &OsStr) -> String {
     word.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// What clears for so many seconds.
+    #[expect(clippy::disallowed_methods, reason = "stands for a thread that blocks")]
+    fn clearing(seconds: u64) -> JoinHandle<Result<(), ArchiveError>> {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok(())
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupted_copy_is_cleared_away_until_the_user_has_enough() {
+        for (seconds, is_cleared) in [(1, true), (60, true), (601, false)] {
+            let done = cleared(clearing(seconds), pending::<()>()).await;
+            assert_eq!(done.is_ok(), is_cleared, "{seconds}");
+        }
+        let later = tokio::time::sleep(Duration::from_secs(30));
+        let left = cleared(clearing(60), later).await.expect_err("interrupted again");
+        assert!(left.message().contains("interrupted"), "{}", left.message());
+        let left = cleared(clearing(60), ready(())).await;
+        assert!(left.is_err());
+    }
 }

@@ -92,6 +92,11 @@ fn files_and_trees_are_copied_both_ways() {
     assert_eq!(fs::read_dir(at(&world, "back/special")).expect("readable").count(), 1);
     cp("web:/dev/null", word(&nothing)).status(2).says("neither file, folder nor link");
 
+    // Nothing can be renamed between two mounts of one disk.
+    world.guest("web", "mkdir data mounted && mount --bind data mounted");
+    cp(word(&tree.join("run.sh")), "web:mounted").success();
+    assert_eq!(world.guest("web", "ls -A data && umount mounted"), "run.sh\n");
+
     let left = r"find / /root -xdev \( -name '.cove-cp-*' -o -name .cove-staging \)";
     assert_eq!(world.guest("web", left), "");
     world.cove(["stop", "web"]).success();
