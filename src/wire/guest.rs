@@ -16,6 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::survey::ListedBy;
 use crate::id::{BootId, ExecId, VmId};
 
 mod copy;
@@ -46,7 +47,7 @@ pub const PORT: u32 = 1024;
 pub const READY_PORT: u32 = 1025;
 
 /// The version of this protocol. Host and agent are built together and must agree exactly.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// First message of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,8 +118,10 @@ pub enum Request {
     /// the contents of what is new or otherwise, one after the other, and an end-of-data frame;
     /// [`Reply::Done`]. At any time [`Reply::Failed`] instead, which ends it.
     Survey {
-        /// The tree's root, relative to the home or absolute: the working tree of a git repository.
+        /// The tree's root, relative to the home or absolute.
         path: String,
+        /// By what its files are found.
+        by: ListedBy,
     },
     /// Connect to this TCP port of the guest's loopback. Answer: [`Reply::Connected`],
     /// [`Reply::ConnectFailed`] or [`Reply::Failed`]. After the first, the connection is carried both ways as

@@ -25,7 +25,7 @@ pub(super) async fn at(
     inspection: Inspection,
     commit: &str,
 ) -> Result<Inspection, WorkspaceError> {
-    let Inspection { repository, mut head, configuration, history, .. } = inspection;
+    let Inspection { repository, mut head, configuration, mode, history, .. } = inspection;
     let commit = resolve(&repository, commit, "commit").await?;
     let folder = workspaces.scratch_folder()?;
     let path = fs::canonicalize(folder.path());
@@ -52,7 +52,7 @@ pub(super) async fn at(
     let (mut contents, found) = looked?;
     contents.folder = Some(folder);
     head.commit = Some(commit);
-    let notes = notes.into_iter().chain(configuration.origin.note()).chain(found).collect();
+    let notes = notes.into_iter().chain(found).collect();
     let contents = Arc::new(contents);
     Ok(Inspection {
         repository,
@@ -60,6 +60,7 @@ pub(super) async fn at(
         configuration,
         index,
         contents,
+        mode,
         history,
         untracked_left_out: 0,
         notes,

@@ -15,7 +15,13 @@ use super::listing::shown;
 use super::lists::{Lists, NAMED_IN_NOTES, named};
 use super::repository::{self, Head, Repository};
 use super::tree::{Kind, Root};
-use crate::wire::rpc::WorkspacePlan;
+use crate::wire::rpc::{WorkspaceMode, WorkspacePlan};
+
+const WITHOUT_GIT: &str =
+    "the files go in without a `.git`: the folder is no repository in the guest";
+
+const WITHOUT_FILES: &str = "git metadata goes in without files, and without what is not committed: \
+    `git sparse-checkout disable` in the guest checks the files out";
 
 /// What to do with files that are neither tracked nor ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +52,10 @@ pub struct Inspection {
     /// The index as git listed it: what the checkout's index is made from.
     pub(super) index: Vec<u8>,
     pub(super) contents: Arc<Contents>,
+    pub(super) mode: WorkspaceMode,
     pub(super) history: History,
     pub(super) untracked_left_out: u64,
+    /// About the files.
     pub(super) notes: Vec<String>,
 }
 
@@ -77,6 +85,12 @@ impl Inspection {
         Self { history, ..self }
     }
 
+    /// The same in this form.
+    #[must_use]
+    pub fn in_mode(self, mode: WorkspaceMode) -> Self {
+        Self { mode, ..self }
+    }
+
     /// The same on a branch of this name, which only the guest has.
     ///
     /// # Errors
@@ -100,7 +114,7 @@ impl Inspection {
     /// this service does not know.
     #[must_use]
     pub fn plan(&self) -> WorkspacePlan {
-        let files = self.contents.entries.iter().filter(|entry| !entry.is_folder());
+        let files = self.contents.in_mode(self.mode).iter().filter(|entry| !entry.is_folder());
         WorkspacePlan {
             source_path: self.repository.root.to_string_lossy().into_owned(),
             guest_path: format!("~/{}", self.guest_folder_name()),
@@ -141,7 +155,16 @@ impl Inspection {
     /// The origin that the checkout will have, without user name, password and token.
     #[must_use]
     pub fn origin(&self) -> Option<&str> {
-        self.configuration.origin.url()
+        match self.mode {
+            WorkspaceMode::Shallow | WorkspaceMode::Metadata => self.configuration.origin.url(),
+            WorkspaceMode::Full => None,
+        }
+    }
+
+    /// In which form it goes in.
+    #[must_use]
+    pub fn mode(&self) -> WorkspaceMode {
+        self.mode
     }
 
     /// How many files are neither tracked nor ignored and stay on the host.
@@ -153,13 +176,37 @@ impl Inspection {
     /// Bytes of the files that go in, as they were when they were looked at.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.contents.entries.iter().map(|entry| entry.size).sum()
+        self.contents.in_mode(self.mode).iter().map(|entry| entry.size).sum()
     }
 
     /// Lines for the user: what was changed or left out on the way. Fit for a terminal.
     #[must_use]
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    pub fn notes(&self) -> Vec<String> {
+        let files = self.notes.iter().cloned();
+        let origin = self.configuration.origin.note();
+        match self.mode {
+            WorkspaceMode::Shallow => files.chain(origin).chain(self.filters()).collect(),
+            WorkspaceMode::Full => files.chain([WITHOUT_GIT.to_owned()]).collect(),
+            WorkspaceMode::Metadata => {
+                [WITHOUT_FILES.to_owned()].into_iter().chain(origin).collect()
+            }
+        }
+    }
+
+    fn filters(&self) -> Option<String> {
+        let note = "filters such as git-lfs are configured: files they manage may look changed in the guest \
+             until the filter is set up there";
+        self.configuration.has_filters.then(|| note.to_owned())
+    }
+}
+
+impl Contents {
+    /// What of them goes in.
+    pub(super) fn in_mode(&self, mode: WorkspaceMode) -> &[Entry] {
+        match mode {
+            WorkspaceMode::Shallow | WorkspaceMode::Full => &self.entries,
+            WorkspaceMode::Metadata => &[],
+        }
     }
 }
 
@@ -186,14 +233,6 @@ pub(super) async fn inspect(
     )?;
     let index = std::mem::take(&mut lists.index);
     let mut notes = lists.notes(untracked);
-    notes.extend(configuration.origin.note());
-    if configuration.has_filters {
-        notes.push(
-            "filters such as git-lfs are configured: files they manage may look changed in the guest \
-             until the filter is set up there"
-                .to_owned(),
-        );
-    }
     let untracked_left_out = lists.left_out;
     // Looking at every file blocks.
     let looking = tokio::task::spawn_blocking(move || look(root, lists));
@@ -208,6 +247,7 @@ pub(super) async fn inspect(
         configuration,
         index,
         contents,
+        mode: WorkspaceMode::Shallow,
         history: History::Usual,
         untracked_left_out,
         notes,

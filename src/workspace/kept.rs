@@ -28,6 +28,7 @@ use super::import::{self, Import, TreeWriter};
 use super::listing::{self, shown};
 use super::objects::{link_all, packs_in, remove_stale_locks};
 use super::package::Package;
+use super::seeing::Found;
 use crate::wire::survey::{EntryKind, Known, Seen, Token};
 
 /// The refs whose commits have the trees.
@@ -61,13 +62,6 @@ pub struct Look {
     known: Vec<(Known, bool)>,
     /// What the agent is to be told.
     pub records: Vec<u8>,
-}
-
-/// What a look has found, and is to be written down.
-#[derive(Debug, Default)]
-pub struct Found {
-    tokens: Vec<(Token, Vec<u8>)>,
-    nested: Vec<String>,
 }
 
 /// How many bytes a guest may have to show: as many as its disk has.
@@ -223,13 +217,21 @@ impl Kept {
         git::run(update, "write down what was exported").await.map(drop)
     }
 
+    /// Where it is kept how the agent knows files again.
+    pub(super) fn tokens_place(&self) -> PathBuf {
+        self.folder.join("tokens")
+    }
+
     fn tokens(&self) -> HashMap<Vec<u8>, Token> {
         // Without them, files are only read once more.
-        let records = fs::read(self.folder.join("tokens")).unwrap_or_default();
+        let records = fs::read(self.tokens_place()).unwrap_or_default();
         let seen = Seen::read_all(&records).unwrap_or_default().into_iter();
         let token = |entry| match entry {
             Seen::Same { token, path } => Some((path, token)),
-            Seen::Changed { .. } | Seen::Nested { .. } => None,
+            Seen::Changed { .. }
+            | Seen::Absent { .. }
+            | Seen::Unseen { .. }
+            | Seen::Nested { .. } => None,
         };
         seen.filter_map(token).collect()
     }
@@ -273,12 +275,18 @@ impl Look {
         for entry in &seen {
             match entry {
                 Seen::Same { token, path } => {
-                    match known.remove(&path[..]) {
-                        None => return Err(said(format!("it knows `{}` again", shown(path)))),
-                        Some((entry, false)) => back.push(entry),
-                        Some((_, true)) => {}
-                    }
+                    back.extend(again(&mut known, path)?);
                     found.tokens.push((token.clone(), path.clone()));
+                }
+                Seen::Absent { path } => {
+                    back.extend(again(&mut known, path)?);
+                    found.absent.push(path.clone());
+                }
+                Seen::Unseen { path } => {
+                    if known.remove(&path[..]).is_some_and(|(_, in_tree)| in_tree) {
+                        found.absent.push(path.clone());
+                    }
+                    found.unseen.push(shown(path));
                 }
                 Seen::Changed { token, kind, size, path } => {
                     let plain = listing::check(path).is_ok();
@@ -324,44 +332,18 @@ impl Look {
     }
 }
 
-impl Found {
-    /// Keeps how the agent knows the files again, and returns the tree that was seen.
-    ///
-    /// # Errors
-    /// When the tree cannot be read.
-    pub async fn keep(self, kept: &Kept) -> Result<Seeing, WorkspaceError> {
-        let mut records = Vec::new();
-        for (token, path) in self.tokens {
-            Seen::Same { token, path }.write(&mut records);
-        }
-        let (new, place) = (kept.folder.join("tokens.new"), kept.folder.join("tokens"));
-        // Without them, files are only read once more.
-        if let Err(error) = fs::write(&new, records).and_then(|()| fs::rename(&new, &place)) {
-            tracing::warn!(folder = %kept.folder.display(), %error, "cannot keep tokens of files");
-        }
-        Ok(Seeing { tree: kept.seen().await?, nested: self.nested })
-    }
-}
-
-/// What is in the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seeing {
-    /// The tree.
-    pub tree: String,
-    /// Repositories in it that are no part of it, fit for a terminal.
-    pub nested: Vec<String>,
-}
-
-impl Seeing {
-    /// A tree in which there is nothing that is no part of it.
-    #[must_use]
-    pub fn plain(tree: String) -> Self {
-        Self { tree, nested: Vec::new() }
-    }
+/// What the agent knows again: the entry, where it is to come back into the tree.
+fn again<'a>(
+    known: &mut BTreeMap<&[u8], (&'a Known, bool)>,
+    path: &[u8],
+) -> Result<Option<&'a Known>, WorkspaceError> {
+    let why = || format!("it knows `{}` again", shown(path));
+    let entry = known.remove(path).ok_or_else(|| WorkspaceError::Nonsense { why: why() })?;
+    Ok(Some(entry).filter(|(_, in_tree)| !in_tree).map(|(entry, _)| entry))
 }
 
 /// An entry of a tree as git lists it, that went in.
-fn entry(line: &[u8]) -> Option<Known> {
+pub(super) fn entry(line: &[u8]) -> Option<Known> {
     let tab = line.iter().position(|byte| *byte == b'\t')?;
     let (info, path) = (std::str::from_utf8(&line[..tab]).ok()?, line[tab + 1..].to_vec());
     let mut words = info.split(' ');

@@ -36,6 +36,7 @@
 //!
 //! It must not know VMs, guests, the store or hooks: it gets a path and gives a tar stream.
 
+mod absent;
 mod apply;
 mod beside;
 mod configuration;
@@ -55,6 +56,7 @@ mod origin;
 mod package;
 mod renewal;
 mod repository;
+mod seeing;
 mod tree;
 
 #[cfg(test)]
@@ -72,9 +74,10 @@ pub use error::WorkspaceError;
 pub use export::{Against, Comparison};
 pub use import::{Import, TreeWriter};
 pub use inspection::{History, Inspection, Untracked};
-pub use kept::{Found, Kept, Limit, Look, Recording, Seeing};
+pub use kept::{Kept, Limit, Look, Recording};
 pub use package::{Package, PackageSummary};
 pub use renewal::Renewal;
+pub use seeing::{Found, Seeing};
 
 /// How many commits of history go in when nobody says otherwise: enough for `log`, `blame` of recent
 /// work and a merge base, little enough for a second.

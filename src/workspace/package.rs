@@ -19,6 +19,7 @@ use super::listing::shown;
 use super::metadata::Metadata;
 use super::tree::{Found, Kind};
 use crate::wire::guest::UPDATE_TREE;
+use crate::wire::rpc::WorkspaceMode;
 use crate::wire::survey::EntryKind;
 
 /// How much is handed to the sink at once: a write may become one frame on its way to the guest.
@@ -42,9 +43,10 @@ const NAME_IN_HEADER: usize = 100;
 #[derive(Debug)]
 pub struct Package {
     contents: Arc<Contents>,
+    mode: WorkspaceMode,
     pub(super) metadata: Metadata,
     pub(super) object_format: String,
-    /// The commit that is checked out; none before the first one.
+    /// The commit that is checked out, where its history goes in; none before the first one.
     pub(super) commit: Option<String>,
 }
 
@@ -83,8 +85,10 @@ pub struct PackageSummary {
 impl Package {
     pub(super) fn new(inspection: &Inspection, metadata: Metadata) -> Self {
         let object_format = inspection.repository.object_format.clone();
-        let commit = inspection.head.commit.clone();
-        Self { contents: Arc::clone(&inspection.contents), metadata, object_format, commit }
+        let history = inspection.mode != WorkspaceMode::Full;
+        let commit = inspection.head.commit.clone().filter(|_| history);
+        let (contents, mode) = (Arc::clone(&inspection.contents), inspection.mode);
+        Self { contents, mode, metadata, object_format, commit }
     }
 
     /// Writes the whole tar stream, its end included. Blocks: run it where that is fine. After an error
@@ -129,19 +133,28 @@ impl Package {
                 header.set_size(content.len() as u64);
                 stream.append(header, name.as_bytes(), *content).map_err(send)?;
             }
+            // It may stay empty.
+            let folder = header(EntryType::Directory, FOLDER_MODE, 0);
+            let name = format!("{UPDATE_TREE}/");
+            stream.append(folder, name.as_bytes(), io::empty()).map_err(send)?;
             stream.prefix = format!("{UPDATE_TREE}/").into_bytes();
         }
-        for entry in self.contents.entries.iter().filter(|entry| part.has(entry)) {
+        for absent in &self.metadata.absent {
+            stream.record.put(&absent.path, absent.kind, &absent.object);
+        }
+        let entries = self.contents.in_mode(self.mode);
+        for entry in entries.iter().filter(|entry| part.has(entry)) {
             stream.folders_of(&entry.path)?;
             if !entry.is_folder() {
                 stream.entry(&self.contents, &entry.path)?;
             }
         }
-        match part {
-            Part::Files => {}
-            Part::Whole | Part::Update { .. } => {
-                stream.metadata(&self.metadata.git_folder(), b".git/")?;
-            }
+        match (part, self.mode) {
+            (Part::Files, _) | (_, WorkspaceMode::Full) => {}
+            (
+                Part::Whole | Part::Update { .. },
+                WorkspaceMode::Shallow | WorkspaceMode::Metadata,
+            ) => stream.metadata(&self.metadata.git_folder(), b".git/")?,
         }
         let buffer = stream.builder.into_inner().map_err(send)?;
         buffer.into_inner().map_err(|error| send(error.into_error()))?.flush().map_err(send)?;

@@ -19,10 +19,11 @@ use std::sync::Arc;
 use super::WorkspaceError;
 use super::git::{self, Size};
 use super::import::{self, Import, TreeWriter};
-use super::kept::{BASE, COMMIT, EXPORTED, KEEPING, Kept, NEXT, READING, SEEN};
+use super::kept::{self, BASE, COMMIT, EXPORTED, KEEPING, Kept, NEXT, READING, SEEN};
 use super::listing;
-use super::objects::{link_all, packs_in};
+use super::objects::{link_all, link_objects, packs_in};
 use super::package::{Package, PackageSummary, Part};
+use super::seeing::Seeing;
 use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED};
 use crate::wire::survey::{EntryKind, Known, Token};
 
@@ -67,16 +68,28 @@ impl Kept {
         sent.is_ok_and(|sent| sent.lines().all(|name| packs.contains(&name)))
     }
 
-    /// Compares a package with the tree `seen` that lies in the guest.
+    /// Compares a package with what was seen in the guest.
     ///
     /// # Errors
     /// When a file cannot be read, git fails, or the repository's hash is another.
-    pub async fn renew(&self, package: Package, seen: &str) -> Result<Renewal, WorkspaceError> {
+    pub async fn renew(
+        &self,
+        package: Package,
+        seeing: &Seeing,
+    ) -> Result<Renewal, WorkspaceError> {
         let format = self.git(Size::Question).args(["rev-parse", "--show-object-format"]);
         let was = git::line(git::run(format, READING).await?);
         if was != package.object_format.as_bytes() {
             let (is, was) = (package.object_format, String::from_utf8_lossy(&was).into_owned());
             return Err(WorkspaceError::OtherHash { is, was });
+        }
+        let absent = package.metadata.absent.iter().map(|known| known.path.clone());
+        let absent: HashSet<Vec<u8>> = absent.collect();
+        if !absent.is_empty() {
+            // Their contents come from git alone.
+            let linked = link_objects(&package.metadata.git_folder(), &self.git_folder());
+            let path = self.git_folder();
+            linked.map_err(|source| WorkspaceError::Scratch { path, source })?;
         }
         let begun = import::begin(&self.git_folder(), NEXT, None);
         let (writer, import) =
@@ -95,7 +108,8 @@ impl Kept {
         let package = package.ok_or_else(|| broke_off(io::Error::other("it is in use")))?;
         let tree = self.tree(NEXT).await?.ok_or(WorkspaceError::NothingKept)?;
         let diff = ["diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames"];
-        let diff = git::run(self.git(Size::Work).args(diff).args([seen, &tree]), COMPARING).await?;
+        let diff = self.git(Size::Work).args(diff).args([&seeing.tree, &tree]);
+        let diff = git::run(diff, COMPARING).await?;
         let mut renewal = Renewal {
             kept: self.clone(),
             package,
@@ -105,7 +119,11 @@ impl Kept {
             removed: Vec::new(),
             removals: 0,
         };
-        renewal.take(&diff)?;
+        let missing = seeing.absent.iter().cloned().collect();
+        renewal.take(&diff, &absent, missing)?;
+        if !absent.is_empty() {
+            renewal.take_out(&seeing.tree, &absent, &seeing.absent).await?;
+        }
         Ok(renewal)
     }
 }
@@ -126,8 +144,14 @@ impl Kept {
 }
 
 impl Renewal {
-    /// Takes what git says that differs: `:MODE MODE OBJECT OBJECT LETTER<nul>PATH<nul>`.
-    fn take(&mut self, diff: &[u8]) -> Result<(), WorkspaceError> {
+    /// Takes what git says that differs: `:MODE MODE OBJECT OBJECT LETTER<nul>PATH<nul>`. What is `absent` from now on
+    /// is not put in; what is `missing` in the guest is, also when it does not differ.
+    fn take(
+        &mut self,
+        diff: &[u8],
+        absent: &HashSet<Vec<u8>>,
+        mut missing: HashSet<Vec<u8>>,
+    ) -> Result<(), WorkspaceError> {
         let unexpected = || WorkspaceError::Unexpected { doing: COMPARING };
         let mut parts = listing::paths(diff);
         while let Some(info) = parts.next() {
@@ -136,6 +160,10 @@ impl Renewal {
                 let why = format!("more than {MAX_DEPTH} folders lie one in the other there");
                 let source = io::Error::other(why);
                 return Err(WorkspaceError::Read { path: listing::shown(&path), source });
+            }
+            missing.remove(&path);
+            if absent.contains(&path) {
+                continue;
             }
             let info = std::str::from_utf8(info).map_err(|_| unexpected())?;
             let words: Vec<&str> = info.split(' ').collect();
@@ -163,6 +191,28 @@ impl Renewal {
                     self.removals += 1;
                 }
                 _ => return Err(unexpected()),
+            }
+        }
+        self.changed.extend(missing.into_iter().filter(|path| !absent.contains(path)));
+        Ok(())
+    }
+
+    /// Takes out of the guest what is `absent` from now on and lies there: of the tree `seen` everything but what is
+    /// `missing`.
+    async fn take_out(
+        &mut self,
+        seen: &str,
+        absent: &HashSet<Vec<u8>>,
+        missing: &[Vec<u8>],
+    ) -> Result<(), WorkspaceError> {
+        let list = self.kept.git(Size::Work).args(["ls-tree", "-r", "-z", "--full-tree", seen]);
+        let listing = git::run(list, COMPARING).await?;
+        let missing: HashSet<&[u8]> = missing.iter().map(|path| &path[..]).collect();
+        for line in listing::paths(&listing) {
+            let known = kept::entry(line).ok_or(WorkspaceError::Unexpected { doing: COMPARING })?;
+            if absent.contains(&known.path) && !missing.contains(&known.path[..]) {
+                known.write(&mut self.removed);
+                self.removals += 1;
             }
         }
         Ok(())

@@ -212,8 +212,16 @@ impl Update {
         })
     }
 
+    /// Whether something of git comes. Where nothing does, `.git` in the tree is none of the host's.
+    fn has_git(&self) -> io::Result<bool> {
+        Ok(kind(&self.staged, b".git")?.is_some())
+    }
+
     /// Refuses a tree in which git has something under way: half of that would be in what is put in.
     fn look_for_work_under_way(&self) -> io::Result<()> {
+        if !self.has_git()? {
+            return Ok(());
+        }
         if kind(&self.root, b".git")? != Some(FileType::Directory) {
             return Err(io::Error::other("its `.git` is no folder"));
         }
@@ -231,6 +239,9 @@ impl Update {
     /// Keeps the guest's own list of commits without parents beside the one that comes, but for those whose parents
     /// come: what is only in the guest needs it.
     fn keep_shallow(&self, deepened: &[u8]) -> io::Result<()> {
+        if !self.has_git()? {
+            return Ok(());
+        }
         if kind(&self.root, b".git/shallow")? != Some(FileType::RegularFile) {
             return Ok(());
         }
@@ -256,7 +267,7 @@ impl Update {
         let known = self.removed.iter().chain(replaced);
         // Looked for whatever git would say of it.
         let known = known.map(|known| Known { went_in: true, ..known.clone() }).collect();
-        let listed = Listed { paths: files.iter().cloned().collect(), nested: Vec::new() };
+        let listed = Listed { paths: files.iter().cloned().collect(), ..Listed::default() };
         let root = format!("/proc/self/fd/{}", self.root.as_raw_fd());
         let look = survey::look(Path::new(&root), known, listed);
         let look = look.map_err(|failure| {
@@ -264,8 +275,10 @@ impl Update {
         })?;
         for seen in Seen::read_all(&look.records)? {
             match seen {
-                Seen::Same { .. } => {}
-                Seen::Changed { path, .. } | Seen::Nested { path } => return Err(theirs(&path)),
+                Seen::Same { .. } | Seen::Absent { .. } => {}
+                Seen::Changed { path, .. } | Seen::Unseen { path } | Seen::Nested { path } => {
+                    return Err(theirs(&path));
+                }
             }
         }
         for folder in &folders {
@@ -295,7 +308,7 @@ impl Update {
             let why = "is in the way: rename or remove what git has by that name there";
             Err(io::Error::other(format!("`{}` {why}", shown(path))))
         };
-        if kind(&self.staged, b".git")?.is_none() {
+        if !self.has_git()? {
             return Ok(());
         }
         let Listing { files, folders } = Listing::below(&self.staged, b".git")?;

@@ -23,7 +23,9 @@ use crate::report::{Kind, Report, counted};
 use crate::vm::ports::Guest;
 use crate::vm::{Prepare, PrepareVm};
 use crate::wire::guest::{Exec, TreeChange};
-use crate::wire::rpc::{CreateWorkspace, Operation, Vm, VmWorkspace, WorkspacePrepare};
+use crate::wire::rpc::{
+    CreateWorkspace, Operation, Vm, VmWorkspace, WorkspaceMode, WorkspacePrepare,
+};
 use crate::workspace::{
     Against, Comparison, Inspection, Kept, Limit, PackageSummary, Renewal, Workspaces,
 };
@@ -53,6 +55,7 @@ pub(super) struct Place<'a> {
     pub(super) folder: &'a str,
     /// The commit that went in.
     pub(super) base_commit: Option<&'a str>,
+    pub(super) mode: WorkspaceMode,
     pub(super) limit: Limit,
     pub(super) kept: &'a Kept,
 }
@@ -132,6 +135,7 @@ impl Exports {
             name: &viewed.name,
             folder: there.guest_path.strip_prefix(&home).unwrap_or(&there.guest_path),
             base_commit: there.base_commit.as_deref(),
+            mode: there.mode,
             limit: Limit(viewed.disk_bytes),
             kept: &kept,
         };
@@ -141,8 +145,10 @@ impl Exports {
         };
         let path = wanted.path.clone().unwrap_or_else(|| there.source_path.clone());
         if unexported == Unexported::Discard && is_gone(&place).await? {
-            return self.put_in(vm, wanted, path, course).await;
+            let mode = wanted.mode.or(Some(there.mode));
+            return self.put_in(vm, WorkspacePrepare { mode, ..wanted }, path, course).await;
         }
+        let wanted = in_mode(&place, wanted)?;
         let gather = async {
             let inspection = inspect(&self.workspaces, wanted, path, course).await?;
             let renewal = gather(&self.workspaces, &place, &inspection, unexported, course).await?;
@@ -157,8 +163,25 @@ impl Exports {
             ));
         }
         send(&place, renewal, course).await?;
-        let VmWorkspace { source_path, base_commit, .. } = checkouts::record(&inspection);
-        Ok(VmWorkspace { guest_path: there.guest_path.clone(), source_path, base_commit })
+        let guest_path = there.guest_path.clone();
+        Ok(VmWorkspace { guest_path, ..checkouts::record(&inspection) })
+    }
+}
+
+/// What is wanted of a workspace that is there, in the mode that it has: to have another, git in the guest would have
+/// to become another, too.
+fn in_mode(place: &Place<'_>, wanted: WorkspacePrepare) -> Result<WorkspacePrepare, Report> {
+    let (mode, name) = (place.mode, place.name);
+    match wanted.mode {
+        Some(other) if other != mode => {
+            let (is, wanted) = (mode.as_str(), other.as_str());
+            let message = format!(
+                "the repository is in `{name}` in the mode `{is}`, which stays: not in `{wanted}`"
+            );
+            Err(Report::new(Kind::Conflict, message)
+                .with_hint(format!("put it into another VM: `cove run --mode {wanted} PATH`")))
+        }
+        Some(_) | None => Ok(WorkspacePrepare { mode: Some(mode), ..wanted }),
     }
 }
 
@@ -169,8 +192,10 @@ async fn inspect(
     course: &Course,
 ) -> Result<Inspection, Report> {
     let _stage = course.stage("inspect");
-    let WorkspacePrepare { include_untracked, depth, full_history, branch, from, .. } = wanted;
-    let wanted = CreateWorkspace { path, include_untracked, depth, full_history, branch, from };
+    let WorkspacePrepare { mode, include_untracked, depth, full_history, branch, from, .. } =
+        wanted;
+    let wanted =
+        CreateWorkspace { path, mode, include_untracked, depth, full_history, branch, from };
     let inspection = inspection(workspaces, &wanted).await?;
     inspection.notes().iter().for_each(|note| course.note(note.clone()));
     Ok(inspection)
@@ -188,16 +213,33 @@ pub(super) async fn gather(
     course: &Course,
 ) -> Result<Renewal, Report> {
     let kept = place.kept;
-    let tree = {
+    let seeing = {
         let _stage = course.stage("look");
-        let looked = look(place.guest, place.folder, place.limit, kept).await;
-        looked.map_err(|error| unless_hinted(error, place.name))?.tree
+        let looked = look(place.guest, place.folder, place.mode, place.limit, kept).await;
+        looked.map_err(|error| unless_hinted(error, place.name))?
     };
-    if unexported == Unexported::Refuse && !kept.is_safe(&tree).await.map_err(report)? {
-        return Err(refusal(place, &tree).await?);
+    let tree = &seeing.tree;
+    if unexported == Unexported::Refuse && !kept.is_safe(tree).await.map_err(report)? {
+        return Err(refusal(place, tree).await?);
     }
-    kept.keep_arrived(&tree).await.map_err(report)?;
+    if unexported == Unexported::Refuse
+        && let Some(first) = seeing.unseen.first()
+    {
+        let message = format!(
+            "git in `{}` has changed `{first}`, which is not checked out there",
+            place.name
+        );
+        return Err(Report::new(Kind::Conflict, message).with_hint(
+            "check it out (`git sparse-checkout disable` in the guest) and take it out with \
+             `cove workspace export`, or give it up with `--discard-work`",
+        ));
+    }
+    kept.keep_arrived(tree).await.map_err(report)?;
     let _stage = course.stage("pack");
+    if place.mode == WorkspaceMode::Full {
+        let package = workspaces.pack(inspection).await.map_err(report)?;
+        return kept.renew(package, &seeing).await.map_err(report);
+    }
     let packs = ask(place, &["ls", "-1", ".git/objects/pack"]).await?.unwrap_or_default();
     let packs: Vec<&str> = packs.lines().collect();
     let package = match kept.is_all_in(&packs) {
@@ -205,7 +247,7 @@ pub(super) async fn gather(
         // Its git has put objects together anew, or away: it gets all of them.
         false => workspaces.pack(inspection).await,
     };
-    let renewal = kept.renew(package.map_err(report)?, &tree).await.map_err(report)?;
+    let renewal = kept.renew(package.map_err(report)?, &seeing).await.map_err(report)?;
     keep_commits(place, inspection, &renewal, course).await?;
     Ok(renewal)
 }

@@ -84,8 +84,8 @@ impl Work {
 }
 
 fn place<'a>(guest: &'a AgentGuest, base: &'a str, kept: &'a Kept) -> Place<'a> {
-    let base_commit = Some(base);
-    Place { guest, name: "web", folder: "repo", base_commit, limit: LIMIT, kept }
+    let (base_commit, mode) = (Some(base), WorkspaceMode::Shallow);
+    Place { guest, name: "web", folder: "repo", base_commit, mode, limit: LIMIT, kept }
 }
 
 /// Changes of every kind in the source: in commits, staged, in the working tree, and on another branch.
