@@ -18,6 +18,7 @@ use crate::wire::rpc::{
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
 
 mod apply;
+mod commits;
 mod looks;
 mod prepare;
 mod program;
@@ -94,7 +95,7 @@ impl WorkspaceRuns for Exports {
         let (file, bytes) = made.map_err(|error| {
             Report::new(Kind::Failed, "cannot read the export that was made").with_cause(&error)
         })?;
-        let notes = notes(&seeing);
+        let notes = all_notes(vm, &kept, &seeing).await;
         let counts = wanted.what == ExportWhat::Patch && is_all(&seeing, &comparison);
         let tree = seeing.tree.clone();
         let taken = async move {
@@ -127,7 +128,7 @@ impl WorkspaceRuns for Exports {
             commits_ahead(vm, base_commit),
             self.workspaces.has_moved(source, base_commit),
         );
-        let mut notes = notes(&seeing);
+        let mut notes = all_notes(vm, &kept, &seeing).await;
         if let Err(error) = &moved {
             let why = Report::of(error).one_line();
             notes.push(format!("the source repository cannot be looked at: {why}"));
@@ -240,6 +241,16 @@ fn in_workspace(vm: &WorkspaceVm, words: &[&str]) -> Exec {
 /// everything is exported.
 fn is_all(seeing: &Seeing, comparison: &Comparison<'_>) -> bool {
     seeing.beside().is_none() && comparison.is_whole()
+}
+
+/// What the user should know of a workspace, running or not.
+async fn all_notes(vm: &WorkspaceVm, kept: &Kept, seeing: &Seeing) -> Vec<String> {
+    let mut notes = notes(seeing);
+    if let Some(guest) = &vm.guest {
+        let folder = &vm.workspace.guest_path;
+        notes.extend(commits::notes(&**guest, folder, &vm.name, kept).await);
+    }
+    notes
 }
 
 fn notes(seeing: &Seeing) -> Vec<String> {

@@ -44,7 +44,7 @@ pub(super) async fn at(
     git::run(run(Size::Work, &["checkout-index", "--all", "--quiet"]), CHECKING_OUT).await?;
     let root = Root::open(&path).map_err(scratch)?;
     let mut lists = Lists::read(&path, &root, Untracked::Leave).await?;
-    let (index, notes) = (std::mem::take(&mut lists.index), lists.notes(Untracked::Leave));
+    let (index, notes) = (std::mem::take(&mut lists.index), lists.notes(Untracked::Leave, 0));
     let looking = tokio::task::spawn_blocking(move || look(root, lists));
     let looked = looking
         .await
@@ -62,6 +62,8 @@ pub(super) async fn at(
         contents,
         mode,
         history,
+        // None is checked out there.
+        submodules: Vec::new(),
         untracked_left_out: 0,
         notes,
     })

@@ -14,6 +14,7 @@ use super::git::{self, Size, in_source};
 use super::listing::shown;
 use super::lists::{Lists, NAMED_IN_NOTES, named};
 use super::repository::{self, Head, Repository};
+use super::submodule::{Submodule, Submodules};
 use super::tree::{Kind, Root};
 use crate::wire::rpc::{WorkspaceMode, WorkspacePlan};
 
@@ -54,6 +55,8 @@ pub struct Inspection {
     pub(super) contents: Arc<Contents>,
     pub(super) mode: WorkspaceMode,
     pub(super) history: History,
+    /// Those whose git metadata goes in.
+    pub(super) submodules: Vec<Submodule>,
     pub(super) untracked_left_out: u64,
     /// About the files.
     pub(super) notes: Vec<String>,
@@ -81,7 +84,10 @@ pub(super) struct Entry {
 impl Inspection {
     /// The same with so much of its history.
     #[must_use]
-    pub fn with_history(self, history: History) -> Self {
+    pub fn with_history(mut self, history: History) -> Self {
+        for submodule in &mut self.submodules {
+            submodule.inspection.history = history;
+        }
         Self { history, ..self }
     }
 
@@ -183,9 +189,12 @@ impl Inspection {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let files = self.notes.iter().cloned();
-        let origin = self.configuration.origin.note();
+        let origin = self.configuration.origin.note("origin");
+        let submodules = self.submodules.iter().filter_map(Submodule::note);
         match self.mode {
-            WorkspaceMode::Shallow => files.chain(origin).chain(self.filters()).collect(),
+            WorkspaceMode::Shallow => {
+                files.chain(origin).chain(submodules).chain(self.filters()).collect()
+            }
             WorkspaceMode::Full => files.chain([WITHOUT_GIT.to_owned()]).collect(),
             WorkspaceMode::Metadata => {
                 [WITHOUT_FILES.to_owned()].into_iter().chain(origin).collect()
@@ -232,7 +241,10 @@ pub(super) async fn inspect(
         Lists::read(&repository.root, &root, untracked),
     )?;
     let index = std::mem::take(&mut lists.index);
-    let mut notes = lists.notes(untracked);
+    let submodules = std::mem::take(&mut lists.populated);
+    let mut notes = lists.notes(untracked, submodules.len());
+    let submodules = Submodules::find(&repository.root, submodules).await?;
+    notes.extend(submodules.notes());
     let untracked_left_out = lists.left_out;
     // Looking at every file blocks.
     let looking = tokio::task::spawn_blocking(move || look(root, lists));
@@ -249,6 +261,7 @@ pub(super) async fn inspect(
         contents,
         mode: WorkspaceMode::Shallow,
         history: History::Usual,
+        submodules: submodules.found,
         untracked_left_out,
         notes,
     })

@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::WorkspaceError;
 use super::git::{self, Size, in_scratch};
@@ -81,6 +81,10 @@ impl Kept {
         self.git_folder().join(BASE).exists()
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn packs(&self) -> PathBuf {
         self.folder.join("packs")
     }
@@ -125,6 +129,8 @@ impl Kept {
             git::run(update, KEEPING).await?;
         }
         fs::write(self.packs(), packs_in(&from).map_err(failed)?).map_err(failed)?;
+        self.keep_submodules(&package.modules).map_err(failed)?;
+        self.keep_lfs_objects(&package.lfs).map_err(failed)?;
         let (writer, import) = import::begin(&git, BASE, None).map_err(failed)?;
         Ok((writer, Recording { kept: self.clone(), import }))
     }

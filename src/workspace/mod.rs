@@ -48,15 +48,18 @@ mod import;
 mod inspection;
 mod kept;
 mod left;
+mod lfs;
 mod listing;
 mod lists;
 mod metadata;
+mod modules;
 mod objects;
 mod origin;
 mod package;
 mod renewal;
 mod repository;
 mod seeing;
+mod submodule;
 mod tree;
 
 #[cfg(test)]
@@ -67,7 +70,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::wire::rpc::ApplyHow;
+use self::lfs::Lfs;
+use crate::wire::rpc::{ApplyHow, WorkspaceMode};
 
 pub use apply::{Application, ApplyError};
 pub use error::WorkspaceError;
@@ -75,6 +79,7 @@ pub use export::{Against, Comparison};
 pub use import::{Import, TreeWriter};
 pub use inspection::{History, Inspection, Untracked};
 pub use kept::{Kept, Limit, Look, Recording};
+pub use modules::WentIn;
 pub use package::{Package, PackageSummary};
 pub use renewal::Renewal;
 pub use seeing::{Found, Seeing};
@@ -209,8 +214,7 @@ impl Workspaces {
     /// # Errors
     /// When git cannot read the repository's history or the scratch folder cannot be written.
     pub async fn pack(&self, inspection: &Inspection) -> Result<Package, WorkspaceError> {
-        let made = metadata::make(self, inspection, None).await?;
-        Ok(Package::new(inspection, made))
+        self.packed(inspection, None).await
     }
 
     /// The same for a guest that has what is kept: of the history, only what is new.
@@ -222,7 +226,30 @@ impl Workspaces {
         inspection: &Inspection,
         known: &Kept,
     ) -> Result<Package, WorkspaceError> {
-        let made = metadata::make(self, inspection, Some(known)).await?;
-        Ok(Package::new(inspection, made))
+        self.packed(inspection, Some(known)).await
+    }
+
+    async fn packed(
+        &self,
+        inspection: &Inspection,
+        known: Option<&Kept>,
+    ) -> Result<Package, WorkspaceError> {
+        let made = metadata::make(self, inspection, known).await?;
+        let modules = match inspection.mode {
+            WorkspaceMode::Shallow => modules::make(self, inspection, &made).await?,
+            WorkspaceMode::Full | WorkspaceMode::Metadata => Vec::new(),
+        };
+        let mut lfs = match inspection.mode {
+            WorkspaceMode::Shallow | WorkspaceMode::Metadata => {
+                Lfs::find(inspection, &made).await?
+            }
+            WorkspaceMode::Full => Lfs::default(),
+        };
+        if let Some(known) = known {
+            let there = known.lfs_objects();
+            let path = known.folder().to_owned();
+            lfs.without(&there.map_err(|source| WorkspaceError::Scratch { path, source })?);
+        }
+        Ok(Package::new(inspection, made, modules, lfs))
     }
 }

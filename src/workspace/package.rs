@@ -3,6 +3,8 @@
 //! GNU format, so that names of any bytes and any length fit. Entries are sorted, every folder comes
 //! before what is in it, everything belongs to 0:0, and no entry names anything outside.
 
+mod parts;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
@@ -15,8 +17,10 @@ use tar::{Builder, EntryType, Header};
 use super::WorkspaceError;
 use super::import::TreeWriter;
 use super::inspection::{Contents, Entry, Inspection};
+use super::lfs::Lfs;
 use super::listing::shown;
 use super::metadata::Metadata;
+use super::modules::{self, Module, WentIn};
 use super::tree::{Found, Kind};
 use crate::wire::guest::UPDATE_TREE;
 use crate::wire::rpc::WorkspaceMode;
@@ -45,6 +49,10 @@ pub struct Package {
     contents: Arc<Contents>,
     mode: WorkspaceMode,
     pub(super) metadata: Metadata,
+    pub(super) modules: Vec<Module>,
+    pub(super) lfs: Lfs,
+    /// The paths of submodules whose git is not sent, as it is there as it is.
+    unchanged: HashSet<String>,
     pub(super) object_format: String,
     /// The commit that is checked out, where its history goes in; none before the first one.
     pub(super) commit: Option<String>,
@@ -83,12 +91,34 @@ pub struct PackageSummary {
 }
 
 impl Package {
-    pub(super) fn new(inspection: &Inspection, metadata: Metadata) -> Self {
+    pub(super) fn new(
+        inspection: &Inspection,
+        metadata: Metadata,
+        modules: Vec<Module>,
+        lfs: Lfs,
+    ) -> Self {
         let object_format = inspection.repository.object_format.clone();
         let history = inspection.mode != WorkspaceMode::Full;
         let commit = inspection.head.commit.clone().filter(|_| history);
         let (contents, mode) = (Arc::clone(&inspection.contents), inspection.mode);
-        Self { contents, mode, metadata, object_format, commit }
+        let unchanged = HashSet::new();
+        Self { contents, mode, metadata, modules, lfs, unchanged, object_format, commit }
+    }
+
+    /// The submodules whose git goes in.
+    pub fn submodules(&self) -> impl Iterator<Item = &WentIn> {
+        self.modules.iter().map(|module| &module.went_in)
+    }
+
+    /// A line for the user about objects of git-lfs, where there are any.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        self.lfs.note()
+    }
+
+    /// Sends nothing of the git of this submodule, as the guest has it.
+    pub fn leave_unchanged(&mut self, submodule: &WentIn) {
+        self.unchanged.insert(submodule.path.clone());
     }
 
     /// Writes the whole tar stream, its end included. Blocks: run it where that is fine. After an error
@@ -154,7 +184,13 @@ impl Package {
             (
                 Part::Whole | Part::Update { .. },
                 WorkspaceMode::Shallow | WorkspaceMode::Metadata,
-            ) => stream.metadata(&self.metadata.git_folder(), b".git/")?,
+            ) => {
+                stream.metadata(&self.metadata.git_folder(), b".git/")?;
+                for module in modules::sent(&self.modules, &self.unchanged) {
+                    stream.module(module)?;
+                }
+                stream.lfs(&self.lfs)?;
+            }
         }
         let buffer = stream.builder.into_inner().map_err(send)?;
         buffer.into_inner().map_err(|error| send(error.into_error()))?.flush().map_err(send)?;
@@ -228,17 +264,26 @@ impl<W: Write> Stream<W> {
         let mut record = std::mem::replace(&mut self.record, TreeWriter::to_nowhere());
         record.begin(path, kind, size);
         let mut exact = Exact { file, left: size, failure: None, record };
-        let appended = self.append(header, path, &mut exact);
+        self.exactly(header, path, &mut exact)?;
         self.record = exact.record;
-        match (appended, exact.failure, exact.left) {
-            (_, Some(source), _) => Err(read(source)),
+        self.summary.files += 1;
+        self.summary.bytes += size;
+        Ok(())
+    }
+
+    /// Writes a file of which exactly so much is to come.
+    fn exactly(
+        &mut self,
+        header: Header,
+        path: &[u8],
+        exact: &mut Exact,
+    ) -> Result<(), WorkspaceError> {
+        let appended = self.append(header, path, &mut *exact);
+        match (appended, exact.failure.take(), exact.left) {
+            (_, Some(source), _) => Err(WorkspaceError::Read { path: shown(path), source }),
             (Err(source), None, _) => Err(send(source)),
             (Ok(()), None, 1..) => Err(WorkspaceError::Shrunk { path: shown(path) }),
-            (Ok(()), None, 0) => {
-                self.summary.files += 1;
-                self.summary.bytes += size;
-                Ok(())
-            }
+            (Ok(()), None, 0) => Ok(()),
         }
     }
 

@@ -21,6 +21,7 @@ use super::git::{self, Size};
 use super::import::{self, Import, TreeWriter};
 use super::kept::{self, BASE, COMMIT, EXPORTED, KEEPING, Kept, NEXT, READING, SEEN};
 use super::listing;
+use super::metadata::Metadata;
 use super::objects::{link_all, link_objects, packs_in};
 use super::package::{Package, PackageSummary, Part};
 use super::seeing::Seeing;
@@ -223,10 +224,21 @@ impl Renewal {
     /// # Errors
     /// When the scratch folder cannot be written.
     pub fn keep_in_guest(&self, name: &str, commit: &str) -> Result<(), WorkspaceError> {
-        let folder = self.package.metadata.git_folder().join("refs/cove");
-        let written = fs::create_dir_all(&folder)
-            .and_then(|()| fs::write(folder.join(name), format!("{commit}\n")));
-        written.map_err(|source| WorkspaceError::Scratch { path: folder, source })
+        keep_reference(&self.package.metadata, name, commit)
+    }
+
+    /// The same in the git of the submodule at this path, if it is sent.
+    ///
+    /// # Errors
+    /// When the scratch folder cannot be written.
+    pub fn keep_in_submodule(
+        &self,
+        path: &str,
+        name: &str,
+        commit: &str,
+    ) -> Result<(), WorkspaceError> {
+        let module = self.package.modules.iter().find(|module| module.went_in.path == path);
+        module.map_or(Ok(()), |module| keep_reference(&module.metadata, name, commit))
     }
 
     /// The writer for [`Self::write_tar`], which must have finished before [`Import::done`] comes back.
@@ -307,6 +319,13 @@ impl Renewal {
     }
 }
 
+fn keep_reference(metadata: &Metadata, name: &str, commit: &str) -> Result<(), WorkspaceError> {
+    let folder = metadata.git_folder().join("refs/cove");
+    let written = fs::create_dir_all(&folder)
+        .and_then(|()| fs::write(folder.join(name), format!("{commit}\n")));
+    written.map_err(|source| WorkspaceError::Scratch { path: folder, source })
+}
+
 /// Keeps the history of a package.
 fn keep(kept: &Kept, package: &Package) -> io::Result<()> {
     let (from, to) = (package.metadata.git_folder(), kept.git_folder());
@@ -327,7 +346,9 @@ fn keep(kept: &Kept, package: &Package) -> io::Result<()> {
         }
         copied => drop(copied?),
     }
-    fs::write(kept.packs(), sent + &packs_in(&from)?)
+    fs::write(kept.packs(), sent + &packs_in(&from)?)?;
+    kept.keep_lfs_objects(&package.lfs)?;
+    kept.keep_submodules(&package.modules)
 }
 
 /// A file that is away for a moment, as while an editor saves it, must not be taken for one that was deleted.

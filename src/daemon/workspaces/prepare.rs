@@ -10,12 +10,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::looks::look;
-use super::{Exports, program, report};
+use super::{Exports, commits, program, report};
 use crate::daemon::GUEST_HOME;
 use crate::daemon::checkouts::{self, inspection};
 use crate::daemon::course::Course;
@@ -32,10 +31,6 @@ use crate::workspace::{
 
 /// How many files a refusal names.
 const NAMED: usize = 5;
-
-/// What a small question to the guest may take.
-const QUESTION: program::Bounds =
-    program::Bounds { bytes: 1 << 20, deadline: Duration::from_secs(30) };
 
 /// What becomes of work in the guest that was not exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +95,7 @@ impl Exports {
             let inspection = inspect(&self.workspaces, wanted, path, course).await?;
             let _stage = course.stage("pack");
             let package = self.workspaces.pack(&inspection).await.map_err(report)?;
+            package.note().into_iter().for_each(|note| course.note(note));
             Ok((inspection, package))
         };
         let (inspection, package) = vm.unless_given_up(gather).await?;
@@ -197,7 +193,7 @@ async fn inspect(
     let wanted =
         CreateWorkspace { path, mode, include_untracked, depth, full_history, branch, from };
     let inspection = inspection(workspaces, &wanted).await?;
-    inspection.notes().iter().for_each(|note| course.note(note.clone()));
+    inspection.notes().into_iter().for_each(|note| course.note(note));
     Ok(inspection)
 }
 
@@ -240,42 +236,22 @@ pub(super) async fn gather(
         let package = workspaces.pack(inspection).await.map_err(report)?;
         return kept.renew(package, &seeing).await.map_err(report);
     }
-    let packs = ask(place, &["ls", "-1", ".git/objects/pack"]).await?.unwrap_or_default();
+    let list = ["ls", "-1", ".git/objects/pack"];
+    let packs = program::ask(place.guest, place.folder, &list).await?.unwrap_or_default();
     let packs: Vec<&str> = packs.lines().collect();
     let package = match kept.is_all_in(&packs) {
         true => workspaces.pack_onto(inspection, kept).await,
         // Its git has put objects together anew, or away: it gets all of them.
         false => workspaces.pack(inspection).await,
     };
-    let renewal = kept.renew(package.map_err(report)?, &seeing).await.map_err(report)?;
-    keep_commits(place, inspection, &renewal, course).await?;
+    let mut package = package.map_err(report)?;
+    package.note().into_iter().for_each(|note| course.note(note));
+    let submodules = commits::in_submodules(place.guest, place.folder, kept).await?;
+    let sent = commits::leave_unchanged(&mut package, submodules);
+    let renewal = kept.renew(package, &seeing).await.map_err(report)?;
+    commits::keep(place, inspection, &renewal, course).await?;
+    commits::keep_in_submodules(place, &sent, &renewal, course).await?;
     Ok(renewal)
-}
-
-/// Has the guest's git keep the commits of its own that its branch leaves.
-async fn keep_commits(
-    place: &Place<'_>,
-    inspection: &Inspection,
-    renewal: &Renewal,
-    course: &Course,
-) -> Result<(), Report> {
-    for reference in ["HEAD"].into_iter().chain(inspection.branch()) {
-        let commit = format!("{reference}^{{commit}}");
-        let commit = ask(place, &["git", "rev-parse", "--verify", "--quiet", &commit]).await?;
-        let Some(commit) = commit.map(|commit| commit.trim().to_owned()) else {
-            continue;
-        };
-        let known = [place.base_commit, inspection.base_commit()];
-        let is_id =
-            matches!(commit.len(), 40 | 64) && commit.bytes().all(|b| b.is_ascii_hexdigit());
-        if !is_id || known.contains(&Some(&commit)) {
-            continue;
-        }
-        let name = format!("before-{}", &commit[..12]);
-        renewal.keep_in_guest(&name, &commit).map_err(report)?;
-        course.note(format!("commits of the guest stay there as `refs/cove/{name}`"));
-    }
-    Ok(())
 }
 
 /// Sends what differs, and writes down that the guest has it.
@@ -357,40 +333,6 @@ async fn is_gone(place: &Place<'_>) -> Result<bool, Report> {
     let words = ["test", "!", "-e", place.folder];
     let argv = words.iter().map(ToString::to_string).collect();
     let exec = Exec { argv, env: Vec::new(), cwd: None, tty: None };
-    let ended = program::run(place.guest, &exec, &mut io::sink(), QUESTION).await?;
+    let ended = program::run(place.guest, &exec, &mut io::sink(), program::QUESTION).await?;
     Ok(ended.is_success())
-}
-
-/// What a program prints that runs in the workspace and ends well; nothing when it says no.
-///
-/// # Errors
-/// When it ends in any other way: what it was asked for may be there all the same.
-async fn ask(place: &Place<'_>, words: &[&str]) -> Result<Option<String>, Report> {
-    let exec = Exec {
-        argv: words.iter().map(ToString::to_string).collect(),
-        // The repository may belong to another user of the guest.
-        env: [
-            ("GIT_OPTIONAL_LOCKS", "0"),
-            ("GIT_CONFIG_COUNT", "1"),
-            ("GIT_CONFIG_KEY_0", "safe.directory"),
-            ("GIT_CONFIG_VALUE_0", "*"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec(),
-        cwd: Some(place.folder.to_owned()),
-        tty: None,
-    };
-    let mut printed = Vec::new();
-    let ended = program::run(place.guest, &exec, &mut printed, QUESTION).await?;
-    if ended.says_no() {
-        return Ok(None);
-    }
-    let failed = |error: &dyn std::error::Error| {
-        let message = format!("cannot ask `{}` in the guest", words.join(" "));
-        Report::new(Kind::Failed, message).with_cause(error)
-    };
-    if !ended.is_success() {
-        return Err(failed(&io::Error::other(ended.complaint)));
-    }
-    String::from_utf8(printed).map(Some).map_err(|error| failed(&error))
 }

@@ -23,6 +23,7 @@ mod looks;
 mod merging;
 mod modes;
 mod prepare;
+mod submodules;
 
 const LIMIT: Limit = Limit(64 << 20);
 

@@ -51,11 +51,11 @@ impl Work {
         Ok(course.sent())
     }
 
-    async fn update(&self) -> Result<u64, Report> {
+    pub(super) async fn update(&self) -> Result<u64, Report> {
         self.update_to(&self.wanted(), Unexported::Refuse).await
     }
 
-    async fn refused(&self, expected: &str) {
+    pub(super) async fn refused(&self, expected: &str) {
         let before = picture(&self.checkout());
         let error = self.update().await.expect_err("refused");
         let text = format!("{} {:?}", error.one_line(), error.hint);
