@@ -33,6 +33,7 @@ mod hostile_plugins;
 mod internet;
 mod kill_walk;
 mod lifecycle;
+mod modes;
 mod network;
 mod parallel;
 mod plugins;
