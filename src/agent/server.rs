@@ -33,7 +33,7 @@ use crate::id::{BootId, ExecId};
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{Exec, ExecFailure, Health, ReceiveTree, Reply, Request, Setup};
 use crate::wire::proof::BootKey;
-use crate::wire::survey::Known;
+use crate::wire::survey::{Known, ListedBy};
 
 mod feed;
 
@@ -149,7 +149,9 @@ impl<M: Machine> Server<M> {
             (None, Request::Copy(files)) => {
                 copy::run(files, &self.machine.login().home, &mut frames).await
             }
-            (None, Request::Survey { path }) => reply(self.survey(&path, &mut frames).await),
+            (None, Request::Survey { path, by }) => {
+                reply(self.survey(&path, by, &mut frames).await)
+            }
             (None, Request::Connect { port }) => return self.forward(port, frames).await,
             (None, Request::Stats) => {
                 let (home, uptime_ms) = (self.machine.login().home, self.machine.uptime_ms());
@@ -273,13 +275,14 @@ impl<M: Machine> Server<M> {
     async fn survey<S: Connection>(
         &self,
         path: &str,
+        by: ListedBy,
         frames: &mut Frames<S>,
     ) -> Result<(), Failure> {
         let step = "look at a tree";
         let known = take_records(frames).await.and_then(|known| Known::read_all(&known));
         let (known, login) = (known.during(step)?, self.machine.login());
         let folder = Path::new(&login.home).join(path);
-        let listed = survey::paths(&folder, &login).await?;
+        let listed = survey::paths(&folder, by, &login).await?;
         let place = folder.clone();
         let looked = blocking(step, move || survey::look(&place, known, listed)).await?;
         send_all(frames, &looked.records).await.during(step)?;

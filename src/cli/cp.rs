@@ -238,7 +238,7 @@ async fn cleared<T>(
 ) -> Result<T, ArchiveError> {
     let mut work = std::pin::pin!(settled(work));
     let clearing = async {
-        if let Ok(done) = tokio::time::timeout(CLEAR, &mut work).await {
+        if let Ok(done) = timeout(CLEAR, &mut work).await {
             return done;
         }
         say(CLEARING);

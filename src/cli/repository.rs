@@ -2,11 +2,17 @@
 
 use std::num::NonZeroU32;
 
-use crate::wire::rpc::CreateWorkspace;
+use clap::ValueEnum;
+
+use crate::report::{Kind, Report};
+use crate::wire::rpc::{CreateWorkspace, WorkspaceMode};
 
 /// What of the repository goes in.
 #[derive(Debug, clap::Args)]
 pub(super) struct RepositoryArguments {
+    /// In which form it is to be there; shallow, or the one that it is in already, when not given
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// Put in untracked files too, but never ignored ones
     #[arg(long)]
     include_untracked: bool,
@@ -24,10 +30,33 @@ pub(super) struct RepositoryArguments {
     from: Option<String>,
 }
 
+/// In which form a repository is in a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// Its files, and git metadata with its last commits
+    Shallow,
+    /// Its files alone, without git metadata
+    Full,
+    /// Git metadata alone, with no file checked out
+    Metadata,
+}
+
+impl Mode {
+    /// The same on the wire.
+    fn mode(self) -> WorkspaceMode {
+        match self {
+            Self::Shallow => WorkspaceMode::Shallow,
+            Self::Full => WorkspaceMode::Full,
+            Self::Metadata => WorkspaceMode::Metadata,
+        }
+    }
+}
+
 impl RepositoryArguments {
     /// The first flag that was given, if one was.
     pub(super) fn first(&self) -> Option<&'static str> {
         let given = [
+            ("--mode", self.mode.is_some()),
             ("--include-untracked", self.include_untracked),
             ("--depth", self.depth.is_some()),
             ("--full-history", self.full_history),
@@ -37,8 +66,18 @@ impl RepositoryArguments {
     }
 
     /// So much of the repository at this path.
-    pub(super) fn of(self, path: String) -> CreateWorkspace {
-        let Self { include_untracked, depth, full_history, branch, from } = self;
-        CreateWorkspace { path, include_untracked, depth, full_history, branch, from }
+    ///
+    /// # Errors
+    /// When something is wanted that the mode has none of.
+    pub(super) fn of(self, path: String) -> Result<CreateWorkspace, Report> {
+        let Self { mode, include_untracked, depth, full_history, branch, from } = self;
+        let mode = mode.map(Mode::mode);
+        let wanted =
+            CreateWorkspace { path, mode, include_untracked, depth, full_history, branch, from };
+        let contradiction = mode.and_then(|mode| Some((mode, mode.contradiction(&wanted)?)));
+        let Some((mode, (what, why))) = contradiction else { return Ok(wanted) };
+        let (mode, what) = (mode.as_str(), what.replace('_', "-"));
+        let message = format!("`--{what}` and `--mode {mode}` exclude each other: {why}");
+        Err(Report::new(Kind::Invalid, message).with_hint("leave one of them out"))
     }
 }

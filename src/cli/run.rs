@@ -135,7 +135,7 @@ impl Arguments {
         }
         let workspace = self.path.as_deref().map(existing_folder).transpose()?;
         let request = CreateVm {
-            workspace: workspace.map(|path| self.repository.of(path)),
+            workspace: workspace.map(|path| self.repository.of(path)).transpose()?,
             start: Some(true),
             lease: self.rm,
             client: client_context(),

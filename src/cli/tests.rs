@@ -11,7 +11,7 @@ use crate::id::{Digest, VmName};
 use crate::report::{Kind, Report};
 use crate::wire::rpc::{
     Check, CreateVm, NetMode, Operation, OperationEnd, Stage, Verdict, Vm, VmNet, VmState,
-    VmWorkspace,
+    VmWorkspace, WorkspaceMode,
 };
 
 const KINDS: [Kind; 8] = [
@@ -72,6 +72,7 @@ fn two() -> [Vm; 2] {
         guest_path: "/root/project".to_owned(),
         source_path: "/home/u/pro\u{202e}ject".to_owned(),
         base_commit: None,
+        mode: WorkspaceMode::Shallow,
     });
     stopped.labels.insert("team".to_owned(), "a".to_owned());
     [vm("web", "aaaaaaaaaaaa"), stopped]

@@ -49,8 +49,15 @@ pub(super) async fn inspection(
         let message = "`from` is where a `branch` begins, and no untracked files are there";
         return Err(Report::new(Kind::Invalid, message));
     }
+    let mode = wanted.mode.unwrap_or_default();
+    if let Some((what, why)) = mode.contradiction(wanted) {
+        let message =
+            format!("`{what}` and the mode `{}` exclude each other: {why}", mode.as_str());
+        return Err(Report::new(Kind::Invalid, message));
+    }
     let inspection = workspaces.inspect(Path::new(&wanted.path), untracked).await;
-    let mut inspection = inspection.map_err(|error| report(&error))?.with_history(history);
+    let inspection = inspection.map_err(|error| report(&error))?;
+    let mut inspection = inspection.with_history(history).in_mode(mode);
     if let Some(commit) = &wanted.from {
         let there = workspaces.inspect_at(inspection, commit).await;
         inspection = there.map_err(|error| report(&error))?;
@@ -67,6 +74,7 @@ pub(super) fn record(inspection: &Inspection) -> VmWorkspace {
         guest_path: format!("{GUEST_HOME}/{}", inspection.guest_folder_name()),
         source_path: inspection.source_root().to_string_lossy().into_owned(),
         base_commit: inspection.base_commit().map(str::to_owned),
+        mode: inspection.mode(),
     }
 }
 
@@ -86,7 +94,7 @@ impl Checkout for Repository {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.inspection.notes().to_vec()
+        self.inspection.notes()
     }
 
     async fn pack(&self) -> PortResult<Box<dyn PackedCheckout>> {

@@ -21,6 +21,7 @@ use crate::wire::guest::{
     ReceiveTree, Setup, TreeChange,
 };
 use crate::wire::proof::BootKey;
+use crate::wire::survey::ListedBy;
 
 /// Makes connections to agents.
 pub(super) struct Agents;
@@ -128,8 +129,14 @@ impl GuestTrees for AgentGuest {
         sent.await.expect("sending a tree does not panic")
     }
 
-    async fn survey(&self, path: &str, known: Vec<u8>, take: SurveyTake) -> PortResult<()> {
-        let survey = self.0.survey(path, known).await.map_err(report)?;
+    async fn survey(
+        &self,
+        path: &str,
+        by: ListedBy,
+        known: Vec<u8>,
+        take: SurveyTake,
+    ) -> PortResult<()> {
+        let survey = self.0.survey(path, by, known).await.map_err(report)?;
         let runtime = Handle::current();
         let taken = tokio::task::spawn_blocking(move || {
             let mut contents = survey.contents.into_blocking(runtime);

@@ -12,13 +12,14 @@ use crate::rpc::server::{ExportStream, Exported, WorkspaceRuns};
 use crate::vm::{InUse, VmService, WorkspaceVm};
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
-    ExportWhat, MAX_CHANGES, Operation, WorkspaceApplied, WorkspaceApply, WorkspaceExport,
-    WorkspacePrepare, WorkspaceState,
+    ExportWhat, MAX_CHANGES, Operation, VmWorkspace, WorkspaceApplied, WorkspaceApply,
+    WorkspaceExport, WorkspaceMode, WorkspacePrepare, WorkspaceState,
 };
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
 
 mod apply;
 mod arrived;
+mod commits;
 mod looks;
 mod prepare;
 mod program;
@@ -95,7 +96,7 @@ impl WorkspaceRuns for Exports {
         let (file, bytes) = made.map_err(|error| {
             Report::new(Kind::Failed, "cannot read the export that was made").with_cause(&error)
         })?;
-        let notes = notes(&seeing);
+        let notes = all_notes(vm, &kept, &seeing).await;
         let counts = wanted.what == ExportWhat::Patch && is_all(&seeing, &comparison);
         let tree = seeing.tree.clone();
         let taken = async move {
@@ -121,14 +122,14 @@ impl WorkspaceRuns for Exports {
         let changes_total = changes.len() as u64;
         changes.truncate(MAX_CHANGES);
         let safe = kept.is_safe(&seeing.tree).await.map_err(report)?;
-        let unexported = !safe || !seeing.nested.is_empty();
+        let unexported = !safe || seeing.beside().is_some();
         let base_commit = vm.workspace.base_commit.as_deref();
         let source = Path::new(&vm.workspace.source_path);
         let (commits_ahead, moved) = tokio::join!(
             commits_ahead(vm, base_commit),
             self.workspaces.has_moved(source, base_commit),
         );
-        let mut notes = notes(&seeing);
+        let mut notes = all_notes(vm, &kept, &seeing).await;
         if let Err(error) = &moved {
             let why = Report::of(error).one_line();
             notes.push(format!("the source repository cannot be looked at: {why}"));
@@ -153,7 +154,8 @@ async fn seen(vm: &WorkspaceVm, kept: &Kept) -> Result<Seeing, Report> {
             .map(Seeing::plain)
             .ok_or_else(|| at_rest(vm, "what it held then is not known"));
     };
-    let seeing = looks::look(&**guest, &vm.workspace.guest_path, Limit(vm.disk_bytes), kept).await;
+    let VmWorkspace { guest_path, mode, .. } = &vm.workspace;
+    let seeing = looks::look(&**guest, guest_path, *mode, Limit(vm.disk_bytes), kept).await;
     seeing.map_err(|report| match &report.hint {
         Some(_) => report,
         None => report.with_hint(format!(
@@ -173,6 +175,9 @@ fn at_rest(vm: &WorkspaceVm, why: &str) -> Report {
 
 /// How many commits the guest's HEAD has beyond the base, as the guest's git says.
 async fn commits_ahead(vm: &WorkspaceVm, base: Option<&str>) -> Option<u64> {
+    if vm.workspace.mode == WorkspaceMode::Full {
+        return None;
+    }
     let range = base.map_or_else(|| "HEAD".to_owned(), |base| format!("{base}..HEAD"));
     let mut printed = Vec::new();
     let exec = in_workspace(vm, &["rev-list", "--count", &range, "--"]);
@@ -188,6 +193,14 @@ async fn bundle(
     kept: &Kept,
     folder: &Path,
 ) -> Result<PathBuf, Report> {
+    if vm.workspace.mode == WorkspaceMode::Full {
+        let message = format!(
+            "there are no commits to make a bundle of: the repository is in `{}` in the mode `full`, without its git",
+            vm.name
+        );
+        return Err(Report::new(Kind::Conflict, message)
+            .with_hint("all that was done is in `cove workspace export` without `--bundle`"));
+    }
     let guest = vm.guest.as_ref().ok_or_else(|| at_rest(vm, "a bundle is made by its git"))?;
     let without = vm.workspace.base_commit.as_ref().map(|base| format!("^{base}"));
     let mut words = vec!["bundle", "create", "--quiet", "-", "HEAD", "--branches"];
@@ -228,19 +241,23 @@ fn in_workspace(vm: &WorkspaceVm, words: &[&str]) -> Exec {
 /// Whether a patch of a comparison has all of the work: where repositories or submodules are left out, not
 /// everything is exported.
 fn is_all(seeing: &Seeing, comparison: &Comparison<'_>) -> bool {
-    seeing.nested.is_empty() && comparison.is_whole()
+    seeing.beside().is_none() && comparison.is_whole()
+}
+
+/// What the user should know of a workspace, running or not.
+async fn all_notes(vm: &WorkspaceVm, kept: &Kept, seeing: &Seeing) -> Vec<String> {
+    let mut notes = notes(seeing);
+    if let Some(guest) = &vm.guest {
+        let folder = &vm.workspace.guest_path;
+        notes.extend(commits::notes(&**guest, folder, &vm.name, kept).await);
+    }
+    notes
 }
 
 fn notes(seeing: &Seeing) -> Vec<String> {
-    if seeing.nested.is_empty() {
-        return Vec::new();
-    }
-    let (count, first) = (seeing.nested.len(), &seeing.nested[0]);
-    let named = match count {
-        1 => format!("the repository `{first}` inside it"),
-        _ => format!("{count} repositories inside it, such as `{first}`,"),
-    };
-    vec![format!("{named} left out: what is in there is not exported")]
+    let beside = seeing.beside();
+    let note = |what| format!("{what} left out: what is in there is not exported");
+    beside.map(note).into_iter().collect()
 }
 
 fn report(error: WorkspaceError) -> Report {

@@ -11,7 +11,7 @@ use super::upload::Upload;
 use super::{Agent, Frames, GuestError, STALL, next, timed_out, unexpected};
 use crate::wire::frame::{Frame, MAX_PAYLOAD};
 use crate::wire::guest::{Reply, Request};
-use crate::wire::survey::MAX_RECORDS;
+use crate::wire::survey::{ListedBy, MAX_RECORDS};
 
 /// How long the guest may take until it says what it sees: it may have to read the whole tree, emulated.
 const LOOK: Duration = Duration::from_secs(600);
@@ -31,12 +31,17 @@ pub struct Contents {
 
 impl Agent {
     /// Has the agent look at the tree at `path` (relative to the home or absolute), of which `known` is known, in
-    /// records.
+    /// records; other files of it are found `by` this.
     ///
     /// # Errors
     /// When the agent does not answer in time, or the tree cannot be looked at.
-    pub async fn survey(&self, path: &str, known: Vec<u8>) -> Result<Survey, GuestError> {
-        let request = Request::Survey { path: path.to_owned() };
+    pub async fn survey(
+        &self,
+        path: &str,
+        by: ListedBy,
+        known: Vec<u8>,
+    ) -> Result<Survey, GuestError> {
+        let request = Request::Survey { path: path.to_owned(), by };
         let mut upload = Upload(self.request(&request).await?);
         let mut known = Bytes::from(known);
         while !known.is_empty() {

@@ -23,6 +23,7 @@ use crate::wire::guest::{
 };
 use crate::wire::proof::BootKey;
 use crate::wire::rpc::{CreateWorkspace, NetMode, VmWorkspace, WorkspacePlan};
+use crate::wire::survey::ListedBy;
 
 mod forwards;
 mod hooks;
@@ -242,9 +243,15 @@ pub trait GuestTrees: Send + Sync {
         how: TreeChange,
         write: TreeWrite,
     ) -> PortResult<Vec<u8>>;
-    /// Looks at the tree at `path`, of which the records `known` are known; `take` gets the agent's records and
-    /// the contents that follow, on a blocking thread.
-    async fn survey(&self, path: &str, known: Vec<u8>, take: SurveyTake) -> PortResult<()>;
+    /// Looks at the tree at `path`, of which the records `known` are known, and other files are found `by` this;
+    /// `take` gets the agent's records and the contents that follow, on a blocking thread.
+    async fn survey(
+        &self,
+        path: &str,
+        by: ListedBy,
+        known: Vec<u8>,
+        take: SurveyTake,
+    ) -> PortResult<()>;
     /// Begins a copy and returns its stream of frames, from the reply on.
     async fn copy(&self, files: &CopyFiles) -> PortResult<Box<dyn ByteStream>>;
 }

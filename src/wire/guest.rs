@@ -16,6 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::survey::ListedBy;
 use crate::id::{BootId, ExecId, VmId};
 
 mod copy;
@@ -118,8 +119,10 @@ pub enum Request {
     /// the contents of what is new or otherwise, one after the other, and an end-of-data frame;
     /// [`Reply::Done`]. At any time [`Reply::Failed`] instead, which ends it.
     Survey {
-        /// The tree's root, relative to the home or absolute: the working tree of a git repository.
+        /// The tree's root, relative to the home or absolute.
         path: String,
+        /// By what its files are found.
+        by: ListedBy,
     },
     /// Connect to this TCP port of the guest's loopback. Answer: [`Reply::Connected`],
     /// [`Reply::ConnectFailed`] or [`Reply::Failed`]. After the first, the connection is carried both ways as

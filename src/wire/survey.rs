@@ -6,6 +6,8 @@
 //!                                                 `!`, it went in, and is looked for although git ignores it
 //! Seen    = TOKEN           <tab> PATH <nul>      the agent: that lies there still
 //!         * TOKEN MODE SIZE <tab> PATH <nul>      this lies there now; its content follows
+//!         -                 <tab> PATH <nul>      git there leaves it out on purpose, as the host knows it
+//!         u                 <tab> PATH <nul>      git there leaves it out, and has another content for it
 //!         n                 <tab> PATH <nul>      a repository of its own, not looked into
 //! ```
 //!
@@ -15,6 +17,8 @@
 use std::fmt;
 use std::io;
 use std::str;
+
+use serde::{Deserialize, Serialize};
 
 /// More entries than the largest repositories people work in.
 pub const MAX_ENTRIES: usize = 1_000_000;
@@ -55,6 +59,16 @@ impl EntryKind {
     pub fn of_mode(mode: &str) -> Option<Self> {
         [Self::File, Self::Executable, Self::Link].into_iter().find(|kind| kind.mode() == mode)
     }
+}
+
+/// By what the agent finds the files of a tree that did not go in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListedBy {
+    /// The git repository that the tree is.
+    Repository,
+    /// The rules of what is ignored that are files of the tree: it is no repository, or none of the host's.
+    Rules,
 }
 
 /// How the agent knows a file again: digits, dots and dashes.
@@ -125,6 +139,16 @@ pub enum Seen {
         /// Relative to the tree's root.
         path: Vec<u8>,
     },
+    /// Not in the working tree, by a mark in git's index there (a sparse checkout): as the host knows it all the same.
+    Absent {
+        /// Relative to the tree's root.
+        path: Vec<u8>,
+    },
+    /// Not in the working tree by such a mark, and the index has something for it that the host does not know.
+    Unseen {
+        /// Relative to the tree's root.
+        path: Vec<u8>,
+    },
     /// A repository inside this one that is no part of it.
     Nested {
         /// Relative to the tree's root.
@@ -172,6 +196,8 @@ impl Seen {
             Self::Changed { token, kind, size, path } => {
                 put(to, &format!("* {token} {} {size}", kind.mode()), path);
             }
+            Self::Absent { path } => put(to, "-", path),
+            Self::Unseen { path } => put(to, "u", path),
             Self::Nested { path } => put(to, "n", path),
         }
     }
@@ -189,6 +215,8 @@ impl Seen {
                 size: size.parse().ok()?,
                 path,
             }),
+            ["-"] => Some(Self::Absent { path }),
+            ["u"] => Some(Self::Unseen { path }),
             ["n"] => Some(Self::Nested { path }),
             _ => None,
         })
@@ -245,7 +273,7 @@ mod tests {
         #[test]
         fn records_are_read_as_they_were_written(
             known in proptest::collection::vec((token(), kind(), "[0-9a-f]{40}", any::<bool>(), path()), 0..20),
-            seen in proptest::collection::vec((0_u8..3, token(), kind(), any::<u64>(), path()), 0..20),
+            seen in proptest::collection::vec((0_u8..5, token(), kind(), any::<u64>(), path()), 0..20),
         ) {
             let known = known.into_iter();
             let known = known.map(|(token, kind, object, went_in, path)| {
@@ -255,6 +283,8 @@ mod tests {
             let seen = seen.into_iter().map(|(which, token, kind, size, path)| match which {
                 0 => Seen::Same { token, path },
                 1 => Seen::Changed { token, kind, size, path },
+                2 => Seen::Absent { path },
+                3 => Seen::Unseen { path },
                 _ => Seen::Nested { path },
             });
             let seen: Vec<_> = seen.collect();

@@ -25,7 +25,7 @@ pub(super) async fn at(
     inspection: Inspection,
     commit: &str,
 ) -> Result<Inspection, WorkspaceError> {
-    let Inspection { repository, mut head, configuration, history, .. } = inspection;
+    let Inspection { repository, mut head, configuration, mode, history, .. } = inspection;
     let commit = resolve(&repository, commit, "commit").await?;
     let folder = workspaces.scratch_folder()?;
     let path = fs::canonicalize(folder.path());
@@ -44,7 +44,7 @@ pub(super) async fn at(
     git::run(run(Size::Work, &["checkout-index", "--all", "--quiet"]), CHECKING_OUT).await?;
     let root = Root::open(&path).map_err(scratch)?;
     let mut lists = Lists::read(&path, &root, Untracked::Leave).await?;
-    let (index, notes) = (std::mem::take(&mut lists.index), lists.notes(Untracked::Leave));
+    let (index, notes) = (std::mem::take(&mut lists.index), lists.notes(Untracked::Leave, 0));
     let looking = tokio::task::spawn_blocking(move || look(root, lists));
     let looked = looking
         .await
@@ -52,7 +52,7 @@ pub(super) async fn at(
     let (mut contents, found) = looked?;
     contents.folder = Some(folder);
     head.commit = Some(commit);
-    let notes = notes.into_iter().chain(configuration.origin.note()).chain(found).collect();
+    let notes = notes.into_iter().chain(found).collect();
     let contents = Arc::new(contents);
     Ok(Inspection {
         repository,
@@ -60,7 +60,10 @@ pub(super) async fn at(
         configuration,
         index,
         contents,
+        mode,
         history,
+        // None is checked out there.
+        submodules: Vec::new(),
         untracked_left_out: 0,
         notes,
     })

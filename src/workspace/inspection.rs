@@ -14,8 +14,15 @@ use super::git::{self, Size, in_source};
 use super::listing::shown;
 use super::lists::{Lists, NAMED_IN_NOTES, named};
 use super::repository::{self, Head, Repository};
+use super::submodule::{Submodule, Submodules};
 use super::tree::{Kind, Root};
-use crate::wire::rpc::WorkspacePlan;
+use crate::wire::rpc::{WorkspaceMode, WorkspacePlan};
+
+const WITHOUT_GIT: &str =
+    "the files go in without a `.git`: the folder is no repository in the guest";
+
+const WITHOUT_FILES: &str = "git metadata goes in without files, and without what is not committed: \
+    `git sparse-checkout disable` in the guest checks the files out";
 
 /// What to do with files that are neither tracked nor ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +53,12 @@ pub struct Inspection {
     /// The index as git listed it: what the checkout's index is made from.
     pub(super) index: Vec<u8>,
     pub(super) contents: Arc<Contents>,
+    pub(super) mode: WorkspaceMode,
     pub(super) history: History,
+    /// Those whose git metadata goes in.
+    pub(super) submodules: Vec<Submodule>,
     pub(super) untracked_left_out: u64,
+    /// About the files.
     pub(super) notes: Vec<String>,
 }
 
@@ -73,8 +84,17 @@ pub(super) struct Entry {
 impl Inspection {
     /// The same with so much of its history.
     #[must_use]
-    pub fn with_history(self, history: History) -> Self {
+    pub fn with_history(mut self, history: History) -> Self {
+        for submodule in &mut self.submodules {
+            submodule.inspection.history = history;
+        }
         Self { history, ..self }
+    }
+
+    /// The same in this form.
+    #[must_use]
+    pub fn in_mode(self, mode: WorkspaceMode) -> Self {
+        Self { mode, ..self }
     }
 
     /// The same on a branch of this name, which only the guest has.
@@ -100,7 +120,7 @@ impl Inspection {
     /// this service does not know.
     #[must_use]
     pub fn plan(&self) -> WorkspacePlan {
-        let files = self.contents.entries.iter().filter(|entry| !entry.is_folder());
+        let files = self.contents.in_mode(self.mode).iter().filter(|entry| !entry.is_folder());
         WorkspacePlan {
             source_path: self.repository.root.to_string_lossy().into_owned(),
             guest_path: format!("~/{}", self.guest_folder_name()),
@@ -141,7 +161,16 @@ impl Inspection {
     /// The origin that the checkout will have, without user name, password and token.
     #[must_use]
     pub fn origin(&self) -> Option<&str> {
-        self.configuration.origin.url()
+        match self.mode {
+            WorkspaceMode::Shallow | WorkspaceMode::Metadata => self.configuration.origin.url(),
+            WorkspaceMode::Full => None,
+        }
+    }
+
+    /// In which form it goes in.
+    #[must_use]
+    pub fn mode(&self) -> WorkspaceMode {
+        self.mode
     }
 
     /// How many files are neither tracked nor ignored and stay on the host.
@@ -153,13 +182,40 @@ impl Inspection {
     /// Bytes of the files that go in, as they were when they were looked at.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.contents.entries.iter().map(|entry| entry.size).sum()
+        self.contents.in_mode(self.mode).iter().map(|entry| entry.size).sum()
     }
 
     /// Lines for the user: what was changed or left out on the way. Fit for a terminal.
     #[must_use]
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    pub fn notes(&self) -> Vec<String> {
+        let files = self.notes.iter().cloned();
+        let origin = self.configuration.origin.note("origin");
+        let submodules = self.submodules.iter().filter_map(Submodule::note);
+        match self.mode {
+            WorkspaceMode::Shallow => {
+                files.chain(origin).chain(submodules).chain(self.filters()).collect()
+            }
+            WorkspaceMode::Full => files.chain([WITHOUT_GIT.to_owned()]).collect(),
+            WorkspaceMode::Metadata => {
+                [WITHOUT_FILES.to_owned()].into_iter().chain(origin).collect()
+            }
+        }
+    }
+
+    fn filters(&self) -> Option<String> {
+        let note = "filters such as git-lfs are configured: files they manage may look changed in the guest \
+             until the filter is set up there";
+        self.configuration.has_filters.then(|| note.to_owned())
+    }
+}
+
+impl Contents {
+    /// What of them goes in.
+    pub(super) fn in_mode(&self, mode: WorkspaceMode) -> &[Entry] {
+        match mode {
+            WorkspaceMode::Shallow | WorkspaceMode::Full => &self.entries,
+            WorkspaceMode::Metadata => &[],
+        }
     }
 }
 
@@ -185,15 +241,10 @@ pub(super) async fn inspect(
         Lists::read(&repository.root, &root, untracked),
     )?;
     let index = std::mem::take(&mut lists.index);
-    let mut notes = lists.notes(untracked);
-    notes.extend(configuration.origin.note());
-    if configuration.has_filters {
-        notes.push(
-            "filters such as git-lfs are configured: files they manage may look changed in the guest \
-             until the filter is set up there"
-                .to_owned(),
-        );
-    }
+    let submodules = std::mem::take(&mut lists.populated);
+    let mut notes = lists.notes(untracked, submodules.len());
+    let submodules = Submodules::find(&repository.root, submodules).await?;
+    notes.extend(submodules.notes());
     let untracked_left_out = lists.left_out;
     // Looking at every file blocks.
     let looking = tokio::task::spawn_blocking(move || look(root, lists));
@@ -208,7 +259,9 @@ pub(super) async fn inspect(
         configuration,
         index,
         contents,
+        mode: WorkspaceMode::Shallow,
         history: History::Usual,
+        submodules: submodules.found,
         untracked_left_out,
         notes,
     })

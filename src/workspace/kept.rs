@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::WorkspaceError;
 use super::git::{self, Size, in_scratch};
@@ -28,6 +28,7 @@ use super::import::{self, Import, TreeWriter};
 use super::listing::{self, shown};
 use super::objects::{link_all, packs_in, remove_stale_locks};
 use super::package::Package;
+use super::seeing::Found;
 use crate::wire::survey::{EntryKind, Known, Seen, Token};
 
 /// The refs whose commits have the trees.
@@ -63,13 +64,6 @@ pub struct Look {
     pub records: Vec<u8>,
 }
 
-/// What a look has found, and is to be written down.
-#[derive(Debug, Default)]
-pub struct Found {
-    tokens: Vec<(Token, Vec<u8>)>,
-    nested: Vec<String>,
-}
-
 /// How many bytes a guest may have to show: as many as its disk has.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit(pub u64);
@@ -85,6 +79,10 @@ impl Kept {
     #[must_use]
     pub fn is_there(&self) -> bool {
         self.git_folder().join(BASE).exists()
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(super) fn packs(&self) -> PathBuf {
@@ -131,6 +129,8 @@ impl Kept {
             git::run(update, KEEPING).await?;
         }
         fs::write(self.packs(), packs_in(&from).map_err(failed)?).map_err(failed)?;
+        self.keep_submodules(&package.modules).map_err(failed)?;
+        self.keep_lfs_objects(&package.lfs).map_err(failed)?;
         let (writer, import) = import::begin(&git, BASE, None).map_err(failed)?;
         Ok((writer, Recording { kept: self.clone(), import }))
     }
@@ -226,7 +226,8 @@ impl Kept {
     /// Keeps the records by which an agent knows files of the tree that was seen last again. They count as much as
     /// those of a look: the contents were hashed here.
     pub fn know_again(&self, records: &[u8]) {
-        let (new, place) = (self.folder.join("tokens.new"), self.folder.join("tokens"));
+        let place = self.folder.join("tokens");
+        let new = place.with_extension("new");
         // Without them, files are only read once more.
         if let Err(error) = fs::write(&new, records).and_then(|()| fs::rename(&new, &place)) {
             tracing::warn!(folder = %self.folder.display(), %error, "cannot keep tokens of files");
@@ -239,7 +240,10 @@ impl Kept {
         let seen = Seen::read_all(&records).unwrap_or_default().into_iter();
         let token = |entry| match entry {
             Seen::Same { token, path } => Some((path, token)),
-            Seen::Changed { .. } | Seen::Nested { .. } => None,
+            Seen::Changed { .. }
+            | Seen::Absent { .. }
+            | Seen::Unseen { .. }
+            | Seen::Nested { .. } => None,
         };
         seen.filter_map(token).collect()
     }
@@ -283,12 +287,18 @@ impl Look {
         for entry in &seen {
             match entry {
                 Seen::Same { token, path } => {
-                    match known.remove(&path[..]) {
-                        None => return Err(said(format!("it knows `{}` again", shown(path)))),
-                        Some((entry, false)) => back.push(entry),
-                        Some((_, true)) => {}
-                    }
+                    back.extend(again(&mut known, path)?);
                     found.tokens.push((token.clone(), path.clone()));
+                }
+                Seen::Absent { path } => {
+                    back.extend(again(&mut known, path)?);
+                    found.absent.push(path.clone());
+                }
+                Seen::Unseen { path } => {
+                    if known.remove(&path[..]).is_some_and(|(_, in_tree)| in_tree) {
+                        found.absent.push(path.clone());
+                    }
+                    found.unseen.push(shown(path));
                 }
                 Seen::Changed { token, kind, size, path } => {
                     let plain = listing::check(path).is_ok();
@@ -334,40 +344,18 @@ impl Look {
     }
 }
 
-impl Found {
-    /// Keeps how the agent knows the files again, and returns the tree that was seen.
-    ///
-    /// # Errors
-    /// When the tree cannot be read.
-    pub async fn keep(self, kept: &Kept) -> Result<Seeing, WorkspaceError> {
-        let mut records = Vec::new();
-        for (token, path) in self.tokens {
-            Seen::Same { token, path }.write(&mut records);
-        }
-        kept.know_again(&records);
-        Ok(Seeing { tree: kept.seen().await?, nested: self.nested })
-    }
-}
-
-/// What is in the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seeing {
-    /// The tree.
-    pub tree: String,
-    /// Repositories in it that are no part of it, fit for a terminal.
-    pub nested: Vec<String>,
-}
-
-impl Seeing {
-    /// A tree in which there is nothing that is no part of it.
-    #[must_use]
-    pub fn plain(tree: String) -> Self {
-        Self { tree, nested: Vec::new() }
-    }
+/// What the agent knows again: the entry, where it is to come back into the tree.
+fn again<'a>(
+    known: &mut BTreeMap<&[u8], (&'a Known, bool)>,
+    path: &[u8],
+) -> Result<Option<&'a Known>, WorkspaceError> {
+    let why = || format!("it knows `{}` again", shown(path));
+    let entry = known.remove(path).ok_or_else(|| WorkspaceError::Nonsense { why: why() })?;
+    Ok(Some(entry).filter(|(_, in_tree)| !in_tree).map(|(entry, _)| entry))
 }
 
 /// An entry of a tree as git lists it, that went in.
-fn entry(line: &[u8]) -> Option<Known> {
+pub(super) fn entry(line: &[u8]) -> Option<Known> {
     let tab = line.iter().position(|byte| *byte == b'\t')?;
     let (info, path) = (std::str::from_utf8(&line[..tab]).ok()?, line[tab + 1..].to_vec());
     let mut words = info.split(' ');

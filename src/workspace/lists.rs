@@ -33,11 +33,22 @@ pub(super) struct Lists {
     pub(super) files: Vec<Vec<u8>>,
     /// Submodules, relative to the root, with a slash at the end.
     pub(super) submodules: Vec<Vec<u8>>,
-    /// Submodules whose content goes in.
-    pub(super) populated: usize,
+    /// Submodules whose content goes in, the outer ones first.
+    pub(super) populated: Vec<Populated>,
     pub(super) conflicts: usize,
     pub(super) left_out: u64,
     pub(super) nested: Vec<Vec<u8>>,
+}
+
+/// A submodule that is checked out.
+#[derive(Debug)]
+pub(super) struct Populated {
+    /// Its folder, relative to the root, with a slash at the end.
+    pub(super) path: Vec<u8>,
+    /// That of the submodule that it is in, or empty.
+    pub(super) above: Vec<u8>,
+    /// Its index, raw.
+    pub(super) index: Vec<u8>,
 }
 
 impl Lists {
@@ -48,21 +59,21 @@ impl Lists {
         untracked: Untracked,
     ) -> Result<Self, WorkspaceError> {
         let mut lists = Self::default();
-        let mut to_read = VecDeque::from([Vec::new()]);
-        while let Some(prefix) = to_read.pop_front() {
+        let mut to_read = VecDeque::from([(Vec::new(), Vec::new())]);
+        while let Some((above, prefix)) = to_read.pop_front() {
             let folder = root_path.join(OsStr::from_bytes(&prefix));
             let (index, others) = list(&folder).await?;
             let submodules = lists.take_index(&prefix, &index)?;
             lists.take_untracked(&prefix, &others, untracked)?;
-            if prefix.is_empty() {
-                lists.index = index;
-            }
             for submodule in submodules {
                 if is_populated(root_path, root, &submodule).await? {
-                    lists.populated += 1;
-                    to_read.push_back(submodule.clone());
+                    to_read.push_back((prefix.clone(), submodule.clone()));
                 }
                 lists.submodules.push(submodule);
+            }
+            match prefix.is_empty() {
+                true => lists.index = index,
+                false => lists.populated.push(Populated { path: prefix, above, index }),
             }
             if lists.files.len() > MAX_FILES || lists.submodules.len() > MAX_SUBMODULES {
                 return Err(WorkspaceError::TooManyFiles { limit: MAX_FILES });
@@ -115,8 +126,8 @@ impl Lists {
         Ok(())
     }
 
-    /// Lines for the user about what is left out, or goes in without a part.
-    pub(super) fn notes(&self, untracked: Untracked) -> Vec<String> {
+    /// Lines for the user about what is left out, or goes in without a part; so many submodules are checked out.
+    pub(super) fn notes(&self, untracked: Untracked, populated: usize) -> Vec<String> {
         let mut notes = Vec::new();
         let files = self.left_out - self.nested.len() as u64;
         if files > 0 && untracked == Untracked::Leave {
@@ -127,11 +138,7 @@ impl Lists {
             let named = named(&self.nested, NAMED_IN_NOTES);
             notes.push(format!("untracked repositories inside this one left out: {named}"));
         }
-        if self.populated > 0 {
-            let count = counted(self.populated as u64, "submodule");
-            notes.push(format!("{count}: content goes in, without git metadata of its own"));
-        }
-        let empty = self.submodules.len() - self.populated;
+        let empty = self.submodules.len() - populated;
         if empty > 0 {
             let count = counted(empty as u64, "submodule");
             notes.push(format!("{count} not checked out here, and empty in the guest"));

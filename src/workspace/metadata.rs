@@ -35,8 +35,10 @@ use super::inspection::{History, Inspection};
 use super::kept::Kept;
 use super::listing::{self, IndexEntry, shown};
 use super::tree::{Kind, Root};
-use super::{WorkspaceError, Workspaces};
+use super::{WorkspaceError, Workspaces, absent};
 use crate::process::{Tool, ToolError};
+use crate::wire::rpc::WorkspaceMode;
+use crate::wire::survey::Known;
 
 /// The ref in the middle repository that names the base commit.
 const BASE_REF: &str = "refs/heads/base";
@@ -63,6 +65,8 @@ const CONFIGURING: &str = "write the checkout's configuration";
 #[derive(Debug)]
 pub(super) struct Metadata {
     folder: TempDir,
+    /// What its index names and does not go in.
+    pub(super) absent: Vec<Known>,
 }
 
 impl Metadata {
@@ -80,7 +84,8 @@ impl Metadata {
         self.folder.path().join("source")
     }
 
-    fn git(&self, size: Size) -> Tool {
+    /// Git in it.
+    pub(super) fn git(&self, size: Size) -> Tool {
         in_scratch(&self.tree(), size)
     }
 }
@@ -91,8 +96,11 @@ pub(super) async fn make(
     inspection: &Inspection,
     known: Option<&Kept>,
 ) -> Result<Metadata, WorkspaceError> {
-    let metadata = Metadata { folder: workspaces.scratch_folder()? };
+    let mut metadata = Metadata { folder: workspaces.scratch_folder()?, absent: Vec::new() };
     initialise(&metadata, inspection).await?;
+    if inspection.mode == WorkspaceMode::Full {
+        return Ok(metadata);
+    }
     if let Some(known) = known {
         // While nothing else is known: git writes no object that it finds elsewhere, and the guest may lack it.
         write_empty_blob(&metadata).await?;
@@ -113,10 +121,18 @@ pub(super) async fn make(
         git::run(known, COPYING).await?;
     }
     set_head(&metadata, inspection).await?;
-    staged(&metadata, inspection).await.map_err(|error| explain_missing(error, inspection))?;
-    index(&metadata, inspection).await?;
     configure(&metadata, inspection).await?;
     copy_rules(&metadata, inspection)?;
+    metadata.absent = match (inspection.mode, &inspection.head.commit) {
+        (WorkspaceMode::Metadata, None) => Vec::new(),
+        (WorkspaceMode::Metadata, Some(commit)) => absent::all_of(&metadata, commit).await?,
+        (WorkspaceMode::Shallow | WorkspaceMode::Full, _) => {
+            let staged = staged(&metadata, inspection).await;
+            staged.map_err(|error| explain_missing(error, inspection))?;
+            index(&metadata, inspection).await?;
+            absent::of_index(&inspection.index, &inspection.contents.entries)?
+        }
+    };
     Ok(metadata)
 }
 
@@ -273,7 +289,7 @@ async fn index(metadata: &Metadata, inspection: &Inspection) -> Result<(), Works
     update_index(metadata, &["--assume-unchanged", "--stdin"], assumed).await
 }
 
-async fn update_index(
+pub(super) async fn update_index(
     metadata: &Metadata,
     how: &[&str],
     input: Vec<u8>,
@@ -349,7 +365,7 @@ fn copy(folder: &Path, name: &str, to: &Path) -> Result<(), WorkspaceError> {
     write(&to.join(name), &bytes)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder)
         .and_then(|()| fs::write(path, bytes))

@@ -36,6 +36,7 @@
 //!
 //! It must not know VMs, guests, the store or hooks: it gets a path and gives a tar stream.
 
+mod absent;
 mod apply;
 mod beside;
 mod configuration;
@@ -47,14 +48,18 @@ mod import;
 mod inspection;
 mod kept;
 mod left;
+mod lfs;
 mod listing;
 mod lists;
 mod metadata;
+mod modules;
 mod objects;
 mod origin;
 mod package;
 mod renewal;
 mod repository;
+mod seeing;
+mod submodule;
 mod tree;
 
 #[cfg(test)]
@@ -65,16 +70,19 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::wire::rpc::ApplyHow;
+use self::lfs::Lfs;
+use crate::wire::rpc::{ApplyHow, WorkspaceMode};
 
 pub use apply::{Application, ApplyError};
 pub use error::WorkspaceError;
 pub use export::{Against, Comparison};
 pub use import::{Import, TreeWriter};
 pub use inspection::{History, Inspection, Untracked};
-pub use kept::{Found, Kept, Limit, Look, Recording, Seeing};
+pub use kept::{Kept, Limit, Look, Recording};
+pub use modules::WentIn;
 pub use package::{Package, PackageSummary};
 pub use renewal::Renewal;
+pub use seeing::{Found, Seeing};
 
 /// How many commits of history go in when nobody says otherwise: enough for `log`, `blame` of recent
 /// work and a merge base, little enough for a second.
@@ -206,8 +214,7 @@ impl Workspaces {
     /// # Errors
     /// When git cannot read the repository's history or the scratch folder cannot be written.
     pub async fn pack(&self, inspection: &Inspection) -> Result<Package, WorkspaceError> {
-        let made = metadata::make(self, inspection, None).await?;
-        Ok(Package::new(inspection, made))
+        self.packed(inspection, None).await
     }
 
     /// The same for a guest that has what is kept: of the history, only what is new.
@@ -219,7 +226,30 @@ impl Workspaces {
         inspection: &Inspection,
         known: &Kept,
     ) -> Result<Package, WorkspaceError> {
-        let made = metadata::make(self, inspection, Some(known)).await?;
-        Ok(Package::new(inspection, made))
+        self.packed(inspection, Some(known)).await
+    }
+
+    async fn packed(
+        &self,
+        inspection: &Inspection,
+        known: Option<&Kept>,
+    ) -> Result<Package, WorkspaceError> {
+        let made = metadata::make(self, inspection, known).await?;
+        let modules = match inspection.mode {
+            WorkspaceMode::Shallow => modules::make(self, inspection, &made).await?,
+            WorkspaceMode::Full | WorkspaceMode::Metadata => Vec::new(),
+        };
+        let mut lfs = match inspection.mode {
+            WorkspaceMode::Shallow | WorkspaceMode::Metadata => {
+                Lfs::find(inspection, &made).await?
+            }
+            WorkspaceMode::Full => Lfs::default(),
+        };
+        if let Some(known) = known {
+            let there = known.lfs_objects();
+            let path = known.folder().to_owned();
+            lfs.without(&there.map_err(|source| WorkspaceError::Scratch { path, source })?);
+        }
+        Ok(Package::new(inspection, made, modules, lfs))
     }
 }

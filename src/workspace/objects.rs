@@ -37,6 +37,17 @@ pub(super) fn link_all(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Links the objects of a git folder of our own into another's, but nothing of where it finds more.
+pub(super) fn link_objects(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from.join("objects"))? {
+        let name = entry?.file_name();
+        if name != "info" {
+            link_all(&from.join("objects").join(&name), &to.join("objects").join(&name))?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes the locks that a git has left which was killed: nothing else would ever remove them.
 pub(super) fn remove_stale_locks(git_folder: &Path) {
     let refs = fs::read_dir(git_folder.join("refs/cove")).into_iter().flatten().flatten();

@@ -41,14 +41,14 @@ impl Origin {
         }
     }
 
-    /// A line for the user, where something was changed. It never repeats the raw value.
-    pub(super) fn note(&self) -> Option<String> {
+    /// A line for the user about the origin of `what`, where something was changed. It never repeats the raw value.
+    pub(super) fn note(&self, what: &str) -> Option<String> {
         match self {
             Self::Absent | Self::Kept(_) => None,
             Self::Stripped(url) => Some(format!(
-                "origin: user name, password or token taken out of the URL, now `{url}`"
+                "{what}: user name, password or token taken out of the URL, now `{url}`"
             )),
-            Self::LeftOut(reason) => Some(format!("origin: left out, {reason}")),
+            Self::LeftOut(reason) => Some(format!("{what}: left out, {reason}")),
         }
     }
 }
@@ -204,7 +204,7 @@ mod tests {
                 Origin::LeftOut(_) => "unclear".to_owned(),
             };
             assert_eq!(shown, *expected, "{raw:?}");
-            let said = format!("{got:?} {:?}", got.note());
+            let said = format!("{got:?} {:?}", got.note("origin"));
             assert!(!said.contains("SEC"), "{raw:?}: {said}");
         }
         assert_eq!(sanitise(b"https://h/\xff"), Origin::LeftOut(UNCLEAR));

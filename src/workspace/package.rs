@@ -3,6 +3,8 @@
 //! GNU format, so that names of any bytes and any length fit. Entries are sorted, every folder comes
 //! before what is in it, everything belongs to 0:0, and no entry names anything outside.
 
+mod parts;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
@@ -15,10 +17,13 @@ use tar::{Builder, EntryType, Header};
 use super::WorkspaceError;
 use super::import::TreeWriter;
 use super::inspection::{Contents, Entry, Inspection};
+use super::lfs::Lfs;
 use super::listing::shown;
 use super::metadata::Metadata;
+use super::modules::{self, Module, WentIn};
 use super::tree::{Found, Kind};
 use crate::wire::guest::UPDATE_TREE;
+use crate::wire::rpc::WorkspaceMode;
 use crate::wire::survey::EntryKind;
 
 /// How much is handed to the sink at once: a write may become one frame on its way to the guest.
@@ -42,9 +47,14 @@ const NAME_IN_HEADER: usize = 100;
 #[derive(Debug)]
 pub struct Package {
     contents: Arc<Contents>,
+    mode: WorkspaceMode,
     pub(super) metadata: Metadata,
+    pub(super) modules: Vec<Module>,
+    pub(super) lfs: Lfs,
+    /// The paths of submodules whose git is not sent, as it is there as it is.
+    unchanged: HashSet<String>,
     pub(super) object_format: String,
-    /// The commit that is checked out; none before the first one.
+    /// The commit that is checked out, where its history goes in; none before the first one.
     pub(super) commit: Option<String>,
 }
 
@@ -81,10 +91,34 @@ pub struct PackageSummary {
 }
 
 impl Package {
-    pub(super) fn new(inspection: &Inspection, metadata: Metadata) -> Self {
+    pub(super) fn new(
+        inspection: &Inspection,
+        metadata: Metadata,
+        modules: Vec<Module>,
+        lfs: Lfs,
+    ) -> Self {
         let object_format = inspection.repository.object_format.clone();
-        let commit = inspection.head.commit.clone();
-        Self { contents: Arc::clone(&inspection.contents), metadata, object_format, commit }
+        let history = inspection.mode != WorkspaceMode::Full;
+        let commit = inspection.head.commit.clone().filter(|_| history);
+        let (contents, mode) = (Arc::clone(&inspection.contents), inspection.mode);
+        let unchanged = HashSet::new();
+        Self { contents, mode, metadata, modules, lfs, unchanged, object_format, commit }
+    }
+
+    /// The submodules whose git goes in.
+    pub fn submodules(&self) -> impl Iterator<Item = &WentIn> {
+        self.modules.iter().map(|module| &module.went_in)
+    }
+
+    /// A line for the user about objects of git-lfs, where there are any.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        self.lfs.note()
+    }
+
+    /// Sends nothing of the git of this submodule, as the guest has it.
+    pub fn leave_unchanged(&mut self, submodule: &WentIn) {
+        self.unchanged.insert(submodule.path.clone());
     }
 
     /// Writes the whole tar stream, its end included. Blocks: run it where that is fine. After an error
@@ -129,18 +163,33 @@ impl Package {
                 header.set_size(content.len() as u64);
                 stream.append(header, name.as_bytes(), *content).map_err(send)?;
             }
+            // It may stay empty.
+            let folder = header(EntryType::Directory, FOLDER_MODE, 0);
+            let name = format!("{UPDATE_TREE}/");
+            stream.append(folder, name.as_bytes(), io::empty()).map_err(send)?;
             stream.prefix = format!("{UPDATE_TREE}/").into_bytes();
         }
-        for entry in self.contents.entries.iter().filter(|entry| part.has(entry)) {
+        for absent in &self.metadata.absent {
+            stream.record.put(&absent.path, absent.kind, &absent.object);
+        }
+        let entries = self.contents.in_mode(self.mode);
+        for entry in entries.iter().filter(|entry| part.has(entry)) {
             stream.folders_of(&entry.path)?;
             if !entry.is_folder() {
                 stream.entry(&self.contents, &entry.path)?;
             }
         }
-        match part {
-            Part::Files => {}
-            Part::Whole | Part::Update { .. } => {
+        match (part, self.mode) {
+            (Part::Files, _) | (_, WorkspaceMode::Full) => {}
+            (
+                Part::Whole | Part::Update { .. },
+                WorkspaceMode::Shallow | WorkspaceMode::Metadata,
+            ) => {
                 stream.metadata(&self.metadata.git_folder(), b".git/")?;
+                for module in modules::sent(&self.modules, &self.unchanged) {
+                    stream.module(module)?;
+                }
+                stream.lfs(&self.lfs)?;
             }
         }
         let buffer = stream.builder.into_inner().map_err(send)?;
@@ -215,17 +264,26 @@ impl<W: Write> Stream<W> {
         let mut record = std::mem::replace(&mut self.record, TreeWriter::to_nowhere());
         record.begin(path, kind, size);
         let mut exact = Exact { file, left: size, failure: None, record };
-        let appended = self.append(header, path, &mut exact);
+        self.exactly(header, path, &mut exact)?;
         self.record = exact.record;
-        match (appended, exact.failure, exact.left) {
-            (_, Some(source), _) => Err(read(source)),
+        self.summary.files += 1;
+        self.summary.bytes += size;
+        Ok(())
+    }
+
+    /// Writes a file of which exactly so much is to come.
+    fn exactly(
+        &mut self,
+        header: Header,
+        path: &[u8],
+        exact: &mut Exact,
+    ) -> Result<(), WorkspaceError> {
+        let appended = self.append(header, path, &mut *exact);
+        match (appended, exact.failure.take(), exact.left) {
+            (_, Some(source), _) => Err(WorkspaceError::Read { path: shown(path), source }),
             (Err(source), None, _) => Err(send(source)),
             (Ok(()), None, 1..) => Err(WorkspaceError::Shrunk { path: shown(path) }),
-            (Ok(()), None, 0) => {
-                self.summary.files += 1;
-                self.summary.bytes += size;
-                Ok(())
-            }
+            (Ok(()), None, 0) => Ok(()),
         }
     }
 

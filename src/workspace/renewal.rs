@@ -19,10 +19,12 @@ use std::sync::Arc;
 use super::WorkspaceError;
 use super::git::{self, Size};
 use super::import::{self, Import, TreeWriter};
-use super::kept::{BASE, COMMIT, EXPORTED, KEEPING, Kept, NEXT, READING, SEEN};
+use super::kept::{self, BASE, COMMIT, EXPORTED, KEEPING, Kept, NEXT, READING, SEEN};
 use super::listing;
-use super::objects::{link_all, packs_in};
+use super::metadata::Metadata;
+use super::objects::{link_all, link_objects, packs_in};
 use super::package::{Package, PackageSummary, Part};
+use super::seeing::Seeing;
 use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED};
 use crate::wire::survey::{EntryKind, Known, Token};
 
@@ -67,16 +69,28 @@ impl Kept {
         sent.is_ok_and(|sent| sent.lines().all(|name| packs.contains(&name)))
     }
 
-    /// Compares a package with the tree `seen` that lies in the guest.
+    /// Compares a package with what was seen in the guest.
     ///
     /// # Errors
     /// When a file cannot be read, git fails, or the repository's hash is another.
-    pub async fn renew(&self, package: Package, seen: &str) -> Result<Renewal, WorkspaceError> {
+    pub async fn renew(
+        &self,
+        package: Package,
+        seeing: &Seeing,
+    ) -> Result<Renewal, WorkspaceError> {
         let format = self.git(Size::Question).args(["rev-parse", "--show-object-format"]);
         let was = git::line(git::run(format, READING).await?);
         if was != package.object_format.as_bytes() {
             let (is, was) = (package.object_format, String::from_utf8_lossy(&was).into_owned());
             return Err(WorkspaceError::OtherHash { is, was });
+        }
+        let absent = package.metadata.absent.iter().map(|known| known.path.clone());
+        let absent: HashSet<Vec<u8>> = absent.collect();
+        if !absent.is_empty() {
+            // Their contents come from git alone.
+            let linked = link_objects(&package.metadata.git_folder(), &self.git_folder());
+            let path = self.git_folder();
+            linked.map_err(|source| WorkspaceError::Scratch { path, source })?;
         }
         let begun = import::begin(&self.git_folder(), NEXT, None);
         let (writer, import) =
@@ -95,7 +109,8 @@ impl Kept {
         let package = package.ok_or_else(|| broke_off(io::Error::other("it is in use")))?;
         let tree = self.tree(NEXT).await?.ok_or(WorkspaceError::NothingKept)?;
         let diff = ["diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames"];
-        let diff = git::run(self.git(Size::Work).args(diff).args([seen, &tree]), COMPARING).await?;
+        let diff = self.git(Size::Work).args(diff).args([&seeing.tree, &tree]);
+        let diff = git::run(diff, COMPARING).await?;
         let mut renewal = Renewal {
             kept: self.clone(),
             package,
@@ -105,7 +120,11 @@ impl Kept {
             removed: Vec::new(),
             removals: 0,
         };
-        renewal.take(&diff)?;
+        let missing = seeing.absent.iter().cloned().collect();
+        renewal.take(&diff, &absent, missing)?;
+        if !absent.is_empty() {
+            renewal.take_out(&seeing.tree, &absent, &seeing.absent).await?;
+        }
         Ok(renewal)
     }
 }
@@ -126,8 +145,14 @@ impl Kept {
 }
 
 impl Renewal {
-    /// Takes what git says that differs: `:MODE MODE OBJECT OBJECT LETTER<nul>PATH<nul>`.
-    fn take(&mut self, diff: &[u8]) -> Result<(), WorkspaceError> {
+    /// Takes what git says that differs: `:MODE MODE OBJECT OBJECT LETTER<nul>PATH<nul>`. What is `absent` from now on
+    /// is not put in; what is `missing` in the guest is, also when it does not differ.
+    fn take(
+        &mut self,
+        diff: &[u8],
+        absent: &HashSet<Vec<u8>>,
+        mut missing: HashSet<Vec<u8>>,
+    ) -> Result<(), WorkspaceError> {
         let unexpected = || WorkspaceError::Unexpected { doing: COMPARING };
         let mut parts = listing::paths(diff);
         while let Some(info) = parts.next() {
@@ -136,6 +161,10 @@ impl Renewal {
                 let why = format!("more than {MAX_DEPTH} folders lie one in the other there");
                 let source = io::Error::other(why);
                 return Err(WorkspaceError::Read { path: listing::shown(&path), source });
+            }
+            missing.remove(&path);
+            if absent.contains(&path) {
+                continue;
             }
             let info = std::str::from_utf8(info).map_err(|_| unexpected())?;
             let words: Vec<&str> = info.split(' ').collect();
@@ -165,6 +194,28 @@ impl Renewal {
                 _ => return Err(unexpected()),
             }
         }
+        self.changed.extend(missing.into_iter().filter(|path| !absent.contains(path)));
+        Ok(())
+    }
+
+    /// Takes out of the guest what is `absent` from now on and lies there: of the tree `seen` everything but what is
+    /// `missing`.
+    async fn take_out(
+        &mut self,
+        seen: &str,
+        absent: &HashSet<Vec<u8>>,
+        missing: &[Vec<u8>],
+    ) -> Result<(), WorkspaceError> {
+        let list = self.kept.git(Size::Work).args(["ls-tree", "-r", "-z", "--full-tree", seen]);
+        let listing = git::run(list, COMPARING).await?;
+        let missing: HashSet<&[u8]> = missing.iter().map(|path| &path[..]).collect();
+        for line in listing::paths(&listing) {
+            let known = kept::entry(line).ok_or(WorkspaceError::Unexpected { doing: COMPARING })?;
+            if absent.contains(&known.path) && !missing.contains(&known.path[..]) {
+                known.write(&mut self.removed);
+                self.removals += 1;
+            }
+        }
         Ok(())
     }
 
@@ -173,10 +224,21 @@ impl Renewal {
     /// # Errors
     /// When the scratch folder cannot be written.
     pub fn keep_in_guest(&self, name: &str, commit: &str) -> Result<(), WorkspaceError> {
-        let folder = self.package.metadata.git_folder().join("refs/cove");
-        let written = fs::create_dir_all(&folder)
-            .and_then(|()| fs::write(folder.join(name), format!("{commit}\n")));
-        written.map_err(|source| WorkspaceError::Scratch { path: folder, source })
+        keep_reference(&self.package.metadata, name, commit)
+    }
+
+    /// The same in the git of the submodule at this path, if it is sent.
+    ///
+    /// # Errors
+    /// When the scratch folder cannot be written.
+    pub fn keep_in_submodule(
+        &self,
+        path: &str,
+        name: &str,
+        commit: &str,
+    ) -> Result<(), WorkspaceError> {
+        let module = self.package.modules.iter().find(|module| module.went_in.path == path);
+        module.map_or(Ok(()), |module| keep_reference(&module.metadata, name, commit))
     }
 
     /// The writer for [`Self::write_tar`], which must have finished before [`Import::done`] comes back.
@@ -257,6 +319,13 @@ impl Renewal {
     }
 }
 
+fn keep_reference(metadata: &Metadata, name: &str, commit: &str) -> Result<(), WorkspaceError> {
+    let folder = metadata.git_folder().join("refs/cove");
+    let written = fs::create_dir_all(&folder)
+        .and_then(|()| fs::write(folder.join(name), format!("{commit}\n")));
+    written.map_err(|source| WorkspaceError::Scratch { path: folder, source })
+}
+
 /// Keeps the history of a package.
 fn keep(kept: &Kept, package: &Package) -> io::Result<()> {
     let (from, to) = (package.metadata.git_folder(), kept.git_folder());
@@ -277,7 +346,9 @@ fn keep(kept: &Kept, package: &Package) -> io::Result<()> {
         }
         copied => drop(copied?),
     }
-    fs::write(kept.packs(), sent + &packs_in(&from)?)
+    fs::write(kept.packs(), sent + &packs_in(&from)?)?;
+    kept.keep_lfs_objects(&package.lfs)?;
+    kept.keep_submodules(&package.modules)
 }
 
 /// A file that is away for a moment, as while an editor saves it, must not be taken for one that was deleted.

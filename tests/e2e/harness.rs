@@ -160,6 +160,11 @@ impl World {
         Repository::make(&self.folder().join("work/song"), &self.user_home, self.who)
     }
 
+    /// The same in another folder than the world's.
+    pub(crate) fn repo_in(&self, folder: &Path) -> Repository {
+        Repository::make(&folder.join("song"), &self.user_home, self.who)
+    }
+
     /// Everything below a folder of the world, as [`repository::fingerprint`] has it.
     pub(crate) fn fingerprint(&self, folder: &Path) -> BTreeMap<PathBuf, String> {
         self.settle();

@@ -34,6 +34,7 @@ mod hostile_plugins;
 mod internet;
 mod kill_walk;
 mod lifecycle;
+mod modes;
 mod network;
 mod parallel;
 mod plugins;

@@ -44,7 +44,7 @@ fn a_repository_goes_into_a_machine_that_runs_and_follows_its_source() {
     let vm = prepare(&world, &[below.to_str().expect("UTF-8")]);
     let head = repository.git(&["rev-parse", "HEAD"]).stdout;
     let expected = json!({ "guest_path": "/root/song", "source_path": repository.arg(),
-        "base_commit": head.trim() });
+        "base_commit": head.trim(), "mode": "shallow" });
     assert_eq!(vm["workspace"], expected);
     assert_eq!(world.json(["show", "song", "--json"])["workspace"], expected);
     // Before somebody asks git for its state there, which writes the index.
@@ -52,6 +52,11 @@ fn a_repository_goes_into_a_machine_that_runs_and_follows_its_source() {
     assert_same(&world, &repository);
     let absent = world.cove(["exec", "song", "--", "test", "-e", ".env"]).status(1);
     absent.prints("");
+
+    // It stays in the mode that it went in.
+    world.cove(["workspace", "prepare", "song", "--mode", "full"]).status(4).says("`shallow`");
+    let both = ["workspace", "prepare", "song", "--mode", "full", "--depth", "3"];
+    world.cove(both).status(2).says("`--depth` and `--mode full` exclude each other");
 
     // The source goes on; what is only in the guest stays.
     world.guest("song", "cd /root/song && mkdir target && echo built >target/out && echo x >a.log");
@@ -88,7 +93,7 @@ fn a_repository_goes_into_a_machine_that_runs_and_follows_its_source() {
     let operations = world.json(["op", "list", "--json"]);
     let operations = operations.as_array().expect("operations").iter();
     let prepares = operations.filter(|operation| operation["action"] == "prepare").count();
-    assert_eq!(prepares, 5, "with those that were refused");
+    assert_eq!(prepares, 6, "with those that were refused");
     world.cove(["delete", "song"]).success();
     world.finish();
 }

@@ -93,9 +93,11 @@ mod tests {
         fs::write(at("one"), "TEXT").expect("written");
         let mut seen: Vec<_> = Seen::read_all(&records).expect("records");
         seen.sort_by_key(|seen| match seen {
-            Seen::Same { path, .. } | Seen::Changed { path, .. } | Seen::Nested { path } => {
-                path.clone()
-            }
+            Seen::Same { path, .. }
+            | Seen::Changed { path, .. }
+            | Seen::Absent { path, .. }
+            | Seen::Unseen { path, .. }
+            | Seen::Nested { path } => path.clone(),
         });
         let kinds = [EntryKind::File, EntryKind::Link, EntryKind::File];
         let known = seen.iter().zip(kinds).map(|(seen, kind)| match seen {

@@ -1,8 +1,9 @@
 //! Asking git in the guest which files it would keep: those in the index, and new ones that it does not
-//! ignore; in submodules too.
+//! ignore; in submodules too. A tree that is no repository is asked about by an empty one beside it.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ use tokio::time::timeout;
 use super::Listed;
 use crate::agent::exec::login::{Login, Terminal};
 use crate::agent::failure::{During, Failure};
-use crate::wire::survey::MAX_RECORDS;
+use crate::id::BootId;
+use crate::wire::survey::{ListedBy, MAX_RECORDS};
 
 /// How long git may take for one repository: large ones on slow, emulated disks.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -27,6 +29,9 @@ const COMPLAINTS: u64 = 4096;
 /// More submodules would be a loop.
 const MAX_SUBMODULES: usize = 1_000;
 
+/// How git marks an entry of an index that is not to be in the working tree.
+const LEFT_OUT: u8 = b'S';
+
 /// The mode of a submodule in an index.
 const SUBMODULE: &[u8] = b"160000 ";
 
@@ -35,49 +40,64 @@ const SUBMODULE: &[u8] = b"160000 ";
 const OVERRIDES: [(&str, &str); 3] =
     [("safe.directory", "*"), ("core.fsmonitor", "false"), ("core.untrackedCache", "false")];
 
-/// What git lists in the repository at `folder`.
+/// What git lists in the tree at `folder`.
 ///
 /// # Errors
 /// When there is no git, or it fails there.
-pub async fn paths(folder: &Path, login: &Login) -> Result<Listed, Failure> {
+pub async fn paths(folder: &Path, by: ListedBy, login: &Login) -> Result<Listed, Failure> {
+    match by {
+        ListedBy::Repository => in_repository(folder, login).await,
+        ListedBy::Rules => by_rules(folder, login).await,
+    }
+}
+
+/// What is there and not ignored, whatever `.git` there says of it.
+async fn by_rules(folder: &Path, login: &Login) -> Result<Listed, Failure> {
+    let step = || format!("list what is in `{}`", folder.display());
+    let empty = Empty::make().during(step())?;
+    let git = Git { folder, of: Some(empty.0.clone()), login };
+    let mut listed = Listed::default();
+    let others = git.list(&["--others", "--exclude-standard"]).await.during(step())?;
+    listed.take_others(b"", &others);
+    Ok(listed)
+}
+
+async fn in_repository(folder: &Path, login: &Login) -> Result<Listed, Failure> {
     let mut listed = Listed::default();
     let mut to_read = VecDeque::from([Vec::new()]);
     let mut submodules = 0;
     while let Some(prefix) = to_read.pop_front() {
         let place = folder.join(OsStr::from_bytes(&prefix));
         let step = || format!("list what is in `{}`", place.display());
-        let inside = std::fs::symlink_metadata(place.join(".git")).is_ok();
+        let inside = fs::symlink_metadata(place.join(".git")).is_ok();
         let git = match inside || prefix.is_empty() {
             true => Git { folder: &place, of: None, login },
             false => Git { folder: &place, of: Some(folder.join(".git")), login },
         };
-        let (index, others) =
-            tokio::join!(git.list(&["--stage"]), git.list(&["--others", "--exclude-standard"]));
+        let (index, others) = tokio::join!(
+            git.list(&["-v", "--stage"]),
+            git.list(&["--others", "--exclude-standard"])
+        );
         let index = index.during(step())?;
-        for entry in records(&index) {
-            let tab = entry.iter().position(|byte| *byte == b'\t');
-            let path = tab.map_or(&b""[..], |tab| &entry[tab + 1..]);
-            let whole = [&prefix, path].concat();
-            if entry.starts_with(SUBMODULE) {
+        for entry in records(&index).filter_map(entry) {
+            let whole = [&prefix, entry.path].concat();
+            if entry.info.starts_with(SUBMODULE) {
                 submodules += 1;
                 to_read.push_back([&whole[..], b"/"].concat());
-            } else if !path.is_empty() {
-                listed.paths.push(whole);
+                continue;
             }
-        }
-        let others = others.during(step())?;
-        for path in records(&others) {
-            let whole = [&prefix, path].concat();
-            match path.ends_with(b"/") {
-                true => listed.nested.push(whole),
-                false => listed.paths.push(whole),
+            // Of what submodules leave out, the host knows nothing.
+            if entry.tag.eq_ignore_ascii_case(&LEFT_OUT) && prefix.is_empty() {
+                listed.left_out.insert(whole.clone(), entry.object);
             }
+            listed.paths.push(whole);
         }
+        listed.take_others(&prefix, &others.during(step())?);
         if submodules > MAX_SUBMODULES {
             return Err(Failure::new(step(), "it has more than a thousand submodules"));
         }
         to_read.retain(|submodule| {
-            let place = std::fs::symlink_metadata(folder.join(OsStr::from_bytes(submodule)));
+            let place = fs::symlink_metadata(folder.join(OsStr::from_bytes(submodule)));
             place.is_ok_and(|place| place.is_dir())
         });
     }
@@ -88,11 +108,62 @@ fn records(listing: &[u8]) -> impl Iterator<Item = &[u8]> {
     listing.split(|byte| *byte == 0).filter(|record| !record.is_empty())
 }
 
+/// One entry of an index: `TAG MODE OBJECT STAGE<tab>PATH`.
+struct Entry<'a> {
+    tag: u8,
+    /// From the mode on.
+    info: &'a [u8],
+    object: String,
+    path: &'a [u8],
+}
+
+fn entry(record: &[u8]) -> Option<Entry<'_>> {
+    let tab = record.iter().position(|byte| *byte == b'\t')?;
+    let (tag, info) = (*record.first()?, record[..tab].get(2..)?);
+    let object = info.split(|byte| *byte == b' ').nth(1)?;
+    let (object, path) = (String::from_utf8_lossy(object).into_owned(), &record[tab + 1..]);
+    (!path.is_empty()).then_some(Entry { tag, info, object, path })
+}
+
+impl Listed {
+    /// Takes what is in no index.
+    fn take_others(&mut self, prefix: &[u8], others: &[u8]) {
+        for path in records(others) {
+            let whole = [prefix, path].concat();
+            match path.ends_with(b"/") {
+                true => self.nested.push(whole),
+                false => self.paths.push(whole),
+            }
+        }
+    }
+}
+
+/// A git folder of a repository in which nothing is. It is removed when the value is dropped.
+struct Empty(PathBuf);
+
+impl Empty {
+    fn make() -> io::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("cove-agent-{}.git", BootId::random()));
+        fs::create_dir(&folder)?;
+        let made = Self(folder);
+        fs::create_dir(made.0.join("objects"))?;
+        fs::create_dir(made.0.join("refs"))?;
+        fs::write(made.0.join("HEAD"), "ref: refs/heads/none\n")?;
+        Ok(made)
+    }
+}
+
+impl Drop for Empty {
+    fn drop(&mut self) {
+        // What stays is empty.
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
 /// Git in one place.
 struct Git<'a> {
     folder: &'a Path,
-    /// The git folder whose rules of what is ignored hold here, where there is none: a submodule comes without
-    /// its own. Nothing is in an index there.
+    /// The git folder whose rules of what is ignored hold here, where there is none. Nothing is in an index there.
     of: Option<PathBuf>,
     login: &'a Login,
 }

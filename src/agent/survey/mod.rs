@@ -54,6 +54,9 @@ pub struct Listed {
     pub paths: Vec<Vec<u8>>,
     /// Repositories inside that are no submodules, relative to the root.
     pub nested: Vec<Vec<u8>>,
+    /// Files that git leaves out of the working tree on purpose, relative to the root, and the objects that its
+    /// index has for them.
+    pub left_out: BTreeMap<Vec<u8>, String>,
 }
 
 /// What was seen of a tree.
@@ -89,7 +92,7 @@ pub fn look(folder: &Path, known: Vec<Known>, listed: Listed) -> Result<Survey, 
     let mut survey = Survey::default();
     for (path, known) in wanted {
         let seen = root.see(&path, known.as_ref()).during(format!("look at `{}`", shown(&path)))?;
-        let Some(seen) = seen else { continue };
+        let Some(seen) = seen.or_else(|| absent(path, known, &listed.left_out)) else { continue };
         seen.write(&mut survey.records);
         if let Seen::Changed { kind, size, path, .. } = seen {
             survey.contents.push(Content { path, kind, size });
@@ -99,6 +102,20 @@ pub fn look(folder: &Path, known: Vec<Known>, listed: Listed) -> Result<Survey, 
         Seen::Nested { path }.write(&mut survey.records);
     }
     Ok(survey)
+}
+
+/// What is said of a path where nothing lies: something when that is so on purpose.
+fn absent(
+    path: Vec<u8>,
+    known: Option<Known>,
+    left_out: &BTreeMap<Vec<u8>, String>,
+) -> Option<Seen> {
+    let object = left_out.get(&path)?;
+    match known {
+        Some(known) if known.object == *object => Some(Seen::Absent { path }),
+        // Git can bring commits together without the files: then what is new in them is only there.
+        Some(_) | None => Some(Seen::Unseen { path }),
+    }
 }
 
 impl Survey {

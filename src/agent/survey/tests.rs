@@ -17,7 +17,7 @@ impl Tree {
 
     fn look(&self, known: Vec<Known>, listed: &[&str]) -> (Survey, Vec<Seen>) {
         let paths = listed.iter().map(|path| path.as_bytes().to_vec()).collect();
-        let listed = Listed { paths, nested: Vec::new() };
+        let listed = Listed { paths, ..Listed::default() };
         let survey = look(self.0.path(), known, listed).expect("looks");
         let seen = Seen::read_all(&survey.records).expect("reads");
         (survey, seen)
@@ -73,13 +73,15 @@ fn only_files_and_links_are_seen_and_through_no_link() {
         .iter()
         .map(|seen| match seen {
             Seen::Changed { path, kind, .. } => (String::from_utf8_lossy(path).into_owned(), *kind),
-            Seen::Same { .. } | Seen::Nested { .. } => panic!("{seen:?}"),
+            Seen::Same { .. } | Seen::Absent { .. } | Seen::Unseen { .. } | Seen::Nested { .. } => {
+                panic!("{seen:?}")
+            }
         })
         .collect();
     let expected = [("dir/file".to_owned(), EntryKind::File), ("way".to_owned(), EntryKind::Link)];
     assert_eq!(paths, expected);
     assert_eq!(tree.contents(survey).expect("reads"), b"one\ndir");
-    let listed = Listed { paths: vec![b"../x".to_vec()], nested: Vec::new() };
+    let listed = Listed { paths: vec![b"../x".to_vec()], ..Listed::default() };
     assert!(look(root, Vec::new(), listed).is_err(), "nothing outside is looked at");
 }
 

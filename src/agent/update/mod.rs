@@ -17,6 +17,7 @@
 //!
 //! No path leads through a link, neither in the tree nor in what comes.
 
+mod modules;
 mod places;
 
 use std::collections::{BTreeSet, HashSet};
@@ -99,6 +100,7 @@ pub(super) fn receive(
             update.look_for_work_under_way()?;
             let deepened = home.read(&folder.join(UPDATE_DEEPENED), MAX_SHALLOW)?;
             update.keep_shallow(&deepened.unwrap_or_default())?;
+            modules::keep_what_is_theirs(&update.root, &update.staged)?;
             home.sync()?;
             // As late as can be: whoever works in the guest goes on meanwhile.
             update.check()?;
@@ -212,17 +214,27 @@ impl Update {
         })
     }
 
+    /// Whether something of git comes. Where nothing does, `.git` in the tree is none of the host's.
+    fn has_git(&self) -> io::Result<bool> {
+        Ok(kind(&self.staged, b".git")?.is_some())
+    }
+
     /// Refuses a tree in which git has something under way: half of that would be in what is put in.
     fn look_for_work_under_way(&self) -> io::Result<()> {
+        if !self.has_git()? {
+            return Ok(());
+        }
         if kind(&self.root, b".git")? != Some(FileType::Directory) {
             return Err(io::Error::other("its `.git` is no folder"));
         }
-        for name in UNDER_WAY {
-            if kind(&self.root, format!(".git/{name}").as_bytes())?.is_some() {
-                let why = format!(
-                    "git has something under way there (`.git/{name}`): finish or abort it first"
-                );
-                return Err(io::Error::other(why));
+        for git in ["".to_owned()].into_iter().chain(modules::of(&self.staged)?) {
+            for name in UNDER_WAY {
+                if kind(&self.root, format!(".git{git}/{name}").as_bytes())?.is_some() {
+                    let why = format!(
+                        "git has something under way there (`.git{git}/{name}`): finish or abort it first"
+                    );
+                    return Err(io::Error::other(why));
+                }
             }
         }
         Ok(())
@@ -231,18 +243,13 @@ impl Update {
     /// Keeps the guest's own list of commits without parents beside the one that comes, but for those whose parents
     /// come: what is only in the guest needs it.
     fn keep_shallow(&self, deepened: &[u8]) -> io::Result<()> {
+        if !self.has_git()? {
+            return Ok(());
+        }
         if kind(&self.root, b".git/shallow")? != Some(FileType::RegularFile) {
             return Ok(());
         }
-        let (root, staged) = (beneath_of(&self.root)?, beneath_of(&self.staged)?);
-        let path = Path::new(".git/shallow");
-        let there = root.read(path, MAX_SHALLOW)?.unwrap_or_default();
-        let coming = staged.read(path, MAX_SHALLOW)?.unwrap_or_default();
-        let deepened: HashSet<&[u8]> = lines(deepened).collect();
-        let kept = lines(&there).filter(|line| !deepened.contains(line));
-        let all: BTreeSet<&[u8]> = kept.chain(lines(&coming)).collect();
-        let all: Vec<u8> = all.into_iter().flat_map(|line| [line, b"\n"].concat()).collect();
-        staged.replace(path, &all, 0o644)
+        modules::keep_shallow(&self.root, &self.staged, Path::new(".git/shallow"), deepened)
     }
 
     /// Compares what lies where something is to be put in or taken out with what the host knows of it.
@@ -250,13 +257,19 @@ impl Update {
         if rustix::fs::fstat(&self.root)?.st_dev != rustix::fs::fstat(&self.staged)?.st_dev {
             return Err(elsewhere(b"."));
         }
-        let Listing { files, folders } = Listing::of(&self.staged)?;
+        let Listing { mut files, folders } = Listing::of(&self.staged)?;
+        for link in modules::links(&files) {
+            if !modules::is_same(&self.root, &self.staged, &link)? {
+                return Err(theirs(&link));
+            }
+            files.remove(&link);
+        }
         let going: HashSet<&[u8]> = self.removed.iter().map(|known| &known.path[..]).collect();
         let replaced = self.replaced.iter().filter(|known| files.contains(&known.path));
         let known = self.removed.iter().chain(replaced);
         // Looked for whatever git would say of it.
         let known = known.map(|known| Known { went_in: true, ..known.clone() }).collect();
-        let listed = Listed { paths: files.iter().cloned().collect(), nested: Vec::new() };
+        let listed = Listed { paths: files.iter().cloned().collect(), ..Listed::default() };
         let root = format!("/proc/self/fd/{}", self.root.as_raw_fd());
         let look = survey::look(Path::new(&root), known, listed);
         let look = look.map_err(|failure| {
@@ -264,8 +277,10 @@ impl Update {
         })?;
         for seen in Seen::read_all(&look.records)? {
             match seen {
-                Seen::Same { .. } => {}
-                Seen::Changed { path, .. } | Seen::Nested { path } => return Err(theirs(&path)),
+                Seen::Same { .. } | Seen::Absent { .. } => {}
+                Seen::Changed { path, .. } | Seen::Unseen { path } | Seen::Nested { path } => {
+                    return Err(theirs(&path));
+                }
             }
         }
         for folder in &folders {
@@ -295,7 +310,7 @@ impl Update {
             let why = "is in the way: rename or remove what git has by that name there";
             Err(io::Error::other(format!("`{}` {why}", shown(path))))
         };
-        if kind(&self.staged, b".git")?.is_none() {
+        if !self.has_git()? {
             return Ok(());
         }
         let Listing { files, folders } = Listing::below(&self.staged, b".git")?;

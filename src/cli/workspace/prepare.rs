@@ -38,11 +38,13 @@ impl Arguments {
     pub(in super::super) async fn run(self) -> Result<u8, Failure> {
         let path = self.path.as_deref().map(existing_folder).transpose()?;
         let given = path.is_some();
-        let CreateWorkspace { path, include_untracked, depth, full_history, branch, from } =
-            self.repository.of(path.unwrap_or_default());
+        let wanted = self.repository.of(path.unwrap_or_default())?;
+        let CreateWorkspace { path, mode, include_untracked, depth, full_history, branch, from } =
+            wanted;
         let wanted = WorkspacePrepare {
             vm: self.vm,
             path: given.then_some(path),
+            mode,
             include_untracked,
             depth,
             full_history,

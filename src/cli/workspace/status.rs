@@ -44,6 +44,7 @@ fn render(state: &WorkspaceState) -> String {
     let mut text = pairs(&[
         ("guest", one_line(&workspace.guest_path)),
         ("source", one_line(&workspace.source_path)),
+        ("mode", workspace.mode.as_str().to_owned()),
         ("base commit", base.unwrap_or_else(|| "none".to_owned())),
         ("source is", or_unknown(moved)),
         ("commits ahead", or_unknown(state.commits_ahead.map(|count| count.to_string()))),
@@ -68,7 +69,7 @@ fn render(state: &WorkspaceState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::rpc::{VmWorkspace, WorkspaceChange};
+    use crate::wire::rpc::{VmWorkspace, WorkspaceChange, WorkspaceMode};
 
     #[test]
     fn a_state_says_whether_work_is_in_danger() {
@@ -78,6 +79,7 @@ mod tests {
                 guest_path: "/root/web".to_owned(),
                 source_path: "/src/web".to_owned(),
                 base_commit: Some("1234".to_owned()),
+                mode: WorkspaceMode::Shallow,
             },
             unexported: true,
             changes: vec![change("a b", ChangeKind::Added), change("c", ChangeKind::Deleted)],
@@ -89,6 +91,7 @@ mod tests {
         insta::assert_snapshot!(render(&state), @r"
         guest          /root/web
         source         /src/web
+        mode           shallow
         base commit    1234
         source is      as it was
         commits ahead  unknown

@@ -61,7 +61,7 @@ pub(super) async fn apply(
     application.carry_out().await.map_err(|error| Report::of(&error))?;
     applied.applied = true;
     // What was left out, or has one side of a conflict only, is in the guest alone.
-    if seeing.nested.is_empty() && conflicts_total == 0 {
+    if seeing.beside().is_none() && conflicts_total == 0 {
         match kept.exported(&seeing.tree).await {
             Ok(()) => applied.exported = true,
             Err(error) => applied.notes.push(format!(

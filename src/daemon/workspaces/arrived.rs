@@ -31,7 +31,7 @@ impl Exports {
                 return Ok(None);
             }
             // What cannot be looked at is not what was on its way.
-            let seen = look(place.guest, place.folder, place.limit, &kept).await;
+            let seen = look(place.guest, place.folder, place.mode, place.limit, &kept).await;
             let Ok(seen) = seen else { return Ok(None) };
             let arrived = kept.is_safe(&seen.tree).await.map_err(report)?;
             Ok(arrived.then_some(there))

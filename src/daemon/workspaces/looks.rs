@@ -11,6 +11,8 @@ use super::report;
 use crate::id::VmId;
 use crate::report::{Kind, Report};
 use crate::vm::ports::{Guest, LastSeen, PortResult, Work, WorkSeen, WorkspaceOf};
+use crate::wire::rpc::WorkspaceMode;
+use crate::wire::survey::ListedBy;
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing};
 
 /// How long a stop or a delete waits for others.
@@ -58,7 +60,7 @@ impl Work for Looks {
         let _alone = self.alone_soon(&workspace.vm).await?;
         let (_, seeing) = seen(workspace, guest).await?;
         // Of a repository inside it, nothing is kept by which it could be known again.
-        Ok(seeing.nested.is_empty().then_some(LastSeen(seeing.tree)))
+        Ok(seeing.beside().is_none().then_some(LastSeen(seeing.tree)))
     }
 
     async fn leaves(&self, workspace: &WorkspaceOf, seen: &LastSeen) -> PortResult<()> {
@@ -81,14 +83,15 @@ impl Work for Looks {
 
 async fn seen(workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<(Kept, Seeing)> {
     let kept = Kept::at(workspace.kept.clone());
-    let seeing = look(guest, &workspace.guest_path, Limit(workspace.disk_bytes), &kept).await?;
+    let WorkspaceOf { guest_path, mode, disk_bytes, .. } = workspace;
+    let seeing = look(guest, guest_path, *mode, Limit(*disk_bytes), &kept).await?;
     Ok((kept, seeing))
 }
 
 /// What would be lost with what was seen.
 async fn judge(kept: &Kept, seeing: &Seeing) -> PortResult<WorkSeen> {
-    if let Some(first) = seeing.nested.first() {
-        let what = format!("the repository `{first}` inside it, which no export takes out");
+    if let Some(beside) = seeing.beside() {
+        let what = format!("{}, which no export takes out", beside.trim_end_matches(','));
         return Ok(WorkSeen::Unexported { what });
     }
     if kept.is_safe(&seeing.tree).await.map_err(report)? {
@@ -108,6 +111,7 @@ async fn judge(kept: &Kept, seeing: &Seeing) -> PortResult<WorkSeen> {
 pub(super) async fn look(
     guest: &dyn Guest,
     path: &str,
+    mode: WorkspaceMode,
     limit: Limit,
     kept: &Kept,
 ) -> Result<Seeing, Report> {
@@ -121,7 +125,11 @@ pub(super) async fn look(
         found.send(taken).ok();
         Ok(())
     };
-    let survey = guest.survey(path, known, Box::new(take));
+    let by = match mode {
+        WorkspaceMode::Shallow | WorkspaceMode::Metadata => ListedBy::Repository,
+        WorkspaceMode::Full => ListedBy::Rules,
+    };
+    let survey = guest.survey(path, by, known, Box::new(take));
     let (surveyed, imported) = tokio::join!(survey, import.done());
     // An import that ended early because nothing more came says nothing of the cause.
     surveyed?;

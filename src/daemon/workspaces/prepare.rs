@@ -10,13 +10,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
 use super::looks::look;
-use super::{Exports, program, report};
+use super::{Exports, commits, program, report};
 use crate::daemon::GUEST_HOME;
 use crate::daemon::checkouts::{self, inspection};
 use crate::daemon::course::Course;
@@ -24,17 +22,15 @@ use crate::report::{Kind, Report, counted};
 use crate::vm::ports::Guest;
 use crate::vm::{Prepare, PrepareVm, WorkspaceVm};
 use crate::wire::guest::{Exec, TreeChange};
-use crate::wire::rpc::{CreateWorkspace, Operation, Vm, VmWorkspace, WorkspacePrepare};
+use crate::wire::rpc::{
+    CreateWorkspace, Operation, Vm, VmWorkspace, WorkspaceMode, WorkspacePrepare,
+};
 use crate::workspace::{
     Against, Comparison, Inspection, Kept, Limit, PackageSummary, Renewal, Workspaces,
 };
 
 /// How many files a refusal names.
 const NAMED: usize = 5;
-
-/// What a small question to the guest may take.
-const QUESTION: program::Bounds =
-    program::Bounds { bytes: 1 << 20, deadline: Duration::from_secs(30) };
 
 /// What becomes of work in the guest that was not exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +50,7 @@ pub(super) struct Place<'a> {
     pub(super) folder: &'a str,
     /// The commit that went in.
     pub(super) base_commit: Option<&'a str>,
+    pub(super) mode: WorkspaceMode,
     pub(super) limit: Limit,
     pub(super) kept: &'a Kept,
 }
@@ -68,6 +65,7 @@ impl<'a> Place<'a> {
             name: &viewed.name,
             folder: folder.unwrap_or(&there.guest_path),
             base_commit: there.base_commit.as_deref(),
+            mode: there.mode,
             limit: Limit(viewed.disk_bytes),
             kept,
         }
@@ -117,6 +115,7 @@ impl Exports {
             let inspection = inspect(&self.workspaces, wanted, path, course).await?;
             let _stage = course.stage("pack");
             let package = self.workspaces.pack(&inspection).await.map_err(report)?;
+            package.note().into_iter().for_each(|note| course.note(note));
             Ok((inspection, package))
         };
         let (inspection, package) = vm.unless_given_up(gather).await?;
@@ -153,8 +152,10 @@ impl Exports {
         };
         let path = wanted.path.clone().unwrap_or_else(|| there.source_path.clone());
         if unexported == Unexported::Discard && is_gone(&place).await? {
-            return self.put_in(vm, wanted, path, course).await;
+            let mode = wanted.mode.or(Some(there.mode));
+            return self.put_in(vm, WorkspacePrepare { mode, ..wanted }, path, course).await;
         }
+        let wanted = in_mode(&place, wanted)?;
         let gather = async {
             let inspection = inspect(&self.workspaces, wanted, path, course).await?;
             let renewal = gather(&self.workspaces, &place, &inspection, unexported, course).await?;
@@ -169,16 +170,33 @@ impl Exports {
             ));
         }
         send(&place, renewal, course).await?;
-        let VmWorkspace { source_path, base_commit, .. } = checkouts::record(&inspection);
-        Ok(VmWorkspace { guest_path: there.guest_path.clone(), source_path, base_commit })
+        let guest_path = there.guest_path.clone();
+        Ok(VmWorkspace { guest_path, ..checkouts::record(&inspection) })
+    }
+}
+
+/// What is wanted of a workspace that is there, in the mode that it has: to have another, git in the guest would have
+/// to become another, too.
+fn in_mode(place: &Place<'_>, wanted: WorkspacePrepare) -> Result<WorkspacePrepare, Report> {
+    let (mode, name) = (place.mode, place.name);
+    match wanted.mode {
+        Some(other) if other != mode => {
+            let (is, wanted) = (mode.as_str(), other.as_str());
+            let message = format!(
+                "the repository is in `{name}` in the mode `{is}`, which stays: not in `{wanted}`"
+            );
+            Err(Report::new(Kind::Conflict, message)
+                .with_hint(format!("put it into another VM: `cove run --mode {wanted} PATH`")))
+        }
+        Some(_) | None => Ok(WorkspacePrepare { mode: Some(mode), ..wanted }),
     }
 }
 
 /// What of the repository at a path is wanted.
 pub(super) fn sources(wanted: &WorkspacePrepare, path: String) -> CreateWorkspace {
-    let WorkspacePrepare { include_untracked, depth, full_history, branch, from, .. } =
+    let WorkspacePrepare { mode, include_untracked, depth, full_history, branch, from, .. } =
         wanted.clone();
-    CreateWorkspace { path, include_untracked, depth, full_history, branch, from }
+    CreateWorkspace { path, mode, include_untracked, depth, full_history, branch, from }
 }
 
 async fn inspect(
@@ -189,7 +207,7 @@ async fn inspect(
 ) -> Result<Inspection, Report> {
     let _stage = course.stage("inspect");
     let inspection = inspection(workspaces, &sources(&wanted, path)).await?;
-    inspection.notes().iter().for_each(|note| course.note(note.clone()));
+    inspection.notes().into_iter().for_each(|note| course.note(note));
     Ok(inspection)
 }
 
@@ -205,52 +223,57 @@ pub(super) async fn gather(
     course: &Course,
 ) -> Result<Renewal, Report> {
     let kept = place.kept;
-    let (tree, packs) = {
+    let (seeing, packs) = {
         let _stage = course.stage("look");
-        let looking = look(place.guest, place.folder, place.limit, kept);
-        let (looked, packs) = tokio::join!(looking, ask(place, &["ls", "-1", ".git/objects/pack"]));
-        (looked.map_err(|error| unless_hinted(error, place.name))?.tree, packs?.unwrap_or_default())
+        let looking = look(place.guest, place.folder, place.mode, place.limit, kept);
+        let listing = async {
+            match place.mode {
+                WorkspaceMode::Full => Ok(None),
+                WorkspaceMode::Shallow | WorkspaceMode::Metadata => {
+                    program::ask(place.guest, place.folder, &["ls", "-1", ".git/objects/pack"])
+                        .await
+                }
+            }
+        };
+        let (looked, packs) = tokio::join!(looking, listing);
+        (looked.map_err(|error| unless_hinted(error, place.name))?, packs?.unwrap_or_default())
     };
-    if unexported == Unexported::Refuse && !kept.is_safe(&tree).await.map_err(report)? {
-        return Err(refusal(place, &tree).await?);
+    let tree = &seeing.tree;
+    if unexported == Unexported::Refuse && !kept.is_safe(tree).await.map_err(report)? {
+        return Err(refusal(place, tree).await?);
     }
-    kept.keep_arrived(&tree).await.map_err(report)?;
+    if unexported == Unexported::Refuse
+        && let Some(first) = seeing.unseen.first()
+    {
+        let message = format!(
+            "git in `{}` has changed `{first}`, which is not checked out there",
+            place.name
+        );
+        return Err(Report::new(Kind::Conflict, message).with_hint(
+            "check it out (`git sparse-checkout disable` in the guest) and take it out with \
+             `cove workspace export`, or give it up with `--discard-work`",
+        ));
+    }
+    kept.keep_arrived(tree).await.map_err(report)?;
     let _stage = course.stage("pack");
+    if place.mode == WorkspaceMode::Full {
+        let package = workspaces.pack(inspection).await.map_err(report)?;
+        return kept.renew(package, &seeing).await.map_err(report);
+    }
     let packs: Vec<&str> = packs.lines().collect();
     let package = match kept.is_all_in(&packs) {
         true => workspaces.pack_onto(inspection, kept).await,
         // Its git has put objects together anew, or away: it gets all of them.
         false => workspaces.pack(inspection).await,
     };
-    let renewal = kept.renew(package.map_err(report)?, &tree).await.map_err(report)?;
-    keep_commits(place, inspection, &renewal, course).await?;
+    let mut package = package.map_err(report)?;
+    package.note().into_iter().for_each(|note| course.note(note));
+    let submodules = commits::in_submodules(place.guest, place.folder, kept).await?;
+    let sent = commits::leave_unchanged(&mut package, submodules);
+    let renewal = kept.renew(package, &seeing).await.map_err(report)?;
+    commits::keep(place, inspection, &renewal, course).await?;
+    commits::keep_in_submodules(place, &sent, &renewal, course).await?;
     Ok(renewal)
-}
-
-/// Has the guest's git keep the commits of its own that its branch leaves.
-async fn keep_commits(
-    place: &Place<'_>,
-    inspection: &Inspection,
-    renewal: &Renewal,
-    course: &Course,
-) -> Result<(), Report> {
-    let asked = ["HEAD"].into_iter().chain(inspection.branch()).map(|reference| async move {
-        let commit = format!("{reference}^{{commit}}");
-        ask(place, &["git", "rev-parse", "--verify", "--quiet", &commit]).await
-    });
-    for commit in try_join_all(asked).await?.into_iter().flatten() {
-        let commit = commit.trim().to_owned();
-        let known = [place.base_commit, inspection.base_commit()];
-        let is_id =
-            matches!(commit.len(), 40 | 64) && commit.bytes().all(|b| b.is_ascii_hexdigit());
-        if !is_id || known.contains(&Some(&commit)) {
-            continue;
-        }
-        let name = format!("before-{}", &commit[..12]);
-        renewal.keep_in_guest(&name, &commit).map_err(report)?;
-        course.note(format!("commits of the guest stay there as `refs/cove/{name}`"));
-    }
-    Ok(())
 }
 
 /// Sends what differs, and writes down that the guest has it.
@@ -332,40 +355,6 @@ pub(super) async fn is_gone(place: &Place<'_>) -> Result<bool, Report> {
     let words = ["test", "!", "-e", place.folder];
     let argv = words.iter().map(ToString::to_string).collect();
     let exec = Exec { argv, env: Vec::new(), cwd: None, tty: None };
-    let ended = program::run(place.guest, &exec, &mut io::sink(), QUESTION).await?;
+    let ended = program::run(place.guest, &exec, &mut io::sink(), program::QUESTION).await?;
     Ok(ended.is_success())
-}
-
-/// What a program prints that runs in the workspace and ends well; nothing when it says no.
-///
-/// # Errors
-/// When it ends in any other way: what it was asked for may be there all the same.
-async fn ask(place: &Place<'_>, words: &[&str]) -> Result<Option<String>, Report> {
-    let exec = Exec {
-        argv: words.iter().map(ToString::to_string).collect(),
-        // The repository may belong to another user of the guest.
-        env: [
-            ("GIT_OPTIONAL_LOCKS", "0"),
-            ("GIT_CONFIG_COUNT", "1"),
-            ("GIT_CONFIG_KEY_0", "safe.directory"),
-            ("GIT_CONFIG_VALUE_0", "*"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec(),
-        cwd: Some(place.folder.to_owned()),
-        tty: None,
-    };
-    let mut printed = Vec::new();
-    let ended = program::run(place.guest, &exec, &mut printed, QUESTION).await?;
-    if ended.says_no() {
-        return Ok(None);
-    }
-    let failed = |error: &dyn std::error::Error| {
-        let message = format!("cannot ask `{}` in the guest", words.join(" "));
-        Report::new(Kind::Failed, message).with_cause(error)
-    };
-    if !ended.is_success() {
-        return Err(failed(&io::Error::other(ended.complaint)));
-    }
-    String::from_utf8(printed).map(Some).map_err(|error| failed(&error))
 }

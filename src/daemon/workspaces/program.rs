@@ -23,6 +23,9 @@ pub(super) struct Bounds {
     pub(super) deadline: Duration,
 }
 
+/// What a small question to the guest may take.
+pub(super) const QUESTION: Bounds = Bounds { bytes: 1 << 20, deadline: Duration::from_secs(30) };
+
 /// A program that has ended.
 #[derive(Debug)]
 pub(super) struct Ended {
@@ -66,6 +69,44 @@ pub(super) async fn run(
             Err(Report::new(Kind::TimedOut, message))
         }
     }
+}
+
+/// What a program prints that runs in the workspace at `folder` and ends well; nothing when it says no.
+///
+/// # Errors
+/// When it ends in any other way: what it was asked for may be there all the same.
+pub(super) async fn ask(
+    guest: &dyn Guest,
+    folder: &str,
+    words: &[&str],
+) -> Result<Option<String>, Report> {
+    let exec = Exec {
+        argv: words.iter().map(ToString::to_string).collect(),
+        // The repository may belong to another user of the guest.
+        env: [
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_CONFIG_KEY_0", "safe.directory"),
+            ("GIT_CONFIG_VALUE_0", "*"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec(),
+        cwd: Some(folder.to_owned()),
+        tty: None,
+    };
+    let mut printed = Vec::new();
+    let ended = run(guest, &exec, &mut printed, QUESTION).await?;
+    if ended.says_no() {
+        return Ok(None);
+    }
+    let failed = |error: &dyn std::error::Error| {
+        let message = format!("cannot ask `{}` in the guest", words.join(" "));
+        Report::new(Kind::Failed, message).with_cause(error)
+    };
+    if !ended.is_success() {
+        return Err(failed(&io::Error::other(ended.complaint)));
+    }
+    String::from_utf8(printed).map(Some).map_err(|error| failed(&error))
 }
 
 async fn take(

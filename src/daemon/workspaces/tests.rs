@@ -21,7 +21,9 @@ mod foreign;
 mod histories;
 mod looks;
 mod merging;
+mod modes;
 mod prepare;
+mod submodules;
 
 const LIMIT: Limit = Limit(64 << 20);
 
@@ -101,7 +103,8 @@ impl Work {
 
     async fn look(&self) -> Result<Seeing, Report> {
         let path = self.checkout();
-        look(&self.agent(), path.to_str().expect("UTF-8"), LIMIT, &self.kept).await
+        let mode = WorkspaceMode::Shallow;
+        look(&self.agent(), path.to_str().expect("UTF-8"), mode, LIMIT, &self.kept).await
     }
 
     async fn patch(&self, against: Against<'_>) -> PathBuf {

@@ -71,6 +71,7 @@ impl WorkspaceRuns for Fake {
                 guest_path: "/root/repo".to_owned(),
                 source_path: "/src/repo".to_owned(),
                 base_commit: None,
+                mode: rpc::WorkspaceMode::Shallow,
             },
             unexported: true,
             changes: vec![rpc::WorkspaceChange {

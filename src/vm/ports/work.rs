@@ -8,6 +8,7 @@ use super::super::record::VmRecord;
 use super::super::workspace::KEPT;
 use super::{Guest, PortResult};
 use crate::id::VmId;
+use crate::wire::rpc::WorkspaceMode;
 
 /// The workspace of one VM.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct WorkspaceOf {
     pub vm: VmId,
     /// Where it is in the guest.
     pub guest_path: String,
+    /// In which form it is there.
+    pub mode: WorkspaceMode,
     /// Where the host keeps what went in.
     pub kept: PathBuf,
     /// The size of its disk in bytes: more than that is not in it.
@@ -29,6 +32,7 @@ impl WorkspaceOf {
         Some(Self {
             vm: record.id.clone(),
             guest_path: workspace.guest_path.clone(),
+            mode: workspace.mode,
             kept: folder.join(KEPT),
             disk_bytes: record.spec.disk_bytes,
         })

@@ -24,7 +24,8 @@ use crate::wire::guest::{
     Reply, Setup, TreeChange,
 };
 use crate::wire::relay::relay;
-use crate::wire::rpc::{VmWorkspace, WorkspacePlan};
+use crate::wire::rpc::{VmWorkspace, WorkspaceMode, WorkspacePlan};
+use crate::wire::survey::ListedBy;
 
 /// How much one byte stream of a guest holds.
 pub(super) const STREAM: usize = 64 * 1024;
@@ -171,7 +172,7 @@ impl GuestTrees for SimGuest {
         self.sim.call("guest.receive_tree", receive).await
     }
 
-    async fn survey(&self, _: &str, _: Vec<u8>, _: SurveyTake) -> PortResult<()> {
+    async fn survey(&self, _: &str, _: ListedBy, _: Vec<u8>, _: SurveyTake) -> PortResult<()> {
         self.sim.call("guest.survey", async { self.monitor().await.map(drop) }).await
     }
 
@@ -235,6 +236,7 @@ impl Checkout for SimCheckout {
             guest_path: "/root/repo".to_owned(),
             source_path: self.path.clone(),
             base_commit: None,
+            mode: WorkspaceMode::Shallow,
         }
     }
 

@@ -6,13 +6,14 @@ use super::world::World;
 use super::{Daemon, daemon, outcome, run, wish};
 use crate::report::{Kind, Report};
 use crate::vm::{Doom, Prepare};
-use crate::wire::rpc::{CreateVm, Operation, OperationEnd, VmState, VmWorkspace};
+use crate::wire::rpc::{CreateVm, Operation, OperationEnd, VmState, VmWorkspace, WorkspaceMode};
 
 fn workspace(commit: &str) -> VmWorkspace {
     VmWorkspace {
         guest_path: "/root/repo".to_owned(),
         source_path: "/src/repo".to_owned(),
         base_commit: Some(commit.to_owned()),
+        mode: WorkspaceMode::Shallow,
     }
 }
 

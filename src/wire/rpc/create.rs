@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClientContext, HookPlan, NetMode, Publish};
+use super::{ClientContext, HookPlan, NetMode, Publish, WorkspaceMode};
 use crate::egress::{Mode, Policy, Rule};
 use crate::id::ImageName;
 
@@ -78,6 +78,9 @@ pub struct CreateVm {
 pub struct CreateWorkspace {
     /// A folder inside a git repository of the host, absolute.
     pub path: String,
+    /// In which form it is to be there; shallow when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<WorkspaceMode>,
     /// Take untracked files too, but never ignored ones.
     #[serde(default)]
     pub include_untracked: bool,

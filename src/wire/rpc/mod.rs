@@ -13,6 +13,7 @@ mod hook;
 mod hook_plan;
 mod hook_run;
 mod host;
+mod mode;
 mod net;
 mod operation;
 mod plugin;
@@ -42,6 +43,7 @@ pub use hook_run::{
     HookRunQuery, HookUse, HookWrite, ImportedDigest,
 };
 pub use host::{Check, DaemonStatusReply, Image, Kernel, Pong, Verdict};
+pub use mode::WorkspaceMode;
 pub use net::{
     AddressExplanation, Denial, Denials, NetDenials, NetExplain, NetExplanation, NetRule, NetShow,
     Tried,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KillSignal, NetMode, Publish, Setting};
+use super::{KillSignal, NetMode, Publish, Setting, WorkspaceMode};
 use crate::egress::Mode;
 use crate::id::{BootId, Digest, ImageName, VmId, VmName};
 use crate::wire::guest::TtySize;
@@ -129,6 +129,9 @@ pub struct VmWorkspace {
     pub source_path: String,
     /// The commit it is based on; none in a repository without commits.
     pub base_commit: Option<String>,
+    /// In which form it is there.
+    #[serde(default)]
+    pub mode: WorkspaceMode,
 }
 
 /// Which part of a list to return.

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use super::mode::WorkspaceMode;
 use super::vm::VmWorkspace;
 
 /// How many changes a state lists by name.
@@ -19,6 +20,9 @@ pub struct WorkspacePrepare {
     /// A folder inside a git repository of the host, absolute; the repository that went in last when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// In which form it is to be there: the one that it is in, or shallow, when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<WorkspaceMode>,
     /// Take untracked files too, but never ignored ones.
     #[serde(default)]
     pub include_untracked: bool,

@@ -167,7 +167,7 @@ async fn a_partial_clone_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn submodules_bring_their_content() {
+async fn submodules_bring_their_content_and_their_git() {
     let fixture = Fixture::new();
     let library = Fixture::new();
     let library_root = library.repository().await;
@@ -184,18 +184,97 @@ async fn submodules_bring_their_content() {
     let out = fixture.checkout(&root, Untracked::Leave).await;
     assert_eq!(out.read("deps/lib/a.txt"), "edited in the submodule\n");
     assert!(out.has("deps/lib-two") && !out.has("deps/lib-two/a.txt"));
-    for absent in ["deps/lib/.git", "deps/lib/.env", "deps/lib/x.ignored", ".git/modules"] {
+    for absent in ["deps/lib/.env", "deps/lib/x.ignored", ".git/modules/deps/lib-two"] {
         assert!(!out.has(absent), "{absent}");
     }
-    assert_eq!(out.status().await, "## main\n");
+    assert_eq!(out.status().await, "## main\n M deps/lib\n");
+    let commit = git(&library_root, &["rev-parse", "HEAD"]).await;
+    let listed = out.git(&["submodule", "status"]).await;
+    let expected =
+        format!(" {} deps/lib (heads/main)\n-{} deps/lib-two\n", commit.trim(), commit.trim());
+    assert_eq!(listed, expected);
+    let inside = out.root.join("deps/lib");
+    assert_eq!(git(&inside, &["status", "--porcelain"]).await, " M a.txt\n");
+    assert_eq!(git(&inside, &["log", "--format=%s"]).await, "First subject\n");
+    git(&inside, &["fsck", "--strict"]).await;
+    // The library lies on the host: its URL means nothing in the guest.
+    assert!(try_git(&inside, &["remote", "get-url", "origin"]).await.is_err());
+    assert!(try_git(&out.root, &["config", "submodule.deps/lib.url"]).await.is_err());
     let notes = out.inspection.notes().join("\n");
-    for text in ["1 untracked file left", "1 submodule: content", "1 submodule not checked out"] {
+    let left_out = "origin of the submodule `deps/lib`: left out, it is a path on the host";
+    for text in ["1 untracked file left", left_out, "1 submodule not checked out"] {
         assert!(notes.contains(text), "{notes}");
     }
     // A submodule is a repository by itself, too.
     let out = fixture.checkout(&root.join("deps/lib/dir"), Untracked::Leave).await;
     assert_eq!(out.status().await, "## main\n M a.txt\n");
     assert_eq!(out.inspection.guest_folder_name(), "lib");
+}
+
+#[tokio::test]
+async fn objects_of_git_lfs_go_along_with_their_pointers() {
+    let fixture = Fixture::new();
+    let root = fixture.repository().await;
+    let name = |digit: &str| digit.repeat(64);
+    let pointer = |digit: &str| {
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 5\n", name(digit))
+    };
+    write(&root, ".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n");
+    for digit in ["a", "b", "c"] {
+        write(&root, &format!("{digit}.bin"), &pointer(digit));
+    }
+    write(&root, "d.txt", &pointer("d"));
+    let place = |digit: &str| format!(".git/lfs/objects/{0}{0}/{0}{0}/{1}", digit, name(digit));
+    for (digit, content) in [("a", "large"), ("b", "cut"), ("d", "other"), ("e", "older")] {
+        write(&root, &place(digit), content);
+    }
+    git(&root, &["add", "-A"]).await;
+    git(&root, &["commit", "-qm", "With large files"]).await;
+    let out = fixture.checkout(&root, Untracked::Leave).await;
+    assert_eq!((out.read("a.bin"), out.read(&place("a"))), (pointer("a"), "large".to_owned()));
+    // One that is cut off is none; others are no file's that goes in.
+    for absent in ["b", "c", "d", "e"] {
+        assert!(!out.has(&place(absent)), "{absent}");
+    }
+    assert_eq!(out.status().await, "## main\n");
+    let package = fixture.service.pack(&out.inspection).await.expect("packs");
+    let note = "1 object of git-lfs (5 bytes) put in, 2 objects left out: not here, or too large";
+    assert_eq!(package.note().as_deref(), Some(note));
+}
+
+#[tokio::test]
+async fn submodules_of_submodules_and_odd_names() {
+    let (fixture, library, inner) = (Fixture::new(), Fixture::new(), Fixture::new());
+    let (inner_root, library_root) = (inner.repository().await, library.repository().await);
+    let root = fixture.repository().await;
+    let add = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add"];
+    let url = |root: &Path| root.to_str().expect("text").to_owned();
+    git(&library_root, &[&add[..], &["--name", "in ner", &url(&inner_root), "deep"]].concat())
+        .await;
+    git(&library_root, &["commit", "-qam", "With one of its own"]).await;
+    for (name, path) in [("lib", "one"), ("lib/refs", "two")] {
+        let more = ["--name", name, &url(&library_root), path];
+        git(&root, &[&add[..], &more].concat()).await;
+    }
+    let update = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init"];
+    git(&root, &[&update[..], &["--recursive", "one"]].concat()).await;
+    git(&root, &["config", "submodule.lib.url", "https://ada:SECRET@example.com/lib.git"]).await;
+    git(&root, &["commit", "-qam", "With submodules"]).await;
+    let out = fixture.checkout(&root, Untracked::Leave).await;
+    assert_eq!(out.git(&["config", "submodule.lib.url"]).await, "https://example.com/lib.git\n");
+    assert_eq!(out.status().await, "## main\n");
+    let listed = out.git(&["submodule", "status", "--recursive"]).await;
+    let paths: Vec<_> = listed.lines().map(|line| (&line[..1], &line[42..])).collect();
+    // The git folder of the second would lie in that of the first: its files go in alone.
+    assert_eq!(paths.len(), 3, "{listed}");
+    assert!(paths[0].0 == " " && paths[0].1.starts_with("one"), "{listed}");
+    assert!(paths[1].0 == " " && paths[1].1.starts_with("one/deep"), "{listed}");
+    assert!(paths[2].0 == "-" && paths[2].1.starts_with("two"), "{listed}");
+    assert!(out.has("two/a.txt") && !out.has("two/.git"));
+    assert_eq!(git(&out.root.join("one/deep"), &["status", "--porcelain"]).await, "");
+    let notes = out.inspection.notes().join("\n");
+    assert!(notes.contains("without git metadata of its own: `two/`"), "{notes}");
+    assert!(notes.contains("`one`: user name") && !notes.contains("SECRET"), "{notes}");
 }
 
 #[tokio::test]

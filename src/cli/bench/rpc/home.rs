@@ -19,6 +19,7 @@ use crate::vm::state::State;
 use crate::wire::guest::SshHostKey;
 use crate::wire::rpc::{
     CreateVm, DeleteVm, NetMode, OperationEnd, VmCreate, VmDelete, VmState, VmWorkspace,
+    WorkspaceMode,
 };
 
 use super::super::super::batch;
@@ -200,6 +201,7 @@ impl Home {
                 guest_path: format!("/root/repository-{number}"),
                 source_path: format!("/home/ada/source/repository-{number}"),
                 base_commit: Some("0123456789".repeat(4)),
+                mode: WorkspaceMode::Shallow,
             }),
             leased: false,
             created_at: now.clone(),

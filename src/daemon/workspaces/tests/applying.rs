@@ -294,7 +294,7 @@ async fn no_git_folder_is_written_however_it_is_spelled() {
         let folder = make(format!("100755 blob {blob}\tx\n").into_bytes()).await;
         let entry = format!("040000 tree {folder}\t{name}\n");
         let tree = make([&listing[..], entry.as_bytes()].concat()).await;
-        let seeing = Seeing { tree, nested: Vec::new() };
+        let seeing = Seeing::plain(tree);
         for how in [ApplyHow::AsItWas, ApplyHow::ThreeWay] {
             let error = work.ask(&work.source(), &seeing, how, None).await.expect_err(name);
             assert_eq!(error.kind, Kind::Refused, "{name}: {error:?}");

@@ -3,10 +3,11 @@
 use super::*;
 use crate::vm::ports::{Work as _, WorkSeen, WorkspaceOf};
 
-fn workspace(work: &Work) -> WorkspaceOf {
+pub(super) fn workspace(work: &Work) -> WorkspaceOf {
     WorkspaceOf {
         vm: crate::id::VmId::random(),
         guest_path: work.checkout().to_string_lossy().into_owned(),
+        mode: WorkspaceMode::Shallow,
         kept: work.folder.path().join("vm/workspace"),
         disk_bytes: LIMIT.0,
     }

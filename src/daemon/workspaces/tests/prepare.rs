@@ -52,11 +52,11 @@ impl Work {
         Ok(course.sent())
     }
 
-    async fn update(&self) -> Result<u64, Report> {
+    pub(super) async fn update(&self) -> Result<u64, Report> {
         self.update_to(&self.wanted(), Unexported::Refuse).await
     }
 
-    async fn refused(&self, expected: &str) {
+    pub(super) async fn refused(&self, expected: &str) {
         let before = picture(&self.checkout());
         let error = self.update().await.expect_err("refused");
         let text = format!("{} {:?}", error.one_line(), error.hint);
@@ -85,8 +85,8 @@ impl Work {
 }
 
 fn place<'a>(guest: &'a AgentGuest, base: &'a str, kept: &'a Kept) -> Place<'a> {
-    let base_commit = Some(base);
-    Place { guest, name: "web", folder: "repo", base_commit, limit: LIMIT, kept }
+    let (base_commit, mode) = (Some(base), WorkspaceMode::Shallow);
+    Place { guest, name: "web", folder: "repo", base_commit, mode, limit: LIMIT, kept }
 }
 
 /// Changes of every kind in the source: in commits, staged, in the working tree, and on another branch.

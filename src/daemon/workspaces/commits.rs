@@ -1,0 +1,154 @@
+//! Commits that were made in a guest, and what becomes of them when its repository is brought up to date: its git keeps
+//! them by refs of their own, in submodules, too.
+
+use futures_util::future::try_join_all;
+
+use super::prepare::Place;
+use super::program::ask;
+use super::report;
+use crate::daemon::course::Course;
+use crate::report::Report;
+use crate::vm::ports::Guest;
+use crate::workspace::{Inspection, Kept, Package, Renewal, WentIn};
+
+/// Has the guest's git keep the commits of its own that its branch leaves.
+pub(super) async fn keep(
+    place: &Place<'_>,
+    inspection: &Inspection,
+    renewal: &Renewal,
+    course: &Course,
+) -> Result<(), Report> {
+    let asked = ["HEAD"].into_iter().chain(inspection.branch()).map(|reference| async move {
+        let commit = format!("{reference}^{{commit}}");
+        let question = ["git", "rev-parse", "--verify", "--quiet", &commit];
+        ask(place.guest, place.folder, &question).await
+    });
+    for commit in try_join_all(asked).await?.into_iter().flatten() {
+        let commit = commit.trim().to_owned();
+        let known = [place.base_commit, inspection.base_commit()];
+        if !is_id(&commit) || known.contains(&Some(&commit)) {
+            continue;
+        }
+        let name = format!("before-{}", &commit[..12]);
+        renewal.keep_in_guest(&name, &commit).map_err(report)?;
+        course.note(format!("commits of the guest stay there as `refs/cove/{name}`"));
+    }
+    Ok(())
+}
+
+/// A submodule whose git went in, and what the guest has checked out in it.
+pub(super) struct InGuest {
+    submodule: WentIn,
+    /// None where its git is not there any more.
+    commit: Option<String>,
+}
+
+impl InGuest {
+    /// The commit, where it is not the one that went in.
+    fn own(&self) -> Option<&str> {
+        self.commit.as_deref().filter(|commit| *commit != self.submodule.commit)
+    }
+}
+
+/// What the guest has checked out in the submodules whose git went in.
+///
+/// # Errors
+/// When the guest cannot be asked, or what went in cannot be read.
+pub(super) async fn in_submodules(
+    guest: &dyn Guest,
+    folder: &str,
+    kept: &Kept,
+) -> Result<Vec<InGuest>, Report> {
+    let mut found = Vec::new();
+    for submodule in kept.submodules().map_err(report)? {
+        let head = format!(".git/{}/HEAD", submodule.place);
+        let commit = match ask(guest, folder, &["test", "-e", &head]).await? {
+            None => None,
+            Some(_) => in_submodule(guest, folder, &submodule.place, "HEAD").await?,
+        };
+        found.push(InGuest { submodule, commit });
+    }
+    Ok(found)
+}
+
+/// The commit that a reference of a submodule's git has.
+async fn in_submodule(
+    guest: &dyn Guest,
+    folder: &str,
+    place: &str,
+    reference: &str,
+) -> Result<Option<String>, Report> {
+    let (git_folder, commit) = (format!(".git/{place}"), format!("{reference}^{{commit}}"));
+    // The working tree that its configuration names may be gone.
+    let git = ["git", "--git-dir", &git_folder, "--work-tree", "."];
+    let question = ["rev-parse", "--verify", "--quiet", &commit];
+    let commit = ask(guest, folder, &[&git[..], &question].concat()).await?;
+    Ok(commit.map(|commit| commit.trim().to_owned()).filter(|commit| is_id(commit)))
+}
+
+/// Sends nothing of the git of submodules that are in the guest as they are to be there, and returns those that are
+/// sent and there: as they went in, and as they are to be.
+pub(super) fn leave_unchanged(
+    package: &mut Package,
+    there: Vec<InGuest>,
+) -> Vec<(InGuest, WentIn)> {
+    let wanted: Vec<WentIn> = package.submodules().cloned().collect();
+    let mut sent = Vec::new();
+    for there in there.into_iter().filter(|there| there.commit.is_some()) {
+        let next = wanted.iter().find(|wanted| wanted.place == there.submodule.place);
+        match next {
+            Some(next) if there.own().is_none() && *next == there.submodule => {
+                package.leave_unchanged(next);
+            }
+            Some(next) => sent.push((there, next.clone())),
+            // It is no submodule of the source any more: what the guest has of it stays.
+            None => {}
+        }
+    }
+    sent
+}
+
+/// Has the guest's git keep the commits of its own that the branches of submodules leave.
+pub(super) async fn keep_in_submodules(
+    place: &Place<'_>,
+    sent: &[(InGuest, WentIn)],
+    renewal: &Renewal,
+    course: &Course,
+) -> Result<(), Report> {
+    for (there, next) in sent {
+        let branch = match &next.branch[..] {
+            "" => None,
+            branch => in_submodule(place.guest, place.folder, &next.place, branch).await?,
+        };
+        for commit in there.commit.iter().chain(&branch) {
+            if *commit == there.submodule.commit || *commit == next.commit {
+                continue;
+            }
+            let (path, name) = (&next.path, format!("before-{}", &commit[..12]));
+            renewal.keep_in_submodule(path, &name, commit).map_err(report)?;
+            course.note(format!(
+                "commits of the guest in the submodule `{path}` stay there as `refs/cove/{name}`"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Lines about commits that an export does not carry. Nothing is said where the guest cannot be asked.
+pub(super) async fn notes(guest: &dyn Guest, folder: &str, name: &str, kept: &Kept) -> Vec<String> {
+    let there = in_submodules(guest, folder, kept).await.unwrap_or_default();
+    let own = there.iter().filter_map(|there| Some((there, there.own()?)));
+    let notes = own.map(|(there, commit)| {
+        let path = &there.submodule.path;
+        format!(
+            "the submodule `{path}` has another commit checked out than went in ({}): its files are exported, its \
+             commits are not; take them out with `cove exec {name} -- git -C '{path}' bundle create - HEAD`",
+            &commit[..12]
+        )
+    });
+    notes.collect()
+}
+
+fn is_id(commit: &str) -> bool {
+    matches!(commit.len(), 40 | 64) && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
+}

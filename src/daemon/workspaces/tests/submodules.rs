@@ -1,0 +1,86 @@
+//! Submodules whose git goes in: brought up to date with the repository, and nothing of the guest's in them is lost.
+
+use super::*;
+
+fn lib(root: &Path) -> PathBuf {
+    root.join("vendor/lib")
+}
+
+async fn text(folder: &Path, arguments: &[&str]) -> String {
+    String::from_utf8(git(folder, arguments).await).expect("UTF-8").trim().to_owned()
+}
+
+impl Work {
+    async fn told(&self) -> Vec<String> {
+        let path = self.checkout();
+        commits::notes(&self.agent(), path.to_str().expect("UTF-8"), "web", &self.kept).await
+    }
+
+    /// Asserts that both are checked out as in the source, with nothing to say of either.
+    async fn assert_submodule_is_the_sources(&self) {
+        let (source, guest) = (self.source(), self.checkout());
+        for question in [&["rev-parse", "HEAD"][..], &["status", "--porcelain"]] {
+            let here = text(&lib(&source), question).await;
+            assert_eq!(text(&lib(&guest), question).await, here, "{question:?}");
+        }
+        assert_eq!(text(&guest, &["status", "--porcelain"]).await, "");
+        let status = text(&guest, &["submodule", "status"]).await;
+        assert!(!status.starts_with(['-', '+', 'U']), "{status}");
+        git(&lib(&guest), &["fsck", "--strict", "--no-dangling"]).await;
+        assert_eq!(self.changes().await, []);
+    }
+}
+
+#[tokio::test]
+async fn a_submodule_follows_its_source() {
+    let work = Work::begun().await;
+    work.add_library().await;
+    work.prepare().await;
+    work.assert_submodule_is_the_sources().await;
+    let config = lib(&work.checkout());
+    git(&config, &["config", "user.nickname", "guest"]).await;
+    let unchanged = work.update().await.expect("updated");
+
+    write(&lib(&work.source()).join("lib.c"), b"int z;\n");
+    commit(&lib(&work.source()), "In the library").await;
+    commit(&work.source(), "With a newer library").await;
+    let changed = work.update().await.expect("updated");
+    work.assert_submodule_is_the_sources().await;
+    assert_eq!(text(&config, &["config", "user.nickname"]).await, "guest", "its own stays");
+    assert!(unchanged < changed, "{unchanged} {changed}");
+}
+
+#[tokio::test]
+async fn commits_in_a_submodule_are_told_of_and_kept() {
+    let work = Work::begun().await;
+    work.add_library().await;
+    work.prepare().await;
+    assert_eq!(work.told().await, Vec::<String>::new());
+    let inside = lib(&work.checkout());
+    git(&inside, &["checkout", "-q", "-b", "mine"]).await;
+    write(&inside.join("lib.c"), b"int mine;\n");
+    commit(&inside, "In the guest").await;
+    let mine = text(&inside, &["rev-parse", "HEAD"]).await;
+    let told = work.told().await;
+    assert!(told[0].contains("`vendor/lib`") && told[0].contains(&mine[..12]), "{told:?}");
+    assert_eq!(work.changes().await, [("vendor/lib/lib.c".to_owned(), ChangeKind::Modified)]);
+    work.refused("`vendor/lib/lib.c`").await;
+    assert_eq!(text(&inside, &["rev-parse", "HEAD"]).await, mine);
+
+    // Something that git has under way there is in the way.
+    let tree = work.look().await.expect("seen").tree;
+    work.kept.exported(&tree).await.expect("written");
+    let git_folder = work.checkout().join(".git/modules/vendor/lib");
+    write(&git_folder.join("MERGE_HEAD"), mine.as_bytes());
+    work.refused("git has something under way there (`.git/modules/vendor/lib/MERGE_HEAD`)").await;
+    fs::remove_file(git_folder.join("MERGE_HEAD")).expect("removed");
+
+    // Exported, its place may be taken; the commit stays, by a branch of its own and by a ref.
+    work.update().await.expect("updated");
+    work.assert_submodule_is_the_sources().await;
+    let kept = format!("refs/cove/before-{}", &mine[..12]);
+    for reference in ["mine", &kept[..]] {
+        assert_eq!(text(&inside, &["rev-parse", reference]).await, mine, "{reference}");
+    }
+    assert_eq!(work.told().await, Vec::<String>::new());
+}

@@ -1,0 +1,130 @@
+//! Making the git folders of submodules, and what is kept of those that went in.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use super::git::{self, Size};
+use super::inspection::Inspection;
+use super::kept::Kept;
+use super::listing;
+use super::metadata::{self, Metadata};
+use super::{WorkspaceError, Workspaces};
+use crate::id::Digest;
+
+const CONFIGURING: &str = "write the configuration of a submodule";
+
+/// The git folder of a submodule, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Module {
+    pub(super) went_in: WentIn,
+    pub(super) metadata: Metadata,
+}
+
+/// What is kept of a submodule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WentIn {
+    /// The commit that was checked out in it.
+    pub commit: String,
+    /// The branch that was, as a full ref name; empty when there was none.
+    pub branch: String,
+    /// Of what its git folder was made.
+    digest: String,
+    /// Where that is, below the repository's.
+    pub place: String,
+    /// Its folder, relative to the root of the repository.
+    pub path: String,
+}
+
+/// Makes the git folders of all submodules, and writes of them into the configuration of what they lie in.
+pub(super) async fn make(
+    workspaces: &Workspaces,
+    inspection: &Inspection,
+    repository: &Metadata,
+) -> Result<Vec<Module>, WorkspaceError> {
+    let mut modules: Vec<Module> = Vec::new();
+    for submodule in &inspection.submodules {
+        let inside = &submodule.inspection;
+        let metadata = metadata::make(workspaces, inside, None).await?;
+        let outer = modules.iter().find(|module| module.went_in.place == submodule.above);
+        let outer = outer.map_or(repository, |module| &module.metadata);
+        let key = |what: &str| format!("submodule.{}.{what}", submodule.name);
+        configure(outer, &key("active"), "true").await?;
+        if let Some(url) = submodule.url.url() {
+            configure(outer, &key("url"), url).await?;
+        }
+        let commit = inside.head.commit.clone().unwrap_or_default();
+        let branch = inside.branch().unwrap_or_default().to_owned();
+        let made_of = format!("{:?}\n", inside.history);
+        let digest = Digest::of(&[made_of.as_bytes(), &inside.index].concat()).to_string();
+        let (place, path) = (submodule.place.clone(), submodule.path.clone());
+        modules.push(Module { went_in: WentIn { commit, branch, digest, place, path }, metadata });
+    }
+    // Last: from then on git finds no working tree in the scratch folder.
+    for Module { went_in, metadata } in &modules {
+        let up = "../".repeat(went_in.place.split('/').count() + 1);
+        configure(metadata, "core.worktree", &format!("{up}{}", went_in.path)).await?;
+    }
+    Ok(modules)
+}
+
+async fn configure(metadata: &Metadata, key: &str, value: &str) -> Result<(), WorkspaceError> {
+    let set = metadata.git(Size::Question).args(["config", "--local", key, value]);
+    git::run(set, CONFIGURING).await.map(drop)
+}
+
+impl WentIn {
+    /// The file `.git` in the submodule's folder.
+    pub(super) fn link(&self) -> String {
+        let up = "../".repeat(self.path.split('/').count());
+        format!("gitdir: {up}.git/{}\n", self.place)
+    }
+
+    fn read(line: &[u8]) -> Option<Self> {
+        let line = std::str::from_utf8(line).ok()?;
+        let mut parts = line.split('\n').map(str::to_owned);
+        let (commit, branch, digest) = (parts.next()?, parts.next()?, parts.next()?);
+        let (place, path) = (parts.next()?, parts.next()?);
+        Some(Self { commit, branch, digest, place, path })
+    }
+}
+
+impl Kept {
+    /// The submodules whose git folders went in.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn submodules(&self) -> Result<Vec<WentIn>, WorkspaceError> {
+        let place = self.modules_place();
+        let listing = match fs::read(&place) {
+            // Workspaces of older coves have no such list.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            listing => listing.map_err(|source| WorkspaceError::Scratch { path: place, source })?,
+        };
+        Ok(listing::paths(&listing).filter_map(WentIn::read).collect())
+    }
+
+    /// Writes down which went in.
+    pub(super) fn keep_submodules(&self, modules: &[Module]) -> io::Result<()> {
+        let mut listing = String::new();
+        for Module { went_in, .. } in modules {
+            let WentIn { commit, branch, digest, place, path } = went_in;
+            listing.push_str(&format!("{commit}\n{branch}\n{digest}\n{place}\n{path}\0"));
+        }
+        let (new, place) = (self.modules_place().with_extension("new"), self.modules_place());
+        fs::write(&new, listing).and_then(|()| fs::rename(&new, &place))
+    }
+
+    fn modules_place(&self) -> PathBuf {
+        self.folder().join("modules")
+    }
+}
+
+/// Which of the modules are sent: all but those that are there as they are.
+pub(super) fn sent<'a>(
+    modules: &'a [Module],
+    unchanged: &HashSet<String>,
+) -> impl Iterator<Item = &'a Module> {
+    modules.iter().filter(|module| !unchanged.contains(&module.went_in.path))
+}
