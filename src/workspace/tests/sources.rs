@@ -252,10 +252,13 @@ async fn submodules_of_submodules_and_odd_names() {
     git(&library_root, &[&add[..], &["--name", "in ner", &url(&inner_root), "deep"]].concat())
         .await;
     git(&library_root, &["commit", "-qam", "With one of its own"]).await;
-    for (name, path) in [("lib", "one"), ("lib/refs", "two")] {
+    for (name, path) in [("lib", "one"), ("second", "two")] {
         let more = ["--name", name, &url(&library_root), path];
         git(&root, &[&add[..], &more].concat()).await;
     }
+    // Git itself would not add one of this name.
+    let renamed = ["--rename-section", "submodule.second", "submodule.lib/refs"];
+    git(&root, &[&["config", "--file", ".gitmodules"][..], &renamed].concat()).await;
     let update = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init"];
     git(&root, &[&update[..], &["--recursive", "one"]].concat()).await;
     git(&root, &["config", "submodule.lib.url", "https://ada:SECRET@example.com/lib.git"]).await;

@@ -204,6 +204,8 @@ async fn what_a_sparse_checkout_leaves_out_is_no_deletion() {
     git(&source, &["sparse-checkout", "disable"]).await;
     sparse.update(Unexported::Refuse).await.expect("updated");
     assert_eq!(fs::read(guest.join("dir/b.txt")).expect("there"), b"two\n");
+    // Git takes no file away that it has not looked at since.
+    assert_eq!(sparse.guest_git(&["status", "--porcelain"]).await, "");
     sparse.guest_git(&["sparse-checkout", "set", "--cone", "other"]).await;
     assert!(!guest.join("dir").exists());
     assert_eq!(sparse.changes().await, []);
