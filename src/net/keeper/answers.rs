@@ -18,9 +18,9 @@ const FORGOTTEN_AT_ONCE: usize = MAX_ANSWERS / 8;
 /// How many elements the sets of names get at once. What is left out is opened when the VM asks again.
 const MAX_ELEMENTS: usize = 8192;
 
-/// How much longer an element stays in the firewall than its answer is good: the kernel rounds down to its
-/// clock's ticks, and should not refuse what is said to be allowed.
-const ROUNDING: Duration = Duration::from_millis(20);
+/// How much longer an element stays in the firewall than its answer is good: the firewall should not refuse what is
+/// said to be allowed, and an answer that is given again within this time need not be placed again.
+pub(super) const SPARE: Duration = Duration::from_secs(2);
 
 /// The answers of one VM: those that are good, and for the telling of denials those that were.
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ impl Answers {
         let elements = longest.into_iter().map(|((ports, address), time)| NamedElement {
             ports,
             address,
-            time: time + ROUNDING,
+            time: time + SPARE,
         });
         let mut elements: Vec<NamedElement> = elements.collect();
         elements.sort_unstable_by_key(|element| std::cmp::Reverse(element.time));

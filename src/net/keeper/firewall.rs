@@ -13,6 +13,7 @@ use nlink::netlink::{Connection, Nftables};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::answers::SPARE;
 use super::known::Known;
 use crate::egress::{DnsName, MAX_RULES, Mode, Policy, Ports};
 use crate::id::VmId;
@@ -157,12 +158,18 @@ fn placed(element: &NamedElement) -> ((Option<Ports>, Ipv4Addr), Instant) {
 }
 
 impl Loaded {
-    /// Puts elements into the sets of names.
+    /// Puts elements into the sets of names, but for those that are there and last for as long as their answers.
     async fn place(
         &mut self,
         netlink: &Connection<Nftables>,
         elements: &[NamedElement],
     ) -> Result<(), nlink::Error> {
+        let now = Instant::now();
+        let lasts = |element: &&NamedElement| {
+            let until = self.placed.get(&(element.ports, element.address));
+            until.is_some_and(|until| *until + (SPARE - A_LITTLE) >= now + element.time)
+        };
+        let elements: Vec<_> = elements.iter().filter(|element| !lasts(element)).copied().collect();
         for part in elements.chunks(ELEMENTS_PER_TRANSACTION) {
             self.place_part(netlink, part).await?;
         }
