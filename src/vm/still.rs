@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
-use super::ports::{ByteStream, DiskCopy, Disks};
+use super::ledger::ResourceKind;
+use super::ports::{ByteStream, DiskCopy, Ports};
+use super::record::VmRecord;
 use super::service::Handle;
 use super::shown::Seen;
 use super::state::State;
@@ -65,7 +67,7 @@ impl DiskLock {
 
 /// What is to be copied from the disk of a VM at rest.
 pub(super) struct StillDisk {
-    disks: Arc<dyn Disks>,
+    ports: Ports,
     view: watch::Receiver<Seen>,
     lock: DiskLock,
     folder: PathBuf,
@@ -73,21 +75,24 @@ pub(super) struct StillDisk {
 }
 
 impl StillDisk {
-    pub(super) fn new(
-        handle: &Handle,
-        disks: Arc<dyn Disks>,
-        folder: PathBuf,
-        path: String,
-    ) -> Self {
-        Self { disks, view: handle.view.clone(), lock: handle.disk.clone(), folder, path }
+    pub(super) fn new(handle: &Handle, ports: Ports, folder: PathBuf, path: String) -> Self {
+        Self { ports, view: handle.view.clone(), lock: handle.disk.clone(), folder, path }
     }
 
-    /// Begins the copy, unless the VM has been started since.
+    /// Begins the copy, unless the VM has been started since, or a monitor may still write its disk.
     pub(super) async fn open(&self) -> Result<Box<dyn ByteStream>, Report> {
-        let vm = self.view.borrow().record.name.clone();
+        let VmRecord { id, name: vm, .. } = self.view.borrow().record.clone();
         let in_use = self.lock.share(&vm)?;
         self.view.borrow().record.check(State::check_start)?;
+        // Its state says that it is at rest also when its monitor could not be ended.
+        let rows = self.ports.rows.resources(&id).await?;
+        if rows.iter().any(|(kind, _)| *kind == ResourceKind::Monitor) {
+            let message =
+                format!("the monitor of `{vm}` could not be ended: it may write the disk");
+            let hint = format!("`cove kill {vm}` tries again to end it; then copy again");
+            return Err(Report::new(Kind::Conflict, message).with_hint(hint));
+        }
         let (folder, path) = (self.folder.clone(), self.path.clone());
-        self.disks.copy_out(DiskCopy { vm, folder, path, in_use }).await
+        self.ports.disks.copy_out(DiskCopy { vm, folder, path, in_use }).await
     }
 }

@@ -148,8 +148,8 @@ impl VmService {
         let handle = self.handle(&wanted.vm)?;
         let record = handle.view.borrow().record.clone();
         if wanted.direction == CopyDirection::Out && record.state.check_start().is_ok() {
-            let disks = self.shared.ports.disks.clone();
-            let disk = StillDisk::new(&handle, disks, self.folder(&record.id), wanted.path);
+            let ports = self.shared.ports.clone();
+            let disk = StillDisk::new(&handle, ports, self.folder(&record.id), wanted.path);
             return Ok(StreamTarget { end: End::Disk(disk), usage: handle.usage() });
         }
         let files = CopyFiles { path: wanted.path, direction: wanted.direction };

@@ -2,9 +2,11 @@
 
 use super::world::World;
 use super::{daemon, run, wish};
+use crate::process::ProcessId;
 use crate::report::Kind;
+use crate::vm::ledger::ResourceKind;
 use crate::wire::guest::{CopyDirection, CopyFiles, CopyKind, Incoming};
-use crate::wire::rpc::{ClientContext, CopyVm, OperationEnd, VmState};
+use crate::wire::rpc::{ClientContext, CopyVm, KillSignal, OperationEnd, VmState};
 
 fn copy(path: &str, direction: CopyDirection) -> CopyVm {
     CopyVm { vm: "web".to_owned(), path: path.to_owned(), direction }
@@ -67,5 +69,24 @@ fn a_vm_is_not_started_while_its_disk_is_read_nor_read_once_it_is_started() {
         let error = late.open().await.map(drop).expect_err("it runs by now");
         assert_eq!(error.kind, Kind::Conflict);
         assert!(world.host().read.is_empty() && world.host().copied.is_empty());
+    });
+}
+
+#[test]
+fn a_disk_is_not_read_while_a_monitor_may_write_it() {
+    run(async {
+        let world = World::default();
+        let daemon = daemon(&world, None);
+        let vm = daemon.vms.create(wish("web"), None).await.expect("created").vm;
+        daemon.vms.stop("web").await.expect("stopped");
+        let left = ProcessId { pid: 4711, start_ticks: 7 };
+        world.host().resources.insert((vm, ResourceKind::Monitor), Some(left));
+        let target = daemon.vms.copy(copy("notes", CopyDirection::Out)).await.expect("at rest");
+        let error = target.open().await.map(drop).expect_err("it may write");
+        assert_eq!(error.kind, Kind::Conflict);
+        assert!(error.hint.is_some_and(|hint| hint.contains("cove kill web")), "no way on");
+        assert!(world.host().read.is_empty());
+        daemon.vms.kill("web", KillSignal::Kill).await.expect("ended");
+        target.open().await.expect("nobody writes");
     });
 }
