@@ -196,7 +196,7 @@ impl Owner {
         let id = operation.id.clone();
         {
             // From then on its state says that it is not at rest.
-            let _unread = self.disk.take(&self.record.name)?;
+            let _unread = self.disk.take(&self.record.name).await?;
             self.change(match whose {
                 Whose::Makers => Event::FirstStart { operation: id },
                 Whose::Anybodys => Event::Start { operation: id },

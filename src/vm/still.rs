@@ -1,13 +1,15 @@
 //! Disks of VMs at rest: who reads them, and that nobody starts the VM meanwhile.
 //!
-//! Whoever reads holds a share of the lock, then looks whether the VM is at rest; whoever starts holds all of it
-//! until the state says that it is not. So neither can slip past the other. The lock is only ever tried: who
-//! comes second is told.
+//! Whoever reads holds a share of the lock, then looks whether the VM is at rest; whoever starts it holds all of
+//! it until the state says that it is not. So neither can slip past the other. Who comes second is told, at once
+//! or after a moment: a reader that has said its last word still has to end.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
+use tokio::time::timeout;
 
 use super::ledger::ResourceKind;
 use super::ports::{ByteStream, DiskCopy, Ports};
@@ -18,7 +20,13 @@ use super::state::State;
 use crate::id::VmName;
 use crate::report::{Kind, Report};
 
+/// How long a start waits for readers: as long as one takes to end once it has said its last word.
+const MOMENT: Duration = Duration::from_secs(2);
+
 /// The lock of one VM's disks. Clones are the same.
+///
+/// It is a lease and no lock of data: nothing is in it, its shares are held for as long as a copy takes, across
+/// awaits, and nobody waits for it longer than a moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DiskLock(Arc<RwLock<()>>);
 
@@ -39,12 +47,12 @@ impl DiskInUse {
 }
 
 impl DiskLock {
-    /// For somebody who starts the VM.
+    /// For somebody who starts the VM. Waits a moment.
     ///
     /// # Errors
     /// When somebody reads.
-    pub(super) fn take(&self, vm: &VmName) -> Result<OwnedRwLockWriteGuard<()>, Report> {
-        self.0.clone().try_write_owned().map_err(|_| {
+    pub(super) async fn take(&self, vm: &VmName) -> Result<OwnedRwLockWriteGuard<()>, Report> {
+        timeout(MOMENT, self.0.clone().write_owned()).await.map_err(|_| {
             let message = format!("files are being copied from the disk of `{vm}`");
             Report::new(Kind::Conflict, message)
                 .with_hint("start it when that has ended: its disk must not change meanwhile")
