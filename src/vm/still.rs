@@ -1,8 +1,8 @@
-//! Disks of VMs at rest: who reads them, and that nobody starts the VM meanwhile.
+//! Disks of VMs at rest: who reads them, and that nobody starts or deletes the VM meanwhile.
 //!
-//! Whoever reads holds a share of the lock, then looks whether the VM is at rest; whoever starts it holds all of
-//! it until the state says that it is not. So neither can slip past the other. Who comes second is told, at once
-//! or after a moment: a reader that has said its last word still has to end.
+//! Whoever reads holds a share of the lock, then looks whether the VM is at rest; whoever starts or deletes it
+//! holds all of it until the state says that it is not. So neither can slip past the other. Who comes second is
+//! told, at once or after a moment: a reader that has said its last word still has to end.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::state::State;
 use crate::id::VmName;
 use crate::report::{Kind, Report};
 
-/// How long a start waits for readers: as long as one takes to end once it has said its last word.
+/// How long a start or a delete waits for readers: as long as one takes to end once it has said its last word.
 const MOMENT: Duration = Duration::from_secs(2);
 
 /// The lock of one VM's disks. Clones are the same.
@@ -30,7 +30,7 @@ const MOMENT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Default)]
 pub(super) struct DiskLock(Arc<RwLock<()>>);
 
-/// A disk that is being read. As long as this is there its VM is not started.
+/// A disk that is being read. As long as this is there its VM is neither started nor deleted.
 #[derive(Debug)]
 pub struct DiskInUse {
     _share: OwnedRwLockReadGuard<()>,
@@ -47,7 +47,7 @@ impl DiskInUse {
 }
 
 impl DiskLock {
-    /// For somebody who starts the VM. Waits a moment.
+    /// For somebody who starts or deletes the VM. Waits a moment.
     ///
     /// # Errors
     /// When somebody reads.
@@ -55,19 +55,19 @@ impl DiskLock {
         timeout(MOMENT, self.0.clone().write_owned()).await.map_err(|_| {
             let message = format!("files are being copied from the disk of `{vm}`");
             Report::new(Kind::Conflict, message)
-                .with_hint("start it when that has ended: its disk must not change meanwhile")
+                .with_hint("a copy reads its disk: end it, or wait until it has ended")
         })
     }
 
     /// For somebody who reads.
     ///
     /// # Errors
-    /// When somebody starts the VM.
+    /// When somebody starts or deletes the VM.
     fn share(&self, vm: &VmName) -> Result<DiskInUse, Report> {
         let share = self.0.clone().try_read_owned();
         let share = share.map_err(|_| {
-            let message = format!("the VM `{vm}` is being started");
-            Report::new(Kind::Conflict, message).with_hint("copy when it runs")
+            let message = format!("the VM `{vm}` is being started or deleted");
+            Report::new(Kind::Conflict, message).with_hint("copy again when that is done")
         })?;
         Ok(DiskInUse { _share: share })
     }

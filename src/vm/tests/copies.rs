@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::World;
-use super::{daemon, run, wish};
+use super::{Doom, daemon, run, wish};
 use crate::process::ProcessId;
 use crate::report::Kind;
 use crate::vm::ledger::ResourceKind;
@@ -94,5 +94,26 @@ fn a_disk_is_not_read_while_a_monitor_may_write_it() {
         assert!(world.host().read.is_empty());
         daemon.vms.kill("web", KillSignal::Kill).await.expect("ended");
         target.open().await.expect("nobody writes");
+    });
+}
+
+#[test]
+fn a_vm_is_not_deleted_while_its_disk_is_read() {
+    run(async {
+        let world = World::default();
+        let daemon = daemon(&world, None);
+        daemon.vms.create(wish("web"), None).await.expect("created");
+        daemon.vms.stop("web").await.expect("stopped");
+        let target = daemon.vms.copy(copy("notes", CopyDirection::Out)).await.expect("at rest");
+        let late = daemon.vms.copy(copy("notes", CopyDirection::Out)).await.expect("at rest");
+        target.open().await.expect("begun");
+        let error = daemon.vms.delete("web", Doom::WHATEVER).await.expect_err("it is read");
+        assert_eq!(error.kind, Kind::Conflict);
+        assert!(error.hint.is_some_and(|hint| hint.contains("end it, or wait")), "no way on");
+        assert_eq!(daemon.vms.show("web").expect("there").state, VmState::Stopped);
+        world.host().read.clear();
+        daemon.vms.delete("web", Doom::WHATEVER).await.expect("nobody reads");
+        late.open().await.map(drop).expect_err("it is gone");
+        assert_eq!(world.complaints(), Vec::<String>::new());
     });
 }
