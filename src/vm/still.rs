@@ -16,7 +16,6 @@ use super::ports::{ByteStream, DiskCopy, Ports};
 use super::record::VmRecord;
 use super::service::Handle;
 use super::shown::Seen;
-use super::state::State;
 use crate::id::VmName;
 use crate::report::{Kind, Report};
 
@@ -89,9 +88,14 @@ impl StillDisk {
 
     /// Begins the copy, unless the VM has been started since, or a monitor may still write its disk.
     pub(super) async fn open(&self) -> Result<Box<dyn ByteStream>, Report> {
-        let VmRecord { id, name: vm, .. } = self.view.borrow().record.clone();
-        let in_use = self.lock.share(&vm)?;
-        self.view.borrow().record.check(State::check_start)?;
+        let name = self.view.borrow().record.name.clone();
+        let in_use = self.lock.share(&name)?;
+        // As it is now that nobody can start it.
+        let VmRecord { id, name: vm, state, .. } = self.view.borrow().record.clone();
+        state.check_start().map_err(|wrong| {
+            let message = format!("`{vm}` is {} by now", wrong.is);
+            Report::new(Kind::Conflict, message).with_hint("copy again")
+        })?;
         // Its state says that it is at rest also when its monitor could not be ended.
         let rows = self.ports.rows.resources(&id).await?;
         if rows.iter().any(|(kind, _)| *kind == ResourceKind::Monitor) {

@@ -7,7 +7,7 @@ use super::{Doom, daemon, run, wish};
 use crate::process::ProcessId;
 use crate::report::Kind;
 use crate::vm::ledger::ResourceKind;
-use crate::wire::guest::{CopyDirection, CopyFiles, CopyKind, Incoming};
+use crate::wire::guest::{CopyDirection, CopyFailure, CopyFiles, CopyKind, Incoming, Reply};
 use crate::wire::rpc::{ClientContext, CopyVm, KillSignal, OperationEnd, VmState};
 
 fn copy(path: &str, direction: CopyDirection) -> CopyVm {
@@ -74,6 +74,12 @@ fn a_vm_is_not_started_while_its_disk_is_read_nor_read_once_it_is_started() {
         assert!(matches!(started, Some(OperationEnd::Done { .. })), "{started:?}");
         let error = late.open().await.map(drop).expect_err("it runs by now");
         assert_eq!(error.kind, Kind::Conflict);
+        match late.refusal(&error) {
+            Reply::CopyFailed { reason: CopyFailure::NotNow, message } => {
+                assert_eq!(message, "`web` is running by now; copy again");
+            }
+            other => panic!("{other:?}"),
+        }
         assert!(world.host().read.is_empty() && world.host().copied.is_empty());
     });
 }
