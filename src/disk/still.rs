@@ -88,7 +88,11 @@ async fn carry(vm: &str, reader: Producer, output: ChildStdout, client: WriteHal
     let passed = timeout(WHOLE, pass_on(output, &mut client)).await;
     let why = match passed.unwrap_or_else(|_| Passed::Failed(too_long(WHOLE))) {
         Passed::ClientGone => return,
-        Passed::Failed(why) => Some(why),
+        Passed::Failed(why) => {
+            // Killed before the client is waited for.
+            drop(reader);
+            Some(why)
+        }
         Passed::All => match timeout(END, reader.ended()).await {
             Ok(Ok((status, said))) => ended(status, &said),
             Ok(Err(error)) => Some(error.to_string()),
