@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, FramedWrite};
 
 use super::DiskError;
-use super::reader::{ADDRESS_SPACE, ARGUMENT, PROCESSOR_SECONDS};
+use super::reader::{ADDRESS_SPACE, ARGUMENT, PROCESSOR_SECONDS, WHOLE};
 use crate::process::Producer;
 use crate::task::Tasks;
 use crate::vm::ports::{ByteStream, DiskCopy, WORK_DISK};
@@ -30,9 +30,6 @@ const STALL: Duration = Duration::from_secs(90);
 
 /// How long the client may pause in the middle of a copy: its user may have suspended it for a while.
 const PAUSE: Duration = Duration::from_secs(600);
-
-/// How long a copy may take in all. The VM cannot be started meanwhile.
-const WHOLE: Duration = Duration::from_secs(6 * 3600);
 
 /// How long the reader may take to end after its last word.
 const END: Duration = Duration::from_secs(10);

@@ -35,7 +35,7 @@ use crate::archive::ArchiveError;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{CopyKind, Reply, Skipped, place_of};
 
-pub(super) use jail::{ADDRESS_SPACE, PROCESSOR_SECONDS};
+pub(super) use jail::{ADDRESS_SPACE, PROCESSOR_SECONDS, WHOLE};
 
 /// The first argument that turns `coved` into the reader.
 pub const ARGUMENT: &str = "read-disk";
