@@ -149,9 +149,10 @@ fn ended(status: ExitStatus, said: &str) -> Option<String> {
             format!("its reader took more than {} MiB of memory", ADDRESS_SPACE >> 20)
         }
         Some(libc::SIGSYS) => "its reader did what a reader may not, and was killed".to_owned(),
-        Some(libc::SIGXCPU | libc::SIGKILL) => {
+        Some(libc::SIGXCPU) => {
             format!("its reader took more than {PROCESSOR_SECONDS} s of processor time")
         }
+        Some(libc::SIGKILL) => "its reader was killed (is the host short of memory?)".to_owned(),
         Some(_) | None => {
             let first = said.lines().next().unwrap_or_default();
             format!("its reader failed ({status}): {}", first.escape_debug())
