@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, FramedWrite};
 
 use super::DiskError;
-use super::reader::{ADDRESS_SPACE, ARGUMENT, PROCESSOR_SECONDS};
+use super::reader::{ADDRESS_SPACE, ARGUMENT, PROCESSOR_SECONDS, WHOLE};
 use crate::process::Producer;
 use crate::task::Tasks;
 use crate::vm::ports::{ByteStream, DiskCopy, WORK_DISK};
@@ -30,9 +30,6 @@ const STALL: Duration = Duration::from_secs(90);
 
 /// How long the client may pause in the middle of a copy: its user may have suspended it for a while.
 const PAUSE: Duration = Duration::from_secs(600);
-
-/// How long a copy may take in all. The VM cannot be started meanwhile.
-const WHOLE: Duration = Duration::from_secs(6 * 3600);
 
 /// How long the reader may take to end after its last word.
 const END: Duration = Duration::from_secs(10);
@@ -88,7 +85,11 @@ async fn carry(vm: &str, reader: Producer, output: ChildStdout, client: WriteHal
     let passed = timeout(WHOLE, pass_on(output, &mut client)).await;
     let why = match passed.unwrap_or_else(|_| Passed::Failed(too_long(WHOLE))) {
         Passed::ClientGone => return,
-        Passed::Failed(why) => Some(why),
+        Passed::Failed(why) => {
+            // Killed before the client is waited for.
+            drop(reader);
+            Some(why)
+        }
         Passed::All => match timeout(END, reader.ended()).await {
             Ok(Ok((status, said))) => ended(status, &said),
             Ok(Err(error)) => Some(error.to_string()),
@@ -148,9 +149,10 @@ fn ended(status: ExitStatus, said: &str) -> Option<String> {
             format!("its reader took more than {} MiB of memory", ADDRESS_SPACE >> 20)
         }
         Some(libc::SIGSYS) => "its reader did what a reader may not, and was killed".to_owned(),
-        Some(libc::SIGXCPU | libc::SIGKILL) => {
+        Some(libc::SIGXCPU) => {
             format!("its reader took more than {PROCESSOR_SECONDS} s of processor time")
         }
+        Some(libc::SIGKILL) => "its reader was killed (is the host short of memory?)".to_owned(),
         Some(_) | None => {
             let first = said.lines().next().unwrap_or_default();
             format!("its reader failed ({status}): {}", first.escape_debug())

@@ -56,7 +56,7 @@ pub(super) struct Owner {
     pub(super) interrupts: watch::Receiver<u32>,
     /// How its use is told.
     pub(super) usage: OwnUsage,
-    /// Held while it comes to run.
+    /// Held while it comes to run or goes.
     pub(super) disk: DiskLock,
     /// Since when this daemon has it.
     pub(super) adopted: Instant,
@@ -196,7 +196,7 @@ impl Owner {
         let id = operation.id.clone();
         {
             // From then on its state says that it is not at rest.
-            let _unread = self.disk.take(&self.record.name)?;
+            let _unread = self.disk.take(&self.record.name).await?;
             self.change(match whose {
                 Whose::Makers => Event::FirstStart { operation: id },
                 Whose::Anybodys => Event::Start { operation: id },
@@ -296,8 +296,10 @@ impl Owner {
     }
 
     /// Deletes the VM. That it is to go is written down before anything of it goes, so that a daemon
-    /// that comes back finishes it instead of showing half a VM.
+    /// that comes back finishes it instead of showing half a VM. One whose disk is read stays: the reader
+    /// and the disk would outlive their row.
     pub(super) async fn delete(&mut self) -> Result<Deleted, Report> {
+        let _unread = self.disk.take(&self.record.name).await?;
         self.happened(Event::Delete).await.unwrap_or_else(|error| self.warn(&error));
         self.close_ports();
         let ports = &self.shared.ports;

@@ -209,8 +209,8 @@ impl VmService {
     /// Deletes a VM. One with work that is to be kept is left as it is.
     ///
     /// # Errors
-    /// When there is no such VM, it is none that is to be deleted, it has work that is to be kept, or something
-    /// of it cannot be released.
+    /// When there is no such VM, it is none that is to be deleted, it has work that is to be kept, its disk is
+    /// being read, or something of it cannot be released.
     pub async fn delete(&self, wanted: &str, doom: Doom) -> Result<Deleted, Report> {
         let handle = self.handle(wanted)?;
         let Doom { which, work } = doom;

@@ -72,7 +72,7 @@ impl StreamTarget {
         let message = report.one_line();
         let what = match &self.end {
             End::Guest { what, .. } => what,
-            End::Disk(_) => return Reply::CopyFailed { reason: CopyFailure::Other, message },
+            End::Disk(_) => return copy_refused(report),
         };
         match what {
             Wanted::Program(_) => Reply::ExecFailed { reason: ExecFailure::Other, message },
@@ -80,9 +80,22 @@ impl StreamTarget {
                 Reply::Failed { step: "attach to a command".to_owned(), message }
             }
             Wanted::Port(_) => Reply::ConnectFailed { reason: ConnectFailure::Other, message },
-            Wanted::Files(_) => Reply::CopyFailed { reason: CopyFailure::Other, message },
+            Wanted::Files(_) => copy_refused(report),
         }
     }
+}
+
+/// A copy that is refused, with what to do about it.
+fn copy_refused(report: &Report) -> Reply {
+    let reason = match report.kind == Kind::Conflict {
+        true => CopyFailure::NotNow,
+        false => CopyFailure::Other,
+    };
+    let mut message = report.one_line();
+    if let Some(hint) = &report.hint {
+        message = format!("{message}; {hint}");
+    }
+    Reply::CopyFailed { reason, message }
 }
 
 impl VmService {
@@ -148,8 +161,8 @@ impl VmService {
         let handle = self.handle(&wanted.vm)?;
         let record = handle.view.borrow().record.clone();
         if wanted.direction == CopyDirection::Out && record.state.check_start().is_ok() {
-            let disks = self.shared.ports.disks.clone();
-            let disk = StillDisk::new(&handle, disks, self.folder(&record.id), wanted.path);
+            let ports = self.shared.ports.clone();
+            let disk = StillDisk::new(&handle, ports, self.folder(&record.id), wanted.path);
             return Ok(StreamTarget { end: End::Disk(disk), usage: handle.usage() });
         }
         let files = CopyFiles { path: wanted.path, direction: wanted.direction };

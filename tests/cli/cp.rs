@@ -44,7 +44,7 @@ async fn what_comes_out_of_a_guest_is_whole_or_leaves_nothing() {
     let output = run(&fake, &["cp", "a:broken", to]).await;
     assert_eq!(status(&output), 1, "{}", stderr(&output));
     let said = stderr(&output);
-    assert!(said.contains("the guest: it broke \\u{1b}[31m"), "{said}");
+    assert!(said.contains("the VM: it broke \\u{1b}[31m"), "{said}");
     assert!(said.contains(&format!("`{to}` is as it was")), "{said}");
     let output = run(&fake, &["cp", "a:missing", to]).await;
     assert_eq!(status(&output), 3, "{}", stderr(&output));

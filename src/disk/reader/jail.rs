@@ -6,6 +6,7 @@
 //! but to the descriptors that are open; and memory, time and files have limits besides.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, Scope};
 use nix::libc;
@@ -20,6 +21,12 @@ pub(in super::super) const ADDRESS_SPACE: u64 = 1 << 30;
 
 /// How much processor time may be used, in seconds.
 pub(in super::super) const PROCESSOR_SECONDS: u64 = 900;
+
+/// How long a copy may take in all. The VM cannot be started meanwhile.
+pub(in super::super) const WHOLE: Duration = Duration::from_secs(6 * 3600);
+
+/// How much longer than that the reader lives: its daemon, where there is one, ends it before.
+const LONGER: Duration = Duration::from_secs(60);
 
 /// A jail could not be closed.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +48,13 @@ pub(super) fn enter() -> Result<(), JailError> {
     let filter = filter().map_err(JailError::Filter)?;
     nix::sys::prctl::set_no_new_privs()?;
     nix::sys::prctl::set_dumpable(false)?;
-    setrlimit(Resource::RLIMIT_CPU, PROCESSOR_SECONDS, PROCESSOR_SECONDS)?;
+    // With both limits alike it would be killed as if for want of memory.
+    setrlimit(Resource::RLIMIT_CPU, PROCESSOR_SECONDS, PROCESSOR_SECONDS + 1)?;
     setrlimit(Resource::RLIMIT_AS, ADDRESS_SPACE, ADDRESS_SPACE)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
+    // Its signal kills: a reader that hangs ends also without a daemon.
+    nix::unistd::alarm::set(u32::try_from((WHOLE + LONGER).as_secs()).unwrap_or(u32::MAX));
     take_files_away()?;
     setrlimit(Resource::RLIMIT_NOFILE, 0, 0)?;
     apply_filter(&filter).map_err(|error| JailError::Filter(error.into()))

@@ -32,10 +32,11 @@ use tokio_util::codec::Encoder as _;
 use self::error::ReadError;
 use self::ext4::{Ext4, Kind};
 use crate::archive::ArchiveError;
+use crate::report::causes;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{CopyKind, Reply, Skipped, place_of};
 
-pub(super) use jail::{ADDRESS_SPACE, PROCESSOR_SECONDS};
+pub(super) use jail::{ADDRESS_SPACE, PROCESSOR_SECONDS, WHOLE};
 
 /// The first argument that turns `coved` into the reader.
 pub const ARGUMENT: &str = "read-disk";
@@ -60,7 +61,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match run(arguments, io::stdin().as_fd(), io::stdout().as_fd()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            let chain = std::iter::once(error.to_string()).chain(causes(&*error));
+            eprintln!("{}", chain.collect::<Vec<_>>().join(": "));
             ExitCode::FAILURE
         }
     }

@@ -78,6 +78,7 @@ async fn how_a_reader_failed_is_told_in_its_place() {
     for (script, why) in [
         ("kill -SYS $$", "did what a reader may not, and was killed"),
         ("kill -XCPU $$", "more than 900 s of processor time"),
+        ("kill -KILL $$", "was killed (is the host short of memory?)"),
         (
             "echo memory allocation of 9 bytes failed >&2; kill -SYS $$",
             "more than 1024 MiB of memory",

@@ -24,6 +24,9 @@ const FINISH: Duration = Duration::from_secs(600);
 /// How much is taken of a text of the guest's, in characters.
 const MAX_TEXT: usize = 4096;
 
+/// Who says what comes from the other side: the guest or, for one that does not run, whoever reads its disk.
+const OTHER_SIDE: &str = "the VM";
+
 /// A copy out of a guest. Dropping it ends it.
 #[derive(Debug)]
 pub struct CopyOut(ByteStream);
@@ -166,6 +169,8 @@ pub fn copy_failed(reason: CopyFailure, side: &str, cause: String) -> Report {
         }
         CopyFailure::Invalid => (Kind::Invalid, None),
         CopyFailure::NoRoom => (Kind::Failed, Some(FULL_DISK)),
+        // What to do about it is in the message.
+        CopyFailure::NotNow => (Kind::Conflict, None),
         CopyFailure::Other => (Kind::Failed, None),
     };
     let report = Report::new(kind, format!("{side}: {cause}"));
@@ -188,14 +193,12 @@ fn heard(said: Option<io::Result<Frame>>) -> Result<Frame, Report> {
     said.map_err(|error| broken(&error))
 }
 
-/// What the guest says; that it failed is an error.
+/// What the other side says; that it failed is an error.
 fn said(frame: &Frame) -> Result<Reply, Report> {
     match frame.message().map_err(|error| out_of_turn().with_cause(&error))? {
-        Reply::CopyFailed { reason, message } => {
-            Err(copy_failed(reason, "the guest", cut(message)))
-        }
+        Reply::CopyFailed { reason, message } => Err(copy_failed(reason, OTHER_SIDE, cut(message))),
         Reply::Failed { step, message } => {
-            Err(copy_failed(CopyFailure::Other, "the guest", cut(format!("{step}: {message}"))))
+            Err(copy_failed(CopyFailure::Other, OTHER_SIDE, cut(format!("{step}: {message}"))))
         }
         said => Ok(said),
     }
@@ -283,6 +286,7 @@ mod tests {
             (vec![copying(), data("a"), failed()], Kind::Failed),
             (vec![say(&failure(CopyFailure::NotFound))], Kind::NotFound),
             (vec![copying(), say(&failure(CopyFailure::Invalid))], Kind::Invalid),
+            (vec![say(&failure(CopyFailure::NotNow))], Kind::Conflict),
         ] {
             let report = out(frames).await.expect_err("not whole");
             assert_eq!(report.kind, kind, "{report:?}");
@@ -294,7 +298,7 @@ mod tests {
         let message = "ä".repeat(100_000);
         let long = Reply::CopyFailed { reason: CopyFailure::Other, message };
         let report = out(vec![say(&long)]).await.expect_err("failed");
-        assert_eq!(report.message, format!("the guest: {}…", "ä".repeat(MAX_TEXT)));
+        assert_eq!(report.message, format!("the VM: {}…", "ä".repeat(MAX_TEXT)));
     }
 
     #[tokio::test]
@@ -310,7 +314,7 @@ mod tests {
             }
         };
         assert_eq!((report.kind, report.hint.as_deref()), (Kind::Failed, Some(FULL_DISK)));
-        assert_eq!(report.message, "the guest: because");
+        assert_eq!(report.message, "the VM: because");
     }
 
     #[tokio::test]

@@ -73,6 +73,8 @@ pub enum CopyFailure {
     Invalid,
     /// It does not fit on the disk.
     NoRoom,
+    /// The VM is not in the state for it any more, or the disk not free. The daemon says so, no agent.
+    NotNow,
     /// Anything else.
     Other,
 }

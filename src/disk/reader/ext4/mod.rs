@@ -143,7 +143,9 @@ impl Ext4 {
             let into = &mut into[at..at + length];
             self.disk.read_exact_at(into, replayed.block * block as u64)?;
             if replayed.escaped {
-                into[..4].copy_from_slice(&journal::MAGIC.to_be_bytes());
+                let mark = journal::MAGIC.to_be_bytes();
+                let length = into.len().min(mark.len());
+                into[..length].copy_from_slice(&mark[..length]);
             }
         }
         Ok(())

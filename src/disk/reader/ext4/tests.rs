@@ -240,6 +240,31 @@ async fn what_is_no_disk_of_ours_is_refused() {
 }
 
 #[test]
+fn the_mark_of_the_journal_is_put_back_into_what_is_read_of_it() {
+    let disk = tempfile::tempfile().expect("made");
+    disk.write_all_at(&[7; 4 * BLOCK], 0).expect("written");
+    let layout = Layout {
+        block: BLOCK,
+        blocks: 4,
+        inodes: 16,
+        inodes_per_group: 16,
+        inode_bytes: 256,
+        descriptor_bytes: 64,
+        descriptors: 2,
+        seed: None,
+        journal: None,
+    };
+    let replayed = BTreeMap::from([(1, Replayed { block: 3, escaped: true })]);
+    let system = Ext4 { disk, layout, replayed };
+    let whole = [journal::MAGIC.to_be_bytes().as_slice(), &[7; 4]].concat();
+    for length in [0, 1, 3, 4, 8] {
+        let mut into = vec![0; length];
+        system.read_blocks(1, &mut into).expect("read");
+        assert_eq!(into, whole[..length], "{length} bytes");
+    }
+}
+
+#[test]
 fn a_time_is_read_before_1970_and_after_2038() {
     for (low, extra, seconds) in [
         (0_u32, 0_u32, 0_i64),
