@@ -224,8 +224,12 @@ impl Kept {
     }
 
     /// Keeps the records by which an agent knows files of the tree that was seen last again. They count as much as
-    /// those of a look: the contents were hashed here.
+    /// those of a look: the contents were hashed here. What are no records is not kept.
     pub fn know_again(&self, records: &[u8]) {
+        let records = match Seen::read_all(records) {
+            Ok(_) => records,
+            Err(_) => &[],
+        };
         let place = self.folder.join("tokens");
         let new = place.with_extension("new");
         // Without them, files are only read once more.
