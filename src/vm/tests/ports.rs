@@ -387,6 +387,10 @@ impl Work for Sim {
         };
         self.call("work.returns", returns).await
     }
+
+    fn is_kept(&self, _: &Path) -> bool {
+        false
+    }
 }
 
 #[async_trait]
