@@ -16,8 +16,9 @@ use crate::archive::{ArchiveError, Buffers, Piece, QUEUE};
 use crate::wire::frame::{Frame, MAX_PAYLOAD};
 use crate::wire::guest::{CopyDirection, CopyFiles, Reply, Skipped};
 
-/// How long the host may pause in the middle of a copy: its user may have suspended it for a while.
-const PAUSE: Duration = Duration::from_secs(600);
+/// How long the host may pause in the middle of a copy, whose user may have suspended it for a while, or of a tree:
+/// before its end the host waits until git there has written down all that went in.
+pub(super) const PAUSE: Duration = Duration::from_secs(600);
 
 /// Makes a copy. What is returned is the last reply.
 pub(super) async fn run<S: Connection>(

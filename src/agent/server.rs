@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
-use self::feed::{PAUSE, feed_plan, send_all, take_records};
+use self::feed::{feed_plan, send_all, take_records};
 pub(super) use self::feed::{give, unexpected};
 use super::exec::{self, Detached, login::Login};
 use super::failure::{During, Failure};
@@ -268,7 +268,7 @@ impl<M: Machine> Server<M> {
         let (pieces, received) = mpsc::channel(archive::QUEUE);
         let unpacked =
             blocking("unpack a tree", move || tree::receive(home.as_ref(), &tree, received));
-        let arrived = both(unpacked, copy::feed(frames, pieces, PAUSE)).await?;
+        let arrived = both(unpacked, copy::feed(frames, pieces, copy::PAUSE)).await?;
         send_all(frames, &arrived).await.during("say what has come")
     }
 

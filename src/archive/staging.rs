@@ -24,6 +24,12 @@ const RANDOM: usize = 16;
 /// take it for a dead copy's before it is locked.
 const ATTEMPTS: usize = 8;
 
+/// Its permissions: nobody but its owner has any.
+const PRIVATE: u32 = 0o700;
+
+/// The bits of a mode that are permissions. A folder may get others from the one around it.
+const PERMISSIONS: u32 = 0o777;
+
 /// How many entries of a folder are looked at for what dead copies have left there.
 const MAX_LOOKED_AT: usize = 100_000;
 
@@ -113,11 +119,14 @@ fn remove_dead(holder: BorrowedFd<'_>) {
 fn remove_if_dead(holder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let folder = open(holder, name)?;
     let stat = rustix::fs::fstat(&folder)?;
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
+    let is_own = stat.st_uid == rustix::process::geteuid().as_raw();
+    if !is_own || stat.st_mode & PERMISSIONS != PRIVATE {
         return Ok(());
     }
     rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
-    remove_tree(holder, name)
+    // Another may have come to its name before it was locked.
+    let there = rustix::fs::statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if same(&stat, &there) { remove_tree(holder, name) } else { Ok(()) }
 }
 
 /// Whether this is a name that staging folders get.
@@ -133,6 +142,7 @@ fn same(one: &Stat, other: &Stat) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -150,13 +160,17 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let make = || Staging::make(|| fs::File::open(folder.path())).expect("made");
         let alive = make();
-        fs::create_dir_all(folder.path().join(".cove-cp-0123456789abcdef/copy/deep"))
-            .expect("made");
-        // Names that are none of cove's, and what is no folder.
-        let others = [".cove-cp-0123456789abcde", ".cove-cp-0123456789abcdeg", "cove-cp-"];
+        let dead = folder.path().join(".cove-cp-0123456789abcdef");
+        fs::create_dir_all(dead.join("copy/deep")).expect("made");
+        fs::set_permissions(&dead, PermissionsExt::from_mode(PRIVATE)).expect("set");
+        // Names that are none of cove's, a folder that is not as cove makes it, and what is no folder.
+        let open = ".cove-cp-cccccccccccccccc";
+        let others = [".cove-cp-0123456789abcde", ".cove-cp-0123456789abcdeg", "cove-cp-", open];
         for other in others {
             fs::create_dir(folder.path().join(other)).expect("made");
         }
+        let permissions = PermissionsExt::from_mode(0o755);
+        fs::set_permissions(folder.path().join(open), permissions).expect("set");
         std::os::unix::fs::symlink("/", folder.path().join(".cove-cp-aaaaaaaaaaaaaaaa"))
             .expect("linked");
         fs::write(folder.path().join(".cove-cp-bbbbbbbbbbbbbbbb"), "a file").expect("written");

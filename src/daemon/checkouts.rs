@@ -78,6 +78,12 @@ pub(super) fn record(inspection: &Inspection) -> VmWorkspace {
     }
 }
 
+/// Whether a delivery failed so that nothing of it is in the guest, now or later: the guest said so itself, or somebody
+/// gave it up before the guest had all.
+pub(super) fn is_undone(error: &Report) -> bool {
+    error.kind == Kind::Cancelled || error.message.starts_with("the guest could not unpack ")
+}
+
 struct Repository {
     workspaces: Arc<Workspaces>,
     inspection: Inspection,
@@ -155,4 +161,23 @@ pub(super) async fn deliver(
     // Looked at from now on, it need not be read to be known again.
     kept.know_again(&delivered?);
     summed.await.map_err(|error| lost("counted", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::GuestError;
+
+    #[test]
+    fn what_nobody_heard_of_may_be_there() {
+        let refused = GuestError::failed("unpack `~/song`", "something is there already");
+        assert!(is_undone(&Report::of(&refused)));
+        let unheard = [
+            GuestError::Connection(std::io::ErrorKind::UnexpectedEof.into()),
+            GuestError::failed("say what has come", "broken pipe"),
+        ];
+        for error in unheard {
+            assert!(!is_undone(&Report::of(&error)), "{error:?}");
+        }
+    }
 }

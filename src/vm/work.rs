@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::owner::Owner;
 use super::ports::{Guest, LastSeen, PortResult, Stall, WorkSeen, WorkspaceOf};
 use super::state::{Boot, State};
+use super::workspace::KEPT;
 use crate::report::{Kind, Report};
 
 /// How long a look may take; a first one reads every file of the workspace in the guest.
@@ -47,7 +48,9 @@ impl Owner {
 
     /// Whether nothing is lost in the workspace when the VM goes.
     pub(super) async fn check_work(&self) -> Result<(), Report> {
-        let Some(workspace) = WorkspaceOf::of(&self.record, &self.folder) else { return Ok(()) };
+        let Some(workspace) = WorkspaceOf::of(&self.record, &self.folder) else {
+            return self.check_unheard();
+        };
         let seen = match &self.record.state {
             State::Running { boot } => match self.shared.ports.guest_of(&self.folder, boot) {
                 Some(guest) => self.look(&workspace, &*guest).await,
@@ -86,6 +89,24 @@ impl Owner {
         Err(report.with_hint(format!(
             "nothing was deleted. To take its work out, {export}`cove workspace export {name} --output FILE`; to \
              delete it with all work, `cove delete --discard-work {name}`"
+        )))
+    }
+
+    /// Whether nothing may be lost in a VM whose row says that no repository went in: one may have, when a first
+    /// prepare was cut off and nobody heard how it ended.
+    fn check_unheard(&self) -> Result<(), Report> {
+        let on_its_way = self.shared.ports.work.is_kept(&self.folder.join(KEPT));
+        if !on_its_way || matches!(self.record.state, State::Deleting) {
+            return Ok(());
+        }
+        let name = &self.record.name;
+        let message = format!(
+            "`{name}` may have work that was not exported: a repository was on its way in, and it is not known \
+             whether it arrived"
+        );
+        Err(Report::new(Kind::Conflict, message).with_hint(format!(
+            "nothing was deleted. While it runs, `cove workspace prepare {name} PATH` with that repository finds out; \
+             to delete it with all work, `cove delete --discard-work {name}`"
         )))
     }
 

@@ -10,6 +10,7 @@
 //!   refs/cove/next      what was on its way in last: whether the guest has it may not be known
 //!   refs/cove/commit    the commit of the source that went in, with its history
 //! FOLDER/packs    the packs of git objects that went in
+//! FOLDER/mode     the mode in which it went in
 //! FOLDER/tokens   how the agent knows the files of `seen` again
 //! ```
 //!
@@ -129,6 +130,7 @@ impl Kept {
             git::run(update, KEEPING).await?;
         }
         fs::write(self.packs(), packs_in(&from).map_err(failed)?).map_err(failed)?;
+        fs::write(self.mode_file(), package.mode.as_str()).map_err(failed)?;
         self.keep_submodules(&package.modules).map_err(failed)?;
         self.keep_lfs_objects(&package.lfs).map_err(failed)?;
         let (writer, import) = import::begin(&git, BASE, None).map_err(failed)?;
@@ -224,8 +226,12 @@ impl Kept {
     }
 
     /// Keeps the records by which an agent knows files of the tree that was seen last again. They count as much as
-    /// those of a look: the contents were hashed here.
+    /// those of a look: the contents were hashed here. What are no records is not kept.
     pub fn know_again(&self, records: &[u8]) {
+        let records = match Seen::read_all(records) {
+            Ok(_) => records,
+            Err(_) => &[],
+        };
         let place = self.folder.join("tokens");
         let new = place.with_extension("new");
         // Without them, files are only read once more.

@@ -61,6 +61,7 @@ mod repository;
 mod seeing;
 mod submodule;
 mod tree;
+mod unheard;
 
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,7 @@ const NAME_IN_HEADER: usize = 100;
 #[derive(Debug)]
 pub struct Package {
     contents: Arc<Contents>,
-    mode: WorkspaceMode,
+    pub(super) mode: WorkspaceMode,
     pub(super) metadata: Metadata,
     pub(super) modules: Vec<Module>,
     pub(super) lfs: Lfs,

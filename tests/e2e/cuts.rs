@@ -39,6 +39,12 @@ const ENOUGH: u32 = 100;
 /// So many bytes are left free at least, of which the command itself may need some.
 const LEAST: u64 = 64 << 10;
 
+/// How long all of it may take: whoever runs the tests kills them after 15 minutes, and nothing is cleaned up then.
+const BUDGET: Duration = Duration::from_secs(12 * 60);
+
+/// No cut comes in the first part of so many of what a command takes: it has only just begun.
+const BEGINNING: u32 = 10;
+
 /// One try in so many that were cut is followed by one that is not.
 const TRY_AGAIN: u64 = 6;
 
@@ -108,15 +114,18 @@ struct Bench {
     line: Line,
     random: Random,
     said: Said,
+    begun: Instant,
 }
 
 // As the caller only: who runs it makes no difference to what a cut leaves, and it takes minutes.
 #[test]
 fn nothing_is_half_done_wherever_a_command_is_cut() {
+    let begun = Instant::now();
     let world = World::new(Who::Caller);
     let vm = world.start(VM, &["--disk", "1G"]);
     let line = Line::lay(&world.vm_folder(&vm));
-    let mut bench = Bench { world, line, random: Random::seeded(), said: Said::default() };
+    let (random, said) = (Random::seeded(), Said::default());
+    let mut bench = Bench { world, line, random, said, begun };
     let mut prepare = prepare::Prepare::of(&bench);
     bench.cut_all(&mut prepare);
     bench.cut_all(&mut export::Export::of(&bench, &prepare.source));
@@ -135,15 +144,18 @@ impl Bench {
     fn cut_all(&mut self, operation: &mut dyn Operation) {
         // The first one may have more to do than the others.
         self.uncut(operation);
-        let took = self.uncut(operation);
+        let mut took = self.uncut(operation);
         for (cut, times) in operation.cuts().iter().copied() {
             let mut tries = 0;
             while self.said.times(operation.name(), cut) < times {
                 tries += 1;
                 assert!(tries <= 3 * times + 5, "{}: {cut:?} comes too late", operation.name());
+                let (name, after) = (operation.name(), self.begun.elapsed());
+                assert!(after < BUDGET, "{name}: the cuts are not done after {after:?}");
                 self.cut(operation, cut, took);
                 if tries == 1 || self.random.below(TRY_AGAIN) == 0 {
-                    self.uncut(operation);
+                    // The first one may have been slow, and cuts must not come too late.
+                    took = took.min(self.uncut(operation));
                 }
             }
         }
@@ -169,8 +181,9 @@ impl Bench {
             fill(&self.world, room);
         }
         let running = self.world.command(&arguments).deadline(QUICK).spawn();
-        let moment = self.random.moment(took);
-        self.strike(cut, moment, &running, &daemon);
+        let beginning = took / BEGINNING;
+        let moment = beginning + self.random.moment(took - beginning);
+        let struck = self.strike(cut, moment, &running, &daemon);
         let ran = running.wait();
         if cut == Cut::Disk {
             guest(&self.world, "rm /root/filler");
@@ -182,12 +195,15 @@ impl Bench {
                 assert_eq!(outcome, Outcome::New, "{}: {}", operation.name(), ran.told());
                 self.said.late();
             }
-            _ => self.said.struck(operation.name(), cut, &ran, VM),
+            _ => {
+                assert!(struck > 0, "{} failed uncut: {}", operation.name(), ran.told());
+                self.said.struck(operation.name(), cut, &ran, VM);
+            }
         }
     }
 
-    /// Waits for the moment, and cuts.
-    fn strike(&self, cut: Cut, moment: Duration, running: &Running, daemon: &Value) {
+    /// Waits for the moment, and cuts. Returns how much was there to be cut.
+    fn strike(&self, cut: Cut, moment: Duration, running: &Running, daemon: &Value) -> usize {
         // It may have ended.
         let signal = |signal| kill(Pid::from_raw(running.pid()), signal).unwrap_or_default();
         match cut {
@@ -197,7 +213,7 @@ impl Bench {
         match cut {
             Cut::Client => signal(Signal::SIGKILL),
             Cut::Interrupt => signal(Signal::SIGINT),
-            Cut::Line => self.cut_line(running.pid()),
+            Cut::Line => return self.cut_line(running.pid()),
             Cut::Daemon => {
                 let pid = daemon.as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
                 watch::end(pid);
@@ -205,14 +221,20 @@ impl Bench {
             }
             Cut::Disk => {}
         }
+        1
     }
 
     /// Cuts the connections to the guest; where there is none at the moment, the next one, unless the command ends.
-    fn cut_line(&self, pid: i32) {
+    /// Returns how many there were.
+    fn cut_line(&self, pid: i32) -> usize {
         let process = format!("/proc/{pid}");
-        while Path::new(&process).exists() && self.line.cut() == 0 {
-            std::thread::sleep(Duration::from_millis(1));
+        while Path::new(&process).exists() {
+            match self.line.cut() {
+                0 => std::thread::sleep(Duration::from_millis(1)),
+                count => return count,
+            }
         }
+        0
     }
 }
 

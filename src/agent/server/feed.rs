@@ -14,8 +14,8 @@ use crate::wire::frame::{Frame, MAX_PAYLOAD};
 use crate::wire::guest::PlanStep;
 use crate::wire::survey::MAX_RECORDS;
 
-/// How long the host may pause in the middle of a plan or a tree: it reads its own disk meanwhile.
-pub(super) const PAUSE: Duration = Duration::from_secs(60);
+/// How long the host may pause in the middle of a plan or of records: it reads its own disk meanwhile.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// Hands a plan's frames to the worker; ends early, as a broken pipe, when the worker has failed.
 pub(super) async fn feed_plan<S: Connection>(

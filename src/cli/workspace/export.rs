@@ -1,7 +1,10 @@
 //! `cove workspace export`: a patch of what was done in a VM, or that applied.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
 
 use crate::report::{Kind, Report, escape_control};
 use crate::rpc::client::Export;
@@ -10,7 +13,7 @@ use crate::wire::rpc::{ApplyHow, ExportWhat, VmWorkspaceExport, WorkspaceExport}
 use super::super::completion::vm_names;
 use super::super::connect::connect;
 use super::super::failure::Failure;
-use super::super::output::{say, write};
+use super::super::output::{self, say, write};
 use super::super::signals::Signals;
 use super::apply::{self, Consent};
 use super::{on_the_way, tell};
@@ -100,19 +103,28 @@ async fn to_stdout(
     let mut line = Vec::new();
     while let Some(bytes) = export.next().await.map_err(&broken)? {
         if raw {
-            write(&bytes)?;
+            put_out(bytes).await?;
             continue;
         }
+        let mut escaped = String::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
-                write(escape_control(&String::from_utf8_lossy(&line)).as_bytes())?;
+                escaped.push_str(&escape_control(&String::from_utf8_lossy(&line)));
                 line.clear();
             }
         }
+        put_out(escaped.into()).await?;
     }
-    write(escape_control(&String::from_utf8_lossy(&line)).as_bytes())?;
+    let rest = escape_control(&String::from_utf8_lossy(&line)).into_bytes();
+    put_out(rest.into()).await?;
     Ok(export)
+}
+
+/// Writes to stdout beside the runtime: whoever is to read may not, and a signal must end that.
+async fn put_out(bytes: Bytes) -> Result<(), Failure> {
+    let written = tokio::task::spawn_blocking(move || write(&bytes)).await;
+    written.map_err(|error| output::failed("cannot write to stdout", &error))?
 }
 
 /// The file is beside its place until it is whole and on the disk.
@@ -140,5 +152,24 @@ async fn to_file(
     }
     new.as_file().sync_all().map_err(|error| failed(&error))?;
     new.persist(file).map_err(|error| failed(&error.error))?;
+    keep_name(folder).map_err(|error| failed(&error))?;
     Ok(export)
+}
+
+/// Waits until the names in a folder are on the disk, where that can be waited for: some file systems have no such
+/// thing, and who may write a folder may not read it.
+fn keep_name(folder: &Path) -> io::Result<()> {
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        synced => synced,
+    }
 }

@@ -1,6 +1,7 @@
 //! Looking at workspaces, one look after the other at each, and what that says of the work in them.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -78,6 +79,10 @@ impl Work for Looks {
 
     async fn returns(&self, workspace: &WorkspaceOf) -> PortResult<()> {
         Kept::at(workspace.kept.clone()).forget_left().await.map_err(report)
+    }
+
+    fn is_kept(&self, kept: &Path) -> bool {
+        Kept::at(kept.to_owned()).is_there()
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::arrived::Arrived;
 use super::looks::look;
 use super::{Exports, commits, program, report};
 use crate::daemon::GUEST_HOME;
@@ -88,8 +89,9 @@ impl Exports {
         let course = Course::of(vm.operation.clone());
         let done = match (vm.workspace(), wanted.path.clone()) {
             (None, Some(path)) => match self.arrived(&vm, &wanted, &path).await? {
-                Some(there) => self.renew(&vm, there, wanted, &course).await,
-                None => self.put_in(&vm, wanted, path, &course).await,
+                Arrived::There(there) => self.renew(&vm, there, wanted, &course).await,
+                Arrived::Gone => self.put_in(&vm, wanted, path, &course).await,
+                Arrived::Other(refusal) => Err(refusal),
             },
             (None, None) => {
                 let message = format!("no repository is in the VM `{}` yet", vm.name);
@@ -120,16 +122,22 @@ impl Exports {
         };
         let (inspection, package) = vm.unless_given_up(gather).await?;
         let (folder, kept) = (inspection.guest_folder_name(), Kept::at(vm.kept.clone()));
+        // Before anything is kept of what goes in, by which that would be known again.
+        let taken = async { Ok(!kept.is_there() && is_taken(&*vm.guest, &folder).await) };
+        if vm.unless_given_up(taken).await? {
+            return Err(there_already(&vm.name, &folder));
+        }
         let _stage = course.stage("workspace");
         let delivered = checkouts::deliver(package, &folder, &*vm.guest, &kept, course).await;
-        let summary =
-            delivered.map_err(|error| match error.one_line().contains("there already") {
-                true => error.with_hint(format!(
-                    "move it away (`cove exec {} -- mv '{folder}' '{folder}.old'`), and try again",
-                    vm.name
-                )),
+        let summary = delivered.map_err(|error| {
+            if vm.workspace().is_none() && checkouts::is_undone(&error) {
+                kept.forget();
+            }
+            match error.one_line().contains("there already") {
+                true => error.with_hint(move_away(&vm.name, &folder)),
                 false => error,
-            })?;
+            }
+        })?;
         tell(course, &summary, 0);
         Ok(checkouts::record(&inspection))
     }
@@ -350,11 +358,31 @@ fn unless_hinted(error: Report, name: &str) -> Report {
     }
 }
 
+/// That something is where a repository is to go.
+pub(super) fn there_already(name: &str, folder: &str) -> Report {
+    let message = format!("cannot put the repository at `~/{folder}` in `{name}`");
+    let mut report = Report::new(Kind::Failed, message).with_hint(move_away(name, folder));
+    report.cause.push("something is there already".to_owned());
+    report
+}
+
+fn move_away(name: &str, folder: &str) -> String {
+    format!("move it away (`cove exec {name} -- mv '{folder}' '{folder}.old'`), and try again")
+}
+
 /// Whether the guest says that the workspace's folder is not there. Where it is, nothing is put in its place.
 pub(super) async fn is_gone(place: &Place<'_>) -> Result<bool, Report> {
-    let words = ["test", "!", "-e", place.folder];
+    Ok(ask_if_gone(place.guest, place.folder).await?.is_success())
+}
+
+/// Whether the guest says that something is there. Where it cannot say, it does when it is to make the folder.
+async fn is_taken(guest: &dyn Guest, folder: &str) -> bool {
+    ask_if_gone(guest, folder).await.is_ok_and(|ended| ended.says_no())
+}
+
+async fn ask_if_gone(guest: &dyn Guest, folder: &str) -> Result<program::Ended, Report> {
+    let words = ["test", "!", "-e", folder];
     let argv = words.iter().map(ToString::to_string).collect();
     let exec = Exec { argv, env: Vec::new(), cwd: None, tty: None };
-    let ended = program::run(place.guest, &exec, &mut io::sink(), program::QUESTION).await?;
-    Ok(ended.is_success())
+    program::run(guest, &exec, &mut io::sink(), program::QUESTION).await
 }

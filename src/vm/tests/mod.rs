@@ -26,6 +26,7 @@ mod networks;
 mod plugins;
 pub(crate) mod ports;
 pub(crate) mod programs;
+mod seen;
 pub(crate) mod world;
 
 mod copies;

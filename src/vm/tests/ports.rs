@@ -17,9 +17,8 @@ use crate::process::{ProcessId, Usage};
 use crate::report::{Kind, Report};
 use crate::vm::ledger::{Ledger, LedgerError, ResourceKind};
 use crate::vm::ports::{
-    BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, LastSeen, MachineSpec, Machines,
-    Needs, PortResult, Ports, Preflight, Processes, Rows, Stall, Stalls, StartedMachine, Work,
-    WorkSeen, WorkspaceOf,
+    BootFiles, BootSource, Checkout, Checkouts, Guest, Guests, MachineSpec, Machines, Needs,
+    PortResult, Ports, Preflight, Processes, Rows, Stall, Stalls, StartedMachine,
 };
 use crate::vm::record::{Stored, VmRecord};
 use crate::vm::state::{Accel, VsockAddress};
@@ -340,52 +339,6 @@ impl Checkouts for Sim {
             Ok(Arc::new(SimCheckout { sim: self.clone(), path }) as Arc<dyn Checkout>)
         };
         self.call("checkouts.inspect", inspect).await
-    }
-}
-
-#[async_trait]
-impl Work for Sim {
-    async fn look(&self, workspace: &WorkspaceOf, _: &dyn Guest) -> PortResult<WorkSeen> {
-        let look = async {
-            let work = self.world.host().work.get(&workspace.vm).cloned();
-            Ok(work.unwrap_or(WorkSeen::Safe))
-        };
-        self.call("work.look", look).await
-    }
-
-    async fn last_look(
-        &self,
-        workspace: &WorkspaceOf,
-        _: &dyn Guest,
-    ) -> PortResult<Option<LastSeen>> {
-        let look = async { Ok(Some(LastSeen(workspace.vm.to_string()))) };
-        self.call("work.last_look", look).await
-    }
-
-    async fn leaves(&self, workspace: &WorkspaceOf, _: &LastSeen) -> PortResult<()> {
-        let leaves = async {
-            let mut host = self.world.host();
-            let work = host.work.get(&workspace.vm).cloned().unwrap_or(WorkSeen::Safe);
-            host.left.insert(workspace.vm.clone(), work);
-            Ok(())
-        };
-        self.call("work.leaves", leaves).await
-    }
-
-    async fn left(&self, workspace: &WorkspaceOf) -> PortResult<WorkSeen> {
-        let left = async {
-            let left = self.world.host().left.get(&workspace.vm).cloned();
-            Ok(left.unwrap_or(WorkSeen::Unknown))
-        };
-        self.call("work.left", left).await
-    }
-
-    async fn returns(&self, workspace: &WorkspaceOf) -> PortResult<()> {
-        let returns = async {
-            self.world.host().left.remove(&workspace.vm);
-            Ok(())
-        };
-        self.call("work.returns", returns).await
     }
 }
 

@@ -111,6 +111,20 @@ fn a_machine_without_a_repository_has_no_work() {
     });
 }
 
+#[test]
+fn a_machine_whose_first_prepare_nobody_heard_of_may_have_work() {
+    run(async {
+        let world = World::default();
+        let daemon = daemon(&world, None);
+        daemon.vms.create(wish("web"), None).await.expect("created");
+        work(&world);
+        let error = daemon.vms.delete("web", CAREFUL).await.expect_err("there may be work in it");
+        refused(&error, "not known whether it arrived", "`cove workspace prepare web PATH`");
+        daemon.vms.delete("web", Doom::WHATEVER).await.expect("it is to be discarded");
+        assert_eq!(world.complaints(), Vec::<String>::new());
+    });
+}
+
 /// The index of the first call of this name in a careful delete of a VM that runs.
 fn call_of(name: &str) -> usize {
     run(async {

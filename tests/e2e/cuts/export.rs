@@ -89,6 +89,8 @@ impl Operation for Export<'_> {
         }
         let found = fs::read(self.patch()).ok();
         if found == self.old {
+            let state = bench.world.json(["workspace", "status", VM, "--json"]);
+            assert_eq!(state["unexported"], true, "nobody has got the work: {state}");
             return Outcome::Old;
         }
         bench.world.cove(self.command("again")).success();

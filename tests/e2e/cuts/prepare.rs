@@ -88,18 +88,27 @@ impl Prepare {
     /// finds out, and takes somebody's folder for nothing that went in.
     pub(super) fn nobody_hears_of_the_first(&self, world: &World) {
         let source = self.source.repository.arg();
-        let again = |status| {
+        let unheard = |words: &[&str]| {
             watch::kill_daemon(world);
             let unsaid = format!("UPDATE vm SET workspace = NULL WHERE name = '{VM}'");
             world.rewrite_rows(&[unsaid]);
-            world.cove(["workspace", "prepare", VM, source]).status(status)
+            world.cove(words)
         };
+        let again = |status| unheard(&["workspace", "prepare", VM, source]).status(status);
         again(0).prints("/root/song\n");
         let state = world.json(["workspace", "status", VM, "--json"]);
         assert_eq!(state["unexported"], false, "{state}");
+        let full = ["workspace", "prepare", VM, source, "--mode", "full"];
+        unheard(&full).status(1).says("in the mode `shallow`");
+        unheard(&["delete", VM]).status(4).says("--discard-work");
         guest(world, "echo mine >>/root/song/README.md");
-        again(1).says("something is there already");
-        assert_eq!(guest(world, "tail -n 1 /root/song/README.md"), "mine\n");
+        // The first refusal leaves what the second one goes by.
+        for _ in 0..2 {
+            again(1).says("something is there already");
+            assert_eq!(guest(world, "tail -n 1 /root/song/README.md"), "mine\n");
+        }
+        guest(world, "sed -i '$d' /root/song/README.md");
+        again(0).prints("/root/song\n");
         guest(world, "rm -r /root/song");
         again(0).prints("/root/song\n");
         self.source.is_as_it_was(world);

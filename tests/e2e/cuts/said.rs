@@ -32,6 +32,10 @@ impl Said {
             let named = text.contains(vm);
             assert!(named, "{operation}, {cut:?}: the machine is not named: {}", ran.told());
         }
+        if cut == Cut::Disk {
+            let full = ["No space left", "make room"].iter().any(|words| text.contains(words));
+            assert!(full, "{operation}: it is not said that the disk is full: {}", ran.told());
+        }
         *self
             .messages
             .entry(format!("{operation}, {cut:?}, {}: {text}", ran.status))

@@ -69,3 +69,14 @@ async fn what_was_left_is_known_until_the_guest_returns() {
     git(&work.checkout(), &["init", "-q", "inside"]).await;
     assert_eq!(last().await, None);
 }
+
+#[tokio::test]
+async fn what_an_agent_says_of_what_came_is_not_kept_where_it_is_no_record() {
+    let work = Work::begun().await;
+    work.prepare().await;
+    let tokens = work.folder.path().join("vm/workspace/tokens");
+    assert!(!fs::read(&tokens).expect("read").is_empty());
+    work.kept.know_again(b"anything");
+    assert!(fs::read(&tokens).expect("read").is_empty());
+    assert!(work.kept.is_safe(&work.look().await.expect("seen").tree).await.expect("known"));
+}
