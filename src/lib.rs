@@ -69,7 +69,8 @@
 //! 14. A published file (image, kernel, initramfs) appears by rename and is never rewritten; no VM needs
 //!     the cache once it is made.
 //! 15. No queue without a bound, no wait without a deadline, no lock across an await, but for a plugin's own
-//!     while it is loaded: two callers must not compile one plugin twice.
+//!     while it is loaded (two callers must not compile one plugin twice), and the lease of a disk that is
+//!     copied from, which guards no data and is waited for two seconds at most.
 //!
 //! `tests/tidy.rs` checks those that can be seen in the source; the others have tests of their own.
 
