@@ -110,6 +110,13 @@ impl Package {
         self.modules.iter().map(|module| &module.went_in)
     }
 
+    /// Whether a submodule's folder goes in at this path, with or without its git.
+    pub(super) fn has_submodule(&self, path: &str) -> bool {
+        let folder = format!("{path}/").into_bytes();
+        let entries = self.contents.in_mode(self.mode);
+        entries.binary_search_by(|entry| entry.path.cmp(&folder)).is_ok()
+    }
+
     /// A line for the user about objects of git-lfs, where there are any.
     #[must_use]
     pub fn note(&self) -> Option<String> {
