@@ -268,8 +268,8 @@ pub(super) async fn gather(
     };
     let mut package = package.map_err(report)?;
     package.note().into_iter().for_each(|note| course.note(note));
-    let submodules = commits::in_submodules(place.guest, place.folder, kept).await?;
-    let sent = commits::leave_unchanged(&mut package, submodules);
+    let there = commits::before(place, &package).await?;
+    let sent = commits::leave_unchanged(&mut package, there);
     let renewal = kept.renew(package, &seeing).await.map_err(report)?;
     commits::keep(place, inspection, &renewal, course).await?;
     commits::keep_in_submodules(place, &sent, &renewal, course).await?;
