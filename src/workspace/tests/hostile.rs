@@ -89,6 +89,29 @@ async fn rules_that_are_links_lead_nowhere() {
 }
 
 #[tokio::test]
+async fn attributes_come_from_no_file_elsewhere() {
+    let fixture = Fixture::new();
+    let root = fixture.repository().await;
+    let name = "a".repeat(64);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:";
+    write(&root, "a.bin", &format!("{pointer}{name}\nsize 5\n"));
+    git(&root, &["add", "-A"]).await;
+    git(&root, &["commit", "-qm", "With a large file"]).await;
+    let object = format!(".git/lfs/objects/aa/aa/{name}");
+    write(&root, &object, "large");
+    // It could be a device that never ends.
+    write(fixture.folder.path(), "rules", "*.bin filter=lfs\n");
+    let rules = fixture.folder.path().join("rules");
+    git(&root, &["config", "core.attributesFile", rules.to_str().expect("text")]).await;
+    assert!(!fixture.checkout(&root, Untracked::Leave).await.has(&object));
+    write(&root, ".git/info/attributes", "*.bin filter=lfs\n");
+    assert!(fixture.checkout(&root, Untracked::Leave).await.has(&object), "its own rules");
+    fs::remove_file(root.join(".git/info/attributes")).expect("removed");
+    std::os::unix::fs::symlink(rules, root.join(".git/info/attributes")).expect("symlink");
+    assert!(!fixture.checkout(&root, Untracked::Leave).await.has(&object));
+}
+
+#[tokio::test]
 async fn missing_objects_are_not_fetched_from_a_command() {
     let fixture = Fixture::new();
     let root = fixture.repository().await;
