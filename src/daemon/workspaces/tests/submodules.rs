@@ -140,3 +140,22 @@ async fn commits_in_a_submodule_that_goes_and_comes_back_are_kept() {
     let kept = format!("refs/cove/before-{}", &mine[..12]);
     assert_eq!(text(&inside, &["rev-parse", &kept]).await, mine);
 }
+
+#[tokio::test]
+async fn another_submodule_takes_the_place_of_one() {
+    let work = Work::begun().await;
+    work.add_library().await;
+    work.prepare().await;
+    let source = work.source();
+    git(&source, &["rm", "-q", "vendor/lib"]).await;
+    let other = work.folder.path().join("other");
+    let add = ["-c", "protocol.file.allow=always", "submodule", "add", "-q", "--name", "second"];
+    git(&source, &[&add[..], &[other.to_str().expect("UTF-8"), "vendor/lib"]].concat()).await;
+    commit(&source, "With another library").await;
+    work.update().await.expect("updated");
+    let inside = lib(&work.checkout());
+    let git_folder = text(&inside, &["rev-parse", "--absolute-git-dir"]).await;
+    assert!(git_folder.ends_with("/.git/modules/second"), "{git_folder}");
+    assert_eq!(text(&inside, &["status", "--porcelain"]).await, "");
+    assert_eq!(work.changes().await, []);
+}
