@@ -243,7 +243,7 @@ pub(super) async fn inspect(
     let index = std::mem::take(&mut lists.index);
     let submodules = std::mem::take(&mut lists.populated);
     let mut notes = lists.notes(untracked, submodules.len());
-    let submodules = Submodules::find(&repository.root, submodules).await?;
+    let submodules = Submodules::find(&repository, submodules).await;
     notes.extend(submodules.notes());
     let untracked_left_out = lists.left_out;
     // Looking at every file blocks.

@@ -27,11 +27,17 @@ use crate::report::counted;
 /// Where they are, in a git folder.
 const OBJECTS: &str = "lfs/objects";
 
+/// The repository's own rules there.
+const ATTRIBUTES: &str = "info/attributes";
+
 /// The first line of a pointer.
 const VERSION: &str = "version https://git-lfs.github.com/spec/v1";
 
 /// No pointer is longer.
 const MAX_POINTER: u64 = 1024;
+
+/// No rules of the repository's own are longer.
+const MAX_ATTRIBUTES: u64 = 16 << 20;
 
 /// How many go in at most, and how many bytes they have: more than that is better fetched when it is needed.
 const MAX_OBJECTS: usize = 10_000;
@@ -62,6 +68,13 @@ impl Lfs {
         let folder = inspection.repository.common.join(OBJECTS);
         if !tokio::fs::symlink_metadata(&folder).await.is_ok_and(|found| found.is_dir()) {
             return Ok(Self::default());
+        }
+        // Git would read from a link whatever it leads to, without end from some devices.
+        match tokio::fs::symlink_metadata(inspection.repository.common.join(ATTRIBUTES)).await {
+            Ok(found) if !found.is_file() || found.len() > MAX_ATTRIBUTES => {
+                return Ok(Self::default());
+            }
+            Ok(_) | Err(_) => {}
         }
         let pointers = pointers(inspection, metadata).await?;
         let unreadable = |source| WorkspaceError::Read { path: format!(".git/{OBJECTS}"), source };
@@ -159,6 +172,8 @@ async fn pointers(
         }
     }
     let attributes = in_source(&inspection.repository.root, Size::Work);
+    // What its configuration names may be any file of the host.
+    let attributes = attributes.args(["-c", "core.attributesFile=/dev/null"]);
     let attributes = attributes.args(["check-attr", "-z", "--stdin", "filter"]).input(paths);
     let attributes = git::run(attributes, READING).await?;
     // `PATH<nul>filter<nul>VALUE<nul>`, in the order of the paths, none of which is empty.

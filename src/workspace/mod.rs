@@ -72,6 +72,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use self::lfs::Lfs;
+use self::modules::Modules;
 use crate::wire::rpc::{ApplyHow, WorkspaceMode};
 
 pub use apply::{Application, ApplyError};
@@ -238,7 +239,7 @@ impl Workspaces {
         let made = metadata::make(self, inspection, known).await?;
         let modules = match inspection.mode {
             WorkspaceMode::Shallow => modules::make(self, inspection, &made).await?,
-            WorkspaceMode::Full | WorkspaceMode::Metadata => Vec::new(),
+            WorkspaceMode::Full | WorkspaceMode::Metadata => Modules::default(),
         };
         let mut lfs = match inspection.mode {
             WorkspaceMode::Shallow | WorkspaceMode::Metadata => {

@@ -10,6 +10,7 @@ use super::inspection::Inspection;
 use super::kept::Kept;
 use super::listing;
 use super::metadata::{self, Metadata};
+use super::submodule::alone;
 use super::{WorkspaceError, Workspaces};
 use crate::id::Digest;
 
@@ -20,6 +21,14 @@ const CONFIGURING: &str = "write the configuration of a submodule";
 pub(super) struct Module {
     pub(super) went_in: WentIn,
     pub(super) metadata: Metadata,
+}
+
+/// The git folders of all submodules.
+#[derive(Debug, Default)]
+pub(super) struct Modules {
+    pub(super) made: Vec<Module>,
+    /// A line for the user about those that could not be read.
+    pub(super) alone: Option<String>,
 }
 
 /// What is kept of a submodule.
@@ -42,12 +51,25 @@ pub(super) async fn make(
     workspaces: &Workspaces,
     inspection: &Inspection,
     repository: &Metadata,
-) -> Result<Vec<Module>, WorkspaceError> {
+) -> Result<Modules, WorkspaceError> {
     let mut modules: Vec<Module> = Vec::new();
+    let mut without = Vec::new();
     for submodule in &inspection.submodules {
         let inside = &submodule.inspection;
-        let metadata = metadata::make(workspaces, inside, None).await?;
         let outer = modules.iter().find(|module| module.went_in.place == submodule.above);
+        if outer.is_none() && !submodule.above.is_empty() {
+            without.push(submodule.path.clone().into_bytes());
+            continue;
+        }
+        let metadata = match metadata::make(workspaces, inside, None).await {
+            Ok(metadata) => metadata,
+            Err(error @ WorkspaceError::Scratch { .. }) => return Err(error),
+            Err(error) => {
+                tracing::warn!(submodule = %submodule.path, %error, "cannot read its git");
+                without.push(submodule.path.clone().into_bytes());
+                continue;
+            }
+        };
         let outer = outer.map_or(repository, |module| &module.metadata);
         let key = |what: &str| format!("submodule.{}.{what}", submodule.name);
         configure(outer, &key("active"), "true").await?;
@@ -66,7 +88,7 @@ pub(super) async fn make(
         let up = "../".repeat(went_in.place.split('/').count() + 1);
         configure(metadata, "core.worktree", &format!("{up}{}", went_in.path)).await?;
     }
-    Ok(modules)
+    Ok(Modules { made: modules, alone: alone(&without) })
 }
 
 async fn configure(metadata: &Metadata, key: &str, value: &str) -> Result<(), WorkspaceError> {

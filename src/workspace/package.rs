@@ -20,7 +20,7 @@ use super::inspection::{Contents, Entry, Inspection};
 use super::lfs::Lfs;
 use super::listing::shown;
 use super::metadata::Metadata;
-use super::modules::{self, Module, WentIn};
+use super::modules::{self, Module, Modules, WentIn};
 use super::tree::{Found, Kind};
 use crate::wire::guest::UPDATE_TREE;
 use crate::wire::rpc::WorkspaceMode;
@@ -50,6 +50,8 @@ pub struct Package {
     pub(super) mode: WorkspaceMode,
     pub(super) metadata: Metadata,
     pub(super) modules: Vec<Module>,
+    /// A line for the user about submodules without one.
+    alone: Option<String>,
     pub(super) lfs: Lfs,
     /// The paths of submodules whose git is not sent, as it is there as it is.
     unchanged: HashSet<String>,
@@ -94,15 +96,16 @@ impl Package {
     pub(super) fn new(
         inspection: &Inspection,
         metadata: Metadata,
-        modules: Vec<Module>,
+        modules: Modules,
         lfs: Lfs,
     ) -> Self {
+        let Modules { made: modules, alone } = modules;
         let object_format = inspection.repository.object_format.clone();
         let history = inspection.mode != WorkspaceMode::Full;
         let commit = inspection.head.commit.clone().filter(|_| history);
         let (contents, mode) = (Arc::clone(&inspection.contents), inspection.mode);
         let unchanged = HashSet::new();
-        Self { contents, mode, metadata, modules, lfs, unchanged, object_format, commit }
+        Self { contents, mode, metadata, modules, alone, lfs, unchanged, object_format, commit }
     }
 
     /// The submodules whose git goes in.
@@ -110,10 +113,16 @@ impl Package {
         self.modules.iter().map(|module| &module.went_in)
     }
 
-    /// A line for the user about objects of git-lfs, where there are any.
-    #[must_use]
-    pub fn note(&self) -> Option<String> {
-        self.lfs.note()
+    /// Whether a submodule's folder goes in at this path, with or without its git.
+    pub(super) fn has_submodule(&self, path: &str) -> bool {
+        let folder = format!("{path}/").into_bytes();
+        let entries = self.contents.in_mode(self.mode);
+        entries.binary_search_by(|entry| entry.path.cmp(&folder)).is_ok()
+    }
+
+    /// Lines for the user about submodules whose git cannot be read and about objects of git-lfs, where there are any.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        self.alone.clone().into_iter().chain(self.lfs.note())
     }
 
     /// Sends nothing of the git of this submodule, as the guest has it.

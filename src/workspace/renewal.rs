@@ -125,6 +125,7 @@ impl Kept {
         if !absent.is_empty() {
             renewal.take_out(&seeing.tree, &absent, &seeing.absent).await?;
         }
+        renewal.follow_submodules().await?;
         Ok(renewal)
     }
 }
@@ -215,6 +216,25 @@ impl Renewal {
                 known.write(&mut self.removed);
                 self.removals += 1;
             }
+        }
+        Ok(())
+    }
+
+    /// Has the files that say where a submodule's git folder is go with the submodule, or change with it.
+    async fn follow_submodules(&mut self) -> Result<(), WorkspaceError> {
+        for was in self.kept.submodules()? {
+            let next = self.package.submodules().find(|next| next.path == was.path);
+            let records = match next {
+                Some(next) if next.link() != was.link() => &mut self.replaced,
+                None if !self.package.has_submodule(&was.path) => &mut self.removed,
+                Some(_) | None => continue,
+            };
+            let hash = self.kept.git(Size::Question).args(["hash-object", "--stdin"]);
+            let hash = git::run(hash.input(was.link().into_bytes()), COMPARING).await?;
+            let object = String::from_utf8_lossy(&git::line(hash)).into_owned();
+            let (token, kind) = (Token::unknown(), EntryKind::File);
+            let path = format!("{}/.git", was.path).into_bytes();
+            Known { token, kind, object, went_in: true, path }.write(records);
         }
         Ok(())
     }

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! The names are those of `.gitmodules`, as git itself finds them. Where git finds none, or one of them is not fit to
-//! be a path, the files go in alone.
+//! be a path, or the git folder is not there, is broken or lies elsewhere, the files go in alone.
 
 use std::collections::HashMap;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::inspection::{Contents, History, Inspection};
 use super::listing::{self, shown};
 use super::lists::{NAMED_IN_NOTES, Populated, named};
 use super::origin::{Origin, sanitise};
-use super::repository;
+use super::repository::{self, Repository};
 use super::tree::{Kind, Root};
 use crate::report::counted;
 use crate::wire::rpc::WorkspaceMode;
@@ -70,17 +71,13 @@ impl Submodule {
 }
 
 impl Submodules {
-    /// Finds the submodules of the repository at `root` among those that are checked out, of which the outer ones come
-    /// first.
-    pub(super) async fn find(
-        root: &Path,
-        populated: Vec<Populated>,
-    ) -> Result<Self, WorkspaceError> {
+    /// Finds the submodules of a repository among those that are checked out, of which the outer ones come first.
+    pub(super) async fn find(repository: &Repository, populated: Vec<Populated>) -> Self {
         let mut all = Self::default();
         for Populated { path, above, index } in populated {
             let found = match (text(&path), text(&above)) {
                 (Some(path), Some(above)) if all.found.len() < MAX_SUBMODULES => {
-                    all.one(root, path, above, index).await?
+                    all.one(repository, path, above, index).await
                 }
                 (_, _) => None,
             };
@@ -89,47 +86,50 @@ impl Submodules {
                 None => all.without.push(path),
             }
         }
-        Ok(all)
+        all
     }
 
     async fn one(
         &mut self,
-        root: &Path,
+        repository: &Repository,
         path: String,
         above: String,
         index: Vec<u8>,
-    ) -> Result<Option<Submodule>, WorkspaceError> {
+    ) -> Option<Submodule> {
         let outer = self.found.iter().find(|outer| outer.path == above);
-        let place_above = match (outer, above.is_empty()) {
-            (Some(outer), _) => outer.place.clone(),
-            (None, true) => String::new(),
+        let (place_above, git_above) = match (outer, above.is_empty()) {
+            (Some(outer), _) => (outer.place.clone(), outer.inspection.repository.common.clone()),
+            (None, true) => (String::new(), repository.common.clone()),
             // The one that it is in has no git folder in the guest.
-            (None, false) => return Ok(None),
+            (None, false) => return None,
         };
         let inside = match above.is_empty() {
             true => &path[..],
             false => path.strip_prefix(&format!("{above}/")).unwrap_or_default(),
         };
-        let folder = root.join(&above);
+        let folder = repository.root.join(&above);
         if !self.names.contains_key(&above) {
-            self.names.insert(above.clone(), names(&folder).await?);
+            // Conflicts may be in them, too.
+            let names = names(&folder).await.unwrap_or_default();
+            self.names.insert(above.clone(), names);
         }
         let name = self.names.get(&above).and_then(|names| names.get(inside)).cloned();
-        let Some(name) = name.filter(|name| is_fit(name)) else { return Ok(None) };
+        let name = name.filter(|name| is_fit(name))?;
         let place = match place_above.is_empty() {
             true => format!("modules/{name}"),
             false => format!("{place_above}/modules/{name}"),
         };
         let depth = self.found.iter().filter(|outer| lies_in(&path, &outer.path)).count();
         if depth >= MAX_DEPTH || self.in_the_way(&place, &place_above) {
-            return Ok(None);
+            return None;
         }
-        let Some(inspection) = inspect(&root.join(&path), index).await? else { return Ok(None) };
+        let inspection = inspect(&repository.root.join(&path), &git_above, index).await;
+        let inspection = inspection.ok().flatten()?;
         let key = format!("submodule.{name}.url");
         let url = in_source(&folder, Size::Question).args(["config", "--get", &key]);
-        let url = git::ask(url, NAMING).await?.unwrap_or_default();
+        let url = git::ask(url, NAMING).await.ok()?.unwrap_or_default();
         let (above, url) = (place_above, sanitise(&url));
-        Ok(Some(Submodule { path, name, place, above, url, inspection }))
+        Some(Submodule { path, name, place, above, url, inspection })
     }
 
     /// Whether a git folder at this place would be the same as another's, or lie in one without being of a submodule
@@ -144,13 +144,16 @@ impl Submodules {
 
     /// Lines for the user.
     pub(super) fn notes(&self) -> Vec<String> {
-        if self.without.is_empty() {
-            return Vec::new();
-        }
-        let count = counted(self.without.len() as u64, "submodule");
-        let named = named(&self.without, NAMED_IN_NOTES);
-        vec![format!("{count}: content goes in, without git metadata of its own: {named}")]
+        alone(&self.without).into_iter().collect()
     }
+}
+
+/// A line for the user about submodules of which the files go in alone, where there are any.
+pub(super) fn alone(paths: &[Vec<u8>]) -> Option<String> {
+    let count = counted(paths.len() as u64, "submodule");
+    let named = named(paths, NAMED_IN_NOTES);
+    let note = format!("{count}: content goes in, without git metadata of its own: {named}");
+    (!paths.is_empty()).then_some(note)
 }
 
 /// A path without the slash at its end, where it is text that fits in one line.
@@ -196,9 +199,31 @@ fn parse(listing: &[u8]) -> HashMap<String, String> {
     entries.collect()
 }
 
-/// What would go in of a submodule's git; nothing where it is not all there.
-async fn inspect(folder: &Path, index: Vec<u8>) -> Result<Option<Inspection>, WorkspaceError> {
+/// Whether the git folder of a submodule lies in that of the repository that it is in, or in its own folder. One that a
+/// file or a link leads to may be anybody's, and its history is none of the source's.
+fn is_its_own(submodule: &Repository, git_above: &Path) -> bool {
+    let inside = submodule.root.join(".git");
+    let is_folder = fs::symlink_metadata(&inside).is_ok_and(|inside| inside.is_dir());
+    let places = [Some(git_above), is_folder.then_some(&*inside)];
+    let places: Vec<_> = places.into_iter().flatten().flat_map(fs::canonicalize).collect();
+    let Repository { git_folder, common, .. } = submodule;
+    let parts = [git_folder.clone(), common.clone(), common.join("objects"), common.join("refs")];
+    parts.into_iter().all(|part| {
+        let part = fs::canonicalize(part);
+        part.is_ok_and(|part| places.iter().any(|place| part.starts_with(place)))
+    })
+}
+
+/// What would go in of a submodule's git; nothing where it is not all there, or not its own.
+async fn inspect(
+    folder: &Path,
+    git_above: &Path,
+    index: Vec<u8>,
+) -> Result<Option<Inspection>, WorkspaceError> {
     let repository = repository::find(folder).await?;
+    if !is_its_own(&repository, git_above) {
+        return Ok(None);
+    }
     let head = repository::head(&repository).await?;
     let root = Root::open(folder).map_err(|source| WorkspaceError::Read {
         path: shown(folder.as_os_str().as_bytes()),

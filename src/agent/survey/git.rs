@@ -182,9 +182,10 @@ impl Git<'_> {
             command.env(format!("GIT_CONFIG_KEY_{number}"), key);
             command.env(format!("GIT_CONFIG_VALUE_{number}"), value);
         }
+        // Over `core.worktree`, which may name another folder: then git would look there.
+        command.env("GIT_WORK_TREE", self.folder);
         if let Some(git_folder) = &self.of {
-            command.env("GIT_DIR", git_folder).env("GIT_WORK_TREE", self.folder);
-            command.env("GIT_INDEX_FILE", "/proc/none");
+            command.env("GIT_DIR", git_folder).env("GIT_INDEX_FILE", "/proc/none");
         }
         command.args(["ls-files", "-z"]).args(what);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

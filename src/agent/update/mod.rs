@@ -259,10 +259,11 @@ impl Update {
         }
         let Listing { mut files, folders } = Listing::of(&self.staged)?;
         for link in modules::links(&files) {
-            if !modules::is_same(&self.root, &self.staged, &link)? {
+            if modules::is_same(&self.root, &self.staged, &link)? {
+                files.remove(&link);
+            } else if !self.replaced.iter().any(|known| known.path == link) {
                 return Err(theirs(&link));
             }
-            files.remove(&link);
         }
         let going: HashSet<&[u8]> = self.removed.iter().map(|known| &known.path[..]).collect();
         let replaced = self.replaced.iter().filter(|known| files.contains(&known.path));

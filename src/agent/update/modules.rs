@@ -42,8 +42,12 @@ pub(super) fn keep_what_is_theirs(root: &OwnedFd, staged: &OwnedFd) -> io::Resul
         if kind(root, place("HEAD").as_bytes())?.is_none() {
             continue;
         }
+        let moved = moved(root, staged, Path::new(&place("config")))?;
         for name in THEIRS {
             take_out(staged, place(name).as_bytes())?;
+        }
+        if let Some(config) = moved {
+            beneath_of(staged)?.replace(Path::new(&place("config")), &config, 0o644)?;
         }
         let shallow = place("shallow");
         if kind(root, shallow.as_bytes())? == Some(FileType::RegularFile) {
@@ -51,6 +55,29 @@ pub(super) fn keep_what_is_theirs(root: &OwnedFd, staged: &OwnedFd) -> io::Resul
         }
     }
     Ok(())
+}
+
+/// The guest's configuration at this path with the working tree of the one that comes, where that is another: its
+/// submodule lies elsewhere now, and git would go to the old folder.
+fn moved(root: &OwnedFd, staged: &OwnedFd, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    if kind(root, path.as_os_str().as_bytes())? != Some(FileType::RegularFile) {
+        return Ok(None);
+    }
+    let (root, staged) = (beneath_of(root)?, beneath_of(staged)?);
+    let there = root.read(path, MAX_SHALLOW)?.unwrap_or_default();
+    let coming = staged.read(path, MAX_SHALLOW)?.unwrap_or_default();
+    let worktree = |config: &[u8]| lines(config).find(|line| is_worktree(line)).map(<[u8]>::to_vec);
+    let (Some(is), Some(was)) = (worktree(&coming), worktree(&there)) else { return Ok(None) };
+    if is == was {
+        return Ok(None);
+    }
+    let mended = lines(&there).map(|line| if line == was { &is[..] } else { line });
+    Ok(Some(mended.flat_map(|line| [line, b"\n"].concat()).collect()))
+}
+
+/// Whether a line of a configuration is the one that git writes of the working tree.
+fn is_worktree(line: &[u8]) -> bool {
+    line.trim_ascii_start().starts_with(b"worktree = ")
 }
 
 /// Keeps the list at this path of commits without parents beside the one that comes, but for those whose parents come.

@@ -133,6 +133,16 @@ fn what_is_somebodys_stays_and_refuses_the_update() {
 }
 
 #[test]
+fn a_submodules_link_is_replaced_where_the_host_knows_it() {
+    let home = Home::with(&["lib/.git"]);
+    home.decide(&[], &[], &["lib/.git"]);
+    home.refuses("lib/.git");
+    home.decide(&[], &["lib/.git"], &["lib/.git"]);
+    assert_eq!(home.finish(), Ok(()));
+    assert_eq!(tree(&home), files(&[("lib/.git", "two\n")]));
+}
+
+#[test]
 fn a_folder_with_somebodys_file_is_not_replaced_nor_a_file_by_a_folder() {
     let home = Home::with(&["d/known", "d/deep/own"]);
     home.decide(&["d/known"], &[], &["d"]);

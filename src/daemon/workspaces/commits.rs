@@ -2,9 +2,10 @@
 //! them by refs of their own, in submodules, too.
 
 use futures_util::future::try_join_all;
+use tokio::time::timeout;
 
 use super::prepare::Place;
-use super::program::ask;
+use super::program::{QUESTION, ask};
 use super::report;
 use crate::daemon::course::Course;
 use crate::report::Report;
@@ -36,7 +37,7 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// A submodule whose git went in, and what the guest has checked out in it.
+/// A submodule whose git went in, or may be there, and what the guest has checked out in it.
 pub(super) struct InGuest {
     submodule: WentIn,
     /// None where its git is not there any more.
@@ -50,17 +51,32 @@ impl InGuest {
     }
 }
 
-/// What the guest has checked out in the submodules whose git went in.
+/// What the guest has checked out in the submodules whose git went in, and in those of the package whose git it may
+/// have all the same: that stays there when the source has a submodule no more, and may have it again.
 ///
 /// # Errors
 /// When the guest cannot be asked, or what went in cannot be read.
-pub(super) async fn in_submodules(
+pub(super) async fn before(place: &Place<'_>, package: &Package) -> Result<Vec<InGuest>, Report> {
+    let mut all = place.kept.submodules().map_err(report)?;
+    for next in package.submodules() {
+        if !all.iter().any(|known| known.place == next.place) {
+            let mut unknown = next.clone();
+            // Whatever the guest has there did not go in last.
+            unknown.commit.clear();
+            all.push(unknown);
+        }
+    }
+    in_submodules(place.guest, place.folder, all).await
+}
+
+/// What the guest has checked out in these submodules.
+async fn in_submodules(
     guest: &dyn Guest,
     folder: &str,
-    kept: &Kept,
+    submodules: Vec<WentIn>,
 ) -> Result<Vec<InGuest>, Report> {
     let mut found = Vec::new();
-    for submodule in kept.submodules().map_err(report)? {
+    for submodule in submodules {
         let head = format!(".git/{}/HEAD", submodule.place);
         let commit = match ask(guest, folder, &["test", "-e", &head]).await? {
             None => None,
@@ -136,7 +152,10 @@ pub(super) async fn keep_in_submodules(
 
 /// Lines about commits that an export does not carry. Nothing is said where the guest cannot be asked.
 pub(super) async fn notes(guest: &dyn Guest, folder: &str, name: &str, kept: &Kept) -> Vec<String> {
-    let there = in_submodules(guest, folder, kept).await.unwrap_or_default();
+    let Ok(submodules) = kept.submodules() else { return Vec::new() };
+    // Whoever waits for these lines keeps others from the workspace.
+    let asked = timeout(QUESTION.deadline, in_submodules(guest, folder, submodules)).await;
+    let there = asked.ok().and_then(Result::ok).unwrap_or_default();
     let own = there.iter().filter_map(|there| Some((there, there.own()?)));
     let notes = own.map(|(there, commit)| {
         let path = &there.submodule.path;

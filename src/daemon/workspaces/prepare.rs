@@ -117,7 +117,7 @@ impl Exports {
             let inspection = inspect(&self.workspaces, wanted, path, course).await?;
             let _stage = course.stage("pack");
             let package = self.workspaces.pack(&inspection).await.map_err(report)?;
-            package.note().into_iter().for_each(|note| course.note(note));
+            package.notes().for_each(|note| course.note(note));
             Ok((inspection, package))
         };
         let (inspection, package) = vm.unless_given_up(gather).await?;
@@ -275,9 +275,9 @@ pub(super) async fn gather(
         false => workspaces.pack(inspection).await,
     };
     let mut package = package.map_err(report)?;
-    package.note().into_iter().for_each(|note| course.note(note));
-    let submodules = commits::in_submodules(place.guest, place.folder, kept).await?;
-    let sent = commits::leave_unchanged(&mut package, submodules);
+    package.notes().for_each(|note| course.note(note));
+    let there = commits::before(place, &package).await?;
+    let sent = commits::leave_unchanged(&mut package, there);
     let renewal = kept.renew(package, &seeing).await.map_err(report)?;
     commits::keep(place, inspection, &renewal, course).await?;
     commits::keep_in_submodules(place, &sent, &renewal, course).await?;

@@ -89,6 +89,29 @@ async fn rules_that_are_links_lead_nowhere() {
 }
 
 #[tokio::test]
+async fn attributes_come_from_no_file_elsewhere() {
+    let fixture = Fixture::new();
+    let root = fixture.repository().await;
+    let name = "a".repeat(64);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:";
+    write(&root, "a.bin", &format!("{pointer}{name}\nsize 5\n"));
+    git(&root, &["add", "-A"]).await;
+    git(&root, &["commit", "-qm", "With a large file"]).await;
+    let object = format!(".git/lfs/objects/aa/aa/{name}");
+    write(&root, &object, "large");
+    // It could be a device that never ends.
+    write(fixture.folder.path(), "rules", "*.bin filter=lfs\n");
+    let rules = fixture.folder.path().join("rules");
+    git(&root, &["config", "core.attributesFile", rules.to_str().expect("text")]).await;
+    assert!(!fixture.checkout(&root, Untracked::Leave).await.has(&object));
+    write(&root, ".git/info/attributes", "*.bin filter=lfs\n");
+    assert!(fixture.checkout(&root, Untracked::Leave).await.has(&object), "its own rules");
+    fs::remove_file(root.join(".git/info/attributes")).expect("removed");
+    std::os::unix::fs::symlink(rules, root.join(".git/info/attributes")).expect("symlink");
+    assert!(!fixture.checkout(&root, Untracked::Leave).await.has(&object));
+}
+
+#[tokio::test]
 async fn missing_objects_are_not_fetched_from_a_command() {
     let fixture = Fixture::new();
     let root = fixture.repository().await;
@@ -155,4 +178,60 @@ async fn a_submodule_path_that_is_a_link_leads_nowhere() {
     let inspection = fixture.inspect(&root).await.expect("inspects");
     let files = inspection.plan().files;
     assert!(!files.iter().any(|file| file.contains("secret")), "{files:?}");
+}
+
+#[tokio::test]
+async fn the_history_of_another_repository_is_no_submodules() {
+    let (fixture, private) = (Fixture::new(), Fixture::new());
+    let (root, other) = (fixture.repository().await, private.repository().await);
+    let commit = git(&other, &["rev-parse", "HEAD"]).await;
+    let entry = format!("160000,{},sub", commit.trim());
+    git(&root, &["update-index", "--add", "--cacheinfo", &entry]).await;
+    write(&root, ".gitmodules", "[submodule \"sub\"]\n\tpath = sub\n");
+    let (git_folder, modules) = (other.join(".git"), root.join(".git/modules"));
+    fs::create_dir(&modules).expect("made");
+    std::os::unix::fs::symlink(&git_folder, modules.join("link")).expect("symlink");
+    write(&modules, "common/HEAD", "ref: refs/heads/main\n");
+    write(&modules, "common/commondir", git_folder.to_str().expect("text"));
+    write(&modules, "objects/HEAD", &commit);
+    fs::create_dir(modules.join("objects/refs")).expect("made");
+    std::os::unix::fs::symlink(git_folder.join("objects"), modules.join("objects/objects"))
+        .expect("symlink");
+    let elsewhere = git_folder.to_str().expect("text");
+    for place in
+        [elsewhere, "../.git/modules/link", "../.git/modules/common", "../.git/modules/objects"]
+    {
+        write(&root, "sub/.git", &format!("gitdir: {place}\n"));
+        let out = fixture.checkout(&root, Untracked::Leave).await;
+        assert!(out.has("sub") && !out.has("sub/.git"), "{place}");
+        assert!(!out.has(".git/modules"), "{place}");
+        let notes = out.inspection.notes().join("\n");
+        assert!(notes.contains("without git metadata of its own: `sub/`"), "{place}: {notes}");
+    }
+}
+
+#[tokio::test]
+async fn a_submodule_whose_git_cannot_be_read_goes_in_without() {
+    let (fixture, library) = (Fixture::new(), Fixture::new());
+    let (root, library_root) = (fixture.repository().await, library.repository().await);
+    let url = library_root.to_str().expect("text");
+    let add = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", url, "lib"];
+    git(&root, &add).await;
+    git(&root, &["commit", "-qm", "With a submodule"]).await;
+    let names = fs::read_to_string(root.join(".gitmodules")).expect("read");
+    write(&root, ".gitmodules", &format!("<<<<<<< ours\n{names}"));
+    let out = fixture.checkout(&root, Untracked::Leave).await;
+    assert!(out.has("lib/a.txt") && !out.has("lib/.git") && !out.has(".git/modules"));
+    let notes = out.inspection.notes().join("\n");
+    assert!(notes.contains("without git metadata of its own: `lib/`"), "{notes}");
+
+    write(&root, ".gitmodules", &names);
+    let tree = git(&root.join("lib"), &["rev-parse", "HEAD^{tree}"]).await;
+    let object = root.join(".git/modules/lib/objects").join(&tree[..2]).join(tree[2..].trim());
+    fs::remove_file(object).expect("removed");
+    let out = fixture.checkout(&root, Untracked::Leave).await;
+    assert!(out.has("lib/a.txt") && !out.has("lib/.git") && !out.has(".git/modules"));
+    let package = fixture.service.pack(&out.inspection).await.expect("packs");
+    let notes: Vec<_> = package.notes().collect();
+    assert_eq!(notes, ["1 submodule: content goes in, without git metadata of its own: `lib`"]);
 }

@@ -239,7 +239,7 @@ async fn objects_of_git_lfs_go_along_with_their_pointers() {
     assert_eq!(out.status().await, "## main\n");
     let package = fixture.service.pack(&out.inspection).await.expect("packs");
     let note = "1 object of git-lfs (5 bytes) put in, 2 objects left out: not here, or too large";
-    assert_eq!(package.note().as_deref(), Some(note));
+    assert_eq!(package.notes().collect::<Vec<_>>(), [note]);
 }
 
 #[tokio::test]

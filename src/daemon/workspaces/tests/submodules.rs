@@ -84,3 +84,78 @@ async fn commits_in_a_submodule_are_told_of_and_kept() {
     }
     assert_eq!(work.told().await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn work_in_a_submodule_that_was_moved_is_seen() {
+    let work = Work::begun().await;
+    work.add_library().await;
+    work.prepare().await;
+    let source = work.source();
+    fs::create_dir(source.join("third")).expect("made");
+    git(&source, &["mv", "vendor/lib", "third/lib"]).await;
+    commit(&source, "With the library elsewhere").await;
+    work.update().await.expect("updated");
+    let guest = work.checkout();
+    let moved = guest.join("third/lib");
+    assert!(!guest.join("vendor").exists(), "its link went, too");
+    for folder in [&guest, &moved] {
+        assert_eq!(text(folder, &["status", "--porcelain"]).await, "");
+    }
+    assert!(work.look().await.expect("seen").nested.is_empty());
+
+    write(&moved.join("lib.c"), b"int mine;\n");
+    write(&moved.join("new.c"), b"int new;\n");
+    let expected = [
+        ("third/lib/lib.c".to_owned(), ChangeKind::Modified),
+        ("third/lib/new.c".to_owned(), ChangeKind::Added),
+    ];
+    // Whatever the guest's configuration says of where it is.
+    for worktree in ["../../../../third/lib", "../../../../vendor/lib"] {
+        let config = ["config", "--file", ".git/modules/vendor/lib/config"];
+        git(&guest, &[&config[..], &["core.worktree", worktree]].concat()).await;
+        assert_eq!(work.changes().await, expected, "{worktree}");
+    }
+    work.refused("`third/lib/lib.c`").await;
+}
+
+#[tokio::test]
+async fn commits_in_a_submodule_that_goes_and_comes_back_are_kept() {
+    let work = Work::begun().await;
+    work.add_library().await;
+    work.prepare().await;
+    let inside = lib(&work.checkout());
+    git(&inside, &["commit", "-q", "--allow-empty", "-m", "In the guest"]).await;
+    let mine = text(&inside, &["rev-parse", "HEAD"]).await;
+    let source = work.source();
+    git(&source, &["rm", "-q", "vendor/lib"]).await;
+    commit(&source, "Without the library").await;
+    work.update().await.expect("updated");
+    assert!(!inside.exists(), "its link went, too");
+
+    git(&source, &["revert", "--no-edit", "HEAD"]).await;
+    let update = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init"];
+    git(&source, &update).await;
+    work.update().await.expect("updated");
+    work.assert_submodule_is_the_sources().await;
+    let kept = format!("refs/cove/before-{}", &mine[..12]);
+    assert_eq!(text(&inside, &["rev-parse", &kept]).await, mine);
+}
+
+#[tokio::test]
+async fn another_submodule_takes_the_place_of_one() {
+    let work = Work::begun().await;
+    work.add_library().await;
+    work.prepare().await;
+    let source = work.source();
+    git(&source, &["rm", "-q", "vendor/lib"]).await;
+    let other = work.folder.path().join("other");
+    let add = ["-c", "protocol.file.allow=always", "submodule", "add", "-q", "--name", "second"];
+    git(&source, &[&add[..], &[other.to_str().expect("UTF-8"), "vendor/lib"]].concat()).await;
+    commit(&source, "With another library").await;
+    work.update().await.expect("updated");
+    let inside = lib(&work.checkout());
+    let git_folder = text(&inside, &["rev-parse", "--absolute-git-dir"]).await;
+    assert!(git_folder.ends_with("/.git/modules/second"), "{git_folder}");
+    assert_eq!(text(&inside, &["status", "--porcelain"]).await, "");
+    assert_eq!(work.changes().await, []);
+}
