@@ -31,7 +31,7 @@ pub struct StreamTarget {
 /// What is at the other end.
 enum End {
     Guest { guest: Arc<dyn Guest>, what: Wanted, stillness: Stillness },
-    Disk(StillDisk),
+    Disk(Box<StillDisk>),
 }
 
 /// What of a guest is there.
@@ -163,7 +163,7 @@ impl VmService {
         if wanted.direction == CopyDirection::Out && record.state.check_start().is_ok() {
             let ports = self.shared.ports.clone();
             let disk = StillDisk::new(&handle, ports, self.folder(&record.id), wanted.path);
-            return Ok(StreamTarget { end: End::Disk(disk), usage: handle.usage() });
+            return Ok(StreamTarget { end: End::Disk(Box::new(disk)), usage: handle.usage() });
         }
         let files = CopyFiles { path: wanted.path, direction: wanted.direction };
         self.stream(&handle, &record, &wanted.vm, Wanted::Files(files)).await
