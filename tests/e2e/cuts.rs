@@ -128,6 +128,7 @@ fn nothing_is_half_done_wherever_a_command_is_cut() {
     let mut bench = Bench { world, line, random, said, begun };
     let mut prepare = prepare::Prepare::of(&bench);
     bench.cut_all(&mut prepare);
+    prepare.end(&bench.world);
     bench.cut_all(&mut export::Export::of(&bench, &prepare.source));
     for way in copy::Way::ALL {
         bench.cut_all(&mut copy::Copying::of(&bench, way));

@@ -84,9 +84,17 @@ impl Prepare {
         prepare
     }
 
+    /// Whatever the last cut has left, the source is in the guest.
+    pub(super) fn end(&self, world: &World) {
+        let source = self.source.repository.arg();
+        world.cove(["workspace", "prepare", VM, source, "--discard-work"]).success();
+    }
+
     /// The daemon is killed between the end of a first prepare and the row that says so, as if it were: the next try
     /// finds out, and takes somebody's folder for nothing that went in.
     pub(super) fn nobody_hears_of_the_first(&self, world: &World) {
+        // Without work, which would be in the way.
+        self.end(world);
         let source = self.source.repository.arg();
         let unheard = |words: &[&str]| {
             watch::kill_daemon(world);
