@@ -164,7 +164,7 @@ FORK_AND_EXEC='
 # Where no process stands for the guest's vsock, a command's own stream has to stand for the bare one.
 folder=$(echo "$COVE_HOME"/vms/*)
 stream_in() { "$COVE" exec bench -- sh -c 'cat >/dev/null' <"$WORK/file"; }
-stream_out() { "$COVE" exec bench -- cat file >/dev/null; }
+stream_out() { "$COVE" exec bench -- cat /root/file >/dev/null; }
 if [ -S "$folder/vsock.sock" ]; then
     bare() { perl -e "$BARE_HOST" "$folder" "$1" "$COPY_MIB"; }
 else
