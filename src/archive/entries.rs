@@ -1,4 +1,4 @@
-//! The entries of a stream, as [`unpack`](super::unpack) takes them.
+//! The entries of a stream, as [`unpack`](super::unpack()) takes them.
 
 use std::io::{self, Write};
 
