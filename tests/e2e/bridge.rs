@@ -27,7 +27,11 @@ const SERVER: &str = r#"
     use IO::Socket::IP;
     my $s = IO::Socket::IP->new(Listen => 16, LocalHost => "::", LocalPort => 80, V6Only => 0,
         ReuseAddr => 1) or die $@;
-    while (my $c = $s->accept) { sysread $c, my $b, 4096; print $c "HTTP/1.0 200 OK\r\n\r\nhi\n"; close $c }
+    while (my $c = $s->accept) {
+        while (my $line = <$c>) { last if $line eq "\r\n" }
+        print $c "HTTP/1.0 200 OK\r\n\r\nhi\n";
+        close $c;
+    }
 "#;
 
 /// What an ordinary user needs of root: the network helper. Killed when dropped.
