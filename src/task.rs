@@ -3,12 +3,26 @@
 //! The only place that spawns: every task has a name in the log, counts until it ends, and hears of
 //! shutdown through a token.
 
-use std::future::Future;
+use std::future::{self, Future};
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
+
+/// Does work that blocks, such as work on files, beside the async threads. It goes on to its end also when nobody waits
+/// for it any more: a lock that it needs goes into it. When it panics, so does who waits.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The program ends, and everybody who waits with it.
+            Err(_) => future::pending().await,
+        },
+    }
+}
 
 /// The tasks of one program. Clones share them.
 #[derive(Debug, Clone, Default)]

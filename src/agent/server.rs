@@ -12,7 +12,7 @@
 //! do is behind [`Machine`].
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use super::handshake;
 use super::{console, copy, observe, plan, survey, tree, update};
 use crate::archive;
 use crate::id::{BootId, ExecId};
+use crate::task;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{Exec, ExecFailure, Health, ReceiveTree, Reply, Request, Setup};
 use crate::wire::proof::BootKey;
@@ -58,8 +59,11 @@ pub trait Machine: Send + Sync + 'static {
     /// When it is there but does not start.
     fn hand_over(&self) -> Result<(), Failure>;
 
-    /// The login user.
+    /// The login user. Blocks.
     fn login(&self) -> Login;
+
+    /// A folder for what is needed for a moment, in which nobody else writes. It need not be there yet.
+    fn own_folder(&self) -> PathBuf;
 
     /// Milliseconds since the kernel started.
     fn uptime_ms(&self) -> u64;
@@ -141,20 +145,20 @@ impl<M: Machine> Server<M> {
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
             (None, Request::Exec(exec)) => return self.exec(&exec, frames).await,
             (None, Request::Detach(detach)) => {
-                self.detached.start(*detach, self.machine.login()).await?
+                self.detached.start(*detach, self.login().await).await?
             }
             (None, Request::Attach { id }) => return self.attach(&id, frames).await,
             (None, Request::Detached) => Reply::Detached(self.detached.list()),
             (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
             (None, Request::Copy(files)) => {
-                copy::run(files, &self.machine.login().home, &mut frames).await
+                copy::run(files, &self.login().await.home, &mut frames).await
             }
             (None, Request::Survey { path, by }) => {
                 reply(self.survey(&path, by, &mut frames).await)
             }
             (None, Request::Connect { port }) => return self.forward(port, frames).await,
             (None, Request::Stats) => {
-                let (home, uptime_ms) = (self.machine.login().home, self.machine.uptime_ms());
+                let (home, uptime_ms) = (self.login().await.home, self.machine.uptime_ms());
                 let look = move || observe::stats(home.as_ref(), uptime_ms);
                 seen(blocking("look at the guest", look).await, Reply::Stats)
             }
@@ -171,6 +175,11 @@ impl<M: Machine> Server<M> {
         frames.send(Frame::control(&reply)?).await?;
         farewell(&mut frames, FAREWELL).await;
         Ok(())
+    }
+
+    async fn login(&self) -> Login {
+        let machine = self.machine.clone();
+        task::blocking(move || machine.login()).await
     }
 
     fn state(&self) -> State {
@@ -225,7 +234,7 @@ impl<M: Machine> Server<M> {
         let steps = setup.steps;
         let machine = self.machine.clone();
         blocking("identify the guest", move || machine.identify(&setup)).await?;
-        let home = self.machine.login().home;
+        let home = self.login().await.home;
         let (pieces, received) = mpsc::channel(plan::QUEUE);
         let applied = blocking("apply the work-disk plan", move || {
             update::finish_at_boot(home.as_ref());
@@ -238,7 +247,7 @@ impl<M: Machine> Server<M> {
 
     async fn exec<S: Connection>(&self, exec: &Exec, frames: Frames<S>) -> io::Result<()> {
         let (mut sink, mut stream) = frames.split();
-        let login = self.machine.login();
+        let login = self.login().await;
         exec::run(exec, &login, &mut stream, &mut sink).await?;
         let mut frames = sink.reunite(stream).map_err(io::Error::other)?;
         farewell(&mut frames, FAREWELL).await;
@@ -264,7 +273,7 @@ impl<M: Machine> Server<M> {
         tree: ReceiveTree,
         frames: &mut Frames<S>,
     ) -> Result<(), Failure> {
-        let home = self.machine.login().home;
+        let home = self.login().await.home;
         let (pieces, received) = mpsc::channel(archive::QUEUE);
         let unpacked =
             blocking("unpack a tree", move || tree::receive(home.as_ref(), &tree, received));
@@ -280,9 +289,9 @@ impl<M: Machine> Server<M> {
     ) -> Result<(), Failure> {
         let step = "look at a tree";
         let known = take_records(frames).await.and_then(|known| Known::read_all(&known));
-        let (known, login) = (known.during(step)?, self.machine.login());
+        let (known, login) = (known.during(step)?, self.login().await);
         let folder = Path::new(&login.home).join(path);
-        let listed = survey::paths(&folder, by, &login).await?;
+        let listed = survey::paths(&folder, by, &login, self.machine.own_folder()).await?;
         let place = folder.clone();
         let looked = blocking(step, move || survey::look(&place, known, listed)).await?;
         send_all(frames, &looked.records).await.during(step)?;

@@ -41,11 +41,11 @@ impl Machine for Pretend {
         Ok(())
     }
     fn login(&self) -> Login {
-        Login {
-            user: "root".to_owned(),
-            home: self.home.to_string_lossy().into_owned(),
-            shell: "/bin/sh".to_owned(),
-        }
+        let home = self.home.to_string_lossy().into_owned();
+        Login { user: "root".to_owned(), home, shell: "/bin/sh".to_owned() }
+    }
+    fn own_folder(&self) -> PathBuf {
+        self.home.with_file_name("run")
     }
     fn uptime_ms(&self) -> u64 {
         7

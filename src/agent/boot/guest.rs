@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,9 @@ const INIT_SHUTDOWN: Duration = Duration::from_secs(8);
 
 /// The signal that asks systemd to power off, counted from SIGRTMIN (systemd(1)).
 const SYSTEMD_POWER_OFF: i32 = 4;
+
+/// Where the agent keeps what it needs for a moment: in memory, where only root writes.
+const OWN_FOLDER: &str = "/run/cove";
 
 /// Serves the host until the power goes.
 ///
@@ -150,6 +153,10 @@ impl Machine for Guest {
         Login::of(Path::new("/"))
     }
 
+    fn own_folder(&self) -> PathBuf {
+        OWN_FOLDER.into()
+    }
+
     fn uptime_ms(&self) -> u64 {
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
@@ -189,5 +196,16 @@ fn signal_init(number: i32) -> std::io::Result<()> {
     match unsafe { nix::libc::kill(1, number) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_for_a_moment_lies_where_no_user_of_the_guest_can_put_anything() {
+        // Unlike `/tmp`: `/run` is mounted by `early`, for root alone to write in.
+        assert_eq!(Path::new(OWN_FOLDER).parent(), Some(Path::new("/run")));
     }
 }

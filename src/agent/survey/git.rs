@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::Listed;
 use crate::agent::exec::login::{Login, Terminal};
 use crate::agent::failure::{During, Failure};
 use crate::id::BootId;
+use crate::task::blocking;
 use crate::wire::survey::{ListedBy, MAX_RECORDS};
 
 /// How long git may take for one repository: large ones on slow, emulated disks.
@@ -40,25 +42,31 @@ const SUBMODULE: &[u8] = b"160000 ";
 const OVERRIDES: [(&str, &str); 3] =
     [("safe.directory", "*"), ("core.fsmonitor", "false"), ("core.untrackedCache", "false")];
 
-/// What git lists in the tree at `folder`.
+/// What git lists in the tree at `folder`. In `own`, what it needs lies for a moment.
 ///
 /// # Errors
 /// When there is no git, or it fails there.
-pub async fn paths(folder: &Path, by: ListedBy, login: &Login) -> Result<Listed, Failure> {
+pub async fn paths(
+    folder: &Path,
+    by: ListedBy,
+    login: &Login,
+    own: PathBuf,
+) -> Result<Listed, Failure> {
     match by {
         ListedBy::Repository => in_repository(folder, login).await,
-        ListedBy::Rules => by_rules(folder, login).await,
+        ListedBy::Rules => by_rules(folder, login, own).await,
     }
 }
 
 /// What is there and not ignored, whatever `.git` there says of it.
-async fn by_rules(folder: &Path, login: &Login) -> Result<Listed, Failure> {
+async fn by_rules(folder: &Path, login: &Login, own: PathBuf) -> Result<Listed, Failure> {
     let step = || format!("list what is in `{}`", folder.display());
-    let empty = Empty::make().during(step())?;
+    let empty = blocking(move || Empty::make(&own)).await.during(step())?;
     let git = Git { folder, of: Some(empty.0.clone()), login };
     let mut listed = Listed::default();
-    let others = git.list(&["--others", "--exclude-standard"]).await.during(step())?;
-    listed.take_others(b"", &others);
+    let others = git.list(&["--others", "--exclude-standard"]).await;
+    blocking(move || drop(empty)).await;
+    listed.take_others(b"", &others.during(step())?);
     Ok(listed)
 }
 
@@ -69,7 +77,7 @@ async fn in_repository(folder: &Path, login: &Login) -> Result<Listed, Failure> 
     while let Some(prefix) = to_read.pop_front() {
         let place = folder.join(OsStr::from_bytes(&prefix));
         let step = || format!("list what is in `{}`", place.display());
-        let inside = fs::symlink_metadata(place.join(".git")).is_ok();
+        let inside = tokio::fs::symlink_metadata(place.join(".git")).await.is_ok();
         let git = match inside || prefix.is_empty() {
             true => Git { folder: &place, of: None, login },
             false => Git { folder: &place, of: Some(folder.join(".git")), login },
@@ -79,11 +87,12 @@ async fn in_repository(folder: &Path, login: &Login) -> Result<Listed, Failure> 
             git.list(&["--others", "--exclude-standard"])
         );
         let index = index.during(step())?;
+        let mut below = Vec::new();
         for entry in records(&index).filter_map(entry) {
             let whole = [&prefix, entry.path].concat();
             if entry.info.starts_with(SUBMODULE) {
                 submodules += 1;
-                to_read.push_back([&whole[..], b"/"].concat());
+                below.push([&whole[..], b"/"].concat());
                 continue;
             }
             // Of what submodules leave out, the host knows nothing.
@@ -96,10 +105,12 @@ async fn in_repository(folder: &Path, login: &Login) -> Result<Listed, Failure> 
         if submodules > MAX_SUBMODULES {
             return Err(Failure::new(step(), "it has more than a thousand submodules"));
         }
-        to_read.retain(|submodule| {
-            let place = fs::symlink_metadata(folder.join(OsStr::from_bytes(submodule)));
-            place.is_ok_and(|place| place.is_dir())
-        });
+        for submodule in below {
+            let place = folder.join(OsStr::from_bytes(&submodule));
+            if tokio::fs::symlink_metadata(place).await.is_ok_and(|place| place.is_dir()) {
+                to_read.push_back(submodule);
+            }
+        }
     }
     Ok(listed)
 }
@@ -142,9 +153,11 @@ impl Listed {
 struct Empty(PathBuf);
 
 impl Empty {
-    fn make() -> io::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("cove-agent-{}.git", BootId::random()));
-        fs::create_dir(&folder)?;
+    /// Makes it in a folder that nobody else writes in: what somebody put into it, git would go by. Blocks.
+    fn make(own: &Path) -> io::Result<Self> {
+        fs::create_dir_all(own)?;
+        let folder = own.join(format!("empty-{}.git", BootId::random()));
+        DirBuilder::new().mode(0o700).create(&folder)?;
         let made = Self(folder);
         fs::create_dir(made.0.join("objects"))?;
         fs::create_dir(made.0.join("refs"))?;
@@ -229,4 +242,24 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Re
     (&mut pipe).take(limit).read_to_end(&mut bytes).await?;
     let rest = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await?;
     Ok(Read { bytes, whole: rest == 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_repository_lies_in_the_agents_own_folder_and_goes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = folder.path().join("run/cove");
+        let empty = Empty::make(&own).expect("made");
+        assert_eq!(empty.0.parent(), Some(&*own));
+        let mode = fs::metadata(&empty.0).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert!(empty.0.join("HEAD").is_file());
+        drop(empty);
+        assert_eq!(fs::read_dir(&own).expect("listed").count(), 0);
+    }
 }
