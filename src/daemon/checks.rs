@@ -14,6 +14,7 @@ use crate::id::ImageName;
 use crate::net::{BridgeCheck, Networks};
 use crate::report::{Explain, Kind, Report, escape_control};
 use crate::size::Size;
+use crate::task::blocking;
 use crate::vm::ports::{Needs, PortResult, Preflight, Rows};
 use crate::vm::record::Unreadable;
 use crate::vm::state::Accel;
@@ -83,13 +84,9 @@ impl Checks {
         if self.wants_bridge().await {
             rows.push(self.bridge().await);
         }
-        rows.extend([
-            git,
-            mke2fs,
-            doctor::room(&self.home, self.keep_free),
-            doctor::memory(doctor::MEMORY),
-        ]);
-        rows.extend(doctor::lost(&self.lost));
+        rows.extend([git, mke2fs, self.room().await, doctor::memory(doctor::MEMORY)]);
+        let lost = self.lost.clone();
+        rows.extend(blocking(move || doctor::lost(&lost)).await);
         rows.extend(self.database().await);
         rows
     }
@@ -98,6 +95,12 @@ impl Checks {
     async fn wants_bridge(&self) -> bool {
         let vms = self.rows.all().await.unwrap_or_default().vms;
         self.net == NetMode::Bridge || vms.iter().any(|vm| vm.spec.net == NetMode::Bridge)
+    }
+
+    /// Room for what a VM writes.
+    async fn room(&self) -> Check {
+        let (home, keep_free) = (self.home.clone(), self.keep_free);
+        blocking(move || doctor::room(&home, keep_free)).await
     }
 
     /// Whether VMs can be on the bridge.
@@ -184,8 +187,7 @@ impl Preflight for Checks {
     async fn check(&self, needs: &Needs) -> PortResult<Vec<String>> {
         self.hooks.check().await.map_err(|error| Report::of(&error))?;
         let (monitor, vsock) = tokio::join!(self.monitor(), self.vsock());
-        let (room, memory) =
-            (doctor::room(&self.home, self.keep_free), doctor::memory(needs.memory_mib << 20));
+        let (room, memory) = (self.room().await, doctor::memory(needs.memory_mib << 20));
         let mut rows = vec![monitor, vsock, room, memory];
         match needs.net {
             NetMode::None => {}

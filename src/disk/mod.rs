@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 
 use crate::process::{Tool, ToolError};
 use crate::report::{Explain, FULL_DISK, Kind, Report};
+use crate::task::blocking;
 use crate::vm::ports::{ByteStream, DiskCopy, Disks, PortResult, ROOT_DISK, WORK_DISK};
 
 pub use copy::copy_sparse;
@@ -25,6 +26,10 @@ pub use still::Readers;
 
 /// mke2fs writes a few MiB; a slow disk may take a while for that.
 const SEED_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often a folder is removed in which somebody still makes files: whom nobody waits for any more, and who ends when
+/// what they write in has gone.
+const REMOVALS: usize = 5;
 
 /// Options of every disk. The inode tables and the journal are made by the guest's kernel when it needs
 /// them; an empty disk of 16 GiB takes 300 KiB on the host. Discards at making would only cost time.
@@ -169,38 +174,77 @@ impl DiskFiles {
     async fn seed(&self, bytes: u64) -> Result<PathBuf, DiskError> {
         let seed = self.seeds.join(format!("{bytes}.ext4"));
         let _one_at_a_time = self.making.lock().await;
-        if seed.exists() {
+        if tokio::fs::try_exists(&seed).await.unwrap_or(false) {
             return Ok(seed);
         }
         let make = |path: &Path| {
             let path = path.to_owned();
             move |source| DiskError::Make { path, source }
         };
-        std::fs::create_dir_all(&self.seeds).map_err(make(&self.seeds))?;
-        let draft = tempfile::NamedTempFile::new_in(&self.seeds).map_err(make(&seed))?;
-        draft.as_file().set_len(bytes).map_err(make(&seed))?;
+        let folder = self.seeds.clone();
+        tokio::fs::create_dir_all(&folder).await.map_err(make(&folder))?;
+        let begin = move || -> io::Result<_> {
+            let draft = tempfile::NamedTempFile::new_in(folder)?;
+            draft.as_file().set_len(bytes)?;
+            Ok(draft)
+        };
+        let draft = blocking(begin).await.map_err(make(&seed))?;
         let journal = format!("size={}", journal_mib(bytes));
         let tool = Tool::new("mke2fs").args(MKE2FS).args(["-J", &journal]).arg(draft.path());
         let tool = tool.env("LC_ALL", "C").deadline(SEED_DEADLINE);
         let folder = self.seeds.clone();
         tool.run().await.map_err(|source| DiskError::Seed { bytes, folder, source })?;
-        draft.persist(&seed).map_err(|error| make(&seed)(error.error))?;
+        let place = seed.clone();
+        let published = blocking(move || draft.persist(place)).await;
+        published.map_err(|error| make(&seed)(error.error))?;
         Ok(seed)
     }
 
     async fn make_disks(&self, folder: &Path, work: u64, root: u64) -> Result<(), DiskError> {
         let (work, root) = (self.seed(work).await?, self.seed(root).await?);
         let folder = folder.to_owned();
-        let copies = tokio::task::spawn_blocking(move || {
+        let copy = move || {
             make_private_folder(&folder)?;
             for (seed, name) in [(work, WORK_DISK), (root, ROOT_DISK)] {
                 let path = folder.join(name);
                 copy_sparse(&seed, &path).map_err(|source| DiskError::Make { path, source })?;
             }
             Ok(())
-        });
-        copies.await.expect("copying does not panic")
+        };
+        blocking(copy).await
     }
+}
+
+/// Removes a folder with all that is in it. One that is not there is no error. Blocks.
+fn remove_all(folder: &Path) -> io::Result<()> {
+    let mut removed = std::fs::remove_dir_all(folder);
+    for _ in 1..REMOVALS {
+        match &removed {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                removed = std::fs::remove_dir_all(folder);
+            }
+            Ok(()) | Err(_) => break,
+        }
+    }
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Moves a folder to a place of its own below another, which is returned. Blocks.
+fn set_aside(folder: &Path, lost: &Path) -> io::Result<PathBuf> {
+    std::fs::create_dir_all(lost)?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let place = lost.join(&name);
+    let taken = |number: &u32| lost.join(format!("{name}.{number}"));
+    // The same VM can be lost again, from a copy.
+    let place = match place.exists() {
+        false => place,
+        true => (2..).map(|number| taken(&number)).find(|place| !place.exists()).unwrap_or(place),
+    };
+    std::fs::rename(folder, &place)?;
+    Ok(place)
 }
 
 fn make_private_folder(folder: &Path) -> Result<(), DiskError> {
@@ -222,17 +266,19 @@ impl Disks for DiskFiles {
     async fn grow(&self, folder: &Path, work_bytes: u64) -> PortResult<()> {
         let path = folder.join(WORK_DISK);
         let work = path.clone();
-        let grown = tokio::task::spawn_blocking(move || {
+        let grow = move || {
             let file = std::fs::OpenOptions::new().write(true).open(&work)?;
             if file.metadata()?.len() < work_bytes { file.set_len(work_bytes) } else { Ok(()) }
-        });
-        let grown = grown.await.expect("growing a file does not panic");
-        grown.map_err(|source| Report::of(&DiskError::Grow { path, bytes: work_bytes, source }))
+        };
+        blocking(grow)
+            .await
+            .map_err(|source| Report::of(&DiskError::Grow { path, bytes: work_bytes, source }))
     }
 
-    fn taken(&self, folder: &Path) -> PortResult<(u64, u64)> {
+    async fn taken(&self, folder: &Path) -> PortResult<(u64, u64)> {
         use std::os::unix::fs::MetadataExt as _;
-        let taken = |name: &str| {
+        let folder = folder.to_owned();
+        let taken = move |name: &str| {
             let path = folder.join(name);
             // Blocks of 512 bytes, whatever the file system's are (stat(2)).
             let blocks = std::fs::metadata(&path).map(|file| file.blocks());
@@ -240,7 +286,7 @@ impl Disks for DiskFiles {
                 .map(|blocks| blocks * 512)
                 .map_err(|source| Report::of(&DiskError::Look { path, source }))
         };
-        Ok((taken(WORK_DISK)?, taken(ROOT_DISK)?))
+        blocking(move || Ok((taken(WORK_DISK)?, taken(ROOT_DISK)?))).await
     }
 
     async fn copy_out(&self, wanted: DiskCopy) -> PortResult<Box<dyn ByteStream>> {
@@ -248,40 +294,26 @@ impl Disks for DiskFiles {
     }
 
     async fn remove(&self, folder: &Path) -> PortResult<()> {
-        let path = folder.to_owned();
-        match tokio::fs::remove_dir_all(folder).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(Report::of(&DiskError::Remove { path, source })),
-        }
+        let (path, folder) = (folder.to_owned(), folder.to_owned());
+        let removed = blocking(move || remove_all(&folder)).await;
+        removed.map_err(|source| Report::of(&DiskError::Remove { path, source }))
     }
 
     async fn set_aside(&self, folder: &Path) -> PortResult<PathBuf> {
-        let failed = |source| Report::of(&DiskError::SetAside { path: folder.to_owned(), source });
-        std::fs::create_dir_all(&self.lost).map_err(failed)?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let place = self.lost.join(&name);
-        let taken = |number: &u32| self.lost.join(format!("{name}.{number}"));
-        // The same VM can be lost again, from a copy.
-        let place = match place.exists() {
-            false => place,
-            true => {
-                (2..).map(|number| taken(&number)).find(|place| !place.exists()).unwrap_or(place)
-            }
-        };
-        std::fs::rename(folder, &place).map_err(failed)?;
-        Ok(place)
+        let (path, folder, lost) = (folder.to_owned(), folder.to_owned(), self.lost.clone());
+        let moved = blocking(move || set_aside(&folder, &lost)).await;
+        moved.map_err(|source| Report::of(&DiskError::SetAside { path, source }))
     }
 
-    fn folders(&self, all: &Path) -> PortResult<Vec<PathBuf>> {
-        let entries = match std::fs::read_dir(all) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => {
-                return Err(Report::of(&DiskError::Make { path: all.to_owned(), source }));
-            }
+    async fn folders(&self, all: &Path) -> PortResult<Vec<PathBuf>> {
+        let (path, all) = (all.to_owned(), all.to_owned());
+        let list = move || match std::fs::read_dir(all) {
+            Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
         };
-        Ok(entries.flatten().map(|entry| entry.path()).collect())
+        let listed = blocking(list).await;
+        listed.map_err(|source| Report::of(&DiskError::Make { path, source }))
     }
 }
 
@@ -312,7 +344,8 @@ mod tests {
         }
         disks.remove(&folder).await.expect("removed");
         disks.remove(&folder).await.expect("removing twice is no error");
-        assert_eq!(disks.folders(&home.path().join("vms")).expect("lists"), Vec::<PathBuf>::new());
+        let left = disks.folders(&home.path().join("vms")).await.expect("lists");
+        assert_eq!(left, Vec::<PathBuf>::new());
     }
 
     #[tokio::test]
@@ -326,7 +359,7 @@ mod tests {
             disks.grow(&folder, wanted).await.expect("grown");
             assert_eq!(std::fs::metadata(&work).expect("there").len(), is);
         }
-        let (work, root) = disks.taken(&folder).expect("told");
+        let (work, root) = disks.taken(&folder).await.expect("told");
         assert!(work < 8 << 20 && root < 8 << 20 && work > 0, "{work} {root}");
         let error = disks.grow(&folder, u64::MAX).await.expect_err("too large");
         assert!(error.message.contains("work.ext4") && !error.cause.is_empty(), "{error:?}");

@@ -18,6 +18,7 @@ use super::slots::{Known, Slots};
 use super::standing::{Disabled, Holds, Standing};
 use super::words::all_words;
 use crate::id::{Digest, PluginId};
+use crate::task::blocking;
 use crate::wire::rpc::HookPoint;
 
 /// All plugins of one daemon.
@@ -35,7 +36,7 @@ impl Catalog {
 
     /// All plugins as they are now. What is new, has changed, or was decided anew is loaded.
     pub(super) async fn all(&self) -> Result<Vec<Arc<Plugin>>, HookError> {
-        let found = self.found()?;
+        let found = self.found().await?;
         self.slots.keep_only(&found.iter().map(|(found, _)| found.path.as_path()).collect());
         let mut plugins = Vec::new();
         for index in 0..found.len() {
@@ -46,7 +47,7 @@ impl Catalog {
 
     /// The plugin of an id as it is now: the one that came with cove before another. No other is loaded.
     pub(super) async fn one(&self, id: &PluginId) -> Result<Option<Arc<Plugin>>, HookError> {
-        let all = self.found()?;
+        let all = self.found().await?;
         match all.iter().position(|(found, _)| found.id() == *id) {
             Some(index) => Ok(Some(self.current(&all, index).await)),
             None => Ok(None),
@@ -66,15 +67,15 @@ impl Catalog {
         Arc::clone(&known.insert(new).plugin)
     }
 
-    /// Whether there is a plugin of this id.
+    /// Whether there is a plugin of this id. Blocks.
     pub(super) fn is_there(&self, id: &PluginId) -> bool {
         self.registry.entries().contains_key(id)
             || self.settings.standard_folder.join(id.as_str()).exists()
     }
 
     /// Whether a plugin of this id came with cove.
-    pub(super) fn is_standard(&self, id: &PluginId) -> Result<bool, HookError> {
-        let standard = scan(&self.settings.standard_folder)?;
+    pub(super) async fn is_standard(&self, id: &PluginId) -> Result<bool, HookError> {
+        let standard = self.standard().await?;
         Ok(standard.iter().any(|found| found.id() == *id))
     }
 
@@ -85,11 +86,18 @@ impl Catalog {
         Ok(plugins)
     }
 
+    /// The plugins that came with cove.
+    async fn standard(&self) -> Result<Vec<Found>, HookError> {
+        let folder = self.settings.standard_folder.clone();
+        blocking(move || scan(&folder)).await
+    }
+
     /// Where plugins lie, and what was decided about them.
-    fn found(&self) -> Result<Vec<(Found, Standing)>, HookError> {
+    async fn found(&self) -> Result<Vec<(Found, Standing)>, HookError> {
+        let standard = self.standard().await?;
         let entries = self.registry.entries();
         let mut all = Vec::new();
-        for found in scan(&self.settings.standard_folder)? {
+        for found in standard {
             let id = found.name.parse::<PluginId>().ok();
             let record = match id.as_ref().and_then(|id| entries.get(id)) {
                 Some(Entry::Known(record)) => Some(&**record),

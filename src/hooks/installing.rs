@@ -145,7 +145,7 @@ impl HookHost {
     /// # Errors
     /// When there is no such plugin, it came with cove, or its files cannot be removed.
     pub async fn remove(&self, id: &PluginId) -> Result<(), GrantError> {
-        let standard = self.catalog.is_standard(id).map_err(GrantError::Look)?;
+        let standard = self.catalog.is_standard(id).await.map_err(GrantError::Look)?;
         match (self.catalog.registry.entries().get(id), standard) {
             (Some(Entry::Damaged(_)), true) | (Some(_), false) => {}
             (Some(Entry::Known(_)) | None, true) => {
@@ -201,7 +201,7 @@ impl HookHost {
     /// Puts a package into the registry.
     pub(super) async fn keep(&self, package: Package) -> Result<Kept, InstallError> {
         let id = package.manifest.id.clone();
-        if self.catalog.is_standard(&id).map_err(InstallError::Look)? {
+        if self.catalog.is_standard(&id).await.map_err(InstallError::Look)? {
             return Err(InstallError::Standard { plugin: id });
         }
         let _alone = self.letting_in.acquire().await;

@@ -24,6 +24,7 @@ use super::series::Series;
 use super::state::Chance;
 use crate::id::PluginId;
 use crate::report::Explain;
+use crate::task::blocking;
 use crate::wire::rpc::{HookEntry, HookPoint};
 
 /// One hook that is to run.
@@ -86,7 +87,7 @@ impl HookHost {
         for plugin in plugins.iter().filter(|plugin| plugin.concerns(point)) {
             let turn = match self.catalog.cannot_run(plugin) {
                 Some(error) => Err(error),
-                None => self.turn(plugin, point, inputs, guest.clone()),
+                None => self.turn(plugin, point, inputs, guest.clone()).await,
             };
             let error = match turn {
                 Ok(turn) => {
@@ -334,7 +335,7 @@ impl HookHost {
     }
 
     /// Puts together what a run needs.
-    fn turn(
+    async fn turn(
         &self,
         plugin: &Arc<Plugin>,
         point: HookPoint,
@@ -357,7 +358,9 @@ impl HookHost {
         sources.extend(plugin.standing.host_files());
         let before = match rights.may_remember() {
             true => {
-                self.memory.load(&manifest.id).map_err(|source| forgetful(&manifest.id, source))?
+                let (memory, id) = (Arc::clone(&self.memory), manifest.id.clone());
+                let loaded = blocking(move || memory.load(&id)).await;
+                loaded.map_err(|source| forgetful(&manifest.id, source))?
             }
             false => Remembered::new(),
         };

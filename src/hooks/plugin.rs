@@ -28,6 +28,7 @@ use super::registry::Off;
 use super::standing::Standing;
 use super::state::State;
 use crate::id::Digest;
+use crate::task::blocking;
 use crate::wire::rpc::HookPoint;
 
 /// A plugin as far as it got.
@@ -138,15 +139,28 @@ impl Loader<'_> {
             .map_err(|error| Problem::Compile { file: path.clone(), reason: error.to_string() })?;
         let check =
             |component: &Component| check(component, engine, (contract, self.machine), manifest);
-        let cache = Cache::open(self.cache_folder).map_err(|reason| self.bad_cache(reason))?;
-        if let Some(code) = cache.load(digest, &engine.compatibility)
+        let (folder, wanted) = (self.cache_folder.to_owned(), digest.clone());
+        let compatibility = engine.compatibility.clone();
+        let look = move || -> Result<_, String> {
+            let cache = Cache::open(&folder)?;
+            let code = cache.load(&wanted, &compatibility);
+            Ok((cache, code))
+        };
+        let looked = blocking(look).await;
+        let (cache, code) = looked.map_err(|reason| self.bad_cache(reason))?;
+        if let Some(code) = code
             && let Ok(component) = deserialize(engine, &code)
         {
             return check(&component).map_err(|wrong| wrong.of(path));
         }
         let code = compiler::run(self.compiler, class, bytes).await;
         let code = code.map_err(|reason| Problem::Compile { file: path.clone(), reason })?;
-        let stored = cache.store(digest, &engine.compatibility, &code);
+        let (digest, compatibility) = (digest.clone(), engine.compatibility.clone());
+        let store = move || {
+            let stored = cache.store(&digest, &compatibility, &code);
+            (stored, code)
+        };
+        let (stored, code) = blocking(store).await;
         stored.map_err(|error| match error.kind() {
             std::io::ErrorKind::StorageFull => {
                 Problem::NoRoom { folder: self.cache_folder.to_owned() }

@@ -13,15 +13,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::fs::DirBuilder;
 
 use super::KILL_DEADLINE;
 use super::control::{Channel, Reply, Request, SOCKET};
@@ -36,6 +35,7 @@ use super::way::Way;
 use crate::egress::{DnsName, Mode, Policy};
 use crate::id::VmId;
 use crate::process::{Process, ProcessId, find_servants};
+use crate::task::blocking;
 use crate::vm::ledger::SpareRows;
 
 /// How long after a start another network is made ahead.
@@ -140,7 +140,7 @@ impl Place {
         // The start that has just begun has the processors first.
         tokio::time::sleep(SETTLE).await;
         let spares = self.0.clone();
-        drop(tokio::task::spawn_blocking(move || spares.remove_used()).await);
+        blocking(move || spares.remove_used()).await;
         match self.0.make(&making).await {
             Ok(spare) => self.0.stock().ready.push(spare),
             Err(error) => {
@@ -162,7 +162,8 @@ impl Spares {
 
     async fn make_with(&self, id: &VmId, making: &Making) -> Result<Spare, NetError> {
         let folder = self.folder.join(id.as_str());
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(&folder).await;
         made.map_err(|source| NetError::Socket { folder: folder.clone(), source })?;
         let host = making.host.borrow().clone().unwrap_or_default();
         let resolver = match making.resolver {
@@ -271,8 +272,9 @@ impl Spares {
             }
         };
         // After the loss of a database a folder is all that is known of one.
-        let without =
-            self.folders().into_iter().filter(|id| !rows.iter().any(|(row, _)| row == id));
+        let spares = self.clone();
+        let folders = blocking(move || spares.folders()).await;
+        let without = folders.into_iter().filter(|id| !rows.iter().any(|(row, _)| row == id));
         let without: Vec<_> = without.map(|id| (id, Vec::new())).collect();
         for (id, processes) in rows.into_iter().chain(without) {
             let known = processes.into_iter().flatten();
@@ -316,7 +318,8 @@ impl Spares {
                 return;
             }
         }
-        remove_folder(&self.folder.join(id.as_str()));
+        let folder = self.folder.join(id.as_str());
+        blocking(move || remove_folder(&folder)).await;
         if let Err(error) = self.rows.released(id).await {
             tracing::error!(spare = %id, error = error.one_line(), "the rows of a spare network are left");
         }
@@ -333,7 +336,7 @@ pub(super) async fn hand_over(
     folder: &Path,
     (host, policy): (&Arc<Vec<Prefix>>, &Policy),
 ) -> Result<(), NetError> {
-    let moved = std::fs::rename(spare.folder.join(SOCKET), folder.join(SOCKET));
+    let moved = tokio::fs::rename(spare.folder.join(SOCKET), folder.join(SOCKET)).await;
     moved.map_err(|source| NetError::Socket { folder: folder.to_owned(), source })?;
     if spare.host != *host {
         let request = Request::HostAddresses { host: host.to_vec() };
@@ -361,7 +364,7 @@ async fn tell(
     }
 }
 
-/// There is nothing in it but the socket. One that stays is found by the next sweep.
+/// There is nothing in it but the socket. One that stays is found by the next sweep. Blocks.
 fn remove_folder(folder: &Path) {
     if let Err(error) = std::fs::remove_dir_all(folder)
         && error.kind() != io::ErrorKind::NotFound

@@ -142,7 +142,7 @@ fn vms(module: &mut Catalog) {
         context.services.vms.show(&wanted.vm)
     });
     add::<rpc::VmLogs, _, _>(module, |context, query, _| async move {
-        context.services.vms.logs(&query)
+        context.services.vms.logs(&query).await
     });
     add::<rpc::VmStatsNow, _, _>(module, |context, wanted, _| async move {
         context.services.vms.stats(&wanted.vm).await

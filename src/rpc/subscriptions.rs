@@ -154,7 +154,7 @@ fn console(vms: &VmService, mut query: LogQuery) -> Result<Told<Logs>, Report> {
                 Err(error) if error.kind == Kind::NotFound => return None,
                 Err(error) => return Some((Err(error), None)),
             };
-            match vms.logs(&query) {
+            match vms.logs(&query).await {
                 Ok(logs) if logs.text.is_empty() && logs.lost == 0 => {}
                 Ok(logs) => {
                     query.from = Some(logs.next);

@@ -69,7 +69,7 @@ impl Owner {
     }
 
     async fn save_console(&self) -> PortResult<String> {
-        let (bytes, _, _) = self.shared.ports.machines.console(&self.folder, None)?;
+        let (bytes, _, _) = self.shared.ports.machines.console(&self.folder, None).await?;
         let file = format!("{}-{}.log", self.record.name, self.record.id);
         let path = self.shared.consoles.join(file);
         let failed = |error: std::io::Error| {

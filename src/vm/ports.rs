@@ -131,13 +131,13 @@ pub trait Machines: Send + Sync {
     async fn grow_work_disk(&self, vm: &VmId, bytes: u64) -> PortResult<()>;
     /// Removes what an ended boot has left in the VM's folder besides disks and console: its sockets, and the
     /// initramfs with its key. What is not there is no error.
-    fn clear(&self, folder: &Path) -> PortResult<()>;
+    async fn clear(&self, folder: &Path) -> PortResult<()>;
     /// How many bytes the guest has written to its console since the VM's first start.
     fn console_position(&self, vm: &VmId) -> u64;
     /// The last lines of the console and of the monitor's own output, for an error's cause.
-    fn last_words(&self, vm: &VmId, folder: &Path) -> Option<String>;
+    async fn last_words(&self, vm: &VmId, folder: &Path) -> Option<String>;
     /// The console from a position on: text, its end, and how many bytes were lost before it.
-    fn console(&self, folder: &Path, from: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)>;
+    async fn console(&self, folder: &Path, from: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)>;
 }
 
 /// Why a machine stands still: the host did not take a write to one of its disks.
@@ -184,7 +184,7 @@ pub trait Disks: Send + Sync {
     /// Makes the work disk's file so long, unless it is that or more. What is in it is the guest's.
     async fn grow(&self, folder: &Path, work_bytes: u64) -> PortResult<()>;
     /// What the work disk and the overlay disk take up on the host, in bytes.
-    fn taken(&self, folder: &Path) -> PortResult<(u64, u64)>;
+    async fn taken(&self, folder: &Path) -> PortResult<(u64, u64)>;
     /// Begins a copy out of the work disk of a VM at rest, and returns a stream of frames, as a guest's agent has
     /// it.
     async fn copy_out(&self, wanted: DiskCopy) -> PortResult<Box<dyn ByteStream>>;
@@ -194,7 +194,7 @@ pub trait Disks: Send + Sync {
     /// returned: what is in it may be the only copy of somebody's work.
     async fn set_aside(&self, folder: &Path) -> PortResult<PathBuf>;
     /// The folders there are, by name.
-    fn folders(&self, all: &Path) -> PortResult<Vec<PathBuf>>;
+    async fn folders(&self, all: &Path) -> PortResult<Vec<PathBuf>>;
 }
 
 /// What a boot needs besides disks.

@@ -188,7 +188,7 @@ impl VmService {
     }
 
     async fn set_orphans_aside(&self, owners: &HashSet<VmId>) -> PortResult<()> {
-        for folder in self.shared.ports.disks.folders(&self.settings.vms)? {
+        for folder in self.shared.ports.disks.folders(&self.settings.vms).await? {
             let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // Only what looks like ours: anything else in there is the user's.
             let Ok(id) = name.parse::<VmId>() else {

@@ -53,7 +53,7 @@ pub(super) async fn release(
         }
     }
     if extent == Extent::Boot && failures.is_empty() {
-        failures.extend(ports.machines.clear(folder).err());
+        failures.extend(ports.machines.clear(folder).await.err());
     }
     join(vm, failures)
 }

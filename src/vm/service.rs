@@ -304,10 +304,10 @@ impl VmService {
     ///
     /// # Errors
     /// When there is no such VM or its ring cannot be read.
-    pub fn logs(&self, query: &LogQuery) -> Result<Logs, Report> {
+    pub async fn logs(&self, query: &LogQuery) -> Result<Logs, Report> {
         let id = self.handle(&query.vm)?.view.borrow().record.id.clone();
-        let console = self.shared.ports.machines.console(&self.folder(&id), query.from)?;
-        let (bytes, next, lost) = console;
+        let (folder, machines) = (self.folder(&id), &self.shared.ports.machines);
+        let (bytes, next, lost) = machines.console(&folder, query.from).await?;
         Ok(Logs { text: String::from_utf8_lossy(&bytes).into_owned(), next, lost })
     }
 

@@ -180,10 +180,10 @@ impl Start<'_> {
                 release(self.ports, &self.record.id, &self.folder, Extent::Boot).await?;
                 match self.boot_once(&files, accel, extras).await? {
                     Attempt::Answered(booted) => Ok(*booted),
-                    Attempt::NoLife => Err(self.guest_failure(
-                        Kind::TimedOut,
-                        "showed no sign of life in two boots".to_owned(),
-                    )),
+                    Attempt::NoLife => {
+                        let what = "showed no sign of life in two boots".to_owned();
+                        Err(self.guest_failure(Kind::TimedOut, what).await)
+                    }
                 }
             }
         }
@@ -226,13 +226,13 @@ impl Start<'_> {
                 }
                 Err(error) => {
                     let what = format!("did not become reachable: {}", error.one_line());
-                    Err(self.guest_failure(error.kind, what))
+                    Err(self.guest_failure(error.kind, what).await)
                 }
             },
             ended = self.ports.processes.ended(machine.monitor) => {
                 ended?;
                 let what = "ended before it was reachable".to_owned();
-                Err(self.guest_failure(Kind::Failed, what))
+                Err(self.guest_failure(Kind::Failed, what).await)
             }
             stall = stillness.begins() => Err(stillness.report(Kind::Failed, stall).into()),
             () = self.no_life(printed) => Ok(Attempt::NoLife),
@@ -317,7 +317,7 @@ impl Start<'_> {
             ended = self.ports.processes.ended(boot.monitor) => {
                 ended?;
                 let what = "ended while it was being set up".to_owned();
-                Err(self.guest_failure(Kind::Failed, what))
+                Err(self.guest_failure(Kind::Failed, what).await)
             }
         }
     }
@@ -326,10 +326,11 @@ impl Start<'_> {
         Stillness::of(self.ports.stalls.clone(), self.record, self.folder.clone())
     }
 
-    fn guest_failure(&self, kind: Kind, what: String) -> StartFailure {
+    async fn guest_failure(&self, kind: Kind, what: String) -> StartFailure {
         let name = &self.record.name;
         let mut report = Report::new(kind, format!("the guest of `{name}` {what}"));
-        if let Some(words) = self.ports.machines.last_words(&self.record.id, &self.folder) {
+        let machines = &self.ports.machines;
+        if let Some(words) = machines.last_words(&self.record.id, &self.folder).await {
             report.cause.push(format!("its last words:\n{words}"));
         }
         StartFailure::Guest(report)

@@ -54,7 +54,8 @@ impl VmService {
 
     async fn host_stats(&self, record: &VmRecord) -> Result<HostStats, Report> {
         let ports = &self.shared.ports;
-        let (work_disk_bytes, root_disk_bytes) = ports.disks.taken(&self.folder(&record.id))?;
+        let (work_disk_bytes, root_disk_bytes) =
+            ports.disks.taken(&self.folder(&record.id)).await?;
         let mut host = HostStats {
             cpu_ms: 0,
             age_ms: None,

@@ -31,7 +31,7 @@ impl Disks for Sim {
         self.call("disks.grow", grow).await
     }
 
-    fn taken(&self, folder: &Path) -> PortResult<(u64, u64)> {
+    async fn taken(&self, folder: &Path) -> PortResult<(u64, u64)> {
         self.faults.at_once("disks.taken")?;
         assert!(self.world.host().folders.contains(folder), "its disks are there");
         Ok((4096, 8192))
@@ -70,7 +70,7 @@ impl Disks for Sim {
         self.call("disks.set_aside", set_aside).await
     }
 
-    fn folders(&self, _: &Path) -> PortResult<Vec<PathBuf>> {
+    async fn folders(&self, _: &Path) -> PortResult<Vec<PathBuf>> {
         self.faults.at_once("disks.folders")?;
         Ok(self.world.host().folders.iter().cloned().collect())
     }

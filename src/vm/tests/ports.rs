@@ -271,15 +271,15 @@ impl Machines for Sim {
         self.world.host().printed
     }
 
-    fn clear(&self, _: &Path) -> PortResult<()> {
+    async fn clear(&self, _: &Path) -> PortResult<()> {
         self.faults.at_once("machines.clear")
     }
 
-    fn last_words(&self, _: &VmId, _: &Path) -> Option<String> {
+    async fn last_words(&self, _: &VmId, _: &Path) -> Option<String> {
         Some("kernel panic".to_owned())
     }
 
-    fn console(&self, _: &Path, from: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)> {
+    async fn console(&self, _: &Path, from: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)> {
         self.faults.at_once("machines.console")?;
         let printed = b"kernel panic";
         let from = from.and_then(|from| usize::try_from(from).ok()).unwrap_or(0);

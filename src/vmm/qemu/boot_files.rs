@@ -5,6 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use crate::image::initramfs;
+use crate::task::blocking;
 use crate::vm::ports::MachineSpec;
 use crate::vmm::VmmError;
 use crate::wire::boot::BootMode;
@@ -16,13 +17,11 @@ pub(super) const INITRD: &str = "initrd";
 pub(super) async fn write_initrd(spec: &MachineSpec) -> Result<(), VmmError> {
     let path = spec.folder.join(INITRD);
     let (base, key, boot_id) = (spec.initramfs.clone(), spec.key.clone(), spec.boot_id.clone());
-    let write = tokio::task::spawn_blocking(move || {
-        initramfs::boot_initrd(&base, &path, &key, &boot_id, BootMode::Machine)
-    });
-    write.await.expect("writing does not panic").map_err(VmmError::Initramfs)
+    let write = move || initramfs::boot_initrd(&base, &path, &key, &boot_id, BootMode::Machine);
+    blocking(write).await.map_err(VmmError::Initramfs)
 }
 
-/// Removes what a boot has left, once its processes have ended.
+/// Removes what a boot has left, once its processes have ended. Blocks.
 pub(super) fn clear(folder: &Path) -> Result<(), VmmError> {
     let failed = |path: &Path, source| VmmError::BootFile { path: path.to_owned(), source };
     let entries = match std::fs::read_dir(folder) {

@@ -7,6 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use crate::id::VmId;
+use crate::task::blocking;
 use crate::vmm::console::Ring;
 
 /// Reads until the monitor ends. When the ring cannot be written (the disk is full) the guest's output
@@ -25,7 +26,14 @@ pub(super) async fn run(
             Ok(read) => read,
         };
         printed.fetch_add(read as u64, Ordering::Relaxed);
-        match ring.append(&buffer[..read]) {
+        let text = buffer[..read].to_vec();
+        let append = move || {
+            let appended = ring.append(&text);
+            (ring, appended)
+        };
+        let appended;
+        (ring, appended) = blocking(append).await;
+        match appended {
             Ok(()) => failed = false,
             Err(error) if !failed => {
                 tracing::warn!(%vm, %error, "the console's output is being dropped");

@@ -34,7 +34,7 @@ use crate::config::AccelChoice;
 use crate::id::{Digest, VmId};
 use crate::process::{FileStamp, Process, ProcessId, Servant, ServantOutput, Tool, find_program};
 use crate::report::escape_control;
-use crate::task::Tasks;
+use crate::task::{Tasks, blocking};
 use crate::vm::ledger::{Ledger, ResourceKind};
 use crate::vm::ports::{MachineSpec, Machines, PortResult, Stall, Stalls, StartedMachine};
 use crate::vm::state::Accel;
@@ -74,7 +74,7 @@ pub struct QemuSettings {
 pub struct Qemu {
     settings: QemuSettings,
     tasks: Tasks,
-    verdicts: Verdicts,
+    verdicts: Arc<Verdicts>,
     counter: clock::HostCounter,
     machines: Mutex<HashMap<VmId, Watched>>,
     /// The control connections of the machines that run.
@@ -95,7 +95,7 @@ impl Qemu {
     /// The monitor with these settings.
     #[must_use]
     pub fn new(settings: QemuSettings, tasks: Tasks) -> Self {
-        let verdicts = Verdicts::new(settings.verdicts.clone());
+        let verdicts = Arc::new(Verdicts::new(settings.verdicts.clone()));
         Self {
             settings,
             tasks,
@@ -114,8 +114,9 @@ impl Qemu {
     /// When it cannot be run.
     pub async fn version(&self) -> Result<String, VmmError> {
         let program = &self.settings.qemu;
-        let file = find_program(program, &self.settings.search_path);
-        let stamp = file.and_then(|file| FileStamp::of(&file).ok());
+        let (wanted, search_path) = (program.clone(), self.settings.search_path.clone());
+        let look = move || FileStamp::of(&find_program(&wanted, &search_path)?).ok();
+        let stamp = blocking(look).await;
         let known = self.version.lock().expect("no panic under the lock").clone();
         if let Some((_, version)) = known.filter(|(of, _)| Some(*of) == stamp) {
             return Ok(version);
@@ -186,7 +187,7 @@ impl Qemu {
         let qemu = &self.settings.qemu;
         let console = connect(qemu, &spec.folder, CONSOLE_SOCKET, &process, Some(&output)).await?;
         let control = connect(qemu, &spec.folder, QMP_SOCKET, &process, Some(&output)).await?;
-        self.watch_console(&spec.vm, &spec.folder, console, Some(output))?;
+        self.watch_console(&spec.vm, &spec.folder, console, Some(output)).await?;
         let mut control = Connection::open(control).await?;
         control.check().await?;
         self.keep_control(&spec.vm, &spec.folder, process, Some(control));
@@ -228,14 +229,16 @@ impl Qemu {
         }
     }
 
-    fn watch_console(
+    async fn watch_console(
         &self,
         vm: &VmId,
         folder: &Path,
         console: UnixStream,
         output: Option<ServantOutput>,
     ) -> Result<(), VmmError> {
-        let ring = console::Ring::open(folder)
+        let place = folder.to_owned();
+        let ring = blocking(move || console::Ring::open(&place))
+            .await
             .map_err(|source| VmmError::Console { folder: folder.to_owned(), source })?;
         let printed = Arc::new(AtomicU64::new(ring.position()));
         let watched = Watched { printed: printed.clone(), output };
@@ -270,7 +273,7 @@ impl Machines for Qemu {
             let Some(process) = Process::open(monitor).map_err(failed)? else { return Ok(()) };
             let qemu = &self.settings.qemu;
             let console = connect(qemu, folder, CONSOLE_SOCKET, &process, None).await?;
-            self.watch_console(vm, folder, console, None)
+            self.watch_console(vm, folder, console, None).await
         };
         let (_looked, console) = tokio::join!(look, console);
         Ok(console?)
@@ -286,16 +289,19 @@ impl Machines for Qemu {
         machines.get(vm).map_or(0, |watched| watched.printed.load(Ordering::Relaxed))
     }
 
-    fn clear(&self, folder: &Path) -> PortResult<()> {
-        Ok(boot_files::clear(folder)?)
+    async fn clear(&self, folder: &Path) -> PortResult<()> {
+        let folder = folder.to_owned();
+        Ok(blocking(move || boot_files::clear(&folder)).await?)
     }
 
-    fn last_words(&self, vm: &VmId, folder: &Path) -> Option<String> {
+    async fn last_words(&self, vm: &VmId, folder: &Path) -> Option<String> {
         let said = {
             let machines = self.machines.lock().expect("no panic under the lock");
             machines.get(vm).and_then(|watched| watched.output.as_ref()).map(ServantOutput::text)
         };
-        let console = console::read(folder, None).map(|piece| piece.bytes).unwrap_or_default();
+        let folder = folder.to_owned();
+        let console = blocking(move || console::read(&folder, None)).await;
+        let console = console.map(|piece| piece.bytes).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
         let lines: Vec<&str> = said
             .iter()
@@ -310,8 +316,10 @@ impl Machines for Qemu {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    fn console(&self, folder: &Path, from: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)> {
-        let piece = console::read(folder, from)
+    async fn console(&self, folder: &Path, from: Option<u64>) -> PortResult<(Vec<u8>, u64, u64)> {
+        let place = folder.to_owned();
+        let piece = blocking(move || console::read(&place, from))
+            .await
             .map_err(|source| VmmError::Console { folder: folder.to_owned(), source })?;
         Ok((piece.bytes, piece.next, piece.lost))
     }

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Qemu, command};
@@ -10,6 +11,7 @@ use crate::id::{BootId, Digest};
 use crate::image::initramfs;
 use crate::process::{Tool, ToolError};
 use crate::report::escape_control;
+use crate::task::blocking;
 use crate::vm::state::Accel;
 use crate::vmm::VmmError;
 use crate::vmm::accel::{Circumstances, Verdict};
@@ -69,7 +71,8 @@ async fn verdict(
         user: nix::unistd::geteuid().as_raw(),
     };
     let _one_at_a_time = qemu.verdicts.probing.lock().await;
-    if let Some(verdict) = qemu.verdicts.find(&circumstances) {
+    let (verdicts, wanted) = (Arc::clone(&qemu.verdicts), circumstances.clone());
+    if let Some(verdict) = blocking(move || verdicts.find(&wanted)).await {
         return Ok(verdict);
     }
     let (accel, why) = match probe_kvm(qemu, kernel, base).await? {
@@ -78,7 +81,8 @@ async fn verdict(
     };
     tracing::info!(accel = accel.as_str(), why, "chose how processors run");
     let verdict = Verdict { circumstances, accel, why };
-    if let Err(error) = qemu.verdicts.keep(&verdict) {
+    let (verdicts, kept) = (Arc::clone(&qemu.verdicts), verdict.clone());
+    if let Err(error) = blocking(move || verdicts.keep(&kept)).await {
         tracing::info!(%error, "the verdict about accelerators is kept until this daemon ends only");
     }
     Ok(verdict)
@@ -95,10 +99,13 @@ async fn probe_kvm(
     }
     let initrd = qemu.settings.scratch.join(format!("probe-{}", BootId::random()));
     let file_failed = |source| VmmError::BootFile { path: initrd.clone(), source };
-    std::fs::create_dir_all(&qemu.settings.scratch).map_err(file_failed)?;
-    let (key, boot) = (BootKey::random(), BootId::random());
-    initramfs::boot_initrd(base, &initrd, &key, &boot, BootMode::Probe)
-        .map_err(VmmError::Initramfs)?;
+    tokio::fs::create_dir_all(&qemu.settings.scratch).await.map_err(file_failed)?;
+    let (base, place) = (base.to_owned(), initrd.clone());
+    let write = move || {
+        let (key, boot) = (BootKey::random(), BootId::random());
+        initramfs::boot_initrd(&base, &place, &key, &boot, BootMode::Probe)
+    };
+    blocking(write).await.map_err(VmmError::Initramfs)?;
     let tool = Tool::new(&qemu.settings.qemu)
         .args(command::hardened(Accel::Kvm))
         .args(["-m", "256M", "-smp", "1", "-serial", "stdio", "-append", command::KERNEL_ARGUMENTS])
@@ -108,7 +115,7 @@ async fn probe_kvm(
         .arg(&initrd)
         .deadline(PROBE_DEADLINE);
     let ran = tool.run().await;
-    std::fs::remove_file(&initrd).map_err(file_failed)?;
+    tokio::fs::remove_file(&initrd).await.map_err(file_failed)?;
     Ok(match ran {
         Ok(console) if String::from_utf8_lossy(&console).contains(PROBE_OK) => Ok(()),
         Ok(_) => Err(format!("{KVM} opens, but a guest ended before its first program")),

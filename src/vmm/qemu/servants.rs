@@ -71,7 +71,7 @@ pub(super) async fn wait_for_socket(
 ) -> Result<(), VmmError> {
     let path = folder.join(socket);
     let there = async {
-        while !path.exists() {
+        while !tokio::fs::try_exists(&path).await.unwrap_or(false) {
             tokio::time::sleep(SOCKET_RETRY).await;
         }
         Ok(())
