@@ -159,7 +159,7 @@ pub(super) async fn deliver(
     };
     let (delivered, ()) = tokio::join!(delivered, recorded);
     // Looked at from now on, it need not be read to be known again.
-    kept.know_again(&delivered?);
+    kept.know_again(delivered?).await;
     summed.await.map_err(|error| lost("counted", &error))
 }
 

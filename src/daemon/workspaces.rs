@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::OwnedMutexGuard;
 
 use crate::report::{Kind, Report};
 use crate::rpc::server::{ExportStream, Exported, WorkspaceRuns};
+use crate::task::blocking;
 use crate::vm::{InUse, VmService, WorkspaceVm};
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
@@ -49,18 +49,19 @@ impl Exports {
 /// A workspace that nobody else looks at meanwhile.
 struct Opened {
     vm: WorkspaceVm,
+    kept: Kept,
     _in_use: InUse,
-    _alone: OwnedMutexGuard<()>,
 }
 
 impl Exports {
     async fn open(&self, wanted: &str) -> Result<Opened, Report> {
         let found = self.vms.workspace(wanted).await?;
         let _in_use = found.usage.begin();
-        let _alone = self.looks.alone(&found.id).await;
+        let alone = self.looks.alone(&found.id).await;
         // While others were waited for, another repository may have taken its place.
         let vm = self.vms.workspace(found.id.as_str()).await?;
-        Ok(Opened { vm, _in_use, _alone })
+        let kept = Kept::at(vm.kept.clone()).while_alone(alone);
+        Ok(Opened { vm, kept, _in_use })
     }
 }
 
@@ -71,34 +72,35 @@ impl WorkspaceRuns for Exports {
     }
 
     async fn export(&self, wanted: WorkspaceExport) -> Result<Exported, Report> {
-        let Opened { vm, .. } = &self.open(&wanted.vm).await?;
-        let kept = Kept::at(vm.kept.clone());
-        let seeing = seen(vm, &kept).await?;
+        let Opened { vm, kept, .. } = &self.open(&wanted.vm).await?;
+        let seeing = seen(vm, kept).await?;
         let against = match &wanted.base {
             Some(commit) => {
                 Against::Commit { source: Path::new(&vm.workspace.source_path), commit }
             }
             None => Against::Base,
         };
-        let folder = self.workspaces.scratch_folder().map_err(report)?;
+        let folder = self.workspaces.scratch_folder().await.map_err(report)?;
         let file = folder.path().join("export");
-        let comparison = Comparison::of(&kept, against, &seeing.tree).await.map_err(report)?;
+        let comparison = Comparison::of(kept, against, &seeing.tree).await.map_err(report)?;
         let file = match wanted.what {
             ExportWhat::Patch => comparison.patch(&file).await.map(|()| file).map_err(report)?,
             ExportWhat::Names => comparison.names(&file).await.map(|()| file).map_err(report)?,
-            ExportWhat::Bundle => bundle(&self.workspaces, vm, &kept, folder.path()).await?,
+            ExportWhat::Bundle => bundle(&self.workspaces, vm, kept, folder.path()).await?,
         };
         // It is read after the folder is gone.
-        let made = std::fs::File::open(&file).and_then(|made| {
+        let open = move || {
+            let made = std::fs::File::open(&file)?;
             let bytes = made.metadata()?.len();
             Ok((made, bytes))
-        });
-        let (file, bytes) = made.map_err(|error| {
+        };
+        let (file, bytes) = blocking(open).await.map_err(|error: std::io::Error| {
             Report::new(Kind::Failed, "cannot read the export that was made").with_cause(&error)
         })?;
-        let notes = all_notes(vm, &kept, &seeing).await;
+        let notes = all_notes(vm, kept, &seeing).await;
         let counts = wanted.what == ExportWhat::Patch && is_all(&seeing, &comparison);
-        let tree = seeing.tree.clone();
+        // Nobody waits for the workspace until it was read.
+        let (kept, tree) = (Kept::at(vm.kept.clone()), seeing.tree.clone());
         let taken = async move {
             match counts {
                 true => kept.exported(&tree).await.map_err(report),
@@ -114,10 +116,9 @@ impl WorkspaceRuns for Exports {
     }
 
     async fn state(&self, wanted: &str) -> Result<WorkspaceState, Report> {
-        let Opened { vm, .. } = &self.open(wanted).await?;
-        let kept = Kept::at(vm.kept.clone());
-        let seeing = seen(vm, &kept).await?;
-        let comparison = Comparison::of(&kept, Against::Base, &seeing.tree).await;
+        let Opened { vm, kept, .. } = &self.open(wanted).await?;
+        let seeing = seen(vm, kept).await?;
+        let comparison = Comparison::of(kept, Against::Base, &seeing.tree).await;
         let mut changes = comparison.map_err(report)?.changes().await.map_err(report)?;
         let changes_total = changes.len() as u64;
         changes.truncate(MAX_CHANGES);
@@ -129,7 +130,7 @@ impl WorkspaceRuns for Exports {
             commits_ahead(vm, base_commit),
             self.workspaces.has_moved(source, base_commit),
         );
-        let mut notes = all_notes(vm, &kept, &seeing).await;
+        let mut notes = all_notes(vm, kept, &seeing).await;
         if let Err(error) = &moved {
             let why = Report::of(error).one_line();
             notes.push(format!("the source repository cannot be looked at: {why}"));
@@ -209,7 +210,7 @@ async fn bundle(
     let failed = |error: &dyn std::error::Error| {
         Report::new(Kind::Failed, "cannot write the bundle").with_cause(error)
     };
-    let mut file = std::fs::File::create(&path).map_err(|error| failed(&error))?;
+    let mut file = tokio::fs::File::create(&path).await.map_err(|error| failed(&error))?;
     let bounds = program::Bounds { bytes: vm.disk_bytes, deadline: BUNDLE };
     let ended = program::run(&**guest, &in_workspace(vm, &words), &mut file, bounds).await?;
     if !ended.is_success() {

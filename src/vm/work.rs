@@ -49,7 +49,7 @@ impl Owner {
     /// Whether nothing is lost in the workspace when the VM goes.
     pub(super) async fn check_work(&self) -> Result<(), Report> {
         let Some(workspace) = WorkspaceOf::of(&self.record, &self.folder) else {
-            return self.check_unheard();
+            return self.check_unheard().await;
         };
         let seen = match &self.record.state {
             State::Running { boot } => match self.shared.ports.guest_of(&self.folder, boot) {
@@ -94,8 +94,8 @@ impl Owner {
 
     /// Whether nothing may be lost in a VM whose row says that no repository went in: one may have, when a first
     /// prepare was cut off and nobody heard how it ended.
-    fn check_unheard(&self) -> Result<(), Report> {
-        let on_its_way = self.shared.ports.work.is_kept(&self.folder.join(KEPT));
+    async fn check_unheard(&self) -> Result<(), Report> {
+        let on_its_way = self.shared.ports.work.is_kept(&self.folder.join(KEPT)).await;
         if !on_its_way || matches!(self.record.state, State::Deleting) {
             return Ok(());
         }

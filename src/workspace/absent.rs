@@ -8,9 +8,10 @@
 
 use super::WorkspaceError;
 use super::git::{self, Size};
+use super::git_files::write;
 use super::inspection::Entry;
 use super::listing;
-use super::metadata::{Metadata, update_index, write};
+use super::metadata::{Metadata, update_index};
 use crate::wire::survey::{EntryKind, Known, Token};
 
 const LEAVING_OUT: &str = "make an index without files";
@@ -57,7 +58,8 @@ pub(super) async fn all_of(
         let set = metadata.git(Size::Question).args(["config", "--local", key, value]);
         git::run(set, LEAVING_OUT).await?;
     }
-    write(&metadata.git_folder().join("info/sparse-checkout"), NOTHING)?;
+    let place = metadata.git_folder().join("info/sparse-checkout");
+    metadata.folder.blocking(move || write(&place, NOTHING)).await?;
     Ok(absent)
 }
 

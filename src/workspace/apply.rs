@@ -32,16 +32,16 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use tempfile::TempDir;
-
 use super::beside::Beside;
 use super::git::{self, Size};
 use super::kept::Kept;
 use super::listing::{self, shown};
 use super::lists::{Lists, named};
 use super::repository::{self, Repository};
+use super::scratch::ScratchFolder;
 use super::tree::Root;
 use super::{TreeWriter, Untracked, WorkspaceError, Workspaces};
+use crate::task::blocking;
 use crate::wire::rpc::{ApplyHow, RunsByItself};
 use changes::{Change, Entry, between};
 pub use error::ApplyError;
@@ -57,6 +57,7 @@ const CHECKING: &str = "check the names of the files that are to be written";
 /// What is to be written into a working tree.
 #[derive(Debug)]
 pub struct Application {
+    kept: Kept,
     repository: Repository,
     root: Arc<Root>,
     present: Present,
@@ -65,7 +66,7 @@ pub struct Application {
     conflicts: Vec<Vec<u8>>,
     beside: Beside,
     /// In which that repository is.
-    _folder: TempDir,
+    _folder: ScratchFolder,
 }
 
 impl Application {
@@ -78,10 +79,10 @@ impl Application {
         how: ApplyHow,
     ) -> Result<Self, ApplyError> {
         let repository = find(source).await?;
-        let opened = Root::open(&repository.root);
+        let opened = Root::opened(&repository.root).await;
         let root = opened.map_err(|source| WorkspaceError::Read { path: ".".into(), source })?;
         let root = Arc::new(root);
-        let folder = workspaces.scratch_folder()?;
+        let folder = workspaces.scratch_folder().await?;
         let beside = Beside::make(kept, folder.path().join("apply"), PREPARING).await?;
         let base = kept.base().await?;
         let exported = kept.last_exported().await?;
@@ -103,8 +104,9 @@ impl Application {
             }
             (false, ApplyHow::ThreeWay) => comparing.merge(sorted, to).await?,
         };
-        let to = to.to_owned();
-        Ok(Self { repository, root, present, to, work, conflicts, beside, _folder: folder })
+        let (kept, to) = (kept.clone(), to.to_owned());
+        let _folder = folder;
+        Ok(Self { kept, repository, root, present, to, work, conflicts, beside, _folder })
     }
 
     /// How many files would be written or removed.
@@ -141,12 +143,14 @@ impl Application {
         }
         let path = &self.repository.root;
         let staged = Staged::write(&self.beside, self.root, path, self.work, self.present.files);
-        let staged = staged.await?;
-        let placed = tokio::task::spawn_blocking(move || staged.place()).await;
-        placed.unwrap_or_else(|error| {
-            let source = error.into();
-            Err(ApplyError::Stage { path: path.clone(), source })
-        })
+        let (staged, kept) = (staged.await?, self.kept);
+        let place = move || {
+            let placed = staged.place();
+            // Nobody else has the workspace before.
+            drop(kept);
+            placed
+        };
+        blocking(place).await
     }
 }
 
@@ -247,15 +251,15 @@ async fn find(source: &Path) -> Result<Repository, ApplyError> {
 }
 
 /// Submodules that are checked out, and what is not the repository's: those that are not, and other repositories.
-async fn others(repository: &Repository, root: &Root) -> Result<Others, WorkspaceError> {
+async fn others(repository: &Repository, root: &Arc<Root>) -> Result<Others, WorkspaceError> {
     let lists = Lists::read(&repository.root, root, Untracked::Leave).await?;
     let mut others = Others { foreign: lists.nested, submodules: HashSet::new() };
     for submodule in lists.submodules {
-        let found = root.look(&[&submodule, &b".git"[..]].concat());
+        let is_checked_out = root.has([&submodule, &b".git"[..]].concat()).await;
         let read = |source| WorkspaceError::Read { path: shown(&submodule), source };
-        match found.map_err(read)? {
-            Some(_) => _ = others.submodules.insert(submodule),
-            None => others.foreign.push(submodule),
+        match is_checked_out.map_err(read)? {
+            true => _ = others.submodules.insert(submodule),
+            false => others.foreign.push(submodule),
         }
     }
     Ok(others)

@@ -1,14 +1,15 @@
 //! A repository of our own for a moment, on top of what is kept: what is made in it is gone with it.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::WorkspaceError;
 use super::git::{self, Size, in_scratch};
 use super::import::{self, TreeWriter, alternate};
 use super::kept::Kept;
+use super::objects::copy_shallow;
 use crate::process::Tool;
+use crate::task::blocking;
 
 /// The repository.
 #[derive(Debug)]
@@ -26,19 +27,17 @@ impl Beside {
         let scratch = |source| WorkspaceError::Scratch { path: folder.clone(), source };
         let format = kept.git(Size::Question).args(["rev-parse", "--show-object-format"]);
         let format = git::line(git::run(format, doing).await?);
-        fs::create_dir(&folder).map_err(scratch)?;
+        tokio::fs::create_dir(&folder).await.map_err(scratch)?;
         let init = in_scratch(&folder, Size::Question)
             .args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])
             .arg(format!("--object-format={}", String::from_utf8_lossy(&format)));
         git::run(init, doing).await?;
-        let objects = kept.git_folder().join("objects");
-        let info = folder.join("objects/info");
-        fs::create_dir_all(&info).map_err(scratch)?;
-        fs::write(info.join("alternates"), alternate(&objects)).map_err(scratch)?;
-        match fs::copy(kept.git_folder().join("shallow"), folder.join("shallow")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(scratch(error)),
-            Ok(_) | Err(_) => {}
-        }
+        let (from, to) = (kept.git_folder(), folder.clone());
+        let borrow = move || {
+            fs::write(to.join("objects/info/alternates"), alternate(&from.join("objects")))?;
+            copy_shallow(&from, &to)
+        };
+        blocking(borrow).await.map_err(scratch)?;
         Ok(Self { folder })
     }
 
@@ -61,10 +60,9 @@ impl Beside {
         let failed = |source| WorkspaceError::Scratch { path: self.folder.clone(), source };
         let (writer, import) =
             import::begin(&self.folder, "refs/cove/made", Some(from)).map_err(failed)?;
-        let writing = tokio::task::spawn_blocking(move || write(writer));
-        let (written, imported) = tokio::join!(writing, import.done());
+        let (written, imported) = tokio::join!(blocking(move || write(writer)), import.done());
         // An import that ended early because nothing more came says nothing of the cause.
-        let written = written.map_err(|error| failed(error.into()))??;
+        let written = written?;
         imported?;
         let ask = self.git(Size::Question).args(["rev-parse", "refs/cove/made^{tree}"]);
         let tree = git::line(git::run(ask, "read the tree that was made").await?);

@@ -6,7 +6,6 @@
 //!
 //! Nothing of the source's working tree goes in then, and no filter of its configuration runs.
 
-use std::fs;
 use std::sync::Arc;
 
 use super::export::resolve;
@@ -16,6 +15,7 @@ use super::inspection::{Inspection, look};
 use super::lists::Lists;
 use super::tree::Root;
 use super::{Untracked, WorkspaceError, Workspaces};
+use crate::task::blocking;
 
 const CHECKING_OUT: &str = "check out the commit to begin from";
 
@@ -27,29 +27,22 @@ pub(super) async fn at(
 ) -> Result<Inspection, WorkspaceError> {
     let Inspection { repository, mut head, configuration, mode, history, .. } = inspection;
     let commit = resolve(&repository, commit, "commit").await?;
-    let folder = workspaces.scratch_folder()?;
-    let path = fs::canonicalize(folder.path());
+    let folder = workspaces.scratch_folder().await?;
     let scratch = |source| WorkspaceError::Scratch { path: folder.path().to_owned(), source };
-    let path = path.map_err(scratch)?;
+    let path = tokio::fs::canonicalize(folder.path()).await.map_err(scratch)?;
     let run = |size: Size, words: &[&str]| in_scratch(&path, size).args(words);
     let format = format!("--object-format={}", repository.object_format);
     let init = ["init", "--quiet", "--template=", "--initial-branch=main", &format];
     git::run(run(Size::Question, &init), CHECKING_OUT).await?;
     let objects = alternate(&repository.common.join("objects"));
-    let info = path.join(".git/objects/info");
-    let written =
-        fs::create_dir_all(&info).and_then(|()| fs::write(info.join("alternates"), objects));
-    written.map_err(scratch)?;
+    let place = path.join(".git/objects/info/alternates");
+    tokio::fs::write(place, objects).await.map_err(scratch)?;
     git::run(run(Size::Work, &["read-tree", &commit]), CHECKING_OUT).await?;
     git::run(run(Size::Work, &["checkout-index", "--all", "--quiet"]), CHECKING_OUT).await?;
-    let root = Root::open(&path).map_err(scratch)?;
+    let root = Arc::new(Root::opened(&path).await.map_err(scratch)?);
     let mut lists = Lists::read(&path, &root, Untracked::Leave).await?;
     let (index, notes) = (std::mem::take(&mut lists.index), lists.notes(Untracked::Leave, 0));
-    let looking = tokio::task::spawn_blocking(move || look(root, lists));
-    let looked = looking
-        .await
-        .map_err(|error| WorkspaceError::Scratch { path: path.clone(), source: error.into() })?;
-    let (mut contents, found) = looked?;
+    let (mut contents, found) = blocking(move || look(root, lists)).await?;
     contents.folder = Some(folder);
     head.commit = Some(commit);
     let notes = notes.into_iter().chain(found).collect();

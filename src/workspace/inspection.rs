@@ -6,16 +6,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use tempfile::TempDir;
-
 use super::WorkspaceError;
 use super::configuration::{self, Configuration};
 use super::git::{self, Size, in_source};
 use super::listing::shown;
 use super::lists::{Lists, NAMED_IN_NOTES, named};
 use super::repository::{self, Head, Repository};
+use super::scratch::ScratchFolder;
 use super::submodule::{Submodule, Submodules};
 use super::tree::{Kind, Root};
+use crate::task::blocking;
 use crate::wire::rpc::{WorkspaceMode, WorkspacePlan};
 
 const WITHOUT_GIT: &str =
@@ -65,11 +65,11 @@ pub struct Inspection {
 /// The files that go in.
 #[derive(Debug)]
 pub(super) struct Contents {
-    pub(super) root: Root,
+    pub(super) root: Arc<Root>,
     /// Sorted by path, each once.
     pub(super) entries: Vec<Entry>,
     /// The folder that they lie in, when it is one for a moment.
-    pub(super) folder: Option<TempDir>,
+    pub(super) folder: Option<ScratchFolder>,
 }
 
 /// One file, symlink or folder.
@@ -233,9 +233,9 @@ pub(super) async fn inspect(
 ) -> Result<Inspection, WorkspaceError> {
     let repository = repository::find(path).await?;
     let head = repository::head(&repository).await?;
-    let open_root = || Root::open(&repository.root);
+    let root = Root::opened(&repository.root).await;
     let root =
-        open_root().map_err(|source| WorkspaceError::Read { path: ".".to_owned(), source })?;
+        Arc::new(root.map_err(|source| WorkspaceError::Read { path: ".".to_owned(), source })?);
     let (configuration, mut lists) = tokio::try_join!(
         configuration::read(&repository, &head),
         Lists::read(&repository.root, &root, untracked),
@@ -246,11 +246,7 @@ pub(super) async fn inspect(
     let submodules = Submodules::find(&repository, submodules).await;
     notes.extend(submodules.notes());
     let untracked_left_out = lists.left_out;
-    // Looking at every file blocks.
-    let looking = tokio::task::spawn_blocking(move || look(root, lists));
-    let (contents, found) = looking
-        .await
-        .map_err(|source| WorkspaceError::Read { path: ".".to_owned(), source: source.into() })??;
+    let (contents, found) = blocking(move || look(root, lists)).await?;
     notes.extend(found);
     let contents = Arc::new(contents);
     Ok(Inspection {
@@ -267,8 +263,11 @@ pub(super) async fn inspect(
     })
 }
 
-/// Looks at every listed path: which are there, and how large. Returns notes too.
-pub(super) fn look(root: Root, lists: Lists) -> Result<(Contents, Vec<String>), WorkspaceError> {
+/// Looks at every listed path: which are there, and how large. Returns notes too. Blocks.
+pub(super) fn look(
+    root: Arc<Root>,
+    lists: Lists,
+) -> Result<(Contents, Vec<String>), WorkspaceError> {
     let mut special = Vec::new();
     let mut entries = Vec::with_capacity(lists.files.len() + lists.submodules.len());
     for path in lists.files {

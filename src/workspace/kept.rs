@@ -18,18 +18,22 @@
 //! nothing rests on what a guest says of its own git. The source repository is not needed any more, whatever
 //! becomes of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::OwnedMutexGuard;
 
 use super::WorkspaceError;
 use super::git::{self, Size, in_scratch};
 use super::import::{self, Import, TreeWriter};
 use super::listing::{self, shown};
-use super::objects::{link_all, packs_in, remove_stale_locks};
+use super::objects::{copy_shallow, link_all, packs_in, remove_stale_locks};
 use super::package::Package;
 use super::seeing::Found;
+use crate::task;
 use crate::wire::survey::{EntryKind, Known, Seen, Token};
 
 /// The refs whose commits have the trees.
@@ -46,6 +50,8 @@ pub(super) const READING: &str = "read what is known of the workspace";
 #[derive(Debug, Clone)]
 pub struct Kept {
     folder: PathBuf,
+    /// Held by whoever has the workspace alone.
+    alone: Option<Arc<OwnedMutexGuard<()>>>,
 }
 
 /// A record that is being made of what goes in.
@@ -73,13 +79,29 @@ impl Kept {
     /// What is kept in this folder, or will be.
     #[must_use]
     pub fn at(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, alone: None }
+    }
+
+    /// The same, for whoever has the workspace alone. It stays theirs until the last work on files has ended that
+    /// was begun here, also when nobody waits for that any more.
+    #[must_use]
+    pub fn while_alone(self, alone: OwnedMutexGuard<()>) -> Self {
+        Self { alone: Some(Arc::new(alone)), ..self }
+    }
+
+    /// Does something in the folder, beside the async threads.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, WorkspaceError> {
+        let kept = self.clone();
+        let done = task::blocking(move || work(&kept)).await;
+        done.map_err(|source| WorkspaceError::Scratch { path: self.folder.clone(), source })
     }
 
     /// Whether something is kept at all.
-    #[must_use]
-    pub fn is_there(&self) -> bool {
-        self.git_folder().join(BASE).exists()
+    pub async fn is_there(&self) -> bool {
+        tokio::fs::try_exists(self.git_folder().join(BASE)).await.unwrap_or(false)
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -107,34 +129,43 @@ impl Kept {
         &self,
         package: &Package,
     ) -> Result<(TreeWriter, Recording), WorkspaceError> {
-        let failed = |source| WorkspaceError::Scratch { path: self.folder.clone(), source };
-        match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            Ok(()) | Err(_) => {}
-        }
+        self.blocking(Self::begin_anew).await?;
         let git = self.git_folder();
-        // Not the VM's own folder: when that is gone, so is the VM.
-        fs::create_dir(&self.folder).and_then(|()| fs::create_dir(&git)).map_err(failed)?;
         let init = in_scratch(&git, Size::Question)
             .args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])
             .arg(format!("--object-format={}", package.object_format));
         git::run(init, KEEPING).await?;
-        let from = package.metadata.git_folder();
-        link_all(&from.join("objects"), &git.join("objects")).map_err(failed)?;
-        match fs::copy(from.join("shallow"), git.join("shallow")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            Ok(_) | Err(_) => {}
-        }
+        let (from, mode) = (package.metadata.git_folder(), package.mode);
+        let (submodules, objects) =
+            (package.submodules().cloned().collect::<Vec<_>>(), package.lfs.names());
+        let keep = move |kept: &Self| {
+            let git = kept.git_folder();
+            link_all(&from.join("objects"), &git.join("objects"))?;
+            copy_shallow(&from, &git)?;
+            fs::write(kept.packs(), packs_in(&from)?)?;
+            fs::write(kept.mode_file(), mode.as_str())?;
+            kept.keep_submodules(submodules)?;
+            kept.keep_lfs_objects(objects)
+        };
+        self.blocking(keep).await?;
         if let Some(commit) = &package.commit {
             let update = self.git(Size::Question).args(["update-ref", COMMIT, commit]);
             git::run(update, KEEPING).await?;
         }
-        fs::write(self.packs(), packs_in(&from).map_err(failed)?).map_err(failed)?;
-        fs::write(self.mode_file(), package.mode.as_str()).map_err(failed)?;
-        self.keep_submodules(&package.modules).map_err(failed)?;
-        self.keep_lfs_objects(&package.lfs).map_err(failed)?;
-        let (writer, import) = import::begin(&git, BASE, None).map_err(failed)?;
+        let begun = import::begin(&git, BASE, None);
+        let (writer, import) = begun
+            .map_err(|source| WorkspaceError::Scratch { path: self.folder.clone(), source })?;
         Ok((writer, Recording { kept: self.clone(), import }))
+    }
+
+    fn begin_anew(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        // Not the VM's own folder: when that is gone, so is the VM.
+        fs::create_dir(&self.folder)?;
+        fs::create_dir(self.git_folder())
     }
 
     /// Begins a look at the guest's tree.
@@ -142,17 +173,20 @@ impl Kept {
     /// # Errors
     /// When nothing is kept, or it cannot be read.
     pub async fn look(&self) -> Result<Look, WorkspaceError> {
-        if !self.is_there() {
+        if !self.is_there().await {
             return Err(WorkspaceError::NothingKept);
         }
-        remove_stale_locks(&self.git_folder());
+        let read = |kept: &Self| {
+            remove_stale_locks(&kept.git_folder());
+            Ok(kept.tokens())
+        };
+        let tokens = self.blocking(read).await?;
         let (tree, base) = tokio::try_join!(self.seen(), self.base())?;
         let list = |tree: &str| {
             let list = self.git(Size::Work).args(["ls-tree", "-r", "-z", "--full-tree"]);
             git::run(list.arg(tree), READING)
         };
         let (seen, went_in) = tokio::try_join!(list(&tree), list(&base))?;
-        let tokens = self.tokens();
         let unexpected = || WorkspaceError::Unexpected { doing: READING };
         let mut known = BTreeMap::new();
         for (listing, in_tree) in [(&went_in, false), (&seen, true)] {
@@ -170,7 +204,8 @@ impl Kept {
         let known: Vec<(Known, bool)> = known.into_values().collect();
         let mut records = Vec::new();
         known.iter().for_each(|(entry, _)| entry.write(&mut records));
-        Ok(Look { kept: self.clone(), tree, known, records })
+        // Without what keeps others away: a guest may go on showing what it has when nobody waits for that.
+        Ok(Look { kept: Self::at(self.folder.clone()), tree, known, records })
     }
 
     /// The tree that a ref has; none before there is one.
@@ -223,35 +258,6 @@ impl Kept {
         // The tree itself, which no later look takes away.
         let update = self.git(Size::Question).args(["update-ref", EXPORTED, tree]);
         git::run(update, "write down what was exported").await.map(drop)
-    }
-
-    /// Keeps the records by which an agent knows files of the tree that was seen last again. They count as much as
-    /// those of a look: the contents were hashed here. What are no records is not kept.
-    pub fn know_again(&self, records: &[u8]) {
-        let records = match Seen::read_all(records) {
-            Ok(_) => records,
-            Err(_) => &[],
-        };
-        let place = self.folder.join("tokens");
-        let new = place.with_extension("new");
-        // Without them, files are only read once more.
-        if let Err(error) = fs::write(&new, records).and_then(|()| fs::rename(&new, &place)) {
-            tracing::warn!(folder = %self.folder.display(), %error, "cannot keep tokens of files");
-        }
-    }
-
-    fn tokens(&self) -> HashMap<Vec<u8>, Token> {
-        // Without them, files are only read once more.
-        let records = fs::read(self.folder.join("tokens")).unwrap_or_default();
-        let seen = Seen::read_all(&records).unwrap_or_default().into_iter();
-        let token = |entry| match entry {
-            Seen::Same { token, path } => Some((path, token)),
-            Seen::Changed { .. }
-            | Seen::Absent { .. }
-            | Seen::Unseen { .. }
-            | Seen::Nested { .. } => None,
-        };
-        seen.filter_map(token).collect()
     }
 }
 

@@ -25,10 +25,14 @@ impl Kept {
     /// # Errors
     /// When it cannot be forgotten.
     pub async fn forget_left(&self) -> Result<(), WorkspaceError> {
-        if !self.is_there() {
+        if !self.is_there().await {
             return Ok(());
         }
-        remove_stale_locks(&self.git_folder());
+        let remove = |kept: &Self| {
+            remove_stale_locks(&kept.git_folder());
+            Ok(())
+        };
+        self.blocking(remove).await?;
         let update = self.git(Size::Question).args(["update-ref", "-d", LEFT]);
         git::run(update, KEEPING).await.map(drop)
     }
@@ -38,7 +42,7 @@ impl Kept {
     /// # Errors
     /// When it cannot be read.
     pub async fn left(&self) -> Result<Option<String>, WorkspaceError> {
-        if !self.is_there() {
+        if !self.is_there().await {
             return Ok(None);
         }
         self.tree(LEFT).await

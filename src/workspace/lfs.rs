@@ -23,6 +23,7 @@ use super::listing::{self, shown};
 use super::metadata::Metadata;
 use super::tree::{Kind, Root};
 use crate::report::counted;
+use crate::task::blocking;
 
 /// Where they are, in a git folder.
 const OBJECTS: &str = "lfs/objects";
@@ -78,13 +79,17 @@ impl Lfs {
         }
         let pointers = pointers(inspection, metadata).await?;
         let unreadable = |source| WorkspaceError::Read { path: format!(".git/{OBJECTS}"), source };
-        let choosing = tokio::task::spawn_blocking(move || choose(&folder, pointers));
-        choosing.await.map_err(|error| unreadable(error.into()))?.map_err(unreadable)
+        blocking(move || choose(&folder, pointers)).await.map_err(unreadable)
     }
 
     /// Leaves out those that went in before.
     pub(super) fn without(&mut self, known: &HashSet<String>) {
         self.objects.retain(|name, _| !known.contains(name));
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.objects.keys().cloned().collect()
     }
 
     /// The files, each with its path in a git folder. Those that are gone by now are left out.
@@ -130,7 +135,7 @@ impl Lfs {
 }
 
 impl Kept {
-    /// Which objects of git-lfs went in.
+    /// Which objects of git-lfs went in. Blocks.
     pub(super) fn lfs_objects(&self) -> io::Result<HashSet<String>> {
         match fs::read_to_string(self.lfs_place()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HashSet::new()),
@@ -138,10 +143,10 @@ impl Kept {
         }
     }
 
-    /// Writes down that these went in, too.
-    pub(super) fn keep_lfs_objects(&self, lfs: &Lfs) -> io::Result<()> {
+    /// Writes down that these went in, too. Blocks.
+    pub(super) fn keep_lfs_objects(&self, names: Vec<String>) -> io::Result<()> {
         let mut all = self.lfs_objects()?;
-        all.extend(lfs.objects.keys().cloned());
+        all.extend(names);
         let listing: String = all.iter().flat_map(|name| [name, "\n"]).collect();
         let (new, place) = (self.lfs_place().with_extension("new"), self.lfs_place());
         fs::write(&new, listing).and_then(|()| fs::rename(&new, &place))

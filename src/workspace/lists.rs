@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::git::{self, Size, in_source};
 use super::listing::{self, check, shown};
@@ -55,7 +56,7 @@ impl Lists {
     /// Asks git, in the repository and in every submodule that is checked out.
     pub(super) async fn read(
         root_path: &Path,
-        root: &Root,
+        root: &Arc<Root>,
         untracked: Untracked,
     ) -> Result<Self, WorkspaceError> {
         let mut lists = Self::default();
@@ -166,11 +167,11 @@ async fn list(folder: &Path) -> Result<(Vec<u8>, Vec<u8>), WorkspaceError> {
 /// with its root there.
 async fn is_populated(
     root_path: &Path,
-    root: &Root,
+    root: &Arc<Root>,
     submodule: &[u8],
 ) -> Result<bool, WorkspaceError> {
     let read = |source| WorkspaceError::Read { path: shown(submodule), source };
-    if root.look(&[submodule, b".git"].concat()).map_err(read)?.is_none() {
+    if !root.has([submodule, b".git"].concat()).await.map_err(read)? {
         return Ok(false);
     }
     let folder = root_path.join(OsStr::from_bytes(submodule));

@@ -21,20 +21,16 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
-use std::io::{Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use super::git::{self, Size, in_scratch, in_source};
+use super::git_files::{append, copy, copy_rules, scratch, write, write_ref};
 use super::import::alternate;
 use super::inspection::{History, Inspection};
 use super::kept::Kept;
-use super::listing::{self, IndexEntry, shown};
-use super::tree::{Kind, Root};
+use super::listing::{self, IndexEntry};
+use super::scratch::ScratchFolder;
 use super::{WorkspaceError, Workspaces, absent};
 use crate::process::{Tool, ToolError};
 use crate::wire::rpc::WorkspaceMode;
@@ -49,10 +45,6 @@ const KNOWN_REF: &str = "refs/cove/known";
 /// As many commits as there are, to git.
 const WHOLE: u32 = 0x7fff_ffff;
 
-/// Small files that are copied out of a git folder (ignore rules, sparse patterns, the shallow list) are
-/// no larger than this.
-const MAX_COPIED: u64 = 16 << 20;
-
 /// How the objects of the source are put into a pack, which is read once or twice: what the source has packed goes in
 /// as it is there, but nobody looks for more that is alike, which takes longer than to send it.
 const QUICK_PACKS: &str = "[pack]\n\twindow = 0\n\tcompression = 1\n";
@@ -64,7 +56,8 @@ const CONFIGURING: &str = "write the checkout's configuration";
 /// A finished `.git`. Its folder is removed when the value is dropped.
 #[derive(Debug)]
 pub(super) struct Metadata {
-    folder: TempDir,
+    /// Where it lies, for a moment.
+    pub(super) folder: ScratchFolder,
     /// What its index names and does not go in.
     pub(super) absent: Vec<Known>,
 }
@@ -96,7 +89,8 @@ pub(super) async fn make(
     inspection: &Inspection,
     known: Option<&Kept>,
 ) -> Result<Metadata, WorkspaceError> {
-    let mut metadata = Metadata { folder: workspaces.scratch_folder()?, absent: Vec::new() };
+    let folder = workspaces.scratch_folder().await?;
+    let mut metadata = Metadata { folder, absent: Vec::new() };
     initialise(&metadata, inspection).await?;
     if inspection.mode == WorkspaceMode::Full {
         return Ok(metadata);
@@ -122,7 +116,8 @@ pub(super) async fn make(
     }
     set_head(&metadata, inspection).await?;
     configure(&metadata, inspection).await?;
-    copy_rules(&metadata, inspection)?;
+    let (repository, to) = (inspection.repository.clone(), metadata.git_folder());
+    metadata.folder.blocking(move || copy_rules(&repository, &to)).await?;
     metadata.absent = match (inspection.mode, &inspection.head.commit) {
         (WorkspaceMode::Metadata, None) => Vec::new(),
         (WorkspaceMode::Metadata, Some(commit)) => absent::all_of(&metadata, commit).await?,
@@ -141,7 +136,7 @@ async fn initialise(metadata: &Metadata, inspection: &Inspection) -> Result<(), 
     let doing = "make a scratch repository";
     let format = format!("--object-format={}", inspection.repository.object_format);
     for folder in [metadata.tree(), metadata.source()] {
-        fs::create_dir(&folder).map_err(|source| scratch(&folder, source))?;
+        tokio::fs::create_dir(&folder).await.map_err(|source| scratch(&folder, source))?;
     }
     let init = |folder: &Path| {
         in_scratch(folder, Size::Question)
@@ -152,15 +147,16 @@ async fn initialise(metadata: &Metadata, inspection: &Inspection) -> Result<(), 
         git::run(init(&metadata.tree()), doing),
         git::run(init(&metadata.source()).arg("--bare"), doing),
     )?;
-    let source = metadata.source();
-    append(&source.join("config"), QUICK_PACKS.as_bytes())?;
-    let objects = inspection.repository.common.join("objects");
-    write(&source.join("objects/info/alternates"), &alternate(&objects))?;
-    copy(&inspection.repository.common, "shallow", &source)?;
-    if let Some(commit) = &inspection.head.commit {
-        write(&source.join(BASE_REF), format!("{commit}\n").as_bytes())?;
-    }
-    Ok(())
+    let (source, common) = (metadata.source(), inspection.repository.common.clone());
+    let commit = inspection.head.commit.clone();
+    let fill = move || {
+        append(&source.join("config"), QUICK_PACKS.as_bytes())?;
+        let objects = common.join("objects");
+        write(&source.join("objects/info/alternates"), &alternate(&objects))?;
+        copy(&common, "shallow", &source)?;
+        commit.map_or(Ok(()), |commit| write_ref(&source, BASE_REF, &commit))
+    };
+    metadata.folder.blocking(fill).await
 }
 
 /// Every git knows the empty blob, and often it is stored nowhere.
@@ -172,12 +168,13 @@ async fn write_empty_blob(metadata: &Metadata) -> Result<(), WorkspaceError> {
 /// Lets the checkout begin with the history that is kept, of which only what is new is copied then.
 async fn begin_with(metadata: &Metadata, known: &Kept) -> Result<(), WorkspaceError> {
     let (git, kept) = (metadata.git_folder(), known.git_folder());
-    write(&git.join("objects/info/alternates"), &alternate(&kept.join("objects")))?;
-    copy(&kept, "shallow", &git)?;
-    if let Some(commit) = known.commit().await? {
-        write(&git.join(KNOWN_REF), format!("{commit}\n").as_bytes())?;
-    }
-    Ok(())
+    let commit = known.commit().await?;
+    let begin = move || {
+        write(&git.join("objects/info/alternates"), &alternate(&kept.join("objects")))?;
+        copy(&kept, "shallow", &git)?;
+        commit.map_or(Ok(()), |commit| write_ref(&git, KNOWN_REF, &commit))
+    };
+    metadata.folder.blocking(begin).await
 }
 
 /// Brings the last `depth` commits over.
@@ -265,7 +262,7 @@ async fn staged(metadata: &Metadata, inspection: &Inspection) -> Result<(), Work
     input.push(b'\n');
     let pack = in_scratch(&metadata.source(), Size::Work).args(["pack-objects", "--quiet"]);
     let folder = metadata.git_folder().join("objects/pack");
-    fs::create_dir_all(&folder).map_err(|source| scratch(&folder, source))?;
+    tokio::fs::create_dir_all(&folder).await.map_err(|source| scratch(&folder, source))?;
     git::run(pack.arg(folder.join("pack")).input(input), COPYING).await.map(drop)
 }
 
@@ -329,56 +326,6 @@ async fn configure(metadata: &Metadata, inspection: &Inspection) -> Result<(), W
         git::run(set, CONFIGURING).await?;
     }
     Ok(())
-}
-
-/// Copies the rules that decide how git sees the tree: the repository's own ignore rules, attributes and
-/// sparse patterns.
-fn copy_rules(metadata: &Metadata, inspection: &Inspection) -> Result<(), WorkspaceError> {
-    let repository = &inspection.repository;
-    let rules = [
-        (&repository.common, "info/exclude"),
-        (&repository.common, "info/attributes"),
-        (&repository.git_folder, "info/sparse-checkout"),
-    ];
-    let to = metadata.git_folder();
-    rules.iter().try_for_each(|(folder, name)| copy(folder, name, &to))
-}
-
-/// Copies a small file of a git folder, if it is there. A symlink in its place may lead to anything of
-/// the user's, so it counts as absent.
-fn copy(folder: &Path, name: &str, to: &Path) -> Result<(), WorkspaceError> {
-    let unreadable = |source| WorkspaceError::Read {
-        path: shown(folder.join(name).as_os_str().as_bytes()),
-        source,
-    };
-    let root = Root::open(folder).map_err(unreadable)?;
-    let found = root.look(name.as_bytes()).map_err(unreadable)?;
-    let Some(Kind::File(size)) = found.map(|found| found.kind) else {
-        return Ok(());
-    };
-    if size > MAX_COPIED {
-        return Err(unreadable(io::Error::other("it is too large")));
-    }
-    let (file, _) = root.read(name.as_bytes()).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_COPIED).read_to_end(&mut bytes).map_err(unreadable)?;
-    write(&to.join(name), &bytes)
-}
-
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
-    let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder)
-        .and_then(|()| fs::write(path, bytes))
-        .map_err(|source| scratch(path, source))
-}
-
-fn append(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
-    let opened = fs::OpenOptions::new().append(true).open(path);
-    opened.and_then(|mut file| file.write_all(bytes)).map_err(|source| scratch(path, source))
-}
-
-fn scratch(path: &Path, source: io::Error) -> WorkspaceError {
-    WorkspaceError::Scratch { path: path.to_owned(), source }
 }
 
 fn explain_missing(error: WorkspaceError, inspection: &Inspection) -> WorkspaceError {

@@ -44,6 +44,7 @@ mod elsewhere;
 mod error;
 mod export;
 mod git;
+mod git_files;
 mod import;
 mod inspection;
 mod kept;
@@ -58,6 +59,7 @@ mod origin;
 mod package;
 mod renewal;
 mod repository;
+mod scratch;
 mod seeing;
 mod submodule;
 mod tree;
@@ -68,8 +70,6 @@ mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use tempfile::TempDir;
 
 use self::lfs::Lfs;
 use self::modules::Modules;
@@ -84,6 +84,7 @@ pub use kept::{Kept, Limit, Look, Recording};
 pub use modules::WentIn;
 pub use package::{Package, PackageSummary};
 pub use renewal::Renewal;
+pub use scratch::ScratchFolder;
 pub use seeing::{Found, Seeing};
 
 /// How many commits of history go in when nobody says otherwise: enough for `log`, `blame` of recent
@@ -171,13 +172,13 @@ impl Workspaces {
         Ok(head.commit.as_deref() != base_commit)
     }
 
-    /// A folder for a moment, in the scratch folder: gone with all that is in it when it is dropped.
+    /// A folder for a moment, in the scratch folder.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn scratch_folder(&self) -> Result<TempDir, WorkspaceError> {
+    pub async fn scratch_folder(&self) -> Result<ScratchFolder, WorkspaceError> {
         let scratch = &self.settings.scratch;
-        let folder = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(scratch);
+        let folder = ScratchFolder::make(scratch, SCRATCH_PREFIX).await;
         folder.map_err(|source| WorkspaceError::Scratch { path: scratch.clone(), source })
     }
 
@@ -248,9 +249,7 @@ impl Workspaces {
             WorkspaceMode::Full => Lfs::default(),
         };
         if let Some(known) = known {
-            let there = known.lfs_objects();
-            let path = known.folder().to_owned();
-            lfs.without(&there.map_err(|source| WorkspaceError::Scratch { path, source })?);
+            lfs.without(&known.blocking(Kept::lfs_objects).await?);
         }
         Ok(Package::new(inspection, made, modules, lfs))
     }

@@ -117,21 +117,20 @@ impl Kept {
     ///
     /// # Errors
     /// When that cannot be read.
-    pub fn submodules(&self) -> Result<Vec<WentIn>, WorkspaceError> {
-        let place = self.modules_place();
-        let listing = match fs::read(&place) {
+    pub async fn submodules(&self) -> Result<Vec<WentIn>, WorkspaceError> {
+        let read = |kept: &Self| match fs::read(kept.modules_place()) {
             // Workspaces of older coves have no such list.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            listing => listing.map_err(|source| WorkspaceError::Scratch { path: place, source })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listing => listing,
         };
+        let listing = self.blocking(read).await?;
         Ok(listing::paths(&listing).filter_map(WentIn::read).collect())
     }
 
-    /// Writes down which went in.
-    pub(super) fn keep_submodules(&self, modules: &[Module]) -> io::Result<()> {
+    /// Writes down which went in. Blocks.
+    pub(super) fn keep_submodules(&self, submodules: Vec<WentIn>) -> io::Result<()> {
         let mut listing = String::new();
-        for Module { went_in, .. } in modules {
-            let WentIn { commit, branch, digest, place, path } = went_in;
+        for WentIn { commit, branch, digest, place, path } in submodules {
             listing.push_str(&format!("{commit}\n{branch}\n{digest}\n{place}\n{path}\0"));
         }
         let (new, place) = (self.modules_place().with_extension("new"), self.modules_place());

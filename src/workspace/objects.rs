@@ -1,9 +1,11 @@
 //! Folders of git repositories of our own, where git has no command for it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
+
+use tempfile::NamedTempFile;
 
 /// No git of ours holds a lock of a reference for so long.
 const STALE: Duration = Duration::from_secs(60);
@@ -22,19 +24,37 @@ pub(super) fn packs_in(git_folder: &Path) -> io::Result<String> {
 }
 
 /// Links everything in a folder of our own into another, or copies it where that does not go. Objects are named by
-/// what is in them: those that are there stay.
+/// what is in them: those that are there stay, and each appears whole. What the other lies in is not made anew where
+/// somebody has removed it meanwhile.
 pub(super) fn link_all(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
+    unless_there(fs::create_dir(to))?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let place = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             link_all(&entry.path(), &place)?;
-        } else if !place.exists() && fs::hard_link(entry.path(), &place).is_err() {
-            fs::copy(entry.path(), &place)?;
+        } else if !place.exists() && unless_there(fs::hard_link(entry.path(), &place)).is_err() {
+            let mut whole = NamedTempFile::new_in(to)?;
+            io::copy(&mut File::open(entry.path())?, &mut whole)?;
+            whole.persist(&place).map_err(|error| error.error)?;
         }
     }
     Ok(())
+}
+
+fn unless_there(made: io::Result<()>) -> io::Result<()> {
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Copies the list of commits without parents from one git folder into another, where there is one.
+pub(super) fn copy_shallow(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::copy(from.join("shallow"), to.join("shallow")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Links the objects of a git folder of our own into another's, but nothing of where it finds more.
@@ -65,7 +85,6 @@ pub(super) fn remove_stale_locks(git_folder: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::time::SystemTime;
 
     use super::*;

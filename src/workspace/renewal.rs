@@ -10,21 +10,22 @@
 //! The tree on its way is written down before anything is sent. When nobody hears whether the guest has it, a guest
 //! in which it is found has no work of its own.
 
+mod theirs;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::WorkspaceError;
 use super::git::{self, Size};
 use super::import::{self, Import, TreeWriter};
 use super::kept::{self, BASE, COMMIT, EXPORTED, KEEPING, Kept, NEXT, READING, SEEN};
 use super::listing;
-use super::metadata::Metadata;
 use super::objects::{link_all, link_objects, packs_in};
 use super::package::{Package, PackageSummary, Part};
 use super::seeing::Seeing;
+use crate::task::blocking;
 use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED};
 use crate::wire::survey::{EntryKind, Known, Token};
 
@@ -62,10 +63,9 @@ impl Kept {
     }
 
     /// Whether a guest with packs of these names has all the history that went in.
-    #[must_use]
-    pub fn is_all_in(&self, packs: &[&str]) -> bool {
+    pub async fn is_all_in(&self, packs: &[&str]) -> bool {
         // Workspaces of older coves have no such list.
-        let sent = fs::read_to_string(self.packs());
+        let sent = tokio::fs::read_to_string(self.packs()).await;
         sent.is_ok_and(|sent| sent.lines().all(|name| packs.contains(&name)))
     }
 
@@ -88,25 +88,19 @@ impl Kept {
         let absent: HashSet<Vec<u8>> = absent.collect();
         if !absent.is_empty() {
             // Their contents come from git alone.
-            let linked = link_objects(&package.metadata.git_folder(), &self.git_folder());
-            let path = self.git_folder();
-            linked.map_err(|source| WorkspaceError::Scratch { path, source })?;
+            let from = package.metadata.git_folder();
+            self.blocking(move |kept| link_objects(&from, &kept.git_folder())).await?;
         }
         let begun = import::begin(&self.git_folder(), NEXT, None);
         let (writer, import) =
             begun.map_err(|source| WorkspaceError::Scratch { path: self.git_folder(), source })?;
-        let package = Arc::new(package);
-        let hashing = tokio::task::spawn_blocking({
-            let package = package.clone();
-            move || package.write(io::sink(), writer, &Part::Files)
-        });
-        let (hashed, imported) = tokio::join!(hashing, import.done());
-        let broke_off = |source: io::Error| WorkspaceError::Read { path: ".".to_owned(), source };
-        let summary = hashed.map_err(|error| broke_off(error.into()))??;
-        nothing_gone(&summary)?;
+        let hash = move || {
+            let hashed = package.write(io::sink(), writer, &Part::Files);
+            (package, hashed)
+        };
+        let ((package, hashed), imported) = tokio::join!(blocking(hash), import.done());
+        nothing_gone(&hashed?)?;
         imported?;
-        let package = Arc::into_inner(package);
-        let package = package.ok_or_else(|| broke_off(io::Error::other("it is in use")))?;
         let tree = self.tree(NEXT).await?.ok_or(WorkspaceError::NothingKept)?;
         let diff = ["diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames"];
         let diff = self.git(Size::Work).args(diff).args([&seeing.tree, &tree]);
@@ -222,7 +216,7 @@ impl Renewal {
 
     /// Has the files that say where a submodule's git folder is go with the submodule, or change with it.
     async fn follow_submodules(&mut self) -> Result<(), WorkspaceError> {
-        for was in self.kept.submodules()? {
+        for was in self.kept.submodules().await? {
             let next = self.package.submodules().find(|next| next.path == was.path);
             let records = match next {
                 Some(next) if next.link() != was.link() => &mut self.replaced,
@@ -237,28 +231,6 @@ impl Renewal {
             Known { token, kind, object, went_in: true, path }.write(records);
         }
         Ok(())
-    }
-
-    /// Has the guest's git keep a commit, by a ref of this name.
-    ///
-    /// # Errors
-    /// When the scratch folder cannot be written.
-    pub fn keep_in_guest(&self, name: &str, commit: &str) -> Result<(), WorkspaceError> {
-        keep_reference(&self.package.metadata, name, commit)
-    }
-
-    /// The same in the git of the submodule at this path, if it is sent.
-    ///
-    /// # Errors
-    /// When the scratch folder cannot be written.
-    pub fn keep_in_submodule(
-        &self,
-        path: &str,
-        name: &str,
-        commit: &str,
-    ) -> Result<(), WorkspaceError> {
-        let module = self.package.modules.iter().find(|module| module.went_in.path == path);
-        module.map_or(Ok(()), |module| keep_reference(&module.metadata, name, commit))
     }
 
     /// The writer for [`Self::write_tar`], which must have finished before [`Import::done`] comes back.
@@ -314,16 +286,9 @@ impl Renewal {
     /// # Errors
     /// When it cannot be written.
     pub async fn done(self) -> Result<(), WorkspaceError> {
-        let kept = self.kept.clone();
-        let Self { package, .. } = self;
+        let Self { kept, package, .. } = self;
         let commit = package.commit.clone();
-        let keeping = tokio::task::spawn_blocking(move || keep(&kept, &package));
-        keeping
-            .await
-            .map_err(io::Error::from)
-            .and_then(|kept| kept)
-            .map_err(|source| WorkspaceError::Scratch { path: self.kept.git_folder(), source })?;
-        let kept = &self.kept;
+        kept.blocking(move |kept| keep(kept, &package)).await?;
         let next = kept.git(Size::Question).args(["rev-parse", "--verify", NEXT]);
         let next = git::line(git::run(next, KEEPING).await?);
         let next = String::from_utf8_lossy(&next).into_owned();
@@ -339,14 +304,7 @@ impl Renewal {
     }
 }
 
-fn keep_reference(metadata: &Metadata, name: &str, commit: &str) -> Result<(), WorkspaceError> {
-    let folder = metadata.git_folder().join("refs/cove");
-    let written = fs::create_dir_all(&folder)
-        .and_then(|()| fs::write(folder.join(name), format!("{commit}\n")));
-    written.map_err(|source| WorkspaceError::Scratch { path: folder, source })
-}
-
-/// Keeps the history of a package.
+/// Keeps the history of a package. Blocks.
 fn keep(kept: &Kept, package: &Package) -> io::Result<()> {
     let (from, to) = (package.metadata.git_folder(), kept.git_folder());
     let alternates = from.join(ALTERNATES);
@@ -367,8 +325,8 @@ fn keep(kept: &Kept, package: &Package) -> io::Result<()> {
         copied => drop(copied?),
     }
     fs::write(kept.packs(), sent + &packs_in(&from)?)?;
-    kept.keep_lfs_objects(&package.lfs)?;
-    kept.keep_submodules(&package.modules)
+    kept.keep_lfs_objects(package.lfs.names())?;
+    kept.keep_submodules(package.submodules().cloned().collect())
 }
 
 /// A file that is away for a moment, as while an editor saves it, must not be taken for one that was deleted.

@@ -10,7 +10,7 @@ use super::git::{self, Size, in_source};
 use crate::process::ToolError;
 
 /// A repository with a working tree.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Repository {
     /// The root of the working tree, absolute and without symlinks.
     pub(super) root: PathBuf,

@@ -1,7 +1,11 @@
-//! What a look at the guest's tree has found.
+//! What a look at the guest's tree has found, and by what the agent knows its files again.
+
+use std::collections::HashMap;
+use std::fs;
 
 use super::WorkspaceError;
 use super::kept::Kept;
+use crate::report::Report;
 use crate::wire::survey::{Seen, Token};
 
 /// What a look has found, and is to be written down.
@@ -23,9 +27,45 @@ impl Found {
         for (token, path) in self.tokens {
             Seen::Same { token, path }.write(&mut records);
         }
-        kept.know_again(&records);
+        kept.know_again(records).await;
         let Self { nested, unseen, absent, .. } = self;
         Ok(Seeing { tree: kept.seen().await?, nested, unseen, absent })
+    }
+}
+
+impl Kept {
+    /// Keeps the records by which an agent knows files of the tree that was seen last again. They count as much as
+    /// those of a look: the contents were hashed here. What are no records is not kept.
+    pub async fn know_again(&self, records: Vec<u8>) {
+        let keep = move |kept: &Self| {
+            let records = match Seen::read_all(&records) {
+                Ok(_) => &records[..],
+                Err(_) => &[],
+            };
+            let place = kept.folder().join("tokens");
+            let new = place.with_extension("new");
+            fs::write(&new, records).and_then(|()| fs::rename(&new, &place))
+        };
+        // Without them, files are only read once more.
+        if let Err(error) = self.blocking(keep).await {
+            let (folder, error) = (self.folder().display(), Report::of(&error).one_line());
+            tracing::warn!(%folder, error, "cannot keep tokens of files");
+        }
+    }
+
+    /// The tokens by the files' paths. Blocks.
+    pub(super) fn tokens(&self) -> HashMap<Vec<u8>, Token> {
+        // Without them, files are only read once more.
+        let records = fs::read(self.folder().join("tokens")).unwrap_or_default();
+        let seen = Seen::read_all(&records).unwrap_or_default().into_iter();
+        let token = |entry| match entry {
+            Seen::Same { token, path } => Some((path, token)),
+            Seen::Changed { .. }
+            | Seen::Absent { .. }
+            | Seen::Unseen { .. }
+            | Seen::Nested { .. } => None,
+        };
+        seen.filter_map(token).collect()
     }
 }
 

@@ -26,6 +26,7 @@ use super::origin::{Origin, sanitise};
 use super::repository::{self, Repository};
 use super::tree::{Kind, Root};
 use crate::report::counted;
+use crate::task::blocking;
 use crate::wire::rpc::WorkspaceMode;
 
 /// How many have git metadata in the guest; those of others are too many for one repository.
@@ -177,8 +178,8 @@ fn lies_in(path: &str, folder: &str) -> bool {
 /// The names of the submodules of a repository, by their paths in it.
 async fn names(folder: &Path) -> Result<HashMap<String, String>, WorkspaceError> {
     let read = |source| WorkspaceError::Read { path: ".gitmodules".to_owned(), source };
-    let root = Root::open(folder).map_err(read)?;
-    let found = root.look(b".gitmodules").map_err(read)?;
+    let here = folder.to_owned();
+    let found = blocking(move || Root::open(&here)?.look(b".gitmodules")).await.map_err(read)?;
     let Some(Kind::File(_)) = found.map(|found| found.kind) else {
         return Ok(HashMap::new());
     };
@@ -200,7 +201,7 @@ fn parse(listing: &[u8]) -> HashMap<String, String> {
 }
 
 /// Whether the git folder of a submodule lies in that of the repository that it is in, or in its own folder. One that a
-/// file or a link leads to may be anybody's, and its history is none of the source's.
+/// file or a link leads to may be anybody's, and its history is none of the source's. Blocks.
 fn is_its_own(submodule: &Repository, git_above: &Path) -> bool {
     let inside = submodule.root.join(".git");
     let is_folder = fs::symlink_metadata(&inside).is_ok_and(|inside| inside.is_dir());
@@ -221,14 +222,16 @@ async fn inspect(
     index: Vec<u8>,
 ) -> Result<Option<Inspection>, WorkspaceError> {
     let repository = repository::find(folder).await?;
-    if !is_its_own(&repository, git_above) {
+    let (found, above) = (repository.clone(), git_above.to_owned());
+    if !blocking(move || is_its_own(&found, &above)).await {
         return Ok(None);
     }
     let head = repository::head(&repository).await?;
-    let root = Root::open(folder).map_err(|source| WorkspaceError::Read {
+    let root = Root::opened(folder).await.map_err(|source| WorkspaceError::Read {
         path: shown(folder.as_os_str().as_bytes()),
         source,
     })?;
+    let root = Arc::new(root);
     let configuration = configuration::read(&repository, &head).await?;
     if head.commit.is_none() || configuration.is_partial_clone {
         return Ok(None);

@@ -10,9 +10,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+
+use crate::task::blocking;
 
 /// How often an open is tried: the kernel asks to try again when something was renamed meanwhile
 /// anywhere on the host, and somebody could go on renaming for ever.
@@ -63,6 +66,18 @@ impl Root {
     /// Opens the root.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         File::open(path).map(Self)
+    }
+
+    /// The same, beside the async threads.
+    pub(super) async fn opened(path: &Path) -> io::Result<Self> {
+        let path = path.to_owned();
+        blocking(move || Self::open(&path)).await
+    }
+
+    /// Whether something lies at a path, found out beside the async threads.
+    pub(super) async fn has(self: &Arc<Self>, path: Vec<u8>) -> io::Result<bool> {
+        let root = self.clone();
+        blocking(move || Ok(root.look(&path)?.is_some())).await
     }
 
     /// Looks at a path without opening what is there. `None` when nothing is there, also when one of

@@ -15,11 +15,10 @@ pub(super) async fn run(
     exports: &Exports,
     wanted: WorkspaceApply,
 ) -> Result<WorkspaceApplied, Report> {
-    let Opened { vm, .. } = &exports.open(&wanted.vm).await?;
-    let kept = Kept::at(vm.kept.clone());
-    let seeing = seen(vm, &kept).await?;
+    let Opened { vm, kept, .. } = &exports.open(&wanted.vm).await?;
+    let seeing = seen(vm, kept).await?;
     let source = Path::new(&vm.workspace.source_path);
-    apply(&exports.workspaces, &kept, source, &seeing, &wanted).await
+    apply(&exports.workspaces, kept, source, &seeing, &wanted).await
 }
 
 /// Applies what was seen to the working tree at `source`, if that is what was agreed to.

@@ -26,25 +26,25 @@ impl Exports {
     pub(super) async fn arrived(
         &self,
         vm: &PrepareVm,
+        kept: &Kept,
         wanted: &WorkspacePrepare,
         path: &str,
     ) -> Result<Arrived, Report> {
-        let kept = Kept::at(vm.kept.clone());
-        if !kept.is_there() {
+        if !kept.is_there().await {
             return Ok(Arrived::Gone);
         }
         let sources = sources(wanted, path.to_owned());
         let look = async {
-            let mode = kept.mode();
+            let mode = kept.mode().await;
             let inspection = inspection(&self.workspaces, &sources).await?;
             let there = VmWorkspace { mode, ..checkouts::record(&inspection) };
             let viewed = vm.with(there.clone());
-            let place = Place::of(vm, &viewed, &kept);
+            let place = Place::of(vm, &viewed, kept);
             if is_gone(&place).await? {
                 return Ok(Arrived::Gone);
             }
             let other = there_already(place.name, place.folder);
-            let seen = match look(place.guest, place.folder, mode, place.limit, &kept).await {
+            let seen = match look(place.guest, place.folder, mode, place.limit, kept).await {
                 Ok(seen) => seen,
                 Err(error) => return Ok(Arrived::Other(because(other, error.one_line()))),
             };

@@ -31,7 +31,7 @@ pub(super) async fn keep(
             continue;
         }
         let name = format!("before-{}", &commit[..12]);
-        renewal.keep_in_guest(&name, &commit).map_err(report)?;
+        renewal.keep_in_guest(&name, &commit).await.map_err(report)?;
         course.note(format!("commits of the guest stay there as `refs/cove/{name}`"));
     }
     Ok(())
@@ -57,7 +57,7 @@ impl InGuest {
 /// # Errors
 /// When the guest cannot be asked, or what went in cannot be read.
 pub(super) async fn before(place: &Place<'_>, package: &Package) -> Result<Vec<InGuest>, Report> {
-    let mut all = place.kept.submodules().map_err(report)?;
+    let mut all = place.kept.submodules().await.map_err(report)?;
     for next in package.submodules() {
         if !all.iter().any(|known| known.place == next.place) {
             let mut unknown = next.clone();
@@ -141,7 +141,7 @@ pub(super) async fn keep_in_submodules(
                 continue;
             }
             let (path, name) = (&next.path, format!("before-{}", &commit[..12]));
-            renewal.keep_in_submodule(path, &name, commit).map_err(report)?;
+            renewal.keep_in_submodule(path, &name, commit).await.map_err(report)?;
             course.note(format!(
                 "commits of the guest in the submodule `{path}` stay there as `refs/cove/{name}`"
             ));
@@ -152,7 +152,7 @@ pub(super) async fn keep_in_submodules(
 
 /// Lines about commits that an export does not carry. Nothing is said where the guest cannot be asked.
 pub(super) async fn notes(guest: &dyn Guest, folder: &str, name: &str, kept: &Kept) -> Vec<String> {
-    let Ok(submodules) = kept.submodules() else { return Vec::new() };
+    let Ok(submodules) = kept.submodules().await else { return Vec::new() };
     // Whoever waits for these lines keeps others from the workspace.
     let asked = timeout(QUESTION.deadline, in_submodules(guest, folder, submodules)).await;
     let there = asked.ok().and_then(Result::ok).unwrap_or_default();

@@ -48,8 +48,8 @@ impl Looks {
 #[async_trait]
 impl Work for Looks {
     async fn look(&self, workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<WorkSeen> {
-        let _alone = self.alone_soon(&workspace.vm).await?;
-        let (kept, seeing) = seen(workspace, guest).await?;
+        let alone = self.alone_soon(&workspace.vm).await?;
+        let (kept, seeing) = seen(workspace, guest, alone).await?;
         judge(&kept, &seeing).await
     }
 
@@ -58,8 +58,8 @@ impl Work for Looks {
         workspace: &WorkspaceOf,
         guest: &dyn Guest,
     ) -> PortResult<Option<LastSeen>> {
-        let _alone = self.alone_soon(&workspace.vm).await?;
-        let (_, seeing) = seen(workspace, guest).await?;
+        let alone = self.alone_soon(&workspace.vm).await?;
+        let (_kept, seeing) = seen(workspace, guest, alone).await?;
         // Of a repository inside it, nothing is kept by which it could be known again.
         Ok(seeing.beside().is_none().then_some(LastSeen(seeing.tree)))
     }
@@ -81,13 +81,17 @@ impl Work for Looks {
         Kept::at(workspace.kept.clone()).forget_left().await.map_err(report)
     }
 
-    fn is_kept(&self, kept: &Path) -> bool {
-        Kept::at(kept.to_owned()).is_there()
+    async fn is_kept(&self, kept: &Path) -> bool {
+        Kept::at(kept.to_owned()).is_there().await
     }
 }
 
-async fn seen(workspace: &WorkspaceOf, guest: &dyn Guest) -> PortResult<(Kept, Seeing)> {
-    let kept = Kept::at(workspace.kept.clone());
+async fn seen(
+    workspace: &WorkspaceOf,
+    guest: &dyn Guest,
+    alone: OwnedMutexGuard<()>,
+) -> PortResult<(Kept, Seeing)> {
+    let kept = Kept::at(workspace.kept.clone()).while_alone(alone);
     let WorkspaceOf { guest_path, mode, disk_bytes, .. } = workspace;
     let seeing = look(guest, guest_path, *mode, Limit(*disk_bytes), &kept).await?;
     Ok((kept, seeing))

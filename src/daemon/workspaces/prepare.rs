@@ -85,12 +85,13 @@ impl Exports {
     }
 
     async fn carry_out(self, vm: PrepareVm, wanted: WorkspacePrepare) -> Result<Vm, Report> {
-        let _alone = vm.unless_given_up(async { Ok(self.looks.alone(&vm.id).await) }).await?;
+        let alone = vm.unless_given_up(async { Ok(self.looks.alone(&vm.id).await) }).await?;
+        let kept = Kept::at(vm.kept.clone()).while_alone(alone);
         let course = Course::of(vm.operation.clone());
         let done = match (vm.workspace(), wanted.path.clone()) {
-            (None, Some(path)) => match self.arrived(&vm, &wanted, &path).await? {
-                Arrived::There(there) => self.renew(&vm, there, wanted, &course).await,
-                Arrived::Gone => self.put_in(&vm, wanted, path, &course).await,
+            (None, Some(path)) => match self.arrived(&vm, &kept, &wanted, &path).await? {
+                Arrived::There(there) => self.renew(&vm, &kept, there, wanted, &course).await,
+                Arrived::Gone => self.put_in(&vm, &kept, wanted, path, &course).await,
                 Arrived::Other(refusal) => Err(refusal),
             },
             (None, None) => {
@@ -98,7 +99,7 @@ impl Exports {
                 let hint = format!("name one: `cove workspace prepare {} PATH`", vm.name);
                 Err(Report::new(Kind::Invalid, message).with_hint(hint))
             }
-            (Some(there), _) => self.renew(&vm, there, wanted, &course).await,
+            (Some(there), _) => self.renew(&vm, &kept, there, wanted, &course).await,
         };
         // Why the sending ended is not what the guest, or the sink, said of it.
         let workspace = done.map_err(|error| course.check().err().unwrap_or(error))?;
@@ -109,6 +110,7 @@ impl Exports {
     async fn put_in(
         &self,
         vm: &PrepareVm,
+        kept: &Kept,
         wanted: WorkspacePrepare,
         path: String,
         course: &Course,
@@ -121,23 +123,22 @@ impl Exports {
             Ok((inspection, package))
         };
         let (inspection, package) = vm.unless_given_up(gather).await?;
-        let (folder, kept) = (inspection.guest_folder_name(), Kept::at(vm.kept.clone()));
+        let folder = inspection.guest_folder_name();
         // Before anything is kept of what goes in, by which that would be known again.
-        let taken = async { Ok(!kept.is_there() && is_taken(&*vm.guest, &folder).await) };
+        let taken = async { Ok(!kept.is_there().await && is_taken(&*vm.guest, &folder).await) };
         if vm.unless_given_up(taken).await? {
             return Err(there_already(&vm.name, &folder));
         }
         let _stage = course.stage("workspace");
-        let delivered = checkouts::deliver(package, &folder, &*vm.guest, &kept, course).await;
-        let summary = delivered.map_err(|error| {
-            if vm.workspace().is_none() && checkouts::is_undone(&error) {
-                kept.forget();
-            }
-            match error.one_line().contains("there already") {
+        let delivered = checkouts::deliver(package, &folder, &*vm.guest, kept, course).await;
+        if vm.workspace().is_none() && delivered.as_ref().is_err_and(checkouts::is_undone) {
+            kept.forget().await;
+        }
+        let summary =
+            delivered.map_err(|error| match error.one_line().contains("there already") {
                 true => error.with_hint(move_away(&vm.name, &folder)),
                 false => error,
-            }
-        })?;
+            })?;
         tell(course, &summary, 0);
         Ok(checkouts::record(&inspection))
     }
@@ -146,14 +147,14 @@ impl Exports {
     async fn renew(
         &self,
         vm: &PrepareVm,
+        kept: &Kept,
         there: VmWorkspace,
         wanted: WorkspacePrepare,
         course: &Course,
     ) -> Result<VmWorkspace, Report> {
-        let kept = Kept::at(vm.kept.clone());
         let viewed = vm.with(there);
         let there = &viewed.workspace;
-        let place = Place::of(vm, &viewed, &kept);
+        let place = Place::of(vm, &viewed, kept);
         let unexported = match wanted.discard_work {
             true => Unexported::Discard,
             false => Unexported::Refuse,
@@ -161,7 +162,8 @@ impl Exports {
         let path = wanted.path.clone().unwrap_or_else(|| there.source_path.clone());
         if unexported == Unexported::Discard && is_gone(&place).await? {
             let mode = wanted.mode.or(Some(there.mode));
-            return self.put_in(vm, WorkspacePrepare { mode, ..wanted }, path, course).await;
+            let wanted = WorkspacePrepare { mode, ..wanted };
+            return self.put_in(vm, kept, wanted, path, course).await;
         }
         let wanted = in_mode(&place, wanted)?;
         let gather = async {
@@ -269,7 +271,7 @@ pub(super) async fn gather(
         return kept.renew(package, &seeing).await.map_err(report);
     }
     let packs: Vec<&str> = packs.lines().collect();
-    let package = match kept.is_all_in(&packs) {
+    let package = match kept.is_all_in(&packs).await {
         true => workspaces.pack_onto(inspection, kept).await,
         // Its git has put objects together anew, or away: it gets all of them.
         false => workspaces.pack(inspection).await,
@@ -384,5 +386,5 @@ async fn ask_if_gone(guest: &dyn Guest, folder: &str) -> Result<program::Ended, 
     let words = ["test", "!", "-e", folder];
     let argv = words.iter().map(ToString::to_string).collect();
     let exec = Exec { argv, env: Vec::new(), cwd: None, tty: None };
-    program::run(guest, &exec, &mut io::sink(), program::QUESTION).await
+    program::run(guest, &exec, &mut tokio::io::sink(), program::QUESTION).await
 }

@@ -1,9 +1,10 @@
 //! Running a program of the guest to its end, whose output is wanted here.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::Framed;
 
 use crate::report::{Kind, Report};
@@ -45,6 +46,10 @@ impl Ended {
     }
 }
 
+/// Where the output of a program goes.
+pub(super) trait Sink: AsyncWrite + Send + Unpin {}
+impl<T: AsyncWrite + Send + Unpin> Sink for T {}
+
 /// Runs it, and writes its output to `sink`.
 ///
 /// # Errors
@@ -52,7 +57,7 @@ impl Ended {
 pub(super) async fn run(
     guest: &dyn Guest,
     exec: &Exec,
-    sink: &mut (dyn Write + Send),
+    sink: &mut dyn Sink,
     bounds: Bounds,
 ) -> Result<Ended, Report> {
     let program = exec.argv.first().map_or("a program", String::as_str);
@@ -111,7 +116,7 @@ pub(super) async fn ask(
 
 async fn take(
     mut frames: Framed<Box<dyn crate::vm::ports::ByteStream>, FrameCodec>,
-    sink: &mut (dyn Write + Send),
+    sink: &mut dyn Sink,
     limit: u64,
 ) -> io::Result<Ended> {
     let (mut taken, mut complaint) = (0_u64, Vec::new());
@@ -123,7 +128,7 @@ async fn take(
                 if taken > limit {
                     return Err(io::Error::other(format!("it printed more than {limit} bytes")));
                 }
-                sink.write_all(&bytes)?;
+                sink.write_all(&bytes).await?;
             }
             Frame::Stderr(bytes) => {
                 let room = COMPLAINT - complaint.len();
@@ -131,6 +136,7 @@ async fn take(
             }
             frame @ Frame::Control(_) => match frame.message()? {
                 Reply::ExecEnded(status) => {
+                    sink.flush().await?;
                     let complaint = String::from_utf8_lossy(&complaint).trim().to_owned();
                     return Ok(Ended { status, complaint });
                 }

@@ -75,5 +75,5 @@ pub trait Work: Send + Sync {
     /// Its guest is about to run again: what was seen is worth nothing from now on.
     async fn returns(&self, workspace: &WorkspaceOf) -> PortResult<()>;
     /// Whether something is kept in this folder, though it may be that nothing of it went into the guest.
-    fn is_kept(&self, kept: &Path) -> bool;
+    async fn is_kept(&self, kept: &Path) -> bool;
 }

@@ -53,7 +53,7 @@ impl Work for Sim {
         self.call("work.returns", returns).await
     }
 
-    fn is_kept(&self, kept: &Path) -> bool {
+    async fn is_kept(&self, kept: &Path) -> bool {
         let folder = kept.parent();
         folder.is_some_and(|folder| self.world.host().work.contains_key(&vm_of(folder)))
     }

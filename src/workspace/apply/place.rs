@@ -34,6 +34,7 @@ use super::super::tree::{Kind, Root, Stamp};
 use super::changes::Change;
 use super::error::ApplyError;
 use super::present::Lying;
+use crate::task::blocking;
 use crate::wire::survey::EntryKind;
 
 const WRITING: &str = "write the new files beside the old ones";
@@ -75,9 +76,7 @@ impl Staged {
             let folder = tempfile::Builder::new().prefix(".cove-apply-").tempdir_in(at)?;
             Ok((Root::open(folder.path())?, folder))
         };
-        let made =
-            tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| Err(error.into()));
-        let (beside, folder) = made.map_err(failed)?;
+        let (beside, folder) = blocking(make).await.map_err(failed)?;
         let entry = |(number, change): (usize, &Change)| {
             let new = change.to.as_ref()?;
             Some(format!("{} {}\t{number}\0", new.kind.mode(), new.object))

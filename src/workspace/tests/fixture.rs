@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -71,14 +72,23 @@ impl Fixture {
         let summary = package.write_tar(file).expect("writes");
         drop(package);
         assert_eq!(picture(inspection.source_root()), before, "the source was touched");
-        let left = fs::read_dir(self.scratch()).expect("listed").count();
-        assert_eq!(left, 0, "scratch folders are left");
+        self.no_scratch_is_left().await;
         let root = self.folder.path().join("guest").join(inspection.guest_folder_name());
         drop(fs::remove_dir_all(&root));
         fs::create_dir_all(&root).expect("made");
         let unpack = Tool::new("tar").args(["-xpf"]).arg(&archive).arg("-C").arg(&root);
         unpack.run().await.expect("the system's tar unpacks it");
         Checkout { root, inspection, summary }
+    }
+
+    /// Waits until the scratch folders are gone, which they are a little later.
+    pub(super) async fn no_scratch_is_left(&self) {
+        let gone = async {
+            while fs::read_dir(self.scratch()).expect("listed").next().is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), gone).await.expect("none is left");
     }
 
     pub(super) fn scratch(&self) -> PathBuf {

@@ -163,7 +163,7 @@ async fn a_partial_clone_says_what_is_missing() {
     let error = fixture.service.pack(&inspection.expect("inspects")).await;
     let error = error.expect_err("old blobs are missing");
     assert!(matches!(error, WorkspaceError::PartialClone { .. }), "{error:?}");
-    assert_eq!(fs::read_dir(fixture.scratch()).expect("listed").count(), 0);
+    fixture.no_scratch_is_left().await;
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn what_an_agent_says_of_what_came_is_not_kept_where_it_is_no_record() {
     work.prepare().await;
     let tokens = work.folder.path().join("vm/workspace/tokens");
     assert!(!fs::read(&tokens).expect("read").is_empty());
-    work.kept.know_again(b"anything");
+    work.kept.know_again(b"anything".to_vec()).await;
     assert!(fs::read(&tokens).expect("read").is_empty());
     assert!(work.kept.is_safe(&work.look().await.expect("seen").tree).await.expect("known"));
 }

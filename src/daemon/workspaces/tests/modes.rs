@@ -23,7 +23,7 @@ impl InMode {
         let packed = checkout.pack().await.expect("packed");
         let kept = in_mode.work.folder.path().join("vm/workspace");
         packed.deliver(&in_mode.work.agent(), &kept).await.expect("delivered");
-        assert_eq!(in_mode.work.kept.mode(), mode);
+        assert_eq!(in_mode.work.kept.mode().await, mode);
         in_mode
     }
 
