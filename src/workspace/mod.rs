@@ -104,6 +104,15 @@ pub struct WorkspaceSettings {
     pub depth: u32,
 }
 
+/// What a guest has already, and is not packed for it anew.
+#[derive(Debug, Default)]
+pub struct Already<'a> {
+    /// The history that is kept, where the guest has all of it.
+    pub history: Option<&'a Kept>,
+    /// The submodules whose git is there as it is to be.
+    pub submodules: Vec<WentIn>,
+}
+
 /// The service.
 #[derive(Debug)]
 pub struct Workspaces {
@@ -217,29 +226,24 @@ impl Workspaces {
     /// # Errors
     /// When git cannot read the repository's history or the scratch folder cannot be written.
     pub async fn pack(&self, inspection: &Inspection) -> Result<Package, WorkspaceError> {
-        self.packed(inspection, None).await
+        self.pack_onto(inspection, Already::default()).await
     }
 
-    /// The same for a guest that has what is kept: of the history, only what is new.
+    /// The same for a guest that has some of it: of the history, only what is new.
     ///
     /// # Errors
     /// As [`Self::pack`].
     pub async fn pack_onto(
         &self,
         inspection: &Inspection,
-        known: &Kept,
+        already: Already<'_>,
     ) -> Result<Package, WorkspaceError> {
-        self.packed(inspection, Some(known)).await
-    }
-
-    async fn packed(
-        &self,
-        inspection: &Inspection,
-        known: Option<&Kept>,
-    ) -> Result<Package, WorkspaceError> {
+        let known = already.history;
         let made = metadata::make(self, inspection, known).await?;
         let modules = match inspection.mode {
-            WorkspaceMode::Shallow => modules::make(self, inspection, &made).await?,
+            WorkspaceMode::Shallow => {
+                modules::make(self, inspection, &made, &already.submodules).await?
+            }
             WorkspaceMode::Full | WorkspaceMode::Metadata => Modules::default(),
         };
         let mut lfs = match inspection.mode {

@@ -1,6 +1,5 @@
 //! Making the git folders of submodules, and what is kept of those that went in.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -10,9 +9,10 @@ use super::inspection::Inspection;
 use super::kept::Kept;
 use super::listing;
 use super::metadata::{self, Metadata};
-use super::submodule::alone;
+use super::submodule::{Submodule, alone};
 use super::{WorkspaceError, Workspaces};
 use crate::id::Digest;
+use crate::wire::rpc::WorkspaceMode;
 
 const CONFIGURING: &str = "write the configuration of a submodule";
 
@@ -27,6 +27,8 @@ pub(super) struct Module {
 #[derive(Debug, Default)]
 pub(super) struct Modules {
     pub(super) made: Vec<Module>,
+    /// Those that are in the guest as they are to be, and not made anew.
+    pub(super) there: Vec<WentIn>,
     /// A line for the user about those that could not be read.
     pub(super) alone: Option<String>,
 }
@@ -46,22 +48,33 @@ pub struct WentIn {
     pub path: String,
 }
 
-/// Makes the git folders of all submodules, and writes of them into the configuration of what they lie in.
+/// Makes the git folders of all submodules but those that are `there`, and writes of them into the configuration of
+/// what they lie in.
 pub(super) async fn make(
     workspaces: &Workspaces,
     inspection: &Inspection,
     repository: &Metadata,
+    there: &[WentIn],
 ) -> Result<Modules, WorkspaceError> {
-    let mut modules: Vec<Module> = Vec::new();
+    let mut modules = Modules::default();
     let mut without = Vec::new();
     for submodule in &inspection.submodules {
-        let inside = &submodule.inspection;
-        let outer = modules.iter().find(|module| module.went_in.place == submodule.above);
-        if outer.is_none() && !submodule.above.is_empty() {
-            without.push(submodule.path.clone().into_bytes());
+        let went_in = WentIn::of(submodule);
+        if there.contains(&went_in) {
+            modules.there.push(went_in);
             continue;
         }
-        let metadata = match metadata::make(workspaces, inside, None).await {
+        let outer = modules.made.iter().find(|outer| outer.went_in.place == submodule.above);
+        let outer = match (outer, submodule.above.is_empty()) {
+            (Some(outer), _) => Some(&outer.metadata),
+            (None, true) => Some(repository),
+            (None, false) if there.iter().any(|outer| outer.place == submodule.above) => None,
+            (None, false) => {
+                without.push(submodule.path.clone().into_bytes());
+                continue;
+            }
+        };
+        let metadata = match metadata::make(workspaces, &submodule.inspection, None).await {
             Ok(metadata) => metadata,
             Err(error @ WorkspaceError::Scratch { .. }) => return Err(error),
             Err(error) => {
@@ -70,25 +83,22 @@ pub(super) async fn make(
                 continue;
             }
         };
-        let outer = outer.map_or(repository, |module| &module.metadata);
-        let key = |what: &str| format!("submodule.{}.{what}", submodule.name);
-        configure(outer, &key("active"), "true").await?;
-        if let Some(url) = submodule.url.url() {
-            configure(outer, &key("url"), url).await?;
+        if let Some(outer) = outer {
+            let key = |what: &str| format!("submodule.{}.{what}", submodule.name);
+            configure(outer, &key("active"), "true").await?;
+            if let Some(url) = submodule.url.url() {
+                configure(outer, &key("url"), url).await?;
+            }
         }
-        let commit = inside.head.commit.clone().unwrap_or_default();
-        let branch = inside.branch().unwrap_or_default().to_owned();
-        let made_of = format!("{:?}\n", inside.history);
-        let digest = Digest::of(&[made_of.as_bytes(), &inside.index].concat()).to_string();
-        let (place, path) = (submodule.place.clone(), submodule.path.clone());
-        modules.push(Module { went_in: WentIn { commit, branch, digest, place, path }, metadata });
+        modules.made.push(Module { went_in, metadata });
     }
     // Last: from then on git finds no working tree in the scratch folder.
-    for Module { went_in, metadata } in &modules {
+    for Module { went_in, metadata } in &modules.made {
         let up = "../".repeat(went_in.place.split('/').count() + 1);
         configure(metadata, "core.worktree", &format!("{up}{}", went_in.path)).await?;
     }
-    Ok(Modules { made: modules, alone: alone(&without) })
+    modules.alone = alone(&without);
+    Ok(modules)
 }
 
 async fn configure(metadata: &Metadata, key: &str, value: &str) -> Result<(), WorkspaceError> {
@@ -96,7 +106,28 @@ async fn configure(metadata: &Metadata, key: &str, value: &str) -> Result<(), Wo
     git::run(set, CONFIGURING).await.map(drop)
 }
 
+impl Inspection {
+    /// The submodules whose git is to go in.
+    #[must_use]
+    pub fn submodules_to_go_in(&self) -> Vec<WentIn> {
+        match self.mode {
+            WorkspaceMode::Shallow => self.submodules.iter().map(WentIn::of).collect(),
+            WorkspaceMode::Full | WorkspaceMode::Metadata => Vec::new(),
+        }
+    }
+}
+
 impl WentIn {
+    fn of(submodule: &Submodule) -> Self {
+        let inside = &submodule.inspection;
+        let commit = inside.head.commit.clone().unwrap_or_default();
+        let branch = inside.branch().unwrap_or_default().to_owned();
+        let made_of = format!("{:?}\n", inside.history);
+        let digest = Digest::of(&[made_of.as_bytes(), &inside.index].concat()).to_string();
+        let (place, path) = (submodule.place.clone(), submodule.path.clone());
+        Self { commit, branch, digest, place, path }
+    }
+
     /// The file `.git` in the submodule's folder.
     pub(super) fn link(&self) -> String {
         let up = "../".repeat(self.path.split('/').count());
@@ -140,12 +171,4 @@ impl Kept {
     fn modules_place(&self) -> PathBuf {
         self.folder().join("modules")
     }
-}
-
-/// Which of the modules are sent: all but those that are there as they are.
-pub(super) fn sent<'a>(
-    modules: &'a [Module],
-    unchanged: &HashSet<String>,
-) -> impl Iterator<Item = &'a Module> {
-    modules.iter().filter(|module| !unchanged.contains(&module.went_in.path))
 }

@@ -14,13 +14,14 @@ use std::sync::Arc;
 
 use tar::{Builder, EntryType, Header};
 
+use self::parts::Exact;
 use super::WorkspaceError;
 use super::import::TreeWriter;
 use super::inspection::{Contents, Entry, Inspection};
 use super::lfs::Lfs;
 use super::listing::shown;
 use super::metadata::Metadata;
-use super::modules::{self, Module, Modules, WentIn};
+use super::modules::{Module, Modules, WentIn};
 use super::tree::{Found, Kind};
 use crate::wire::guest::UPDATE_TREE;
 use crate::wire::rpc::WorkspaceMode;
@@ -49,12 +50,13 @@ pub struct Package {
     contents: Arc<Contents>,
     pub(super) mode: WorkspaceMode,
     pub(super) metadata: Metadata,
+    /// The submodules whose git is sent.
     pub(super) modules: Vec<Module>,
+    /// Those whose git is in the guest as it is to be.
+    there: Vec<WentIn>,
     /// A line for the user about submodules without one.
     alone: Option<String>,
     pub(super) lfs: Lfs,
-    /// The paths of submodules whose git is not sent, as it is there as it is.
-    unchanged: HashSet<String>,
     pub(super) object_format: String,
     /// The commit that is checked out, where its history goes in; none before the first one.
     pub(super) commit: Option<String>,
@@ -99,17 +101,21 @@ impl Package {
         modules: Modules,
         lfs: Lfs,
     ) -> Self {
-        let Modules { made: modules, alone } = modules;
+        let Modules { made: modules, there, alone } = modules;
         let object_format = inspection.repository.object_format.clone();
         let history = inspection.mode != WorkspaceMode::Full;
         let commit = inspection.head.commit.clone().filter(|_| history);
         let (contents, mode) = (Arc::clone(&inspection.contents), inspection.mode);
-        let unchanged = HashSet::new();
-        Self { contents, mode, metadata, modules, alone, lfs, unchanged, object_format, commit }
+        Self { contents, mode, metadata, modules, there, alone, lfs, object_format, commit }
     }
 
     /// The submodules whose git goes in.
     pub fn submodules(&self) -> impl Iterator<Item = &WentIn> {
+        self.sent_submodules().chain(&self.there)
+    }
+
+    /// Those of them whose git is sent.
+    pub fn sent_submodules(&self) -> impl Iterator<Item = &WentIn> {
         self.modules.iter().map(|module| &module.went_in)
     }
 
@@ -123,11 +129,6 @@ impl Package {
     /// Lines for the user about submodules whose git cannot be read and about objects of git-lfs, where there are any.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         self.alone.clone().into_iter().chain(self.lfs.note())
-    }
-
-    /// Sends nothing of the git of this submodule, as the guest has it.
-    pub fn leave_unchanged(&mut self, submodule: &WentIn) {
-        self.unchanged.insert(submodule.path.clone());
     }
 
     /// Writes the whole tar stream, its end included. Blocks: run it where that is fine. After an error
@@ -195,7 +196,7 @@ impl Package {
                 WorkspaceMode::Shallow | WorkspaceMode::Metadata,
             ) => {
                 stream.metadata(&self.metadata.git_folder(), b".git/")?;
-                for module in modules::sent(&self.modules, &self.unchanged) {
+                for module in &self.modules {
                     stream.module(module)?;
                 }
                 stream.lfs(&self.lfs)?;
@@ -343,35 +344,6 @@ impl<W: Write> Stream<W> {
         header.set_size(name.len() as u64 + 1);
         header.set_cksum();
         self.builder.append(&header, name.chain(&b"\0"[..]))
-    }
-}
-
-/// Reads exactly `left` bytes as far as the file has them; what was appended since stays out. Keeps the
-/// file's own error apart from the sink's.
-struct Exact {
-    file: fs::File,
-    left: u64,
-    failure: Option<io::Error>,
-    /// Where what was read is written down.
-    record: TreeWriter,
-}
-
-impl Read for &mut Exact {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        match self.file.read(&mut buffer[..wanted]) {
-            Ok(read) => {
-                self.left -= read as u64;
-                self.record.content(&buffer[..read]);
-                Ok(read)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                let copy = io::Error::from(error.kind());
-                self.failure = Some(error);
-                Err(copy)
-            }
-        }
     }
 }
 

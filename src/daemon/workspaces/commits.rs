@@ -51,14 +51,14 @@ impl InGuest {
     }
 }
 
-/// What the guest has checked out in the submodules whose git went in, and in those of the package whose git it may
+/// What the guest has checked out in the submodules whose git went in, and in those that are to go in whose git it may
 /// have all the same: that stays there when the source has a submodule no more, and may have it again.
 ///
 /// # Errors
 /// When the guest cannot be asked, or what went in cannot be read.
-pub(super) async fn before(place: &Place<'_>, package: &Package) -> Result<Vec<InGuest>, Report> {
+pub(super) async fn before(place: &Place<'_>, next: &[WentIn]) -> Result<Vec<InGuest>, Report> {
     let mut all = place.kept.submodules().await.map_err(report)?;
-    for next in package.submodules() {
+    for next in next {
         if !all.iter().any(|known| known.place == next.place) {
             let mut unknown = next.clone();
             // Whatever the guest has there did not go in last.
@@ -102,26 +102,25 @@ async fn in_submodule(
     Ok(commit.map(|commit| commit.trim().to_owned()).filter(|commit| is_id(commit)))
 }
 
-/// Sends nothing of the git of submodules that are in the guest as they are to be there, and returns those that are
-/// sent and there: as they went in, and as they are to be.
-pub(super) fn leave_unchanged(
-    package: &mut Package,
-    there: Vec<InGuest>,
-) -> Vec<(InGuest, WentIn)> {
-    let wanted: Vec<WentIn> = package.submodules().cloned().collect();
-    let mut sent = Vec::new();
-    for there in there.into_iter().filter(|there| there.commit.is_some()) {
-        let next = wanted.iter().find(|wanted| wanted.place == there.submodule.place);
-        match next {
-            Some(next) if there.own().is_none() && *next == there.submodule => {
-                package.leave_unchanged(next);
-            }
-            Some(next) => sent.push((there, next.clone())),
-            // It is no submodule of the source any more: what the guest has of it stays.
-            None => {}
-        }
-    }
-    sent
+/// Those of the submodules that are to go in whose git is in the guest as it is to be there.
+pub(super) fn unchanged(there: &[InGuest], next: Vec<WentIn>) -> Vec<WentIn> {
+    let is_there = |next: &WentIn| {
+        let same = |there: &&InGuest| there.commit.is_some() && there.submodule == *next;
+        there.iter().find(same).is_some_and(|there| there.own().is_none())
+    };
+    next.into_iter().filter(is_there).collect()
+}
+
+/// The submodules whose git is sent and is there: as they went in, and as they are to be. What the guest has of one
+/// that is no submodule of the source any more stays.
+pub(super) fn sent(there: Vec<InGuest>, package: &Package) -> Vec<(InGuest, WentIn)> {
+    let there = there.into_iter().filter(|there| there.commit.is_some());
+    let sent = there.filter_map(|there| {
+        let mut sent = package.sent_submodules();
+        let next = sent.find(|next| next.place == there.submodule.place)?.clone();
+        Some((there, next))
+    });
+    sent.collect()
 }
 
 /// Has the guest's git keep the commits of its own that the branches of submodules leave.

@@ -27,7 +27,7 @@ use crate::wire::rpc::{
     CreateWorkspace, Operation, Vm, VmWorkspace, WorkspaceMode, WorkspacePrepare,
 };
 use crate::workspace::{
-    Against, Comparison, Inspection, Kept, Limit, PackageSummary, Renewal, Workspaces,
+    Against, Already, Comparison, Inspection, Kept, Limit, PackageSummary, Renewal, Workspaces,
 };
 
 /// How many files a refusal names.
@@ -270,16 +270,15 @@ pub(super) async fn gather(
         let package = workspaces.pack(inspection).await.map_err(report)?;
         return kept.renew(package, &seeing).await.map_err(report);
     }
+    let next = inspection.submodules_to_go_in();
+    let there = commits::before(place, &next).await?;
     let packs: Vec<&str> = packs.lines().collect();
-    let package = match kept.is_all_in(&packs).await {
-        true => workspaces.pack_onto(inspection, kept).await,
-        // Its git has put objects together anew, or away: it gets all of them.
-        false => workspaces.pack(inspection).await,
-    };
-    let mut package = package.map_err(report)?;
+    // Where its git has put objects together anew, or away, it gets all of them.
+    let history = kept.is_all_in(&packs).await.then_some(kept);
+    let already = Already { history, submodules: commits::unchanged(&there, next) };
+    let package = workspaces.pack_onto(inspection, already).await.map_err(report)?;
     package.notes().for_each(|note| course.note(note));
-    let there = commits::before(place, &package).await?;
-    let sent = commits::leave_unchanged(&mut package, there);
+    let sent = commits::sent(there, &package);
     let renewal = kept.renew(package, &seeing).await.map_err(report)?;
     commits::keep(place, inspection, &renewal, course).await?;
     commits::keep_in_submodules(place, &sent, &renewal, course).await?;

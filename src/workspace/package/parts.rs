@@ -1,10 +1,12 @@
-//! What lies in `.git` besides the repository's own metadata: the git of submodules, and objects of git-lfs.
+//! What lies in `.git` besides the repository's own metadata: the git of submodules, and objects of git-lfs. And how
+//! files are read that may change meanwhile.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Read, Write};
 
 use tar::EntryType;
 
-use super::{Exact, METADATA_MODE, Stream, header, send};
+use super::{METADATA_MODE, Stream, header, send};
 use crate::workspace::WorkspaceError;
 use crate::workspace::import::TreeWriter;
 use crate::workspace::lfs::Lfs;
@@ -32,5 +34,34 @@ impl<W: Write> Stream<W> {
             self.exactly(header, format!(".git/{name}").as_bytes(), &mut exact)?;
         }
         Ok(())
+    }
+}
+
+/// Reads exactly `left` bytes as far as the file has them; what was appended since stays out. Keeps the
+/// file's own error apart from the sink's.
+pub(super) struct Exact {
+    pub(super) file: File,
+    pub(super) left: u64,
+    pub(super) failure: Option<io::Error>,
+    /// Where what was read is written down.
+    pub(super) record: TreeWriter,
+}
+
+impl Read for &mut Exact {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        match self.file.read(&mut buffer[..wanted]) {
+            Ok(read) => {
+                self.left -= read as u64;
+                self.record.content(&buffer[..read]);
+                Ok(read)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let copy = io::Error::from(error.kind());
+                self.failure = Some(error);
+                Err(copy)
+            }
+        }
     }
 }

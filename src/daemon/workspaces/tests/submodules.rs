@@ -159,3 +159,19 @@ async fn another_submodule_takes_the_place_of_one() {
     assert_eq!(text(&inside, &["status", "--porcelain"]).await, "");
     assert_eq!(work.changes().await, []);
 }
+
+#[tokio::test]
+async fn the_git_of_a_submodule_that_is_as_it_was_is_not_packed() {
+    let work = Work::begun().await;
+    work.add_library().await;
+    work.prepare().await;
+    // Nobody could read it.
+    let packs = work.source().join(".git/modules/vendor/lib/objects");
+    fs::rename(&packs, packs.with_extension("away")).expect("moved away");
+    fs::create_dir(&packs).expect("made");
+    write(&work.source().join("a.txt"), b"edited\n");
+    work.update().await.expect("updated");
+    assert!(work.told().await.is_empty());
+    let submodules = work.kept.submodules().await.expect("read");
+    assert_eq!(submodules.len(), 1, "its git counts as there");
+}
