@@ -23,6 +23,7 @@ mod commits;
 mod looks;
 mod prepare;
 mod program;
+mod settings;
 
 pub(super) use looks::Looks;
 

@@ -61,6 +61,7 @@ mod renewal;
 mod repository;
 mod scratch;
 mod seeing;
+mod settings;
 mod submodule;
 mod tree;
 mod unheard;
@@ -86,6 +87,7 @@ pub use package::{Package, PackageSummary};
 pub use renewal::Renewal;
 pub use scratch::ScratchFolder;
 pub use seeing::{Found, Seeing};
+pub use settings::{Setting, When};
 
 /// How many commits of history go in when nobody says otherwise: enough for `log`, `blame` of recent
 /// work and a merge base, little enough for a second.

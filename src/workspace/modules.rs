@@ -84,10 +84,8 @@ pub(super) async fn make(
             }
         };
         if let Some(outer) = outer {
-            let key = |what: &str| format!("submodule.{}.{what}", submodule.name);
-            configure(outer, &key("active"), "true").await?;
-            if let Some(url) = submodule.url.url() {
-                configure(outer, &key("url"), url).await?;
+            for (key, value) in submodule.entries() {
+                configure(outer, &key, &value).await?;
             }
         }
         modules.made.push(Module { went_in, metadata });

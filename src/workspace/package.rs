@@ -22,6 +22,7 @@ use super::lfs::Lfs;
 use super::listing::shown;
 use super::metadata::Metadata;
 use super::modules::{Module, Modules, WentIn};
+use super::settings::{self, Setting};
 use super::tree::{Found, Kind};
 use crate::wire::guest::UPDATE_TREE;
 use crate::wire::rpc::WorkspaceMode;
@@ -57,6 +58,8 @@ pub struct Package {
     /// A line for the user about submodules without one.
     alone: Option<String>,
     pub(super) lfs: Lfs,
+    /// What git in a guest that has an older package is to be told.
+    pub(super) settings: Vec<Setting>,
     pub(super) object_format: String,
     /// The commit that is checked out, where its history goes in; none before the first one.
     pub(super) commit: Option<String>,
@@ -106,7 +109,22 @@ impl Package {
         let history = inspection.mode != WorkspaceMode::Full;
         let commit = inspection.head.commit.clone().filter(|_| history);
         let (contents, mode) = (Arc::clone(&inspection.contents), inspection.mode);
-        Self { contents, mode, metadata, modules, there, alone, lfs, object_format, commit }
+        let settings = Vec::new();
+        let mut package = Self {
+            contents,
+            mode,
+            metadata,
+            modules,
+            there,
+            alone,
+            lfs,
+            settings,
+            object_format,
+            commit,
+        };
+        let goes_in = |place: &str| package.submodules().any(|inside| inside.place == place);
+        package.settings = settings::of(inspection, goes_in);
+        package
     }
 
     /// The submodules whose git goes in.

@@ -65,6 +65,13 @@ pub(super) struct Submodules {
 }
 
 impl Submodule {
+    /// What the configuration of the repository that it is in says of it.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (String, String)> {
+        let key = |what: &str| format!("submodule.{}.{what}", self.name);
+        let url = self.url.url().map(|url| (key("url"), url.to_owned()));
+        [(key("active"), "true".to_owned())].into_iter().chain(url)
+    }
+
     /// A line for the user, where something was changed on the way.
     pub(super) fn note(&self) -> Option<String> {
         self.url.note(&format!("origin of the submodule `{}`", shown(self.path.as_bytes())))

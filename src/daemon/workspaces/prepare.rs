@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::arrived::Arrived;
 use super::looks::look;
-use super::{Exports, commits, program, report};
+use super::{Exports, commits, program, report, settings};
 use crate::daemon::GUEST_HOME;
 use crate::daemon::checkouts::{self, inspection};
 use crate::daemon::course::Course;
@@ -316,7 +316,9 @@ pub(super) async fn send(
     imported.map_err(report)?;
     let lost = || Report::new(Kind::Failed, "what was sent to the guest was not written down");
     let renewal = Arc::into_inner(renewal).ok_or_else(lost)?;
+    let settings = renewal.settings().to_vec();
     renewal.done().await.map_err(report)?;
+    settings::follow(place, &settings, course).await;
     let summary = summed.await.map_err(|error| lost().with_cause(&error))?;
     tell(course, &summary, removals);
     Ok(())

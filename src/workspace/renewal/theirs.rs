@@ -1,10 +1,11 @@
-//! What the guest's git keeps of its own when it is brought up to date.
+//! What the guest's git keeps of its own when it is brought up to date, and what it is told.
 
 use super::Renewal;
 use crate::workspace::WorkspaceError;
 use crate::workspace::git_files::write_ref;
 use crate::workspace::metadata::Metadata;
 use crate::workspace::modules::Module;
+use crate::workspace::settings::Setting;
 
 impl Renewal {
     /// Has the guest's git keep a commit, by a ref of this name.
@@ -33,6 +34,12 @@ impl Renewal {
 
     fn module(&self, path: &str) -> Option<&Module> {
         self.package.modules.iter().find(|module| module.went_in.path == path)
+    }
+
+    /// What git in the guest is to be told once it has it.
+    #[must_use]
+    pub fn settings(&self) -> &[Setting] {
+        &self.package.settings
     }
 }
 

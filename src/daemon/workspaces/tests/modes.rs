@@ -161,6 +161,13 @@ async fn a_metadata_workspace_has_all_objects_and_git_there_is_content() {
     assert_eq!(metadata.guest_git(&["show", "HEAD:a.txt"]).await, "not committed\n");
     assert_eq!(metadata.changes().await, []);
     metadata.update(Unexported::Refuse).await.expect("also when nothing differs");
+
+    // Git there leaves files out by its patterns again: none comes with another commit, to lie there unseen by it.
+    assert_eq!(metadata.guest_git(&["config", "core.sparseCheckout"]).await, "true\n");
+    metadata.guest_git(&["checkout", "-q", "--detach", "HEAD~1"]).await;
+    assert_eq!(picture(&guest), Picture::new(), "nothing but folders");
+    metadata.guest_git(&["sparse-checkout", "disable"]).await;
+    assert_eq!(fs::read(guest.join("a.txt")).expect("there"), b"one\n");
 }
 
 #[tokio::test]
@@ -213,6 +220,9 @@ async fn what_a_sparse_checkout_leaves_out_is_no_deletion() {
     assert_eq!(sparse.guarded().await, WorkSeen::Safe);
     sparse.update(Unexported::Refuse).await.expect("updated");
     assert_eq!(fs::read(guest.join("dir/b.txt")).expect("there"), b"two\n");
+    // It stays there, as git does not go by the patterns any more that left it out.
+    sparse.guest_git(&["reset", "-q", "--hard"]).await;
+    assert!(guest.join("dir/b.txt").exists());
     fs::remove_file(guest.join("dir/b.txt")).expect("removed");
     assert_eq!(sparse.changes().await, [changed("dir/b.txt", ChangeKind::Deleted)]);
 }
