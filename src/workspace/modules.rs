@@ -1,5 +1,6 @@
 //! Making the git folders of submodules, and what is kept of those that went in.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -12,9 +13,11 @@ use super::metadata::{self, Metadata};
 use super::submodule::{Submodule, alone};
 use super::{WorkspaceError, Workspaces};
 use crate::id::Digest;
+use crate::wire::guest::UPDATE_DEEPENED;
 use crate::wire::rpc::WorkspaceMode;
 
 const CONFIGURING: &str = "write the configuration of a submodule";
+const DEEPENING: &str = "find out how much history of a submodule comes";
 
 /// The git folder of a submodule, ready to be sent.
 #[derive(Debug)]
@@ -102,6 +105,35 @@ pub(super) async fn make(
 async fn configure(metadata: &Metadata, key: &str, value: &str) -> Result<(), WorkspaceError> {
     let set = metadata.git(Size::Question).args(["config", "--local", key, value]);
     git::run(set, CONFIGURING).await.map(drop)
+}
+
+impl Module {
+    /// Writes down for the agent which of these commits, that have no parents in the guest, have them from now on.
+    pub(super) async fn deepen(&self, shallow: &[&str]) -> Result<(), WorkspaceError> {
+        let place = self.metadata.git_folder();
+        // The working tree that its configuration names is not there.
+        let check = self.metadata.git(Size::Work);
+        let check = check.env("GIT_DIR", &place).env("GIT_WORK_TREE", ".");
+        let check = check.args(["cat-file", "--batch-check=%(objectname) %(objecttype)"]);
+        let asked: String = shallow.iter().flat_map(|commit| [*commit, "\n"]).collect();
+        let answer = git::run(check.input(asked.into_bytes()), DEEPENING).await?;
+        let write = move || {
+            let cut = match fs::read_to_string(place.join("shallow")) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+                cut => cut?,
+            };
+            let cut: HashSet<&str> = cut.lines().collect();
+            // What comes does so with its parents, unless it is cut there.
+            let come = std::str::from_utf8(&answer).unwrap_or_default().lines();
+            let come = come.filter_map(|line| line.strip_suffix(" commit"));
+            let come = come.filter(|commit| !cut.contains(commit));
+            let deepened: String = come.flat_map(|commit| [commit, "\n"]).collect();
+            fs::write(place.join(UPDATE_DEEPENED), deepened)
+        };
+        let written = self.metadata.folder.blocking(write).await;
+        let path = self.metadata.git_folder();
+        written.map_err(|source| WorkspaceError::Scratch { path, source })
+    }
 }
 
 impl Inspection {

@@ -11,6 +11,7 @@ use rustix::fs::FileType;
 
 use super::places::{Listing, kind, take_out};
 use super::{MAX_PLACE, MAX_SHALLOW, beneath_of, lines};
+use crate::wire::guest::UPDATE_DEEPENED;
 
 /// Where they are.
 const MODULES: &[u8] = b".git/modules";
@@ -35,10 +36,12 @@ pub(super) fn of(staged: &OwnedFd) -> io::Result<Vec<String>> {
 }
 
 /// Leaves in them what the guest has of its own: its configuration and rules, and that its commits have no parents
-/// there.
+/// there, but for those whose parents come.
 pub(super) fn keep_what_is_theirs(root: &OwnedFd, staged: &OwnedFd) -> io::Result<()> {
     for git in of(staged)? {
         let place = |name: &str| format!(".git{git}/{name}");
+        let deepened = beneath_of(staged)?.read(Path::new(&place(UPDATE_DEEPENED)), MAX_SHALLOW)?;
+        take_out(staged, place(UPDATE_DEEPENED).as_bytes())?;
         if kind(root, place("HEAD").as_bytes())?.is_none() {
             continue;
         }
@@ -51,7 +54,8 @@ pub(super) fn keep_what_is_theirs(root: &OwnedFd, staged: &OwnedFd) -> io::Resul
         }
         let shallow = place("shallow");
         if kind(root, shallow.as_bytes())? == Some(FileType::RegularFile) {
-            keep_shallow(root, staged, Path::new(&shallow), b"")?;
+            let deepened = deepened.unwrap_or_default();
+            keep_shallow(root, staged, Path::new(&shallow), &deepened)?;
         }
     }
     Ok(())

@@ -143,6 +143,26 @@ fn a_submodules_link_is_replaced_where_the_host_knows_it() {
 }
 
 #[test]
+fn a_submodule_forgets_that_commits_have_no_parents_whose_parents_come() {
+    let home = Home::with(&[]);
+    for tree in ["repo", "coming"] {
+        home.write(&format!("{tree}/.git/modules/lib/HEAD"), "");
+        home.write(&format!("{tree}/.git/modules/lib/objects/pack/one.pack"), "");
+    }
+    home.write("repo/.git/modules/lib/shallow", "deeper\nown\n");
+    home.write("coming/.git/modules/lib/shallow", "last\n");
+    home.write("coming/.git/modules/lib/deepened", "deeper\n");
+    let open = |tree: &str| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        rustix::fs::open(home.path(tree), flags, Mode::empty()).expect("opened")
+    };
+    modules::keep_what_is_theirs(&open("repo"), &open("coming")).expect("kept");
+    let shallow = home.read("coming/.git/modules/lib/shallow");
+    assert_eq!(shallow.as_deref(), Some("last\nown\n"));
+    assert!(!home.path("coming/.git/modules/lib/deepened").exists(), "it goes no further");
+}
+
+#[test]
 fn a_folder_with_somebodys_file_is_not_replaced_nor_a_file_by_a_folder() {
     let home = Home::with(&["d/known", "d/deep/own"]);
     home.decide(&["d/known"], &[], &["d"]);

@@ -123,6 +123,24 @@ pub(super) fn sent(there: Vec<InGuest>, package: &Package) -> Vec<(InGuest, Went
     sent.collect()
 }
 
+/// Has the guest see as much of the history of submodules as is sent.
+pub(super) async fn deepen(
+    place: &Place<'_>,
+    sent: &[(InGuest, WentIn)],
+    renewal: &Renewal,
+) -> Result<(), Report> {
+    for (_, next) in sent {
+        let list = format!(".git/{}/shallow", next.place);
+        // Where it cannot be read, the history there goes on to end where it did.
+        let Ok(Some(list)) = ask(place.guest, place.folder, &["cat", &list]).await else {
+            continue;
+        };
+        let shallow: Vec<&str> = list.lines().filter(|commit| is_id(commit)).collect();
+        renewal.deepen_submodule(&next.path, &shallow).await.map_err(report)?;
+    }
+    Ok(())
+}
+
 /// Has the guest's git keep the commits of its own that the branches of submodules leave.
 pub(super) async fn keep_in_submodules(
     place: &Place<'_>,

@@ -282,6 +282,7 @@ pub(super) async fn gather(
     let renewal = kept.renew(package, &seeing).await.map_err(report)?;
     commits::keep(place, inspection, &renewal, course).await?;
     commits::keep_in_submodules(place, &sent, &renewal, course).await?;
+    commits::deepen(place, &sent, &renewal).await?;
     Ok(renewal)
 }
 

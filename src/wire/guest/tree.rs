@@ -30,7 +30,8 @@ pub const UPDATE_REPLACED: &str = "replaced";
 /// In an update: what is to be taken out, in the same form.
 pub const UPDATE_REMOVED: &str = "removed";
 
-/// In an update: the commits of the guest's git whose parents come by now, one a line.
+/// In an update: the commits of the guest's git whose parents come by now, one a line. In the git folder of a submodule
+/// that comes, a file of this name says the same of that one.
 pub const UPDATE_DEEPENED: &str = "deepened";
 
 /// In an update: the folder of what is to be put in.

@@ -32,6 +32,22 @@ impl Renewal {
         }
     }
 
+    /// Has the guest see more of the history of the submodule at this path, if it is sent: behind those of these
+    /// commits, which have no parents there, whose parents come.
+    ///
+    /// # Errors
+    /// When the scratch folder cannot be written.
+    pub async fn deepen_submodule(
+        &self,
+        path: &str,
+        shallow: &[&str],
+    ) -> Result<(), WorkspaceError> {
+        match self.module(path) {
+            Some(module) => module.deepen(shallow).await,
+            None => Ok(()),
+        }
+    }
+
     fn module(&self, path: &str) -> Option<&Module> {
         self.package.modules.iter().find(|module| module.went_in.path == path)
     }

@@ -17,7 +17,7 @@ use crate::workspace::{Renewal, TreeWriter};
 const CUTS: usize = 50;
 
 impl Work {
-    fn wanted(&self) -> CreateWorkspace {
+    pub(super) fn wanted(&self) -> CreateWorkspace {
         let path = self.source().to_string_lossy().into_owned();
         CreateWorkspace { path, include_untracked: true, ..CreateWorkspace::default() }
     }
@@ -40,7 +40,7 @@ impl Work {
     }
 
     /// Brings the guest up to date, and returns how many bytes that took.
-    async fn update_to(
+    pub(super) async fn update_to(
         &self,
         wanted: &CreateWorkspace,
         unexported: Unexported,

@@ -1,5 +1,8 @@
 //! Submodules whose git goes in: brought up to date with the repository, and nothing of the guest's in them is lost.
 
+use std::num::NonZeroU32;
+
+use super::super::prepare::Unexported;
 use super::*;
 
 fn lib(root: &Path) -> PathBuf {
@@ -158,6 +161,28 @@ async fn another_submodule_takes_the_place_of_one() {
     assert!(git_folder.ends_with("/.git/modules/second"), "{git_folder}");
     assert_eq!(text(&inside, &["status", "--porcelain"]).await, "");
     assert_eq!(work.changes().await, []);
+}
+
+#[tokio::test]
+async fn a_submodule_that_comes_later_is_known_to_git_and_gets_more_history() {
+    let work = Work::begun().await;
+    work.prepare().await;
+    work.add_library().await;
+    for subject in ["Second", "Third", "Fourth"] {
+        commit(&lib(&work.source()), subject).await;
+    }
+    commit(&work.source(), "With a newer library").await;
+    let (guest, inside) = (work.checkout(), lib(&work.checkout()));
+    for (depth, commits) in [(NonZeroU32::new(2), "2"), (NonZeroU32::new(3), "3"), (None, "4")] {
+        let full_history = depth.is_none();
+        let wanted = CreateWorkspace { depth, full_history, ..work.wanted() };
+        work.update_to(&wanted, Unexported::Refuse).await.expect("updated");
+        let count = text(&inside, &["rev-list", "--count", "HEAD"]).await;
+        assert_eq!(count, commits, "{depth:?}");
+        work.assert_submodule_is_the_sources().await;
+    }
+    assert_eq!(text(&guest, &["config", "submodule.vendor/lib.active"]).await, "true");
+    assert!(!guest.join(".git/modules/vendor/lib/deepened").exists(), "it is for the agent alone");
 }
 
 #[tokio::test]
