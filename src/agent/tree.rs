@@ -20,8 +20,8 @@ use super::failure::{During, Failure};
 use super::plan::STAGING;
 use super::{survey, update};
 use crate::archive::{
-    ArchiveError, Bits, Limits, Piece, PieceReader, PieceWriter, Place, Source, Staging, TOP,
-    unpack,
+    ArchiveError, Bits, LargeFiles, Limits, Piece, PieceReader, PieceWriter, Place, Source,
+    Staging, TOP, unpack,
 };
 use crate::wire::guest::{Incoming, ReceiveTree, Skipped, TreeChange, place_of};
 use crate::wire::survey::MAX_RECORDS;
@@ -62,7 +62,8 @@ fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<Vec<u8
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
         let tree = rustix::fs::openat(tree, TOP, flags, rustix::fs::Mode::empty())?;
         beneath::own(&tree, beneath::PARENT_MODE)?;
-        unpack(tree.as_fd(), PieceReader::new(pieces), Bits::All, Limits::default())?;
+        let stream = PieceReader::new(pieces);
+        unpack(tree.as_fd(), stream, Bits::All, Limits::default(), LargeFiles::Direct)?;
         home.sync()?;
         // Without records, or where they are more than the host takes, the files are only read once more.
         let arrived = survey::arrived(tree.as_fd()).ok();
@@ -100,9 +101,9 @@ pub fn take_in(
         false => Staging::make(|| Ok(place.parent())),
     };
     let staging = staging.map_err(|source| place.unwritable(source))?;
-    let came =
-        unpack(staging.folder(), PieceReader::new(pieces), Bits::Permissions, Limits::default())
-            .and_then(|()| place.publish(&staging));
+    let (stream, bits) = (PieceReader::new(pieces), Bits::Permissions);
+    let came = unpack(staging.folder(), stream, bits, Limits::default(), LargeFiles::Direct)
+        .and_then(|()| place.publish(&staging));
     drop(staging);
     if shares {
         clear(&beneath);

@@ -14,6 +14,7 @@
 //! own), extended attributes. Sockets, pipes and devices are left out and counted.
 
 mod before;
+mod content;
 mod entries;
 mod limits;
 mod pack;
@@ -27,6 +28,7 @@ mod unpack;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use content::LargeFiles;
 pub use entries::{Attributes, Entries};
 pub use limits::{Bits, Limits};
 pub use pack::Source;

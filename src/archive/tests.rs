@@ -51,7 +51,7 @@ impl World {
         limits: Limits,
     ) -> Result<(), ArchiveError> {
         let staging = Staging::make(|| Ok(place.parent())).expect("made");
-        unpack(staging.folder(), stream, bits, limits)?;
+        unpack(staging.folder(), stream, bits, limits, LargeFiles::Direct)?;
         place.publish(&staging)
     }
 

@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::archive::{
-    ArchiveError, Bits, Limits, Piece, PieceReader, PieceWriter, Place, QUEUE, Source, Staging,
-    unpack,
+    ArchiveError, Bits, LargeFiles, Limits, Piece, PieceReader, PieceWriter, Place, QUEUE, Source,
+    Staging, unpack,
 };
 use crate::report::{Kind, Report, counted};
 use crate::rpc::client::{Client, CopyIn, CopyOut, copy_failed};
@@ -151,7 +151,8 @@ fn take(place: &Place, kind: CopyKind, pieces: mpsc::Receiver<Piece>) -> Result<
     let staging = Staging::make(|| Ok(place.parent()));
     let staging = staging.map_err(|source| place.unwritable(source))?;
     let limits = Limits::default().with_room_of(staging.folder());
-    unpack(staging.folder(), PieceReader::new(pieces), Bits::Permissions, limits)?;
+    let (stream, bits) = (PieceReader::new(pieces), Bits::Permissions);
+    unpack(staging.folder(), stream, bits, limits, LargeFiles::Cached)?;
     place.publish(&staging)
 }
 

@@ -38,7 +38,7 @@ use super::console;
 use super::failure::{During, Failure};
 use super::plan::STAGING;
 use super::survey::{self, Listed};
-use crate::archive::{self, Bits, Limits, Piece, PieceReader, remove_tree};
+use crate::archive::{self, Bits, LargeFiles, Limits, Piece, PieceReader, remove_tree};
 use crate::id::BootId;
 use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED, UPDATE_TREE};
 use crate::wire::survey::{Known, MAX_RECORDS, Seen};
@@ -144,7 +144,7 @@ fn unpack(
     home.folder(beneath::relative(path)?)?;
     let staged = home.make_folder(folder)?;
     let stream = PieceReader::new(pieces);
-    archive::unpack(staged.as_fd(), stream, Bits::All, Limits::default())
+    archive::unpack(staged.as_fd(), stream, Bits::All, Limits::default(), LargeFiles::Direct)
         .map_err(io::Error::other)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let place = rustix::fs::openat(&staged, PLACE, flags, Mode::from_raw_mode(0o600))?;
