@@ -17,6 +17,7 @@ use crate::wire::rpc::{
 };
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
 
+mod anew;
 mod apply;
 mod arrived;
 mod commits;
