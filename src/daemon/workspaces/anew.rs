@@ -49,7 +49,7 @@ pub(super) async fn send_whole(
 /// That something is where a repository is to go.
 pub(super) fn there_already(name: &str, folder: &str) -> Report {
     let message = format!("cannot put the repository at `~/{folder}` in `{name}`");
-    let mut report = Report::new(Kind::Failed, message).with_hint(format!(
+    let mut report = Report::new(Kind::Conflict, message).with_hint(format!(
         "move it away (`cove exec {name} -- mv '{folder}' '{folder}.old'`), and try again"
     ));
     report.cause.push("something is there already".to_owned());

@@ -104,7 +104,7 @@ impl Work {
 }
 
 fn is_in_the_way(error: &Report) {
-    assert_eq!(error.kind, Kind::Failed);
+    assert_eq!(error.kind, Kind::Conflict);
     let expected = "cannot put the repository at `~/repo` in `web`: something is there already";
     assert_eq!(error.one_line(), expected);
     let hint = error.hint.as_deref().expect("a way on");
