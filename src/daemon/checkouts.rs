@@ -53,9 +53,13 @@ pub(super) async fn inspection(
     }
     let mode = wanted.mode.unwrap_or_default();
     if let Some((what, why)) = mode.contradiction(wanted) {
+        // The command line does not know in which mode a repository is there already.
+        let (flag, mode) = (what.replace('_', "-"), mode.as_str());
         let message =
-            format!("`{what}` and the mode `{}` exclude each other: {why}", mode.as_str());
-        return Err(Report::new(Kind::Invalid, message));
+            format!("`{what}` (`--{flag}`) and the mode `{mode}` exclude each other: {why}");
+        let hint =
+            format!("leave `--{flag}` out, or put the repository into another VM in another mode");
+        return Err(Report::new(Kind::Invalid, message).with_hint(hint));
     }
     let inspection = workspaces.inspect(Path::new(&wanted.path), untracked).await;
     let inspection = inspection.map_err(|error| report(&error))?;
