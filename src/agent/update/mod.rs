@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 use self::places::{Listing, elsewhere, kind, put_in, shown, take_out};
 use super::beneath::{self, Beneath};
 use super::console;
-use super::failure::{During, Failure};
+use super::failure::{During, Failure, NotTaken};
 use super::plan::STAGING;
 use super::survey::{self, Listed};
 use crate::archive::{self, Bits, LargeFiles, Limits, Piece, PieceReader, remove_tree};
@@ -75,21 +75,21 @@ static ALONE: Mutex<()> = Mutex::new(());
 ///
 /// # Errors
 /// When there is no such tree, the stream is cut off, what lies in the tree is not what the host knows, git has
-/// something under way there, or the disk is full. Nothing has changed then, unless the message says that an
-/// update is to be finished.
+/// something under way there, or the disk is full. Nothing of it has taken effect then, nor will, unless that is
+/// said not to be known: it may have been decided, and is finished later.
 pub(super) fn receive(
     home: &Path,
     path: &str,
     pieces: mpsc::Receiver<Piece>,
-) -> Result<(), Failure> {
+) -> Result<(), NotTaken> {
     let step = || format!("bring `~/{}` up to date", path.escape_debug());
-    let home = Beneath::open(home).during(step())?;
+    let home = Beneath::open(home).during(step()).map_err(NotTaken::untouched)?;
     let staging = || -> io::Result<OwnedFd> {
         let staging = home.make_folder(Path::new(STAGING))?;
         beneath::own(&staging, 0o700)?;
         Ok(staging)
     };
-    staging().during(step())?;
+    staging().during(step()).map_err(NotTaken::untouched)?;
     let temporary = format!("update-{}", BootId::random());
     let folder = PathBuf::from(STAGING).join(&temporary);
     let unpacked = unpack(&home, &folder, path, pieces).during(step());
@@ -115,14 +115,14 @@ pub(super) fn receive(
     }
     // Fails while another tree is on its way; then that one removes it, or the next boot.
     rustix::fs::unlinkat(&home, STAGING, AtFlags::REMOVEDIR).ok();
-    decided?;
+    decided.map_err(NotTaken::untouched)?;
     let update = Update::open(&home, Path::new(UPDATE)).during(step())?;
     // Somebody may have written there in the last moment: nothing is moved yet, so all of it is given up.
     if let Err(error) = update.check() {
         throw_away(&home).during(step())?;
-        return Err(error).during(step());
+        return Err(error).during(step()).map_err(NotTaken::untouched);
     }
-    complete(&home, &update).during(unfinished())
+    Ok(complete(&home, &update).during(unfinished())?)
 }
 
 /// Finishes an update that was cut off when the guest went down. What cannot be finished waits for the next

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::anew::{is_gone, is_taken, send_whole, there_already};
 use super::arrived::Arrived;
 use super::looks::look;
 use super::{Exports, commits, program, report};
@@ -22,7 +23,7 @@ use crate::daemon::course::Course;
 use crate::report::{Kind, Report, counted};
 use crate::vm::ports::Guest;
 use crate::vm::{Prepare, PrepareVm, WorkspaceVm};
-use crate::wire::guest::{Exec, TreeChange};
+use crate::wire::guest::TreeChange;
 use crate::wire::rpc::{
     CreateWorkspace, Operation, Vm, VmWorkspace, WorkspaceMode, WorkspacePrepare,
 };
@@ -128,16 +129,7 @@ impl Exports {
             return Err(there_already(&vm.name, &folder));
         }
         let _stage = course.stage("workspace");
-        let delivered = checkouts::deliver(package, &folder, &*vm.guest, &kept, course).await;
-        let summary = delivered.map_err(|error| {
-            if vm.workspace().is_none() && checkouts::is_undone(&error) {
-                kept.forget();
-            }
-            match error.one_line().contains("there already") {
-                true => error.with_hint(move_away(&vm.name, &folder)),
-                false => error,
-            }
-        })?;
+        let summary = send_whole(package, &*vm.guest, &vm.name, &folder, &kept, course).await?;
         tell(course, &summary, 0);
         Ok(checkouts::record(&inspection))
     }
@@ -356,33 +348,4 @@ fn unless_hinted(error: Report, name: &str) -> Report {
              `--discard-work` puts the repository in anew"
         )),
     }
-}
-
-/// That something is where a repository is to go.
-pub(super) fn there_already(name: &str, folder: &str) -> Report {
-    let message = format!("cannot put the repository at `~/{folder}` in `{name}`");
-    let mut report = Report::new(Kind::Failed, message).with_hint(move_away(name, folder));
-    report.cause.push("something is there already".to_owned());
-    report
-}
-
-fn move_away(name: &str, folder: &str) -> String {
-    format!("move it away (`cove exec {name} -- mv '{folder}' '{folder}.old'`), and try again")
-}
-
-/// Whether the guest says that the workspace's folder is not there. Where it is, nothing is put in its place.
-pub(super) async fn is_gone(place: &Place<'_>) -> Result<bool, Report> {
-    Ok(ask_if_gone(place.guest, place.folder).await?.is_success())
-}
-
-/// Whether the guest says that something is there. Where it cannot say, it does when it is to make the folder.
-async fn is_taken(guest: &dyn Guest, folder: &str) -> bool {
-    ask_if_gone(guest, folder).await.is_ok_and(|ended| ended.says_no())
-}
-
-async fn ask_if_gone(guest: &dyn Guest, folder: &str) -> Result<program::Ended, Report> {
-    let words = ["test", "!", "-e", folder];
-    let argv = words.iter().map(ToString::to_string).collect();
-    let exec = Exec { argv, env: Vec::new(), cwd: None, tty: None };
-    program::run(guest, &exec, &mut io::sink(), program::QUESTION).await
 }

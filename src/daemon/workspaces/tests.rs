@@ -16,6 +16,7 @@ use crate::vm::ports::Checkouts as _;
 use crate::wire::rpc::{ChangeKind, CreateWorkspace};
 use crate::workspace::WorkspaceSettings;
 
+mod anew;
 mod applying;
 mod foreign;
 mod histories;

@@ -223,6 +223,6 @@ async fn a_mode_is_refused_with_what_it_has_none_of() {
     let full = InMode { work, mode: WorkspaceMode::Full };
     let wanted = CreateWorkspace { full_history: true, ..full.wanted() };
     let error = inspection(&full.work.workspaces, &wanted).await.expect_err("refused");
-    let expected = "`full_history` and the mode `full` exclude each other: no history goes in";
+    let expected = "`full_history` (`--full-history`) and the mode `full` exclude each other: no history goes in";
     assert_eq!((error.kind, error.one_line()), (Kind::Invalid, expected.to_owned()));
 }
