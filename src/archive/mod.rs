@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 pub use entries::{Attributes, Entries};
 pub use limits::{Bits, Limits};
 pub use pack::Source;
-pub use pieces::{Buffers, Piece, PieceReader, PieceWriter, QUEUE};
+pub use pieces::{Buffers, Piece, PieceReader, PieceSink, PieceWriter, QUEUE};
 pub use place::Place;
 pub use removal::remove_tree;
 pub use staging::Staging;
