@@ -36,7 +36,7 @@ pub use removal::remove_tree;
 pub use staging::Staging;
 pub use unpack::unpack;
 
-use crate::report::causes;
+use crate::report::with_causes;
 use crate::wire::guest::CopyFailure;
 
 /// The name in a stream of the one thing that is copied. The receiver gives it another.
@@ -145,9 +145,7 @@ impl ArchiveError {
     /// The error and its causes on one line.
     #[must_use]
     pub fn message(&self) -> String {
-        let mut chain = vec![self.to_string()];
-        chain.extend(causes(self));
-        chain.join(": ")
+        with_causes(self)
     }
 }
 

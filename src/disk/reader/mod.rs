@@ -32,7 +32,7 @@ use tokio_util::codec::Encoder as _;
 use self::error::ReadError;
 use self::ext4::{Ext4, Kind};
 use crate::archive::{ArchiveError, PieceSink, PieceWriter};
-use crate::report::causes;
+use crate::report::with_causes;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{CopyKind, Reply, Skipped, place_of};
 
@@ -61,8 +61,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match run(arguments, io::stdin().as_fd(), io::stdout().as_fd()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let chain = std::iter::once(error.to_string()).chain(causes(&*error));
-            eprintln!("{}", chain.collect::<Vec<_>>().join(": "));
+            eprintln!("{}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }
