@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_is_written_in_any_lengths_arrives_in_pieces() {
-        let (pieces, mut received) = mpsc::channel(QUEUE);
+        let (pieces, mut received) = mpsc::channel::<Bytes>(QUEUE);
         let bytes: Vec<u8> = (0..20 * MAX_PAYLOAD + 1).map(|n| (n % 251) as u8).collect();
         let all = bytes.clone();
         let writer = std::thread::spawn(move || {
