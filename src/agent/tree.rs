@@ -24,6 +24,7 @@ use crate::archive::{
     ArchiveError, Bits, LargeFiles, Limits, Piece, PieceReader, PieceWriter, Place, Source,
     Staging, TOP, unpack,
 };
+use crate::wire::frame::MAX_PAYLOAD;
 use crate::wire::guest::{Incoming, ReceiveTree, Skipped, TreeChange, TreeFailure, place_of};
 use crate::wire::survey::MAX_RECORDS;
 
@@ -146,7 +147,7 @@ pub fn open(home: &Path, path: &str) -> Result<Source, ArchiveError> {
 /// # Errors
 /// When something of it cannot be read, or nobody takes the pieces.
 pub fn send_out(source: Source, pieces: mpsc::Sender<Bytes>) -> Result<Skipped, ArchiveError> {
-    source.pack(PieceWriter::new(pieces))
+    source.pack(PieceWriter::new(pieces, MAX_PAYLOAD))
 }
 
 /// The folder that the next boot clears.

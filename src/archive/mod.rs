@@ -32,13 +32,13 @@ pub use content::LargeFiles;
 pub use entries::{Attributes, Entries};
 pub use limits::{Bits, Limits};
 pub use pack::Source;
-pub use pieces::{Buffers, Piece, PieceReader, PieceWriter, QUEUE};
+pub use pieces::{Buffers, Piece, PieceReader, PieceSink, PieceWriter, QUEUE};
 pub use place::Place;
 pub use removal::remove_tree;
 pub use staging::Staging;
 pub use unpack::unpack;
 
-use crate::report::causes;
+use crate::report::with_causes;
 use crate::wire::guest::CopyFailure;
 
 /// The name in a stream of the one thing that is copied. The receiver gives it another.
@@ -147,9 +147,7 @@ impl ArchiveError {
     /// The error and its causes on one line.
     #[must_use]
     pub fn message(&self) -> String {
-        let mut chain = vec![self.to_string()];
-        chain.extend(causes(self));
-        chain.join(": ")
+        with_causes(self)
     }
 }
 

@@ -25,6 +25,7 @@ use crate::archive::{
 };
 use crate::report::{Kind, Report, counted};
 use crate::rpc::client::{Client, CopyIn, CopyOut, copy_failed};
+use crate::wire::frame::MAX_PAYLOAD;
 use crate::wire::guest::{CopyKind, Incoming, Skipped};
 use crate::wire::rpc::{DaemonPing, Nothing};
 
@@ -171,7 +172,8 @@ async fn into(
     let incoming = Incoming { name, kind: source.kind() };
     let copy = signals.unless_interrupted(client.copy_in(vm, destination, incoming)).await?;
     let (pieces, packed) = mpsc::channel(QUEUE);
-    let packing = tokio::task::spawn_blocking(move || source.pack(PieceWriter::new(pieces)));
+    let sink = PieceWriter::new(pieces, MAX_PAYLOAD);
+    let packing = tokio::task::spawn_blocking(move || source.pack(sink));
     let sent = signals.unless_interrupted(send(copy, packed, names)).await;
     let packed = settled_after(&sent, packing).await;
     let (copy, skipped) = match (sent, packed) {

@@ -32,7 +32,7 @@ pub use self::error::GuestError;
 pub use self::exec::FrameStream;
 use self::ready::Announcement;
 pub use self::survey::{ContentReader, Contents, Survey};
-pub use self::tree::{TreeSink, TreeWriter};
+pub use self::tree::{BlockingSink, TreeSink, TreeWriter};
 use crate::id::BootId;
 use crate::vm::plan::WorkDiskPlan;
 use crate::wire::frame::{Frame, FrameCodec};

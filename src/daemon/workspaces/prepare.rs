@@ -22,7 +22,7 @@ use crate::daemon::checkouts::{self, inspection};
 use crate::daemon::course::Course;
 use crate::report::{Kind, Report, counted};
 use crate::vm::ports::Guest;
-use crate::vm::{Prepare, PrepareVm, WorkspaceVm};
+use crate::vm::{Prepare, PrepareVm, Unexported, WorkspaceVm};
 use crate::wire::guest::TreeChange;
 use crate::wire::rpc::{
     CreateWorkspace, Operation, Vm, VmWorkspace, WorkspaceMode, WorkspacePrepare,
@@ -33,15 +33,6 @@ use crate::workspace::{
 
 /// How many files a refusal names.
 const NAMED: usize = 5;
-
-/// What becomes of work in the guest that was not exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unexported {
-    /// It stays, and nothing is done.
-    Refuse,
-    /// It is given up.
-    Discard,
-}
 
 /// A workspace in a guest.
 pub(super) struct Place<'a> {
@@ -148,7 +139,7 @@ impl Exports {
         let place = Place::of(vm, &viewed, &kept);
         let unexported = match wanted.discard_work {
             true => Unexported::Discard,
-            false => Unexported::Refuse,
+            false => Unexported::Keep,
         };
         let path = wanted.path.clone().unwrap_or_else(|| there.source_path.clone());
         if unexported == Unexported::Discard && is_gone(&place).await? {
@@ -239,10 +230,10 @@ pub(super) async fn gather(
         (looked.map_err(|error| unless_hinted(error, place.name))?, packs?.unwrap_or_default())
     };
     let tree = &seeing.tree;
-    if unexported == Unexported::Refuse && !kept.is_safe(tree).await.map_err(report)? {
+    if unexported == Unexported::Keep && !kept.is_safe(tree).await.map_err(report)? {
         return Err(refusal(place, tree).await?);
     }
-    if unexported == Unexported::Refuse
+    if unexported == Unexported::Keep
         && let Some(first) = seeing.unseen.first()
     {
         let message = format!(

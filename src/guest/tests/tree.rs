@@ -1,5 +1,6 @@
 //! Trees on their way into a guest.
 
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use tar::{Builder, EntryType, Header};
@@ -154,6 +155,26 @@ async fn what_is_known_of_a_tree_is_what_the_agent_says() {
         let error = sink.finish().await.expect_err("not taken");
         assert_eq!(known_of(&error), known, "{said}");
     }
+}
+
+#[tokio::test]
+async fn why_a_write_failed_is_known_to_the_end() {
+    let guest = Guest::ready().await;
+    fs::create_dir(guest.home().join("repo")).expect("made");
+    let request = ReceiveTree { path: "repo".to_owned(), how: TreeChange::Make };
+    let sink = guest.agent.receive_tree(request).await.expect("answers");
+    let mut writer = sink.into_blocking(Handle::current());
+    let work = move || {
+        let piece = vec![0; MAX];
+        let mut writes = std::iter::repeat_with(|| writer.write_all(&piece)).take(100);
+        let first = writes.find_map(Result::err).expect("it fails in the middle");
+        let later = writer.flush().expect_err("nothing more is sent");
+        assert_eq!(later.kind(), io::ErrorKind::BrokenPipe);
+        (first.to_string(), writer.finish().expect_err("refused").to_string())
+    };
+    let why = "the guest could not unpack `~/repo`: something is there already";
+    let said = tokio::task::spawn_blocking(work).await.expect("no panic");
+    assert_eq!(said, (why.to_owned(), why.to_owned()));
 }
 
 #[tokio::test]
