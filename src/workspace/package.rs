@@ -20,7 +20,7 @@ use super::inspection::{Contents, Entry, Inspection};
 use super::lfs::Lfs;
 use super::listing::shown;
 use super::metadata::Metadata;
-use super::modules::{self, Module, Modules, WentIn};
+use super::modules::{Module, Modules, WentIn};
 use super::tree::{Found, Kind};
 use crate::wire::guest::UPDATE_TREE;
 use crate::wire::rpc::WorkspaceMode;
@@ -125,7 +125,7 @@ impl Package {
         self.alone.clone().into_iter().chain(self.lfs.note())
     }
 
-    /// Sends nothing of the git of this submodule, as the guest has it.
+    /// Sends of the git of this submodule only where it is, as the guest has it.
     pub fn leave_unchanged(&mut self, submodule: &WentIn) {
         self.unchanged.insert(submodule.path.clone());
     }
@@ -195,9 +195,7 @@ impl Package {
                 WorkspaceMode::Shallow | WorkspaceMode::Metadata,
             ) => {
                 stream.metadata(&self.metadata.git_folder(), b".git/")?;
-                for module in modules::sent(&self.modules, &self.unchanged) {
-                    stream.module(module)?;
-                }
+                stream.modules(&self.modules, &self.unchanged)?;
                 stream.lfs(&self.lfs)?;
             }
         }

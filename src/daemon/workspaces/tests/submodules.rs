@@ -159,3 +159,32 @@ async fn another_submodule_takes_the_place_of_one() {
     assert_eq!(text(&inside, &["status", "--porcelain"]).await, "");
     assert_eq!(work.changes().await, []);
 }
+
+#[tokio::test]
+async fn a_submodule_that_somebody_removed_comes_back_and_one_that_was_replaced_is_in_the_way() {
+    let work = Work::begun().await;
+    work.add_library().await;
+    work.prepare().await;
+    let inside = lib(&work.checkout());
+    let export = async || {
+        let tree = work.look().await.expect("seen").tree;
+        work.kept.exported(&tree).await.expect("written");
+    };
+    fs::remove_dir_all(&inside).expect("removed");
+    export().await;
+    work.update().await.expect("updated");
+    work.assert_submodule_is_the_sources().await;
+
+    fs::remove_dir_all(&inside).expect("removed");
+    write(&inside.join("own.c"), b"int own;\n");
+    git(&inside, &["init", "-q"]).await;
+    commit(&inside, "Somebody's own").await;
+    export().await;
+    work.refused("`vendor/lib/.git` is not as the host knows it, and would be lost").await;
+    let away = work.guest.home().join("away");
+    fs::rename(&inside, &away).expect("moved away");
+    export().await;
+    work.update().await.expect("updated");
+    work.assert_submodule_is_the_sources().await;
+    assert_eq!(text(&away, &["log", "--format=%s"]).await, "Somebody's own");
+}
