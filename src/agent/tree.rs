@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::beneath::{self, Beneath};
 use super::failure::{During, Failure};
 use super::plan::STAGING;
-use super::{survey, update};
+use super::{index, survey, update};
 use crate::archive::{
     ArchiveError, Bits, Limits, Piece, PieceReader, PieceWriter, Place, Source, Staging, TOP,
     unpack,
@@ -63,6 +63,7 @@ fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<Vec<u8
         let tree = rustix::fs::openat(tree, TOP, flags, rustix::fs::Mode::empty())?;
         beneath::own(&tree, beneath::PARENT_MODE)?;
         unpack(tree.as_fd(), PieceReader::new(pieces), Bits::All, Limits::default())?;
+        index::complete_new(&tree);
         home.sync()?;
         // Without records, or where they are more than the host takes, the files are only read once more.
         let arrived = survey::arrived(tree.as_fd()).ok();
