@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::beneath::{self, Beneath};
 use super::failure::{Failure, NotTaken};
 use super::plan::STAGING;
-use super::{survey, update};
+use super::{index, survey, update};
 use crate::archive::{
     ArchiveError, Bits, LargeFiles, Limits, Piece, PieceReader, PieceWriter, Place, Source,
     Staging, TOP, unpack,
@@ -87,6 +87,7 @@ fn unpack_into(
         beneath::own(&tree, beneath::PARENT_MODE)?;
         let stream = PieceReader::new(pieces);
         unpack(tree.as_fd(), stream, Bits::All, Limits::default(), LargeFiles::Direct)?;
+        index::complete_new(&tree);
         home.sync()?;
         // Without records, or where they are more than the host takes, the files are only read once more.
         let arrived = survey::arrived(tree.as_fd()).ok();

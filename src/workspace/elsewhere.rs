@@ -41,7 +41,9 @@ pub(super) async fn at(
         fs::create_dir_all(&info).and_then(|()| fs::write(info.join("alternates"), objects));
     written.map_err(scratch)?;
     git::run(run(Size::Work, &["read-tree", &commit]), CHECKING_OUT).await?;
-    git::run(run(Size::Work, &["checkout-index", "--all", "--quiet"]), CHECKING_OUT).await?;
+    // With what an index says of the files: it goes along with them.
+    let check_out = ["checkout-index", "--all", "--index", "--quiet"];
+    git::run(run(Size::Work, &check_out), CHECKING_OUT).await?;
     let root = Root::open(&path).map_err(scratch)?;
     let mut lists = Lists::read(&path, &root, Untracked::Leave).await?;
     let (index, notes) = (std::mem::take(&mut lists.index), lists.notes(Untracked::Leave, 0));

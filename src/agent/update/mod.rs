@@ -13,11 +13,12 @@
 //! What is still in `tree` is still to be done: an update that is cut off behind that rename is finished at the
 //! next boot, before anybody works in the guest, or by the next update. Files that the host does not know as they
 //! are (changed since it looked, new, ignored by git) are somebody's: they stay, and where they are in the way the
-//! update is refused. `.git` is brought up to date in the same way: what is only in the guest's stays in it.
+//! update is refused. `.git` is brought up to date in the same way: what is only in the guest's stays in it. It comes
+//! last, as the indexes in it say how the files lie in their places ([`index`]).
 //!
 //! No path leads through a link, neither in the tree nor in what comes.
 
-mod modules;
+pub(super) mod modules;
 mod places;
 
 use std::collections::{BTreeSet, HashSet};
@@ -32,10 +33,11 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
-use self::places::{Listing, elsewhere, kind, put_in, shown, take_out};
+use self::places::{Listing, elsewhere, kind, put_in, put_in_files, shown, take_out};
 use super::beneath::{self, Beneath};
 use super::console;
 use super::failure::{During, Failure, NotTaken};
+use super::index;
 use super::plan::STAGING;
 use super::survey::{self, Listed};
 use crate::archive::{self, Bits, LargeFiles, Limits, Piece, PieceReader, remove_tree};
@@ -359,11 +361,13 @@ impl Update {
                 io::Error::new(error.kind(), format!("cannot take out `{shown}`: {error}"))
             })?;
         }
+        put_in_files(&self.staged, &self.root)?;
+        index::complete_update(&self.staged, &self.root);
         put_in(&self.staged, &self.root, Path::new(""))
     }
 }
 
-fn beneath_of(opened: &OwnedFd) -> io::Result<Beneath> {
+pub(super) fn beneath_of(opened: &OwnedFd) -> io::Result<Beneath> {
     Beneath::open(Path::new(&format!("/proc/self/fd/{}", opened.as_raw_fd())))
 }
 

@@ -128,21 +128,30 @@ pub(super) fn take_out(root: &OwnedFd, path: &[u8]) -> io::Result<()> {
 pub(super) fn put_in(from: &OwnedFd, to: &OwnedFd, path: &Path) -> io::Result<()> {
     let mut names = names(from)?;
     names.sort_by_key(|name| (name == ".git", name != "objects", name.clone()));
-    for name in names {
-        let path = path.join(&name);
-        let cannot = |error: io::Error| {
-            let shown = shown(path.as_os_str().as_bytes());
-            io::Error::new(error.kind(), format!("cannot put in `{shown}`: {error}"))
-        };
-        if !beneath::is_folder(from, &name) {
-            replace(from, to, &name).map_err(cannot)?;
-            continue;
-        }
-        let below = make(to, &name).map_err(cannot)?;
-        put_in(&open(from, name.as_bytes(), DIRECTORY)?, &below, &path)?;
-        // So that removing what is left need not go deep.
-        rustix::fs::unlinkat(from, &name, AtFlags::REMOVEDIR).ok();
+    names.iter().try_for_each(|name| put_in_one(from, to, path, name))
+}
+
+/// Moves everything but `.git` in a folder into another.
+pub(super) fn put_in_files(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    let names = names(from)?;
+    let mut files = names.iter().filter(|name| *name != ".git");
+    files.try_for_each(|name| put_in_one(from, to, Path::new(""), name))
+}
+
+/// Moves what has this name in a folder, which lies at `path`, into another.
+fn put_in_one(from: &OwnedFd, to: &OwnedFd, path: &Path, name: &OsStr) -> io::Result<()> {
+    let path = path.join(name);
+    let cannot = |error: io::Error| {
+        let shown = shown(path.as_os_str().as_bytes());
+        io::Error::new(error.kind(), format!("cannot put in `{shown}`: {error}"))
+    };
+    if !beneath::is_folder(from, name) {
+        return replace(from, to, name).map_err(cannot);
     }
+    let below = make(to, name).map_err(cannot)?;
+    put_in(&open(from, name.as_bytes(), DIRECTORY)?, &below, &path)?;
+    // So that removing what is left need not go deep.
+    rustix::fs::unlinkat(from, name, AtFlags::REMOVEDIR).ok();
     Ok(())
 }
 

@@ -25,6 +25,7 @@ mod merging;
 mod modes;
 mod prepare;
 mod submodules;
+mod unread;
 
 const LIMIT: Limit = Limit(64 << 20);
 
