@@ -148,7 +148,7 @@ pub fn open(home: &Path, path: &str) -> Result<Source, ArchiveError> {
 /// # Errors
 /// When something of it cannot be read, or nobody takes the pieces.
 pub fn send_out(source: Source, pieces: mpsc::Sender<Bytes>) -> Result<Skipped, ArchiveError> {
-    source.pack(PieceWriter::new(pieces, MAX_PAYLOAD))
+    source.pack(PieceWriter::new(pieces, MAX_PAYLOAD), LargeFiles::Direct)
 }
 
 /// The folder that the next boot clears.

@@ -173,7 +173,7 @@ async fn into(
     let copy = signals.unless_interrupted(client.copy_in(vm, destination, incoming)).await?;
     let (pieces, packed) = mpsc::channel(QUEUE);
     let sink = PieceWriter::new(pieces, MAX_PAYLOAD);
-    let packing = tokio::task::spawn_blocking(move || source.pack(sink));
+    let packing = tokio::task::spawn_blocking(move || source.pack(sink, LargeFiles::Cached));
     let sent = signals.unless_interrupted(send(copy, packed, names)).await;
     let packed = settled_after(&sent, packing).await;
     let (copy, skipped) = match (sent, packed) {

@@ -51,7 +51,7 @@ async fn out(guest: &Guest, path: &str) -> Result<(CopyKind, Vec<u8>, Skipped), 
 fn packed(source: &Path) -> (CopyKind, Vec<u8>) {
     let source = Source::open(source).expect("there");
     let (kind, mut stream) = (source.kind(), Vec::new());
-    source.pack(&mut stream).expect("packed");
+    source.pack(&mut stream, LargeFiles::Cached).expect("packed");
     (kind, stream)
 }
 
