@@ -10,6 +10,7 @@
 //!   config size egress   workspace      disk guest     daemon
 //!   process task         image          store hooks    (bin/)
 //!   block keys archive
+//!   index
 //!         ▲
 //!         └── agent
 //! ```
@@ -22,6 +23,7 @@
 //! - [`block`]: blocks of text in people's files
 //! - [`keys`]: ssh keys in OpenSSH's formats
 //! - [`archive`]: files and trees as tar streams: packing, unpacking, and their place
+//! - [`index`]: git's index, and what it says of files so that git need not read them
 //! - [`egress`]: what a VM may reach: rules, and the one decision about them
 //! - [`process`]: the only maker of child processes, and how one is known again
 //! - [`task`]: named, tracked tasks
@@ -85,6 +87,8 @@ pub mod agent;
 pub mod archive;
 #[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod block;
+#[cfg(any(feature = "daemon", feature = "agent"))]
+pub mod index;
 #[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod task;
 

@@ -201,6 +201,12 @@ pub fn causes(error: &dyn Error) -> Vec<String> {
         .collect()
 }
 
+/// An error and its sources on one line, outermost first.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    std::iter::once(error.to_string()).chain(causes(error)).collect::<Vec<_>>().join(": ")
+}
+
 /// Text of a guest, a plugin or an image made fit for a terminal: control characters are escaped,
 /// except for newline and tab.
 #[must_use]
@@ -245,6 +251,7 @@ mod tests {
         assert_eq!(report.message, "cannot start `web`");
         assert_eq!(report.cause, ["no space"]);
         assert_eq!(report.one_line(), "cannot start `web`: no space");
+        assert_eq!(with_causes(&Outer(io::Error::other("no space"))), report.one_line());
     }
 
     #[test]

@@ -8,15 +8,21 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use crate::archive::remove_tree;
 
 /// How often a resolution is tried again when the kernel saw the tree change under it.
 const RESOLVE_ATTEMPTS: usize = 16;
+
+/// The rules by which a path leads through no link and not out of its folder.
+pub(super) const NO_LINKS: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// Permission bits of folders that are made on the way.
 pub(super) const PARENT_MODE: u32 = 0o755;
@@ -42,15 +48,8 @@ impl Beneath {
     /// # Errors
     /// When the kernel cannot resolve or open it.
     pub fn open_in(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = flags | OFlags::CLOEXEC;
-        for _ in 1..RESOLVE_ATTEMPTS {
-            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN) => {}
-                opened => return Ok(opened?),
-            }
-        }
-        Ok(rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)?)
+        let rules = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        Ok(resolve(&self.root, path, flags, rules)?)
     }
 
     /// Opens a folder in the folder.
@@ -173,6 +172,37 @@ fn split(path: &Path) -> io::Result<(&Path, OsString)> {
     let parent = path.parent().unwrap_or(Path::new(""));
     let parent = if parent == Path::new("") { Path::new(".") } else { parent };
     Ok((parent, name.to_owned()))
+}
+
+/// Opens a path in a folder as the kernel resolves it by these rules. Tried again when that was interrupted, or the
+/// tree changed under it.
+pub(super) fn resolve(
+    folder: impl AsFd,
+    path: impl Arg + Copy,
+    flags: OFlags,
+    rules: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat2(&folder, path, flags, Mode::empty(), rules);
+    for _ in 1..RESOLVE_ATTEMPTS {
+        match open() {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            opened => return opened,
+        }
+    }
+    open()
+}
+
+/// The names in a folder, in no order.
+pub(super) fn names(folder: impl AsFd) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// Gives an open file or folder to the agent's own user, root in a guest, with exactly this mode.

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::wire::guest::TreeFailure;
+
 /// A failed step. Goes to the host as `Reply::Failed`, and at boot to the console as one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}")]
@@ -26,6 +28,30 @@ impl Failure {
         // Libraries repeat their source in their own text; readers need it once.
         causes.dedup_by(|inner, outer| outer.ends_with(inner.as_str()));
         causes.join(": ")
+    }
+}
+
+/// A tree that was not taken. Goes to the host as `Reply::TreeFailed`.
+#[derive(Debug)]
+pub struct NotTaken {
+    /// What is known of it.
+    pub reason: TreeFailure,
+    /// Why.
+    pub failure: Failure,
+}
+
+impl NotTaken {
+    /// One of which nothing is in its place, nor comes there later.
+    #[must_use]
+    pub fn untouched(failure: Failure) -> Self {
+        Self { reason: TreeFailure::Untouched, failure }
+    }
+}
+
+/// Where a failure may lie behind the moment in which a tree took effect, nothing is said of it.
+impl From<Failure> for NotTaken {
+    fn from(failure: Failure) -> Self {
+        Self { reason: TreeFailure::Unknown, failure }
     }
 }
 

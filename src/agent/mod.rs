@@ -7,7 +7,8 @@
 //! - [`server`]: the host's connections, after the [`handshake`]
 //! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
 //! - [`exec`], [`tree`], [`copy`], [`update`], [`survey`], [`forward`]: programs, trees in and out, and
-//!   connections; [`grow`]: the work disk; [`observe`]: what is seen of the guest
+//!   connections; [`index`]: git's indexes in trees that came; [`grow`]: the work disk; [`observe`]: what is seen
+//!   of the guest
 //! - [`beneath`]: the folder that no path can leave
 
 pub mod beneath;
@@ -20,6 +21,7 @@ pub mod forward;
 pub mod grow;
 pub mod handshake;
 pub mod identity;
+pub mod index;
 pub mod network;
 pub mod observe;
 pub mod plan;

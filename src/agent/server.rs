@@ -24,7 +24,7 @@ use tokio_util::codec::Framed;
 use self::feed::{feed_plan, send_all, take_records};
 pub(super) use self::feed::{give, unexpected};
 use super::exec::{self, Detached, login::Login};
-use super::failure::{During, Failure};
+use super::failure::{During, Failure, NotTaken};
 use super::forward::{self, Forwards};
 use super::handshake;
 use super::{console, copy, observe, plan, survey, tree, update};
@@ -149,7 +149,7 @@ impl<M: Machine> Server<M> {
             }
             (None, Request::Attach { id }) => return self.attach(&id, frames).await,
             (None, Request::Detached) => Reply::Detached(self.detached.list()),
-            (None, Request::ReceiveTree(tree)) => reply(self.receive_tree(tree, &mut frames).await),
+            (None, Request::ReceiveTree(tree)) => taken(self.receive_tree(tree, &mut frames).await),
             (None, Request::Copy(files)) => {
                 copy::run(files, &self.login().await.home, &mut frames).await
             }
@@ -272,13 +272,17 @@ impl<M: Machine> Server<M> {
         &self,
         tree: ReceiveTree,
         frames: &mut Frames<S>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), NotTaken> {
         let home = self.login().await.home;
         let (pieces, received) = mpsc::channel(archive::QUEUE);
         let unpacked =
             blocking("unpack a tree", move || tree::receive(home.as_ref(), &tree, received));
-        let arrived = both(unpacked, copy::feed(frames, pieces, copy::PAUSE)).await?;
-        send_all(frames, &arrived).await.during("say what has come")
+        let (unpacked, fed) = tokio::join!(unpacked, copy::feed(frames, pieces, copy::PAUSE));
+        let arrived = unpacked.map_err(|NotTaken { reason, failure }| NotTaken {
+            reason,
+            failure: blamed(failure, fed),
+        })?;
+        Ok(send_all(frames, &arrived).await.during("say what has come")?)
     }
 
     async fn survey<S: Connection>(
@@ -329,26 +333,41 @@ fn seen<T>(seen: Result<T, Failure>, reply: impl FnOnce(T) -> Reply) -> Reply {
     }
 }
 
+/// What is said of a tree.
+fn taken(done: Result<(), NotTaken>) -> Reply {
+    match done {
+        Ok(()) => Reply::Done,
+        Err(NotTaken { reason, failure }) => {
+            Reply::TreeFailed { reason, message: failure.message(), step: failure.step }
+        }
+    }
+}
+
 /// Runs what blocks beside the runtime.
-async fn blocking<T: Send + 'static>(
+async fn blocking<T: Send + 'static, E: From<Failure> + Send + 'static>(
     step: &str,
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     tokio::task::spawn_blocking(work).await.during(step)?
 }
 
-/// Waits for the worker, feeding it meanwhile. The worker's failure is the cause; a broken connection
-/// only shows to the worker as a stream that was cut off.
+/// Waits for the worker, feeding it meanwhile.
 async fn both<T>(
     worker: impl Future<Output = Result<T, Failure>>,
     feed: impl Future<Output = io::Result<()>>,
 ) -> Result<T, Failure> {
     let (worked, fed) = tokio::join!(worker, feed);
-    match (worked, fed) {
-        (Ok(done), _) => Ok(done),
-        (Err(failure), Ok(())) => Err(failure),
-        (Err(failure), Err(broken)) if broken.kind() == io::ErrorKind::BrokenPipe => Err(failure),
-        (Err(failure), Err(broken)) => Err(Failure { step: failure.step, source: broken.into() }),
+    worked.map_err(|failure| blamed(failure, fed))
+}
+
+/// A worker's failure with its cause: that is the worker's own, but for a broken connection, which only shows to the
+/// worker as a stream that was cut off.
+fn blamed(failure: Failure, fed: io::Result<()>) -> Failure {
+    match fed {
+        Err(broken) if broken.kind() != io::ErrorKind::BrokenPipe => {
+            Failure { step: failure.step, source: broken.into() }
+        }
+        Ok(()) | Err(_) => failure,
     }
 }
 

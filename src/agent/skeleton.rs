@@ -4,11 +4,10 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
-use super::beneath;
+use super::beneath::{self, names};
 use crate::archive::remove_tree;
 
 /// Where the copy is made: half of one must not look like a home that has been used.
@@ -94,18 +93,6 @@ impl Copy {
         self.bytes = self.bytes.checked_sub(copied).ok_or_else(too_much)?;
         beneath::own(target, mode)
     }
-}
-
-fn names(folder: BorrowedFd<'_>) -> io::Result<Vec<std::ffi::OsString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name != "." && name != ".." {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }
 
 fn folder(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<std::os::fd::OwnedFd> {

@@ -5,6 +5,7 @@
 //! copy that the end of the machine has cut off; elsewhere it lies beside the destination, and the next copy to
 //! there clears it.
 
+use std::error::Error;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,27 +17,33 @@ use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::beneath::{self, Beneath};
-use super::failure::{During, Failure};
+use super::failure::{Failure, NotTaken};
 use super::plan::STAGING;
-use super::{survey, update};
+use super::{index, survey, update};
 use crate::archive::{
-    ArchiveError, Bits, Limits, Piece, PieceReader, PieceWriter, Place, Source, Staging, TOP,
-    unpack,
+    ArchiveError, Bits, LargeFiles, Limits, Piece, PieceReader, PieceWriter, Place, Source,
+    Staging, TOP, unpack,
 };
-use crate::wire::guest::{Incoming, ReceiveTree, Skipped, TreeChange, place_of};
+use crate::wire::frame::MAX_PAYLOAD;
+use crate::wire::guest::{Incoming, ReceiveTree, Skipped, TreeChange, TreeFailure, place_of};
 use crate::wire::survey::MAX_RECORDS;
+
+/// That something has the place of a folder that is to be made.
+#[derive(Debug, thiserror::Error)]
+#[error("something is there already")]
+struct ThereAlready;
 
 /// Takes the pieces of a tree for a folder below the home. Blocks. What is returned are records by which the files
 /// of a new one are known again.
 ///
 /// # Errors
 /// When the stream is cut off or no plain tree, the disk is full, or there is a folder that is to be made, or
-/// none that is to be brought up to date. Then nothing has changed.
+/// none that is to be brought up to date. What that means for the folder is said with it.
 pub fn receive(
     home: &Path,
     tree: &ReceiveTree,
     pieces: mpsc::Receiver<Piece>,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<Vec<u8>, NotTaken> {
     match tree.how {
         TreeChange::Make => make(home, &tree.path, pieces),
         TreeChange::Update => {
@@ -46,34 +53,52 @@ pub fn receive(
     }
 }
 
+/// Makes a new folder at `path` below the home. It appears as the last thing that can fail, so that after a failure
+/// nothing of it is there.
+fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<Vec<u8>, NotTaken> {
+    unpack_into(home, path, pieces).map_err(|source| {
+        let reason = match source.is::<ThereAlready>() {
+            true => TreeFailure::ThereAlready,
+            false => TreeFailure::Untouched,
+        };
+        let step = format!("unpack `~/{}`", path.escape_debug());
+        NotTaken { reason, failure: Failure { step, source } }
+    })
+}
+
 /// Unpacks the pieces into a new folder at `path` below the home.
-fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<Vec<u8>, Failure> {
-    let step = || format!("unpack `~/{}`", path.escape_debug());
-    let inside = beneath::relative(path).during(step())?;
-    let home = Beneath::open(home).during(step())?;
-    let (parent, name) = home.make_parent(inside).during(step())?;
+fn unpack_into(
+    home: &Path,
+    path: &str,
+    pieces: mpsc::Receiver<Piece>,
+) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+    let inside = beneath::relative(path)?;
+    let home = Beneath::open(home)?;
+    let (parent, name) = home.make_parent(inside)?;
     if rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-        return Err(Failure::new(step(), "something is there already"));
+        return Err(ThereAlready.into());
     }
-    let staging = Staging::make(|| staging_of(&home)).during(step())?;
-    let unpack = || -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+    let staging = Staging::make(|| staging_of(&home))?;
+    let unpack = || -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
         let tree = staging.folder();
         rustix::fs::mkdirat(tree, TOP, rustix::fs::Mode::RWXU)?;
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
         let tree = rustix::fs::openat(tree, TOP, flags, rustix::fs::Mode::empty())?;
         beneath::own(&tree, beneath::PARENT_MODE)?;
-        unpack(tree.as_fd(), PieceReader::new(pieces), Bits::All, Limits::default())?;
+        let stream = PieceReader::new(pieces);
+        unpack(tree.as_fd(), stream, Bits::All, Limits::default(), LargeFiles::Direct)?;
+        index::complete_new(&tree);
         home.sync()?;
         // Without records, or where they are more than the host takes, the files are only read once more.
         let arrived = survey::arrived(tree.as_fd()).ok();
         let arrived = arrived.filter(|records| records.len() <= MAX_RECORDS).unwrap_or_default();
         let flags = RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(staging.folder(), TOP, &parent, &name, flags) {
-            Err(Errno::EXIST) => Err("something is there already".into()),
+            Err(Errno::EXIST) => Err(ThereAlready.into()),
             renamed => Ok(renamed.map(|()| arrived)?),
         }
     };
-    let unpacked = unpack().during(step());
+    let unpacked = unpack();
     drop(staging);
     clear(&home);
     unpacked
@@ -100,9 +125,9 @@ pub fn take_in(
         false => Staging::make(|| Ok(place.parent())),
     };
     let staging = staging.map_err(|source| place.unwritable(source))?;
-    let came =
-        unpack(staging.folder(), PieceReader::new(pieces), Bits::Permissions, Limits::default())
-            .and_then(|()| place.publish(&staging));
+    let (stream, bits) = (PieceReader::new(pieces), Bits::Permissions);
+    let came = unpack(staging.folder(), stream, bits, Limits::default(), LargeFiles::Direct)
+        .and_then(|()| place.publish(&staging));
     drop(staging);
     if shares {
         clear(&beneath);
@@ -123,7 +148,7 @@ pub fn open(home: &Path, path: &str) -> Result<Source, ArchiveError> {
 /// # Errors
 /// When something of it cannot be read, or nobody takes the pieces.
 pub fn send_out(source: Source, pieces: mpsc::Sender<Bytes>) -> Result<Skipped, ArchiveError> {
-    source.pack(PieceWriter::new(pieces))
+    source.pack(PieceWriter::new(pieces, MAX_PAYLOAD), LargeFiles::Direct)
 }
 
 /// The folder that the next boot clears.

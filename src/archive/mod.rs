@@ -14,6 +14,7 @@
 //! own), extended attributes. Sockets, pipes and devices are left out and counted.
 
 mod before;
+mod content;
 mod entries;
 mod limits;
 mod pack;
@@ -27,16 +28,17 @@ mod unpack;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use content::LargeFiles;
 pub use entries::{Attributes, Entries};
 pub use limits::{Bits, Limits};
 pub use pack::Source;
-pub use pieces::{Buffers, Piece, PieceReader, PieceWriter, QUEUE};
+pub use pieces::{Buffers, Piece, PieceReader, PieceSink, PieceWriter, QUEUE};
 pub use place::Place;
 pub use removal::remove_tree;
 pub use staging::Staging;
 pub use unpack::unpack;
 
-use crate::report::causes;
+use crate::report::with_causes;
 use crate::wire::guest::CopyFailure;
 
 /// The name in a stream of the one thing that is copied. The receiver gives it another.
@@ -145,9 +147,7 @@ impl ArchiveError {
     /// The error and its causes on one line.
     #[must_use]
     pub fn message(&self) -> String {
-        let mut chain = vec![self.to_string()];
-        chain.extend(causes(self));
-        chain.join(": ")
+        with_causes(self)
     }
 }
 

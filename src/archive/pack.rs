@@ -15,12 +15,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::content::{Buffer, LargeFiles, Reader};
 use super::entries::{Attributes, Entries};
 use super::{ArchiveError, MAX_DEPTH, TOP};
 use crate::wire::guest::{CopyKind, Skipped};
-
-/// How much of a file is read at once, in bytes.
-const CHUNK: usize = 128 * 1024;
 
 /// Files below this are read before they are announced: those of `/proc` and `/sys` have no size that is true.
 const SMALL: u64 = 64 * 1024;
@@ -111,9 +109,10 @@ impl Source {
     ///
     /// # Errors
     /// When something of it cannot be read, or nobody takes the stream.
-    pub fn pack(self, sink: impl Write) -> Result<Skipped, ArchiveError> {
-        let entries = Entries::new(sink);
-        let mut packer = Packer { entries, source: self.path, skipped: Skipped::default() };
+    pub fn pack(self, sink: impl Write, large: LargeFiles) -> Result<Skipped, ArchiveError> {
+        let (entries, buffer, skipped) =
+            (Entries::new(sink), Buffer::default(), Skipped::default());
+        let mut packer = Packer { entries, source: self.path, large, buffer, skipped };
         let mut path = TOP.as_bytes().to_vec();
         packer.node(self.node, &mut path, 0)?;
         packer.entries.finish().map_err(ArchiveError::Stream)?;
@@ -125,6 +124,8 @@ struct Packer<Sink> {
     entries: Entries<Sink>,
     /// Where the source is, for messages.
     source: PathBuf,
+    large: LargeFiles,
+    buffer: Buffer,
     skipped: Skipped,
 }
 
@@ -196,18 +197,19 @@ impl<Sink: Write> Packer<Sink> {
             whole => whole,
         };
         self.entries.file(path, &attributes(stat), size).map_err(ArchiveError::Stream)?;
-        let mut content = beginning.as_slice().chain(file).take(size);
-        let (mut left, mut buffer) = (size, vec![0; CHUNK]);
+        let beginning =
+            &beginning[..usize::try_from(size).unwrap_or(usize::MAX).min(beginning.len())];
+        self.entries.content(beginning).map_err(ArchiveError::Stream)?;
+        let mut left = size - beginning.len() as u64;
+        let mut reader = Reader::new(file, left, self.large);
         while left > 0 {
-            let read = match content.read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read.map_err(failed)?,
-            };
-            if read == 0 {
+            let piece = reader.next(&mut self.buffer).map_err(failed)?;
+            if piece.is_empty() {
                 return Err(failed(io::Error::other("it became shorter while it was being read")));
             }
-            self.entries.content(&buffer[..read]).map_err(ArchiveError::Stream)?;
-            left -= read as u64;
+            let piece = &piece[..usize::try_from(left).unwrap_or(usize::MAX).min(piece.len())];
+            self.entries.content(piece).map_err(ArchiveError::Stream)?;
+            left -= piece.len() as u64;
         }
         self.entries.end_file(size).map_err(ArchiveError::Stream)
     }

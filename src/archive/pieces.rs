@@ -1,4 +1,4 @@
-//! A stream between a thread that blocks and a task that does not, in pieces of a frame's size.
+//! A stream in pieces: cut into them, and in a queue between a thread that blocks and a task that does not.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -71,18 +71,19 @@ impl Buffers {
 
     /// A piece with a copy of these bytes.
     pub fn copy(&mut self, bytes: &[u8]) -> Bytes {
-        let mut buffer = self.take();
+        let mut buffer = self.take(MAX_PAYLOAD);
         buffer.extend_from_slice(bytes);
         self.lend(buffer)
     }
 
-    /// An empty buffer for a piece.
-    fn take(&mut self) -> BytesMut {
-        let oldest = if self.lent.len() < Self::AT_ONCE { None } else { self.lent.pop_front() };
-        // One whose piece is still in use is left to it.
+    /// An empty buffer for a piece of so many bytes.
+    fn take(&mut self, length: usize) -> BytesMut {
+        let enough = self.lent.len() == Self::AT_ONCE;
+        // One whose piece is still in use is left to it, for good when there are so many.
+        let oldest = self.lent.pop_front_if(|piece| enough || piece.is_unique());
         let mut buffer = oldest.and_then(|piece| piece.try_into_mut().ok()).unwrap_or_default();
         buffer.clear();
-        buffer.reserve(MAX_PAYLOAD);
+        buffer.reserve(length);
         buffer
     }
 
@@ -93,41 +94,71 @@ impl Buffers {
     }
 }
 
-/// A stream that blocks, on its way into pieces. What was written last leaves with a flush.
-#[derive(Debug)]
-pub struct PieceWriter {
-    pieces: mpsc::Sender<Bytes>,
-    buffers: Buffers,
-    buffer: BytesMut,
+/// Where the pieces of a stream go.
+pub trait PieceSink {
+    /// Sends a piece. Blocks while it is not taken.
+    ///
+    /// # Errors
+    /// When nobody takes it.
+    fn send(&mut self, piece: Bytes) -> io::Result<()>;
 }
 
-impl PieceWriter {
-    /// Writes to this queue.
-    #[must_use]
-    pub fn new(pieces: mpsc::Sender<Bytes>) -> Self {
-        let mut buffers = Buffers::default();
-        let buffer = buffers.take();
-        Self { pieces, buffers, buffer }
+impl PieceSink for mpsc::Sender<Bytes> {
+    fn send(&mut self, piece: Bytes) -> io::Result<()> {
+        self.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
-impl Write for PieceWriter {
+/// A stream that blocks, cut into pieces on its way into a sink. What was written last leaves with a flush. Behind a
+/// piece that was not taken nothing is sent.
+#[derive(Debug)]
+pub struct PieceWriter<Sink> {
+    sink: Sink,
+    /// How many bytes are in a piece; in one that leaves with a flush are fewer.
+    length: usize,
+    buffers: Buffers,
+    buffer: BytesMut,
+    broken: bool,
+}
+
+impl<Sink: PieceSink> PieceWriter<Sink> {
+    /// Writes to this sink, in pieces of so many bytes.
+    #[must_use]
+    pub fn new(sink: Sink, length: usize) -> Self {
+        let mut buffers = Buffers::default();
+        let buffer = buffers.take(length);
+        Self { sink, length, buffers, buffer, broken: false }
+    }
+
+    /// The sink. What was not flushed is lost.
+    #[must_use]
+    pub fn into_sink(self) -> Sink {
+        self.sink
+    }
+}
+
+impl<Sink: PieceSink> Write for PieceWriter<Sink> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(MAX_PAYLOAD - self.buffer.len());
+        let taken = bytes.len().min(self.length - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..taken]);
-        if self.buffer.len() == MAX_PAYLOAD {
+        if self.buffer.len() == self.length {
             self.flush()?;
         }
         Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if self.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let next = self.buffers.take();
-        let piece = self.buffers.lend(std::mem::replace(&mut self.buffer, next));
-        self.pieces.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let piece = self.buffers.lend(std::mem::take(&mut self.buffer));
+        let sent = self.sink.send(piece);
+        self.buffer = self.buffers.take(self.length);
+        self.broken = sent.is_err();
+        sent
     }
 }
 
@@ -154,12 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_that_is_gone_leaves_its_buffer_to_the_next() {
+        let mut buffers = Buffers::default();
+        let place = buffers.copy(b"one").as_ptr();
+        assert_eq!(buffers.copy(b"two").as_ptr(), place);
+    }
+
+    #[test]
     fn what_is_written_in_any_lengths_arrives_in_pieces() {
-        let (pieces, mut received) = mpsc::channel(QUEUE);
+        let (pieces, mut received) = mpsc::channel::<Bytes>(QUEUE);
         let bytes: Vec<u8> = (0..20 * MAX_PAYLOAD + 1).map(|n| (n % 251) as u8).collect();
         let all = bytes.clone();
         let writer = std::thread::spawn(move || {
-            let mut writer = PieceWriter::new(pieces);
+            let mut writer = PieceWriter::new(pieces, MAX_PAYLOAD);
             all.chunks(99_999).try_for_each(|chunk| writer.write_all(chunk))?;
             writer.flush()
         });
@@ -170,5 +208,50 @@ mod tests {
         }
         writer.join().expect("no panic").expect("written");
         assert!(arrived == bytes);
+    }
+
+    /// Keeps the pieces that it has room for.
+    struct Shelf {
+        pieces: Vec<Vec<u8>>,
+        room: usize,
+    }
+
+    impl PieceSink for Shelf {
+        fn send(&mut self, piece: Bytes) -> io::Result<()> {
+            if self.pieces.len() == self.room {
+                return Err(io::Error::other("it is full"));
+            }
+            self.pieces.push(piece.to_vec());
+            Ok(())
+        }
+    }
+
+    fn shelf(room: usize) -> PieceWriter<Shelf> {
+        PieceWriter::new(Shelf { pieces: Vec::new(), room }, 4)
+    }
+
+    #[test]
+    fn a_piece_is_as_long_as_wanted_but_before_a_flush() {
+        let mut writer = shelf(9);
+        writer.flush().expect("there is nothing to send");
+        writer.write_all(b"one two thr").expect("taken");
+        assert_eq!(writer.sink.pieces, [b"one ", b"two "]);
+        writer.flush().expect("taken");
+        writer.flush().expect("there is nothing to send");
+        writer.write_all(b"!").expect("taken");
+        assert_eq!(writer.into_sink().pieces, [&b"one "[..], b"two ", b"thr"]);
+    }
+
+    #[test]
+    fn nothing_is_sent_behind_a_piece_that_was_not_taken() {
+        let mut writer = shelf(1);
+        let error = writer.write_all(b"one two thr").expect_err("there is no room");
+        assert_eq!(error.to_string(), "it is full");
+        writer.sink.room = 9;
+        // With nothing to send, too: who has overlooked the error must not take the stream for whole.
+        let flushed = writer.flush().expect_err("a piece is missing");
+        let written = writer.write_all(b"four five").expect_err("a piece is missing");
+        assert_eq!([flushed.kind(), written.kind()], [io::ErrorKind::BrokenPipe; 2]);
+        assert_eq!(writer.into_sink().pieces, [b"one "]);
     }
 }

@@ -38,7 +38,7 @@ impl World {
         let place = Place::find(&self.at(to), from.file_name())?;
         place.admit(source.kind())?;
         let mut stream = Vec::new();
-        let skipped = source.pack(&mut stream)?;
+        let skipped = source.pack(&mut stream, LargeFiles::Direct)?;
         self.take(&place, &stream, Bits::Permissions, Limits::default())?;
         Ok(skipped)
     }
@@ -51,7 +51,7 @@ impl World {
         limits: Limits,
     ) -> Result<(), ArchiveError> {
         let staging = Staging::make(|| Ok(place.parent())).expect("made");
-        unpack(staging.folder(), stream, bits, limits)?;
+        unpack(staging.folder(), stream, bits, limits, LargeFiles::Direct)?;
         place.publish(&staging)
     }
 
@@ -177,7 +177,7 @@ fn files_without_a_true_size_have_their_content() {
     let world = World::new();
     let source = Source::open(Path::new("/proc/self/status")).expect("there");
     let mut stream = Vec::new();
-    source.pack(&mut stream).expect("packed");
+    source.pack(&mut stream, LargeFiles::Direct).expect("packed");
     world.receive(&stream, Limits::default()).expect("received");
     let copied = fs::read_to_string(world.at("target/new")).expect("there");
     assert!(copied.starts_with("Name:") && copied.ends_with('\n'), "{copied}");
@@ -198,7 +198,7 @@ fn a_file_that_grows_is_whole_as_it_was_at_some_moment() {
         let source = Source::open(&path).expect("there");
         fs::write(&path, &content).expect("written");
         let mut stream = Vec::new();
-        source.pack(&mut stream).expect("packed");
+        source.pack(&mut stream, LargeFiles::Direct).expect("packed");
         world.receive(&stream, Limits::default()).expect("received");
         let there = fs::read(world.at("target/new")).expect("there");
         assert!(there == content[..copied], "{before}, {after}: {} bytes", there.len());
@@ -216,7 +216,7 @@ fn a_file_that_becomes_shorter_is_an_error() {
         .open(&path)
         .and_then(|file| file.set_len(200_000))
         .expect("cut");
-    let error = source.pack(&mut Vec::new()).expect_err("shorter");
+    let error = source.pack(&mut Vec::new(), LargeFiles::Direct).expect_err("shorter");
     assert!(error.message().contains("it became shorter"), "{}", error.message());
 }
 

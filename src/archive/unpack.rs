@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
@@ -17,18 +16,13 @@ use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
 use super::before::Before;
+use super::content::{BLOCK, Contents, LargeFiles};
 use super::limits::{Bits, Limits};
 use super::place::is_name;
 use super::{ArchiveError, MAX_DEPTH, MAX_TARGET, hostile, time};
 
 /// How much may follow the archive's end, in bytes: padding.
 const MAX_PADDING: u64 = 64 * 1024;
-
-/// What the smallest file takes on a disk, in bytes; holes are whole blocks of it.
-const BLOCK: usize = 4096;
-
-/// How much of a file is written at once, in bytes.
-const CHUNK: usize = 32 * BLOCK;
 
 /// The permission bits of folders of which the stream says nothing.
 const UNSAID_MODE: u32 = 0o755;
@@ -49,6 +43,7 @@ pub fn unpack(
     stream: impl Read,
     bits: Bits,
     limits: Limits,
+    large: LargeFiles,
 ) -> Result<(), ArchiveError> {
     let base = folder.try_clone_to_owned();
     let base = base.map_err(|source| ArchiveError::Write { path: PathBuf::from("."), source })?;
@@ -58,7 +53,7 @@ pub fn unpack(
         bits,
         limits,
         left: limits,
-        buffer: vec![0; CHUNK],
+        contents: Contents::new(large),
     };
     let mut archive = Archive::new(stream);
     let mut before = Before::default();
@@ -108,8 +103,7 @@ struct Unpacker {
     bits: Bits,
     limits: Limits,
     left: Limits,
-    /// What of a file is written next. One for all of them: to make one takes as long as to write a small file.
-    buffer: Vec<u8>,
+    contents: Contents,
 }
 
 impl Unpacker {
@@ -210,10 +204,14 @@ impl Unpacker {
         let permissions = mode & Mode::from_raw_mode(PERMISSIONS);
         let made = rustix::fs::openat(&parent.folder, name, flags, permissions);
         let file = File::from(made.map_err(|error| failed(&path, error.into()))?);
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let written = self.content(entry, &file, &path, &mut buffer);
-        self.buffer = buffer;
-        let written = written?;
+        let (left, room) = (&mut self.left, self.limits.room);
+        let written = self.contents.write(
+            entry,
+            size,
+            &file,
+            |bytes| spend(left, bytes, room),
+            |source| failed(&path, source),
+        )?;
         // Only what is otherwise is set: each is a change that the file system has to write down.
         let finish = || -> io::Result<()> {
             if written < size {
@@ -227,45 +225,20 @@ impl Unpacker {
         finish().map_err(|source| failed(&path, source))
     }
 
-    /// Writes a content without its runs of zeros, and returns where the last that was written ends.
-    fn content(
-        &mut self,
-        entry: &mut Entry<'_, impl Read>,
-        file: &File,
-        path: &[u8],
-        buffer: &mut [u8],
-    ) -> Result<u64, ArchiveError> {
-        let (mut at, mut end, size) = (0, 0, entry.size());
-        while at < size {
-            let length = CHUNK.min(usize::try_from(size - at).unwrap_or(CHUNK));
-            entry.read_exact(&mut buffer[..length]).map_err(ArchiveError::Stream)?;
-            let mut start = 0;
-            while let Some((from, to)) = run(&buffer[..length], start) {
-                self.spend((to - from) as u64)?;
-                let written = file.write_all_at(&buffer[from..to], at + from as u64);
-                written.map_err(|source| failed(path, source))?;
-                start = to;
-                end = at + to as u64;
-            }
-            at += length as u64;
-        }
-        Ok(end)
-    }
-
     /// Counts one entry, which takes a block at least.
     fn count(&mut self, path: &[u8]) -> Result<(), ArchiveError> {
         self.left.entries = self.left.entries.checked_sub(1).ok_or_else(|| {
             let (most, path) = (self.limits.entries, shown(path));
             hostile(format!("it has more than {most} files, folders and links, as of `{path}`"))
         })?;
-        self.spend(BLOCK as u64)
+        spend(&mut self.left, BLOCK as u64, self.limits.room)
     }
+}
 
-    fn spend(&mut self, bytes: u64) -> Result<(), ArchiveError> {
-        let left = self.left.room.checked_sub(bytes);
-        self.left.room = left.ok_or(ArchiveError::NoRoom { room: self.limits.room })?;
-        Ok(())
-    }
+/// Takes so much of the room that is left; at the beginning there was `room`.
+fn spend(left: &mut Limits, bytes: u64, room: u64) -> Result<(), ArchiveError> {
+    left.room = left.room.checked_sub(bytes).ok_or(ArchiveError::NoRoom { room })?;
+    Ok(())
 }
 
 fn failed(path: &[u8], source: io::Error) -> ArchiveError {
@@ -274,19 +247,6 @@ fn failed(path: &[u8], source: io::Error) -> ArchiveError {
         _ => source,
     };
     ArchiveError::Write { path: PathBuf::from(OsStr::from_bytes(path)), source }
-}
-
-/// The next bytes from `start` on that are not zero, as whole blocks.
-fn run(buffer: &[u8], start: usize) -> Option<(usize, usize)> {
-    let is_hole = |at: usize| {
-        let block = &buffer[at..buffer.len().min(at + BLOCK)];
-        let (words, rest) = block.as_chunks::<16>();
-        words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|b| *b == 0)
-    };
-    let mut blocks = (start..buffer.len()).step_by(BLOCK);
-    let from = blocks.find(|at| !is_hole(*at))?;
-    let to = blocks.find(|at| is_hole(*at)).unwrap_or(buffer.len());
-    Some((from, to))
 }
 
 /// Opens a folder in a folder, or makes it.

@@ -2,7 +2,7 @@
 //! nothing reads it, and `cove exec -t` is the way to type.
 
 use crate::report::{Kind, Report};
-use crate::wire::rpc::{LogQuery, VmLogs, VmRef, VmShow, VmState};
+use crate::wire::rpc::{LogQuery, VmLogs, VmRef, VmShow};
 
 use super::completion::vm_names;
 use super::connect::connect;
@@ -27,15 +27,12 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<u8, Failure> {
         let client = connect().await?;
         let vm = client.call::<VmShow>(VmRef { vm: self.vm }).await?;
-        match vm.state {
-            VmState::Starting | VmState::Running | VmState::Stopping => {}
-            VmState::Created | VmState::Stopped | VmState::Error => {
-                let name = &vm.name;
-                let message = format!("the VM `{name}` is not running");
-                return Err(Report::new(Kind::Conflict, message)
-                    .with_hint(format!("`cove logs {name}` shows what it wrote"))
-                    .into());
-            }
+        if vm.state.is_at_rest() {
+            let name = &vm.name;
+            let message = format!("the VM `{name}` is not running");
+            return Err(Report::new(Kind::Conflict, message)
+                .with_hint(format!("`cove logs {name}` shows what it wrote"))
+                .into());
         }
         let query = LogQuery { vm: vm.id.to_string(), from: None };
         let mut logs = client.call::<VmLogs>(query).await?;

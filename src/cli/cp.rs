@@ -20,11 +20,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::archive::{
-    ArchiveError, Bits, Limits, Piece, PieceReader, PieceWriter, Place, QUEUE, Source, Staging,
-    unpack,
+    ArchiveError, Bits, LargeFiles, Limits, Piece, PieceReader, PieceWriter, Place, QUEUE, Source,
+    Staging, unpack,
 };
 use crate::report::{Kind, Report, counted};
 use crate::rpc::client::{Client, CopyIn, CopyOut, copy_failed};
+use crate::wire::frame::MAX_PAYLOAD;
 use crate::wire::guest::{CopyKind, Incoming, Skipped};
 use crate::wire::rpc::{DaemonPing, Nothing};
 
@@ -151,7 +152,8 @@ fn take(place: &Place, kind: CopyKind, pieces: mpsc::Receiver<Piece>) -> Result<
     let staging = Staging::make(|| Ok(place.parent()));
     let staging = staging.map_err(|source| place.unwritable(source))?;
     let limits = Limits::default().with_room_of(staging.folder());
-    unpack(staging.folder(), PieceReader::new(pieces), Bits::Permissions, limits)?;
+    let (stream, bits) = (PieceReader::new(pieces), Bits::Permissions);
+    unpack(staging.folder(), stream, bits, limits, LargeFiles::Cached)?;
     place.publish(&staging)
 }
 
@@ -170,7 +172,8 @@ async fn into(
     let incoming = Incoming { name, kind: source.kind() };
     let copy = signals.unless_interrupted(client.copy_in(vm, destination, incoming)).await?;
     let (pieces, packed) = mpsc::channel(QUEUE);
-    let packing = tokio::task::spawn_blocking(move || source.pack(PieceWriter::new(pieces)));
+    let sink = PieceWriter::new(pieces, MAX_PAYLOAD);
+    let packing = tokio::task::spawn_blocking(move || source.pack(sink, LargeFiles::Cached));
     let sent = signals.unless_interrupted(send(copy, packed, names)).await;
     let packed = settled_after(&sent, packing).await;
     let (copy, skipped) = match (sent, packed) {
@@ -180,7 +183,10 @@ async fn into(
     };
     match signals.unless_interrupted(copy.finish()).await {
         Ok(()) => Ok(skipped),
-        Err(failure) => Err(blamed(&client, names.in_last_failure(failure)).await),
+        Err(failure) if is_unheard(&failure) => {
+            Err(names.in_unheard_failure(blamed(&client, failure).await))
+        }
+        Err(failure) => Err(names.in_failure(failure)),
     }
 }
 
@@ -197,16 +203,53 @@ async fn send(
     Ok(copy)
 }
 
-/// A failure, blamed on the way to the guest where a daemon is there that answers: the stream of a copy does not say
-/// which of the two has gone.
-async fn blamed(client: &Client, mut failure: Failure) -> Failure {
-    if let Failure::Report(report) = &mut failure
-        && report.kind == Kind::Unreachable
-        && let Ok(Ok(_)) = timeout(ANSWER, client.call::<DaemonPing>(Nothing {})).await
-    {
-        report.kind = Kind::Failed;
+/// Which connection of a copy was lost: its stream, which goes over both, does not say that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// The one to the daemon.
+    ToDaemon,
+    /// The one from there to the guest.
+    ToGuest,
+}
+
+/// A failure, blamed on the way to the guest where a daemon is there that answers.
+async fn blamed(client: &Client, failure: Failure) -> Failure {
+    match failure {
+        Failure::Report(report) if report.kind == Kind::Unreachable => {
+            let answer = timeout(ANSWER, client.call::<DaemonPing>(Nothing {})).await;
+            let lost = match answer {
+                Ok(Ok(_)) => Lost::ToGuest,
+                Ok(Err(_)) | Err(_) => Lost::ToDaemon,
+            };
+            of_lost(*report, lost).into()
+        }
+        failure @ (Failure::Report(_) | Failure::Interrupted | Failure::StdoutClosed) => failure,
     }
-    failure
+}
+
+/// What is said of a stream that ended early.
+fn of_lost(report: Report, lost: Lost) -> Report {
+    let (kind, whom, hint) = match lost {
+        Lost::ToDaemon => (
+            Kind::Unreachable,
+            "daemon",
+            "see the daemon's log, and copy again; VMs go on without it",
+        ),
+        Lost::ToGuest => {
+            (Kind::Failed, "guest", "see `cove list` for the VM's state, and copy again")
+        }
+    };
+    let message = format!("the connection to the {whom} ended before the copy did");
+    Report { kind, message, ..report }.with_hint(hint)
+}
+
+/// Whether nobody has heard how a copy ended of which all was sent.
+fn is_unheard(failure: &Failure) -> bool {
+    match failure {
+        Failure::Report(report) => matches!(report.kind, Kind::Unreachable | Kind::TimedOut),
+        Failure::Interrupted => true,
+        Failure::StdoutClosed => false,
+    }
 }
 
 /// The name of what is at a path; none where it has none that can be said.
@@ -287,12 +330,10 @@ impl Names {
         }
     }
 
-    /// The same when all has been sent: only the guest can say then that nothing was changed.
-    fn in_last_failure(&self, failure: Failure) -> Failure {
+    /// The same when all has been sent, and the guest has not said that nothing was changed.
+    fn in_unheard_failure(&self, failure: Failure) -> Failure {
         match failure {
-            Failure::Report(report)
-                if matches!(report.kind, Kind::Unreachable | Kind::TimedOut) =>
-            {
+            Failure::Report(report) => {
                 let mut report = self.named(*report);
                 add_hint(&mut report, SENT);
                 report.into()
@@ -301,7 +342,7 @@ impl Names {
                 say(&format!("interrupted, but {SENT}"));
                 Failure::Interrupted
             }
-            failure @ (Failure::Report(_) | Failure::StdoutClosed) => self.in_failure(failure),
+            Failure::StdoutClosed => Failure::StdoutClosed,
         }
     }
 
@@ -344,6 +385,32 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             Ok(())
         })
+    }
+
+    #[test]
+    fn the_connection_that_was_lost_is_named() {
+        for (lost, kind, named) in [
+            (Lost::ToDaemon, Kind::Unreachable, "the connection to the daemon ended"),
+            (Lost::ToGuest, Kind::Failed, "the connection to the guest ended"),
+        ] {
+            let ended = Report::new(Kind::Unreachable, "the stream ended").with_hint("copy again");
+            let cause = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            let report = of_lost(ended.with_cause(&cause), lost);
+            assert_eq!((report.kind, report.cause.len()), (kind, 1));
+            assert!(report.message.starts_with(named), "{report:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_nobody_heard_of_may_be_in_its_place() {
+        let ended = |kind| Failure::from(Report::new(kind, "it ended"));
+        for kind in [Kind::Unreachable, Kind::TimedOut] {
+            assert!(is_unheard(&ended(kind)), "{kind:?}");
+        }
+        for kind in [Kind::Failed, Kind::Conflict, Kind::NotFound, Kind::Invalid] {
+            assert!(!is_unheard(&ended(kind)), "{kind:?}");
+        }
+        assert!(is_unheard(&Failure::Interrupted));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use crate::report::{Kind, escape_control};
 use crate::rpc::client::Client;
-use crate::wire::rpc::{LogQuery, LogSubscription, Logs, Vm, VmLogs, VmRef, VmShow, VmState};
+use crate::wire::rpc::{LogQuery, LogSubscription, Logs, Vm, VmLogs, VmRef, VmShow};
 
 use super::completion::vm_names;
 use super::connect::connect;
@@ -84,19 +84,11 @@ async fn follow(client: &Client, mut query: LogQuery, text: &mut Text) -> Result
         }
         // Whether it is over, or this client was too slow for the subscription.
         match client.call::<VmShow>(VmRef { vm: query.vm.clone() }).await {
-            Ok(vm) if is_over(vm.state) => return Ok(()),
+            Ok(vm) if vm.state.is_at_rest() => return Ok(()),
             Ok(_) => {}
             Err(report) if report.kind == Kind::NotFound => return Ok(()),
             Err(report) => return Err(report.into()),
         }
-    }
-}
-
-/// Whether nothing will write to the console of a VM in this state.
-fn is_over(state: VmState) -> bool {
-    match state {
-        VmState::Created | VmState::Stopped | VmState::Error => true,
-        VmState::Starting | VmState::Running | VmState::Stopping => false,
     }
 }
 

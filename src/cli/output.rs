@@ -67,6 +67,13 @@ pub(super) fn say(message: &str) {
     writeln!(io::stderr().lock(), "{message}").ok();
 }
 
+/// Writes what the user should know to stderr.
+pub(super) fn tell(notes: &[String]) {
+    for note in notes {
+        say(&format!("note: {}", one_line(note)));
+    }
+}
+
 /// A failure of the host.
 pub(super) fn failed(message: &str, error: &dyn std::error::Error) -> Report {
     Report::new(Kind::Failed, message).with_cause(error)

@@ -211,6 +211,7 @@ async fn receive(
                 | Reply::Stats(_)
                 | Reply::Listening(_)
                 | Reply::Done
+                | Reply::TreeFailed { .. }
                 | Reply::Copying { .. }
                 | Reply::Copied(_)
                 | Reply::CopyFailed { .. }

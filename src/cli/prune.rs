@@ -2,7 +2,7 @@
 
 use crate::report::{Kind, Report};
 use crate::rpc::client::Client;
-use crate::wire::rpc::{DeleteVm, Vm, VmDelete, VmState};
+use crate::wire::rpc::{DeleteVm, Vm, VmDelete};
 
 use super::batch::{all, each_of};
 use super::connect::connect;
@@ -33,7 +33,7 @@ impl Arguments {
         }
         let client = connect().await?;
         let known = all(&client).await?;
-        let doomed: Vec<Vm> = known.into_iter().filter(|vm| at_rest(vm.state)).collect();
+        let doomed: Vec<Vm> = known.into_iter().filter(|vm| vm.state.is_at_rest()).collect();
         if doomed.is_empty() {
             say("nothing to delete: there is no VM that is not running");
         } else if !self.force && !agreed(&doomed).await? {
@@ -54,12 +54,4 @@ async fn agreed(doomed: &[Vm]) -> Result<bool, Report> {
     let names: Vec<_> = doomed.iter().map(|vm| vm.name.as_str()).collect();
     say(&format!("to be deleted with their disks: {}", names.join(", ")));
     confirm("delete them?").await
-}
-
-/// Whether a VM in this state neither runs nor is on its way to it.
-fn at_rest(state: VmState) -> bool {
-    match state {
-        VmState::Created | VmState::Stopped | VmState::Error => true,
-        VmState::Starting | VmState::Running | VmState::Stopping => false,
-    }
 }

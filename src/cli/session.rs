@@ -180,6 +180,7 @@ async fn started(
         | Reply::Stats(_)
         | Reply::Listening(_)
         | Reply::Done
+        | Reply::TreeFailed { .. }
         | Reply::Copying { .. }
         | Reply::Copied(_)
         | Reply::CopyFailed { .. }
@@ -238,6 +239,7 @@ async fn receive(
                     | Reply::Stats(_)
                     | Reply::Listening(_)
                     | Reply::Done
+                    | Reply::TreeFailed { .. }
                     | Reply::Copying { .. }
                     | Reply::Copied(_)
                     | Reply::CopyFailed { .. }

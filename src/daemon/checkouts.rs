@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 use super::GUEST_HOME;
 use super::course::Course;
 use crate::report::{Kind, Report};
-use crate::vm::ports::{Checkout, Checkouts, Guest, PackedCheckout, PortResult};
+use crate::vm::ports::{
+    Checkout, Checkouts, Guest, GuestTrees, NotTaken, PackedCheckout, PortResult,
+};
 use crate::wire::guest::TreeChange;
 use crate::wire::rpc::{CreateWorkspace, VmWorkspace, WorkspacePlan};
 use crate::workspace::{
@@ -51,9 +53,13 @@ pub(super) async fn inspection(
     }
     let mode = wanted.mode.unwrap_or_default();
     if let Some((what, why)) = mode.contradiction(wanted) {
+        // The command line does not know in which mode a repository is there already.
+        let (flag, mode) = (what.replace('_', "-"), mode.as_str());
         let message =
-            format!("`{what}` and the mode `{}` exclude each other: {why}", mode.as_str());
-        return Err(Report::new(Kind::Invalid, message));
+            format!("`{what}` (`--{flag}`) and the mode `{mode}` exclude each other: {why}");
+        let hint =
+            format!("leave `--{flag}` out, or put the repository into another VM in another mode");
+        return Err(Report::new(Kind::Invalid, message).with_hint(hint));
     }
     let inspection = workspaces.inspect(Path::new(&wanted.path), untracked).await;
     let inspection = inspection.map_err(|error| report(&error))?;
@@ -76,12 +82,6 @@ pub(super) fn record(inspection: &Inspection) -> VmWorkspace {
         base_commit: inspection.base_commit().map(str::to_owned),
         mode: inspection.mode(),
     }
-}
-
-/// Whether a delivery failed so that nothing of it is in the guest, now or later: the guest said so itself, or somebody
-/// gave it up before the guest had all.
-pub(super) fn is_undone(error: &Report) -> bool {
-    error.kind == Kind::Cancelled || error.message.starts_with("the guest could not unpack ")
 }
 
 struct Repository {
@@ -120,7 +120,8 @@ impl PackedCheckout for Packed {
     async fn deliver(self: Box<Self>, guest: &dyn Guest, kept: &Path) -> PortResult<()> {
         let Self { package, folder } = *self;
         let kept = Kept::at(kept.to_owned());
-        deliver(package, &folder, guest, &kept, &Course::default()).await.map(drop)
+        deliver(package, &folder, guest, &kept, &Course::default()).await?;
+        Ok(())
     }
 }
 
@@ -129,12 +130,12 @@ impl PackedCheckout for Packed {
 pub(super) async fn deliver(
     package: Package,
     folder: &str,
-    guest: &dyn Guest,
+    guest: &dyn GuestTrees,
     kept: &Kept,
     course: &Course,
-) -> PortResult<PackageSummary> {
+) -> Result<PackageSummary, NotTaken> {
     let begun = kept.record(&package).await;
-    let (record, recording) = begun.map_err(|error| report(&error))?;
+    let (record, recording) = begun.map_err(|error| NotTaken::unsent(report(&error)))?;
     let ((sum, summed), (written_down, is_written_down)) = (oneshot::channel(), oneshot::channel());
     let course = course.clone();
     let lost = |what: &str, error: &dyn std::error::Error| {
@@ -160,24 +161,5 @@ pub(super) async fn deliver(
     let (delivered, ()) = tokio::join!(delivered, recorded);
     // Looked at from now on, it need not be read to be known again.
     kept.know_again(delivered?).await;
-    summed.await.map_err(|error| lost("counted", &error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::guest::GuestError;
-
-    #[test]
-    fn what_nobody_heard_of_may_be_there() {
-        let refused = GuestError::failed("unpack `~/song`", "something is there already");
-        assert!(is_undone(&Report::of(&refused)));
-        let unheard = [
-            GuestError::Connection(std::io::ErrorKind::UnexpectedEof.into()),
-            GuestError::failed("say what has come", "broken pipe"),
-        ];
-        for error in unheard {
-            assert!(!is_undone(&Report::of(&error)), "{error:?}");
-        }
-    }
+    summed.await.map_err(|error| NotTaken::unheard(lost("counted", &error)))
 }

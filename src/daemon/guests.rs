@@ -12,13 +12,13 @@ use crate::id::{BootId, ExecId};
 use crate::report::Report;
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
-    ByteStream, Guest, GuestDetached, GuestSystem, GuestTrees, Guests, PortResult, SurveyTake,
-    TreeWrite,
+    ByteStream, Guest, GuestDetached, GuestSystem, GuestTrees, Guests, NotTaken, PortResult,
+    SurveyTake, TreeWrite,
 };
 use crate::vm::state::VsockAddress;
 use crate::wire::guest::{
     CopyFiles, Detach, DetachOutcome, DetachedPrograms, Exec, GuestStats, Health, Listening,
-    ReceiveTree, Setup, TreeChange,
+    ReceiveTree, Setup, TreeChange, TreeFailure,
 };
 use crate::wire::proof::BootKey;
 use crate::wire::survey::ListedBy;
@@ -48,6 +48,22 @@ pub(super) struct AgentGuest(pub(super) Agent);
 
 fn report(error: GuestError) -> Report {
     Report::of(&error)
+}
+
+/// What is known of a tree whose sending has failed: as much as the agent has said.
+fn not_taken(error: GuestError) -> NotTaken {
+    let reason = match &error {
+        GuestError::NotTaken { reason, .. } => *reason,
+        GuestError::NotAnswering { .. }
+        | GuestError::Connect(_)
+        | GuestError::AnotherMachine
+        | GuestError::Version { .. }
+        | GuestError::Connection(_)
+        | GuestError::TimedOut { .. }
+        | GuestError::Failed { .. }
+        | GuestError::Content { .. } => TreeFailure::Unknown,
+    };
+    NotTaken { reason, report: report(error) }
 }
 
 #[async_trait]
@@ -114,16 +130,20 @@ impl GuestTrees for AgentGuest {
         path: &str,
         how: TreeChange,
         write: TreeWrite,
-    ) -> PortResult<Vec<u8>> {
+    ) -> Result<Vec<u8>, NotTaken> {
         let request = ReceiveTree { path: path.to_owned(), how };
-        let sink = self.0.receive_tree(request).await.map_err(report)?;
+        let sink = self.0.receive_tree(request).await;
+        let sink = sink.map_err(|error| NotTaken::unsent(report(error)))?;
         let runtime = Handle::current();
         let sent = tokio::task::spawn_blocking(move || {
             let mut writer = sink.into_blocking(runtime);
             match write(&mut writer) {
-                Ok(()) => writer.finish().map_err(report),
+                Ok(()) => writer.finish().map_err(not_taken),
                 // A write that failed failed because of the guest: its reason is the better one.
-                Err(failure) => Err(writer.into_failure().map_or(failure, report)),
+                Err(failure) => {
+                    let failed = writer.into_failure();
+                    Err(failed.map_or_else(|| NotTaken::unheard(failure), not_taken))
+                }
             }
         });
         sent.await.expect("sending a tree does not panic")
@@ -149,5 +169,26 @@ impl GuestTrees for AgentGuest {
 
     async fn copy(&self, files: &CopyFiles) -> PortResult<Box<dyn ByteStream>> {
         Ok(Box::new(self.0.copy(files).await.map_err(report)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_agents_word_says_that_nothing_of_a_tree_is_there() {
+        let said = |reason| GuestError::not_taken(reason, "unpack `~/song`", "no luck");
+        for (error, nowhere) in [
+            (said(TreeFailure::Untouched), true),
+            (said(TreeFailure::ThereAlready), true),
+            (said(TreeFailure::Unknown), false),
+            (GuestError::failed("unpack `~/song`", "something is there already"), false),
+            (GuestError::Connection(std::io::ErrorKind::UnexpectedEof.into()), false),
+            (GuestError::TimedOut { doing: "unpack the tree", deadline: Duration::ZERO }, false),
+        ] {
+            let not_taken = not_taken(error);
+            assert_eq!(not_taken.is_nowhere(), nowhere, "{not_taken:?}");
+        }
     }
 }

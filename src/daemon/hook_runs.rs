@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::hooks::Hooks;
-use crate::hooks::{HookError, HookOutcome};
+use crate::hooks::{HookError, HookOutcome, shown_step};
 use crate::report::{Kind, Report, escape_control};
 use crate::rpc::server::HookRuns;
 use crate::vm::VmService;
@@ -13,8 +13,8 @@ use crate::vm::plan::{Content, PlannedStep};
 use crate::vm::ports::{HookedVm, Intent};
 use crate::wire::guest::PlanStep;
 use crate::wire::rpc::{
-    HookChain, HookPlanQuery, HookPlans, HookPoint, HookRunPage, HookRunQuery, PlannedWrite,
-    PluginPlan,
+    HookChain, HookPlanQuery, HookPlans, HookPoint, HookRunPage, HookRunQuery, HookStep,
+    PlannedWrite, PluginPlan,
 };
 
 /// Bytes of text that one step shows.
@@ -136,23 +136,17 @@ fn all_said(outcome: &HookOutcome) -> Vec<String> {
 /// files of the host are not, and neither is what a plugin may have made of a private one. None when there is
 /// no room for it.
 fn write(step: &PlannedStep, outcome: &HookOutcome, room: &mut usize) -> Option<PlannedWrite> {
-    let path = step.step.path();
-    let (action, marker, target) = match &step.step {
-        PlanStep::MakeDirectory { .. } => ("make-directory", None, None),
-        PlanStep::WriteFile { .. } => ("write-file", None, None),
-        PlanStep::EnsureBlock { marker, .. } => ("ensure-block", Some(marker.clone()), None),
-        PlanStep::Symlink { target, .. } => ("symlink", None, Some(target.clone())),
-        PlanStep::Remove { .. } => ("remove", None, None),
-    };
-    let mode = match &step.step {
-        PlanStep::MakeDirectory { mode, .. }
-        | PlanStep::WriteFile { mode, .. }
-        | PlanStep::EnsureBlock { mode, .. } => Some(*mode),
-        PlanStep::Symlink { .. } | PlanStep::Remove { .. } => None,
+    let HookStep { action, path, mode, bytes } = shown_step(&step.step);
+    let (marker, target) = match &step.step {
+        PlanStep::EnsureBlock { marker, .. } => (Some(marker.clone()), None),
+        PlanStep::Symlink { target, .. } => (None, Some(target.clone())),
+        PlanStep::MakeDirectory { .. } | PlanStep::WriteFile { .. } | PlanStep::Remove { .. } => {
+            (None, None)
+        }
     };
     let import = outcome.imports.iter().find(|import| import.path == path);
     let from = import.map(|import| import.label.clone());
-    let names = [Some(path), marker.as_deref(), target.as_deref(), from.as_deref()];
+    let names = [Some(path.as_str()), marker.as_deref(), target.as_deref(), from.as_deref()];
     let names: usize = names.into_iter().flatten().map(str::len).sum();
     *room = room.checked_sub(STEP_BYTES + names)?;
     let (text, withheld) = match &step.content {
@@ -162,10 +156,10 @@ fn write(step: &PlannedStep, outcome: &HookOutcome, room: &mut usize) -> Option<
         Content::None | Content::Bytes(_) | Content::HostFile { .. } => (None, None),
     };
     Some(PlannedWrite {
-        action: action.to_owned(),
-        path: path.to_owned(),
+        action,
+        path,
         mode,
-        bytes: step.step.content_size(),
+        bytes,
         // None, too, when the host's file cannot be read any more.
         sha256: step.content.digest().unwrap_or_default(),
         from,

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use crate::report::{Kind, Report};
 use crate::rpc::server::{ExportStream, Exported, WorkspaceRuns};
 use crate::task::blocking;
+use crate::vm::ports::Guest;
 use crate::vm::{InUse, VmService, WorkspaceVm};
 use crate::wire::guest::Exec;
 use crate::wire::rpc::{
@@ -17,6 +18,7 @@ use crate::wire::rpc::{
 };
 use crate::workspace::{Against, Comparison, Kept, Limit, Seeing, WorkspaceError, Workspaces};
 
+mod anew;
 mod apply;
 mod arrived;
 mod commits;
@@ -215,7 +217,7 @@ async fn bundle(
     let bounds = program::Bounds { bytes: vm.disk_bytes, deadline: BUNDLE };
     let ended = program::run(&**guest, &in_workspace(vm, &words), &mut file, bounds).await?;
     if !ended.is_success() {
-        if ended.complaint.contains("empty bundle") {
+        if is_without_commits(&**guest, &vm.workspace.guest_path, without.as_deref()).await {
             let message = format!("there are no commits in `{}` since its base commit", vm.name);
             return Err(Report::new(Kind::Conflict, message).with_hint(
                 "what was not committed is in `cove workspace export` without `--bundle`",
@@ -228,6 +230,15 @@ async fn bundle(
     }
     workspaces.check_bundle(kept, folder, &path).await.map_err(report)?;
     Ok(path)
+}
+
+/// Whether the guest's git has no commits in HEAD and its branches but those that are `without`: of nothing it makes no
+/// bundle, and says so by words alone.
+async fn is_without_commits(guest: &dyn Guest, folder: &str, without: Option<&str>) -> bool {
+    let mut words = vec!["git", "rev-list", "--max-count=1", "HEAD", "--branches"];
+    words.extend(without);
+    let commits = program::ask(guest, folder, &words).await;
+    commits.is_ok_and(|commits| commits.is_some_and(|commits| commits.is_empty()))
 }
 
 fn in_workspace(vm: &WorkspaceVm, words: &[&str]) -> Exec {

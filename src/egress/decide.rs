@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::name::DnsName;
-use super::rule::{Rule, Target};
+use super::rule::{Ports, Rule, Target};
 use super::special::{METADATA_ADDRESSES, special_range};
 use super::{Mode, Policy};
 
@@ -67,6 +67,29 @@ impl Because {
 
     fn allowing(self) -> Verdict {
         Verdict { allowed: true, because: self }
+    }
+
+    /// The narrowest rule that would allow what was refused for this reason, where one can: by name where one is
+    /// known and a name helps.
+    #[must_use]
+    pub fn would_allow(
+        &self,
+        name: Option<&DnsName>,
+        address: Option<IpAddr>,
+        port: Option<u16>,
+    ) -> Option<Rule> {
+        if port == Some(0) {
+            // No rule has it.
+            return None;
+        }
+        let by_address = || address.map(|address| Target::Range(address.into()));
+        let target = match self {
+            Self::OwnAddress | Self::Metadata | Self::Special(_) => by_address(),
+            Self::NoRule => name.cloned().map(Target::Name).or_else(by_address),
+            // Rules open nothing there, or it needs none.
+            Self::Closed | Self::Open | Self::Peer | Self::Rule(_) | Self::Answer(..) => None,
+        };
+        Some(Rule { target: target?, ports: port.map(|port| Ports { first: port, last: port }) })
     }
 }
 
@@ -243,5 +266,24 @@ mod tests {
         assert!(!decide("example.org", Some(80)));
         assert!(decide("x.example.net", Some(80)));
         assert!(!decide("example.com", None));
+    }
+
+    #[test]
+    fn a_refusal_is_turned_round_by_name_where_that_helps() {
+        let name: DnsName = "example.org".parse().expect("a name");
+        let (name, address) = (Some(&name), Some(IpAddr::from([10, 9, 0, 1])));
+        for (because, name, address, port, rule) in [
+            (Because::NoRule, name, address, Some(443), Some("example.org:443")),
+            (Because::NoRule, name, None, None, Some("example.org")),
+            (Because::NoRule, None, address, Some(443), Some("10.9.0.1:443")),
+            (Because::NoRule, name, address, Some(0), None),
+            (Because::OwnAddress, name, address, Some(80), Some("10.9.0.1:80")),
+            (Because::Metadata, name, address, None, Some("10.9.0.1")),
+            (Because::Special("private"), name, address, None, Some("10.9.0.1")),
+            (Because::Closed, name, address, Some(443), None),
+        ] {
+            let rule: Option<Rule> = rule.map(|rule| rule.parse().expect("a rule"));
+            assert_eq!(because.would_allow(name, address, port), rule, "{because}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::report::{Explain, Kind};
+use crate::wire::guest::TreeFailure;
 
 /// The longest text that is taken from a guest: a sentence and its causes fit, a guest that wants to
 /// fill the log does not.
@@ -60,6 +61,16 @@ pub enum GuestError {
         /// The guest's chain of errors.
         message: String,
     },
+    /// The agent did not take a tree.
+    #[error("the guest could not {step}: {message}")]
+    NotTaken {
+        /// What it knows of the tree.
+        reason: TreeFailure,
+        /// What was being done, in the guest's words.
+        step: String,
+        /// The guest's chain of errors.
+        message: String,
+    },
     /// A file of the host, part of the plan, could not be read.
     #[error("cannot read the content for `~/{path}`")]
     Content {
@@ -77,6 +88,12 @@ impl GuestError {
     pub fn failed(step: &str, message: &str) -> Self {
         Self::Failed { step: cut(step), message: cut(message) }
     }
+
+    /// What the guest says of a tree that it did not take, cut in the same way.
+    #[must_use]
+    pub fn not_taken(reason: TreeFailure, step: &str, message: &str) -> Self {
+        Self::NotTaken { reason, step: cut(step), message: cut(message) }
+    }
 }
 
 impl Explain for GuestError {
@@ -88,6 +105,7 @@ impl Explain for GuestError {
             | Self::Version { .. }
             | Self::Connection(_)
             | Self::Failed { .. }
+            | Self::NotTaken { .. }
             | Self::Content { .. } => Kind::Failed,
         }
     }
@@ -108,8 +126,12 @@ impl Explain for GuestError {
             Self::Version { .. } => {
                 Some("stop and start the VM: it then gets this daemon's agent".to_owned())
             }
-            Self::Failed { message, .. } if message.contains(FULL) => Some(MAKE_ROOM.to_owned()),
-            Self::Failed { .. } | Self::Content { .. } => None,
+            Self::Failed { message, .. } | Self::NotTaken { message, .. }
+                if message.contains(FULL) =>
+            {
+                Some(MAKE_ROOM.to_owned())
+            }
+            Self::Failed { .. } | Self::NotTaken { .. } | Self::Content { .. } => None,
         }
     }
 }
@@ -128,10 +150,13 @@ mod tests {
 
     #[test]
     fn a_full_disk_of_the_guest_is_told_with_what_to_do() {
-        let full =
-            GuestError::failed("unpack `~/song`", "cannot write `a`: No space left on device");
-        assert!(full.hint().is_some_and(|hint| hint.contains("make room in the guest")));
-        assert_eq!(GuestError::failed("unpack `~/song`", "it is there already").hint(), None);
+        let (step, full) = ("unpack `~/song`", "cannot write `a`: No space left on device");
+        let untouched = TreeFailure::Untouched;
+        for full in [GuestError::failed(step, full), GuestError::not_taken(untouched, step, full)] {
+            assert!(full.hint().is_some_and(|hint| hint.contains("make room in the guest")));
+        }
+        assert_eq!(GuestError::failed("set the hostname", "no such file").hint(), None);
+        assert_eq!(GuestError::not_taken(untouched, step, "no such file").hint(), None);
     }
 
     #[test]
@@ -141,5 +166,7 @@ mod tests {
         let shown = cut(&long);
         assert_eq!(shown.len(), MAX_GUEST_TEXT + "…".len());
         assert!(shown.ends_with("ä…"));
+        let not_taken = GuestError::not_taken(TreeFailure::Unknown, &long, &long).to_string();
+        assert!(not_taken.len() < 3 * MAX_GUEST_TEXT, "{} bytes", not_taken.len());
     }
 }

@@ -32,7 +32,7 @@ pub use self::error::GuestError;
 pub use self::exec::FrameStream;
 use self::ready::Announcement;
 pub use self::survey::{ContentReader, Contents, Survey};
-pub use self::tree::{TreeSink, TreeWriter};
+pub use self::tree::{BlockingSink, TreeSink, TreeWriter};
 use crate::id::BootId;
 use crate::vm::plan::WorkDiskPlan;
 use crate::wire::frame::{Frame, FrameCodec};
@@ -235,8 +235,16 @@ async fn reply(
         .map_err(|_| timed_out(doing, deadline))?
         .and_then(|frame| frame.message())
         .map_err(GuestError::Connection)?;
+    unless_failed(reply)
+}
+
+/// A reply, unless it is a failure.
+fn unless_failed(reply: Reply) -> Result<Reply, GuestError> {
     match reply {
         Reply::Failed { step, message } => Err(GuestError::failed(&step, &message)),
+        Reply::TreeFailed { reason, step, message } => {
+            Err(GuestError::not_taken(reason, &step, &message))
+        }
         other => Ok(other),
     }
 }
@@ -246,7 +254,7 @@ fn unexpected(reply: &Reply) -> GuestError {
         Reply::Health(_) => "its health",
         Reply::Stats(_) | Reply::Listening(_) => "something about its system",
         Reply::Done => "that it is done",
-        Reply::Failed { .. } => "a failure",
+        Reply::Failed { .. } | Reply::TreeFailed { .. } => "a failure",
         Reply::Copying { .. } | Reply::Copied(_) | Reply::CopyFailed { .. } => {
             "something about a copy"
         }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::upload::Upload;
-use super::{Agent, Frames, GuestError, STALL, next, timed_out, unexpected};
+use super::{Agent, Frames, GuestError, STALL, next, timed_out, unexpected, unless_failed};
 use crate::wire::frame::{Frame, MAX_PAYLOAD};
 use crate::wire::guest::{Reply, Request};
 use crate::wire::survey::{ListedBy, MAX_RECORDS};
@@ -135,9 +135,9 @@ async fn data(frames: &mut Frames, deadline: Duration) -> Result<Option<Bytes>, 
     match frame {
         Frame::Data(bytes) => Ok(Some(bytes)),
         Frame::DataEnd => Ok(None),
-        other => match other.message().map_err(GuestError::Connection)? {
-            Reply::Failed { step, message } => Err(GuestError::failed(&step, &message)),
-            said => Err(unexpected(&said)),
-        },
+        other => {
+            let said = other.message().map_err(GuestError::Connection)?;
+            Err(unexpected(&unless_failed(said)?))
+        }
     }
 }

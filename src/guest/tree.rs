@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::survey::take_records;
 use super::upload::Upload;
 use super::{Frames, GuestError, LONG};
+use crate::archive::{PieceSink, PieceWriter};
 use crate::wire::frame::{Frame, MAX_PAYLOAD};
 
 /// Where the bytes of a tar stream go. Dropped before [`TreeSink::finish`], the guest throws away what
@@ -47,15 +48,17 @@ impl TreeSink {
     /// The sink for a thread that may block, such as one that runs a `tar::Builder`.
     #[must_use]
     pub fn into_blocking(self, runtime: Handle) -> TreeWriter {
-        TreeWriter { sink: self, runtime, buffer: BytesMut::new(), failure: None }
+        PieceWriter::new(BlockingSink { sink: self, runtime, failure: None }, MAX_PAYLOAD)
     }
 }
 
 /// A [`TreeSink`] that blocks. It must not be used on a thread of the runtime.
-pub struct TreeWriter {
+pub type TreeWriter = PieceWriter<BlockingSink>;
+
+/// Where what is written to a [`TreeWriter`] goes.
+pub struct BlockingSink {
     sink: TreeSink,
     runtime: Handle,
-    buffer: BytesMut,
     failure: Option<GuestError>,
 }
 
@@ -66,35 +69,24 @@ impl TreeWriter {
     /// # Errors
     /// When the guest could not make the tree; also the error behind an earlier failed write.
     pub fn finish(mut self) -> Result<Vec<u8>, GuestError> {
-        if let Err(error) = self.flush() {
-            return Err(self.failure.take().unwrap_or(GuestError::Connection(error)));
+        let broken = self.flush().err().map(GuestError::Connection);
+        let BlockingSink { sink, runtime, failure } = self.into_sink();
+        match failure.or(broken) {
+            Some(failure) => Err(failure),
+            None => runtime.block_on(sink.finish()),
         }
-        self.runtime.block_on(self.sink.finish())
     }
 
     /// Why a write failed, in the guest's words.
     #[must_use]
     pub fn into_failure(self) -> Option<GuestError> {
-        self.failure
+        self.into_sink().failure
     }
 }
 
-impl Write for TreeWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(MAX_PAYLOAD - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..taken]);
-        if self.buffer.len() == MAX_PAYLOAD {
-            self.flush()?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.failure.is_some() {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        let bytes = self.buffer.split().freeze();
-        let sent = self.runtime.block_on(self.sink.send(bytes));
+impl PieceSink for BlockingSink {
+    fn send(&mut self, piece: Bytes) -> io::Result<()> {
+        let sent = self.runtime.block_on(self.sink.send(piece));
         sent.map_err(|failure| {
             let error = io::Error::other(failure.to_string());
             self.failure = Some(failure);

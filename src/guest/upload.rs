@@ -3,7 +3,7 @@
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
 
-use super::{Frames, GuestError, LONG, STALL, reply, timed_out, unexpected};
+use super::{Frames, GuestError, LONG, STALL, reply, timed_out, unexpected, unless_failed};
 use crate::wire::frame::Frame;
 use crate::wire::guest::Reply;
 
@@ -29,7 +29,9 @@ impl Upload {
             Ok(Ok(Ok(()))) => Ok(()),
             // It may have said why before it closed the connection.
             Ok(Ok(Err(error))) => match reply(&mut self.0, "say why", STALL).await {
-                Err(failed @ GuestError::Failed { .. }) => Err(failed),
+                Err(failed @ (GuestError::Failed { .. } | GuestError::NotTaken { .. })) => {
+                    Err(failed)
+                }
                 Ok(_) | Err(_) => Err(GuestError::Connection(error)),
             },
             Ok(Err(said)) => Err(early(said)),
@@ -48,9 +50,9 @@ impl Upload {
 /// What the agent said before everything was sent.
 fn early(said: Option<std::io::Result<Frame>>) -> GuestError {
     let closed = || Err(std::io::ErrorKind::UnexpectedEof.into());
-    match said.unwrap_or_else(closed).and_then(|frame| frame.message()) {
-        Ok(Reply::Failed { step, message }) => GuestError::failed(&step, &message),
-        Ok(other) => unexpected(&other),
+    match said.unwrap_or_else(closed).and_then(|frame| frame.message()).map(unless_failed) {
+        Ok(Ok(other)) => unexpected(&other),
+        Ok(Err(failed)) => failed,
         Err(error) => GuestError::Connection(error),
     }
 }

@@ -109,7 +109,7 @@ pub use inputs::{GitValues, HookInputs, HookSettings, MachineView, Purpose, Sign
 pub use journal::{Import, Read};
 pub use log::{LogLevel, LogLine};
 pub use needs::Grant;
-pub use outcome::{HookOutcome, HookRun};
+pub use outcome::{HookOutcome, HookRun, shown_step};
 pub use problem::Problem;
 pub use registry::{FAILURES, GrantError, InstallError};
 pub use source::{HostFilesSource, HostPath, VirtualFile};

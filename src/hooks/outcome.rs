@@ -202,7 +202,8 @@ fn found(findings: Vec<Finding>) -> Vec<Finding> {
 }
 
 /// A step for people.
-pub(super) fn shown_step(step: &PlanStep) -> HookStep {
+#[must_use]
+pub fn shown_step(step: &PlanStep) -> HookStep {
     let (action, mode) = match step {
         PlanStep::MakeDirectory { mode, .. } => ("make-directory", Some(*mode)),
         PlanStep::WriteFile { mode, .. } => ("write-file", Some(*mode)),

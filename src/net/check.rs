@@ -178,9 +178,7 @@ fn fix_of_namespaces(read: impl Fn(&str) -> Option<String>) -> String {
 }
 
 fn one_line(error: &ToolError) -> String {
-    let causes = crate::report::causes(error);
-    let chain: Vec<String> = [error.to_string()].into_iter().chain(causes).collect();
-    crate::report::escape_control(&chain.join(": "))
+    crate::report::escape_control(&crate::report::with_causes(error))
 }
 
 #[cfg(test)]

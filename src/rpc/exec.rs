@@ -153,6 +153,7 @@ fn event(reply: Reply) -> Result<Option<ExecEvent>, Report> {
         | Reply::Stats(_)
         | Reply::Listening(_)
         | Reply::Done
+        | Reply::TreeFailed { .. }
         | Reply::Copying { .. }
         | Reply::Copied(_)
         | Reply::CopyFailed { .. }

@@ -20,7 +20,7 @@ use crate::report::{Kind, Report};
 use crate::vm::VmService;
 use crate::wire::rpc::{
     Event, EventSubscription, ExecSubscription, LogQuery, LogSubscription, Logs, OpSubscription,
-    Operation, StatsSubscription, Subscription, VmState,
+    Operation, StatsSubscription, Subscription,
 };
 
 /// How often a console is looked at for a subscriber.
@@ -150,7 +150,7 @@ fn console(vms: &VmService, mut query: LogQuery) -> Result<Told<Logs>, Report> {
         let (vms, mut query) = following?;
         loop {
             let over = match vms.show(&query.vm) {
-                Ok(vm) => is_over(vm.state),
+                Ok(vm) => vm.state.is_at_rest(),
                 Err(error) if error.kind == Kind::NotFound => return None,
                 Err(error) => return Some((Err(error), None)),
             };
@@ -170,12 +170,4 @@ fn console(vms: &VmService, mut query: LogQuery) -> Result<Told<Logs>, Report> {
         }
     })
     .boxed())
-}
-
-/// Whether nothing will write to the console of a VM in this state.
-fn is_over(state: VmState) -> bool {
-    match state {
-        VmState::Created | VmState::Stopped | VmState::Error => true,
-        VmState::Starting | VmState::Running | VmState::Stopping => false,
-    }
 }

@@ -74,7 +74,10 @@ impl Rows for Store {
     }
 
     fn ledger(&self, vm: &VmId) -> Arc<dyn Ledger> {
-        Arc::new(VmLedger { store: self.clone(), vm: vm.clone() })
+        let insert = "INSERT INTO resource (vm, kind, pid, start_ticks) VALUES (?1, ?2, ?3, ?4)
+                      ON CONFLICT (vm, kind) DO UPDATE SET pid = ?3, start_ticks = ?4";
+        let (store, owner, doing) = (self.clone(), vm.clone(), "write down a resource");
+        Arc::new(ResourceRows { store, owner, insert, doing })
     }
 
     async fn resources(&self, vm: &VmId) -> PortResult<Vec<(ResourceKind, Option<ProcessId>)>> {
@@ -220,42 +223,43 @@ pub(super) fn process(pid: Option<i32>, ticks: Option<i64>) -> Option<ProcessId>
     both.map(|(pid, ticks)| ProcessId { pid, start_ticks: ticks.cast_unsigned() })
 }
 
-/// The rows of one VM's resources.
-struct VmLedger {
-    store: Store,
-    vm: VmId,
+/// The rows of the resources of one VM, or of one spare network.
+pub(super) struct ResourceRows {
+    pub(super) store: Store,
+    pub(super) owner: VmId,
+    /// Writes a row: of the owner, the kind, and the two columns of a process.
+    pub(super) insert: &'static str,
+    /// What that is, for messages.
+    pub(super) doing: &'static str,
 }
 
-impl VmLedger {
+impl ResourceRows {
     async fn write(
         &self,
         kind: ResourceKind,
         process: Option<ProcessId>,
     ) -> Result<(), LedgerError> {
-        let vm = self.vm.clone();
+        let (owner, insert, doing) = (self.owner.clone(), self.insert, self.doing);
         let write = move |connection: &mut Connection| {
             connection
-                .prepare_cached(
-                    "INSERT INTO resource (vm, kind, pid, start_ticks) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT (vm, kind) DO UPDATE SET pid = ?3, start_ticks = ?4",
-                )
+                .prepare_cached(insert)
                 .and_then(|mut insert| {
                     insert.execute(params![
-                        vm.as_str(),
+                        owner.as_str(),
                         kind.as_str(),
                         process.map(|process| process.pid),
                         process.map(|process| process.start_ticks.cast_signed()),
                     ])
                 })
                 .map(drop)
-                .map_err(statement("write down a resource"))
+                .map_err(statement(doing))
         };
         self.store.run(write).await.map_err(|source| LedgerError { kind, source: source.into() })
     }
 }
 
 #[async_trait]
-impl Ledger for VmLedger {
+impl Ledger for ResourceRows {
     async fn intend(&self, kind: ResourceKind) -> Result<(), LedgerError> {
         self.write(kind, None).await
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
-use super::rows::{process, statement};
+use super::rows::{ResourceRows, process, statement};
 use super::{Store, StoreError};
 use crate::id::VmId;
 use crate::process::ProcessId;
@@ -16,7 +16,11 @@ use crate::vm::ledger::{Ledger, LedgerError, ResourceKind, SpareProcesses, Spare
 #[async_trait]
 impl SpareRows for Store {
     fn ledger(&self, spare: &VmId) -> Arc<dyn Ledger> {
-        Arc::new(SpareLedger { store: self.clone(), spare: spare.clone() })
+        let insert = "INSERT INTO spare_resource (spare, kind, pid, start_ticks)
+                      VALUES (?1, ?2, ?3, ?4)
+                      ON CONFLICT (spare, kind) DO UPDATE SET pid = ?3, start_ticks = ?4";
+        let (store, owner, doing) = (self.clone(), spare.clone(), "write down a spare network");
+        Arc::new(ResourceRows { store, owner, insert, doing })
     }
 
     async fn hand_over(&self, spare: &VmId, vm: &VmId) -> Result<(), LedgerError> {
@@ -89,52 +93,6 @@ fn owned(connection: &Connection) -> Result<HashSet<ProcessId>, StoreError> {
     let rows = select.query_map([], |row| Ok(process(row.get(0)?, row.get(1)?)));
     let rows: Result<Vec<_>, _> = rows.map_err(&failed)?.collect();
     Ok(rows.map_err(&failed)?.into_iter().flatten().collect())
-}
-
-/// The rows of one spare's resources.
-struct SpareLedger {
-    store: Store,
-    spare: VmId,
-}
-
-impl SpareLedger {
-    async fn write(
-        &self,
-        kind: ResourceKind,
-        process: Option<ProcessId>,
-    ) -> Result<(), LedgerError> {
-        let spare = self.spare.clone();
-        let write = move |connection: &mut Connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO spare_resource (spare, kind, pid, start_ticks)
-                     VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT (spare, kind) DO UPDATE SET pid = ?3, start_ticks = ?4",
-                )
-                .and_then(|mut insert| {
-                    insert.execute(params![
-                        spare.as_str(),
-                        kind.as_str(),
-                        process.map(|process| process.pid),
-                        process.map(|process| process.start_ticks.cast_signed()),
-                    ])
-                })
-                .map(drop)
-                .map_err(statement("write down a spare network"))
-        };
-        self.store.run(write).await.map_err(|source| LedgerError { kind, source: source.into() })
-    }
-}
-
-#[async_trait]
-impl Ledger for SpareLedger {
-    async fn intend(&self, kind: ResourceKind) -> Result<(), LedgerError> {
-        self.write(kind, None).await
-    }
-
-    async fn made(&self, kind: ResourceKind, process: ProcessId) -> Result<(), LedgerError> {
-        self.write(kind, Some(process)).await
-    }
 }
 
 #[cfg(test)]

@@ -79,9 +79,9 @@ impl Doom {
 /// What becomes of work in a VM's workspace that was not exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unexported {
-    /// The VM is not deleted then.
+    /// It stays: what would cost it is not done.
     Keep,
-    /// It goes with the VM.
+    /// It is given up.
     Discard,
 }
 

@@ -316,6 +316,11 @@ impl Owner {
     pub(super) async fn change(&mut self, event: Event) -> PortResult<()> {
         let mut next = self.record.clone();
         next.state = after(next.state, event)?;
+        self.replace(next).await
+    }
+
+    /// Makes this the VM's record. When its row cannot be written nothing has changed.
+    pub(super) async fn replace(&mut self, next: VmRecord) -> PortResult<()> {
         self.shared.ports.rows.update(&next).await?;
         self.record = next;
         self.view.send_replace(self.record.clone());

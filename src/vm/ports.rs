@@ -28,12 +28,14 @@ use crate::wire::survey::ListedBy;
 mod forwards;
 mod hooks;
 mod networks;
+mod trees;
 mod work;
 
 pub use super::still::DiskInUse;
 pub use forwards::Forwards;
 pub use hooks::{HookRan, Hooked, HookedGuest, HookedVm, Intent, VmHooks};
 pub use networks::{Attachment, Networks, NotSet, Outbound};
+pub use trees::NotTaken;
 pub use work::{LastSeen, Work, WorkSeen, WorkspaceOf};
 
 /// A port's failure.
@@ -242,7 +244,7 @@ pub trait GuestTrees: Send + Sync {
         path: &str,
         how: TreeChange,
         write: TreeWrite,
-    ) -> PortResult<Vec<u8>>;
+    ) -> Result<Vec<u8>, NotTaken>;
     /// Looks at the tree at `path`, of which the records `known` are known, and other files are found `by` this;
     /// `take` gets the agent's records and the contents that follow, on a blocking thread.
     async fn survey(

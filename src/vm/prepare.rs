@@ -187,9 +187,7 @@ impl Owner {
         let mut next = self.record.clone();
         next.workspace = Some(workspace);
         next.last_touched_at = super::now();
-        self.shared.ports.rows.update(&next).await?;
-        self.record = next;
-        self.view.send_replace(self.record.clone());
+        self.replace(next).await?;
         Ok(self.shown())
     }
 }

@@ -12,7 +12,7 @@
 use super::limits::{check_auto_stop, check_growth, check_labels, check_machine, machine_of};
 use super::owner::Owner;
 use super::ports::PortResult;
-use super::record::VmSpec;
+use super::record::{VmRecord, VmSpec};
 use super::state::{Boot, Event, State};
 use crate::report::{Kind, Report};
 use crate::wire::rpc::{Change, Holds, SetVm, SetVmReply, Setting};
@@ -68,12 +68,7 @@ impl Owner {
 
     /// Writes down what the VM is to be. When that cannot be done nothing has changed.
     pub(super) async fn write_spec(&mut self, spec: VmSpec) -> PortResult<()> {
-        let mut next = self.record.clone();
-        next.spec = spec;
-        self.shared.ports.rows.update(&next).await?;
-        self.record = next;
-        self.view.send_replace(self.record.clone());
-        Ok(())
+        self.replace(VmRecord { spec, ..self.record.clone() }).await
     }
 
     /// Grows the work disk to what is written down. When its file cannot grow, everything is as before.

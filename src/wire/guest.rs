@@ -37,7 +37,8 @@ pub use observed::{
 };
 pub use plan::{BlockPlace, PlanStep};
 pub use tree::{
-    ReceiveTree, TreeChange, UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED, UPDATE_TREE,
+    ReceiveTree, TreeChange, TreeFailure, UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED,
+    UPDATE_TREE,
 };
 
 /// The vsock port on which the agent listens.
@@ -107,7 +108,7 @@ pub enum Request {
     Detached,
     /// Unpack a tar stream. Followed by data frames and an end-of-data frame. Answer: data frames with records
     /// [`Same`](super::survey::Seen::Same), by which files that came are known again, and an end-of-data frame;
-    /// [`Reply::Done`]. Or [`Reply::Failed`] instead.
+    /// [`Reply::Done`]. At any time [`Reply::TreeFailed`] or [`Reply::Failed`] instead, which ends it.
     ReceiveTree(ReceiveTree),
     /// Copy a file or a tree. Out of the guest, the answer is [`Reply::Copying`], data frames with a tar stream, an
     /// end-of-data frame and [`Reply::Copied`]. Into it, the request is followed by data frames with a tar stream
@@ -160,6 +161,15 @@ pub enum Reply {
     /// It failed; nothing more follows on this connection.
     Failed {
         /// What was being done: a boot step, or the plan step with its path.
+        step: String,
+        /// The chain of errors.
+        message: String,
+    },
+    /// A tree was not taken.
+    TreeFailed {
+        /// What is known of it, for programs.
+        reason: TreeFailure,
+        /// What was being done.
         step: String,
         /// The chain of errors.
         message: String,

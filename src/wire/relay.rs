@@ -87,6 +87,7 @@ where
         | Reply::Stats(_)
         | Reply::Listening(_)
         | Reply::Done
+        | Reply::TreeFailed { .. }
         | Reply::Copying { .. }
         | Reply::Copied(_)
         | Reply::CopyFailed { .. }

@@ -38,7 +38,9 @@ pub(super) async fn at(
     let place = path.join(".git/objects/info/alternates");
     tokio::fs::write(place, objects).await.map_err(scratch)?;
     git::run(run(Size::Work, &["read-tree", &commit]), CHECKING_OUT).await?;
-    git::run(run(Size::Work, &["checkout-index", "--all", "--quiet"]), CHECKING_OUT).await?;
+    // With what an index says of the files: it goes along with them.
+    let check_out = ["checkout-index", "--all", "--index", "--quiet"];
+    git::run(run(Size::Work, &check_out), CHECKING_OUT).await?;
     let root = Arc::new(Root::opened(&path).await.map_err(scratch)?);
     let mut lists = Lists::read(&path, &root, Untracked::Leave).await?;
     let (index, notes) = (std::mem::take(&mut lists.index), lists.notes(Untracked::Leave, 0));

@@ -4,17 +4,17 @@
 //! before what is in it, everything belongs to 0:0, and no entry names anything outside.
 
 mod parts;
+mod promises;
 
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use tar::{Builder, EntryType, Header};
 
 use self::parts::Exact;
+use self::promises::{Place, Promises};
 use super::WorkspaceError;
 use super::import::TreeWriter;
 use super::inspection::{Contents, Entry, Inspection};
@@ -35,12 +35,6 @@ const BUFFER: usize = 256 * 1024;
 /// than a checkout in the guest needs.
 const FOLDER_MODE: u32 = 0o755;
 const METADATA_MODE: u32 = 0o644;
-
-/// Where git finds the objects that are in the guest already; leads to a folder of the host's.
-const ALTERNATES: &[u8] = b".git/objects/info/alternates";
-
-/// What the user of the guest may have changed by the time of an update.
-const GUESTS: [&[u8]; 3] = [b".git/config", b".git/info/exclude", b".git/info/attributes"];
 
 /// How many bytes of a name fit into an entry's header.
 const NAME_IN_HEADER: usize = 100;
@@ -63,6 +57,8 @@ pub struct Package {
     pub(super) object_format: String,
     /// The commit that is checked out, where its history goes in; none before the first one.
     pub(super) commit: Option<String>,
+    /// Where the source's indexes are.
+    indexes: Vec<Place>,
 }
 
 /// What of a package is written.
@@ -109,7 +105,7 @@ impl Package {
         let history = inspection.mode != WorkspaceMode::Full;
         let commit = inspection.head.commit.clone().filter(|_| history);
         let (contents, mode) = (Arc::clone(&inspection.contents), inspection.mode);
-        let settings = Vec::new();
+        let (settings, indexes) = (Vec::new(), promises::places(inspection));
         let mut package = Self {
             contents,
             mode,
@@ -121,6 +117,7 @@ impl Package {
             settings,
             object_format,
             commit,
+            indexes,
         };
         let goes_in = |place: &str| package.submodules().any(|inside| inside.place == place);
         package.settings = settings::of(inspection, goes_in);
@@ -184,6 +181,7 @@ impl Package {
             folder: Vec::new(),
             summary: PackageSummary { files: 0, bytes: 0, gone: Vec::new() },
             record,
+            promises: self.promises(part),
         };
         if let Part::Update { front, .. } = part {
             for (name, content) in front {
@@ -213,10 +211,8 @@ impl Package {
                 Part::Whole | Part::Update { .. },
                 WorkspaceMode::Shallow | WorkspaceMode::Metadata,
             ) => {
-                stream.metadata(&self.metadata.git_folder(), b".git/")?;
-                for module in &self.modules {
-                    stream.module(module)?;
-                }
+                stream.metadata(&self.metadata.git_folder(), b".git/", Some(b""))?;
+                stream.modules(&self.modules, &self.there)?;
                 stream.lfs(&self.lfs)?;
             }
         }
@@ -224,6 +220,18 @@ impl Package {
         buffer.into_inner().map_err(|error| send(error.into_error()))?.flush().map_err(send)?;
         stream.record.finish();
         Ok(stream.summary)
+    }
+
+    /// What the source's indexes say of files, where an index goes along and they are not left out in it.
+    fn promises(&self, part: &Part<'_>) -> Promises {
+        match (part, self.mode) {
+            (Part::Whole | Part::Update { .. }, WorkspaceMode::Shallow) => {
+                Promises::of(&self.indexes)
+            }
+            (Part::Files, _) | (_, WorkspaceMode::Full | WorkspaceMode::Metadata) => {
+                Promises::default()
+            }
+        }
     }
 }
 
@@ -235,6 +243,7 @@ struct Stream<W: Write> {
     folder: Vec<u8>,
     summary: PackageSummary,
     record: TreeWriter,
+    promises: Promises,
 }
 
 impl<W: Write> Stream<W> {
@@ -265,6 +274,7 @@ impl<W: Write> Stream<W> {
                 self.append(header, path, io::empty()).map_err(send)?;
                 self.record.begin(path, EntryKind::Link, target.len() as u64);
                 self.record.content(&target);
+                self.promises.take(path, &found.handle);
                 self.summary.files += 1;
                 Ok(())
             }
@@ -293,6 +303,7 @@ impl<W: Write> Stream<W> {
         record.begin(path, kind, size);
         let mut exact = Exact { file, left: size, failure: None, record };
         self.exactly(header, path, &mut exact)?;
+        self.promises.take(path, &exact.file);
         self.record = exact.record;
         self.summary.files += 1;
         self.summary.bytes += size;
@@ -313,33 +324,6 @@ impl<W: Write> Stream<W> {
             (Ok(()), None, 1..) => Err(WorkspaceError::Shrunk { path: shown(path) }),
             (Ok(()), None, 0) => Ok(()),
         }
-    }
-
-    /// Writes a folder that this daemon made itself, with everything in it.
-    fn metadata(&mut self, folder: &Path, name: &[u8]) -> Result<(), WorkspaceError> {
-        let scratch = |source| WorkspaceError::Scratch { path: folder.to_owned(), source };
-        let opening = header(EntryType::Directory, FOLDER_MODE, 0);
-        self.append(opening, name, io::empty()).map_err(send)?;
-        let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let mut entries = entries.map_err(scratch)?;
-        entries.sort_unstable_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let name = [name, entry.file_name().as_bytes()].concat();
-            // The guest has those of its own.
-            let is_update = !self.prefix.is_empty();
-            if name == ALTERNATES || (is_update && GUESTS.contains(&&name[..])) {
-                continue;
-            }
-            if entry.file_type().map_err(scratch)?.is_dir() {
-                self.metadata(&entry.path(), &[&name, &b"/"[..]].concat())?;
-                continue;
-            }
-            let file = fs::File::open(entry.path()).map_err(scratch)?;
-            let mut header = header(EntryType::Regular, METADATA_MODE, 0);
-            header.set_size(file.metadata().map_err(scratch)?.len());
-            self.append(header, &name, file).map_err(send)?;
-        }
-        Ok(())
     }
 
     fn append(&mut self, mut header: Header, path: &[u8], data: impl Read) -> io::Result<()> {

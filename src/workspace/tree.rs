@@ -36,7 +36,8 @@ pub(super) struct Found {
     pub(super) mtime: u64,
     /// To know it again.
     pub(super) stamp: Stamp,
-    handle: OwnedFd,
+    /// Itself, to look at it and, if it is a link, to read that.
+    pub(super) handle: File,
 }
 
 /// How a file is known again: another file in its place has another stamp, and so has the same one once it was
@@ -101,7 +102,7 @@ impl Root {
             mode: metadata.permissions().mode() & 0o777,
             mtime: u64::try_from(metadata.mtime()).unwrap_or(0),
             stamp: Stamp::of(&metadata),
-            handle: file.into(),
+            handle: file,
         }))
     }
 

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Who, World, tool};
+use crate::harness::{QUICK, Who, World, tool};
 use crate::watch;
 
 /// Prints kind, permission bits, time of change to the nanosecond and target of everything in a tree.
@@ -98,6 +99,7 @@ fn files_and_trees_are_copied_both_ways() {
     from_rest(&world, &tree);
     world.cove(["start", "web"]).success();
     from_a_killed_machine(&world, &vm);
+    a_disk_that_is_read_stays(&world);
     world.finish();
 }
 
@@ -128,7 +130,8 @@ fn from_a_killed_machine(world: &World, vm: &Value) {
                  head -c 3000000 /dev/urandom >bytes && sync && rm -r ../tree && \
                  fallocate -l 200000 aside && touch -d '1960-05-04 03:02:01.5 UTC' old && \
                  touch -d '2100-05-04 03:02:01.5 UTC' new && ln -s \"$(seq -s / 99)\" long && \
-                 tar -c ../special >packed && sync && sha256sum bytes packed aside";
+                 tar -c ../special >packed && truncate -s 4G ../endless && sync && \
+                 sha256sum bytes packed aside";
     let sums = world.guest("web", write);
     let there = world.guest("web", &format!("cd late && {LOOK}"));
     watch::end(watch::monitor(world, vm));
@@ -142,6 +145,32 @@ fn from_a_killed_machine(world: &World, vm: &Value) {
     let script = format!("cd '{}' && sha256sum bytes packed aside", word(&late));
     assert_eq!(tool("sh", &["-c", &script], &[]).success().stdout, sums);
     world.cove(["cp", "web:tree", word(&at(world, "nothing"))]).status(3).says("/root/tree");
+}
+
+/// A machine whose disk is read is neither started nor deleted until that has ended.
+fn a_disk_that_is_read_stays(world: &World) {
+    let endless = at(world, "endless");
+    let under_way = || -> Vec<String> {
+        let entries = fs::read_dir(at(world, "")).expect("readable");
+        let names = entries.map(|entry| entry.expect("read").file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with(".cove-cp-")).collect()
+    };
+    let copying = world.command(["cp", "web:endless", word(&endless)]).spawn();
+    watch::until("the copy has begun", QUICK, || (!under_way().is_empty()).then_some(()));
+    copying.signal(Signal::SIGSTOP);
+    for words in [&["delete", "--discard-work", "web"][..], &["start", "web"]] {
+        let refused = world.cove(words).status(4);
+        let refused = refused.says("files are being copied from the disk of `web`");
+        refused.says("end it, or wait until it has ended");
+    }
+    assert_eq!(world.json(["show", "web", "--json"])["state"], "stopped");
+    copying.signal(Signal::SIGINT);
+    copying.signal(Signal::SIGCONT);
+    copying.wait().status(130).says("is as it was");
+    assert_eq!((endless.exists(), under_way()), (false, Vec::new()));
+    // It waits for the reader's end.
+    world.cove(["delete", "--discard-work", "web"]).success();
 }
 
 /// Many random bytes, which replace a file on either side.

@@ -64,6 +64,8 @@ enum Cut {
     Daemon,
     /// The guest's disk has room for a part only.
     Disk,
+    /// The guest's disk is full from some moment on.
+    Full,
 }
 
 impl Cut {
@@ -76,6 +78,8 @@ impl Cut {
             Self::Line | Self::Disk => &[1],
             // The patch is whole, but nobody has written down that it was exported.
             Self::Daemon => &[5, 1],
+            // What needs no room in the guest works all the same.
+            Self::Full => &[0, 1],
         }
     }
 }
@@ -129,7 +133,9 @@ fn nothing_is_half_done_wherever_a_command_is_cut() {
     let mut prepare = prepare::Prepare::of(&bench);
     bench.cut_all(&mut prepare);
     prepare.end(&bench.world);
-    bench.cut_all(&mut export::Export::of(&bench, &prepare.source));
+    let mut export = export::Export::of(&bench, &prepare.source);
+    bench.cut_all(&mut export);
+    export.nobody_reads(&mut bench);
     for way in copy::Way::ALL {
         bench.cut_all(&mut copy::Copying::of(&bench, way));
     }
@@ -177,9 +183,12 @@ impl Bench {
     fn cut(&mut self, operation: &mut dyn Operation, cut: Cut, took: Duration) {
         let arguments = operation.ready(self);
         let daemon = self.world.json(["daemon", "status", "--json"])["pid"].clone();
-        if cut == Cut::Disk {
-            let room = LEAST + self.random.below(operation.bytes() * 9 / 10);
-            fill(&self.world, room);
+        match cut {
+            Cut::Client | Cut::Interrupt | Cut::Line | Cut::Daemon => {}
+            Cut::Disk => {
+                fill(&self.world, LEAST + self.random.below(operation.bytes() * 9 / 10));
+            }
+            Cut::Full => fill(&self.world, LEAST),
         }
         let running = self.world.command(&arguments).deadline(QUICK).spawn();
         let beginning = took / BEGINNING;
@@ -190,11 +199,18 @@ impl Bench {
             guest(&self.world, "rm /root/filler");
         }
         let outcome = operation.settle(self, Some(cut));
+        if cut == Cut::Full {
+            guest(&self.world, "rm /root/filler");
+        }
+        let is_withstood = struck > 0 && cut.statuses().contains(&0);
         match ran.status {
-            // It had ended by then, as it does uncut.
             0 => {
                 assert_eq!(outcome, Outcome::New, "{}: {}", operation.name(), ran.told());
-                self.said.late();
+                match is_withstood {
+                    true => self.said.struck(operation.name(), cut, &ran, VM),
+                    // It had ended by then, as it does uncut.
+                    false => self.said.late(),
+                }
             }
             _ => {
                 assert!(struck > 0, "{} failed uncut: {}", operation.name(), ran.told());
@@ -210,6 +226,8 @@ impl Bench {
         match cut {
             Cut::Client | Cut::Interrupt | Cut::Line | Cut::Daemon => std::thread::sleep(moment),
             Cut::Disk => {}
+            // Taking the rest takes a moment, too.
+            Cut::Full => std::thread::sleep(moment / 2),
         }
         match cut {
             Cut::Client => signal(Signal::SIGKILL),
@@ -221,6 +239,10 @@ impl Bench {
                 watch::gone(pid);
             }
             Cut::Disk => {}
+            Cut::Full => {
+                fill_up(&self.world);
+                return usize::from(runs(running.pid()));
+            }
         }
         1
     }
@@ -228,8 +250,7 @@ impl Bench {
     /// Cuts the connections to the guest; where there is none at the moment, the next one, unless the command ends.
     /// Returns how many there were.
     fn cut_line(&self, pid: i32) -> usize {
-        let process = format!("/proc/{pid}");
-        while Path::new(&process).exists() {
+        while runs(pid) {
             match self.line.cut() {
                 0 => std::thread::sleep(Duration::from_millis(1)),
                 count => return count,
@@ -237,6 +258,11 @@ impl Bench {
         }
         0
     }
+}
+
+/// Whether a process is there.
+fn runs(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// Runs a shell script in the guest's home, whatever lies there.
@@ -259,4 +285,11 @@ fn fill(world: &World, room: u64) {
          done; truncate -s $((at - {room})) /root/filler && sync"
     );
     guest(world, &script);
+}
+
+/// Takes what [`fill`] has left free, to the last block.
+fn fill_up(world: &World) {
+    let script = "cat /dev/zero 2>/dev/null >>/root/filler; \
+                  if mkdir /root/more 2>/dev/null; then rmdir /root/more; echo 'there is room'; fi";
+    assert_eq!(guest(world, script), "", "the guest's disk is not full");
 }

@@ -1,5 +1,7 @@
-//! Repositories in other forms than files with git: without git, and without files. Once, as the caller: what is looked
-//! at here does not depend on who asks.
+//! Repositories in other forms than files with git: without git, and without files; and what is odd in one with both.
+//! Once, as the caller: what is looked at here does not depend on who asks.
+
+mod odd;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +13,12 @@ use crate::harness::{Who, World, skipped};
 
 /// A file system in memory, on every Linux.
 const IN_MEMORY: &str = "/dev/shm";
+
+/// Takes all room of the disk with everything but the home, and says it when there is some left.
+const FILL: &str = "cd /opt && at=0; for size in 67108864 4194304 262144 16384; do \
+                    while fallocate -o $at -l $size filler 2>/dev/null; do at=$((at + size)); done; \
+                    done; cat /dev/zero 2>/dev/null >rest; \
+                    if mkdir more 2>/dev/null; then echo 'there is room'; fi";
 
 fn device(path: &Path) -> u64 {
     fs::metadata(path).expect("there").dev()
@@ -35,7 +43,7 @@ fn item_17_a_linked_worktree_elsewhere_goes_in_without_git_and_its_work_comes_ou
     let git_folder = repository.path.join(".git");
     let before = (world.fingerprint(&git_folder), world.fingerprint(&linked));
 
-    let vm = world.start("song", &[path, "--mode", "full"]);
+    let vm = world.start("song", &[path, "--mode", "full", "--root-disk", "1G"]);
     assert_eq!(vm["workspace"]["mode"], "full");
     let inside = "cd /root/linked && cat README.md && ls -A | tr '\\n' ' '";
     let expected = "# Edited in the linked tree\n.gitignore README.md link run.sh verses ";
@@ -50,6 +58,7 @@ fn item_17_a_linked_worktree_elsewhere_goes_in_without_git_and_its_work_comes_ou
     world.cove(words).status(4).says("without its git");
     let patch = world.cove(["workspace", "export", "song"]).success().stdout;
     assert!(patch.contains("b/new.txt") && !patch.contains("x.log"), "{patch}");
+    a_full_disk_is_told(&world, &patch);
     let after = (world.fingerprint(&git_folder), world.fingerprint(&linked));
     assert_eq!(after, before, "the source is as it was");
     world.cove(["workspace", "export", "song", "--apply"]).success().says("applied 2 files");
@@ -76,6 +85,22 @@ fn item_17_a_linked_worktree_elsewhere_goes_in_without_git_and_its_work_comes_ou
     assert_eq!((&state["changes"], &state["unexported"]), (&deleted, &json!(true)));
     world.cove(["workspace", "prepare", "git", "--discard-work"]).success();
     assert_eq!(world.guest("git", git), ".git\n2\n");
+    odd::comes_and_goes(&world);
     world.cove(["delete", "git"]).success();
     world.finish();
+}
+
+/// Where there is no git, a look needs a little room for an empty one. When there is none, that is told and nothing is
+/// lost, and with room it works.
+fn a_full_disk_is_told(world: &World, patch: &str) {
+    assert_eq!(world.guest("song", FILL), "", "the guest's disk is not full");
+    for command in ["status", "export"] {
+        let full = world.cove(["workspace", command, "song"]).status(1).prints("");
+        full.says("No space left on device").says("hint: make room in the guest");
+    }
+    // What cannot be looked at may be work.
+    world.cove(["delete", "song"]).status(4).says("cannot see whether `song` has work");
+    world.guest("song", "rm /opt/filler /opt/rest");
+    assert_eq!(state(world, "song")["unexported"], json!(false));
+    world.cove(["workspace", "export", "song"]).success().prints(patch);
 }

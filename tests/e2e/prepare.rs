@@ -47,6 +47,9 @@ fn a_repository_goes_into_a_machine_that_runs_and_follows_its_source() {
         "base_commit": head.trim(), "mode": "shallow" });
     assert_eq!(vm["workspace"], expected);
     assert_eq!(world.json(["show", "song", "--json"])["workspace"], expected);
+    // Git there knows what is unchanged by the index alone, before it has looked at any file.
+    let differing = world.guest("song", "cd /root/song && git diff-files --name-only");
+    assert_eq!(differing, "README.md\n");
     // Before somebody asks git for its state there, which writes the index.
     assert_eq!(world.fingerprint(&repository.path), before, "the source is as it was");
     assert_same(&world, &repository);

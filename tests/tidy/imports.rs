@@ -11,7 +11,7 @@ use crate::source::{Source, Token};
 /// Types and tools that know of nothing else in the crate.
 const COMMON: &[&str] = &[
     "id", "report", "wire", "config", "process", "task", "size", "egress", "block", "keys",
-    "archive",
+    "archive", "index",
 ];
 /// The services: the rules of the product, and the traits they need from the rest.
 const SERVICES: &[&str] = &["vm", "workspace", "image"];
@@ -31,6 +31,7 @@ const EXCLUSIVE: &[(&str, &str)] = &[
     ("nlink", "net"),
     ("hickory_proto", "net"),
     ("rustls", "net"),
+    ("gix_index", "index"),
 ];
 
 /// Whether code in top-level module `from` may name top-level module `to`.

@@ -283,6 +283,7 @@ impl State {
             | Reply::Stats(_)
             | Reply::Listening(_)
             | Reply::Done
+            | Reply::TreeFailed { .. }
             | Reply::Copying { .. }
             | Reply::Copied(_)
             | Reply::CopyFailed { .. }

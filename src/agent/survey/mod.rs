@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -31,15 +31,13 @@ use tokio::sync::mpsc;
 
 pub use self::arrival::arrived;
 pub use self::git::paths;
+use super::beneath;
 use super::failure::{During, Failure};
 use crate::wire::frame::MAX_PAYLOAD;
 use crate::wire::survey::{EntryKind, Known, Seen, Token};
 
 /// How many pieces of content may wait for the connection.
 pub const QUEUE: usize = 4;
-
-/// How often a resolution is tried again when the kernel saw the tree change under it.
-const RESOLVE_ATTEMPTS: usize = 16;
 
 /// A file that was changed so recently may be changed again without its time telling.
 const RACY: Duration = Duration::from_secs(2);
@@ -174,16 +172,7 @@ impl Root {
     }
 
     fn open_in(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for _ in 1..RESOLVE_ATTEMPTS {
-            match rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                opened => return opened,
-            }
-        }
-        rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)
+        beneath::resolve(&self.0, path, flags | OFlags::NOFOLLOW, beneath::NO_LINKS)
     }
 
     /// What lies at a path; nothing where it is a folder, a pipe or a device, or leads through a link.

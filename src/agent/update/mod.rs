@@ -13,11 +13,12 @@
 //! What is still in `tree` is still to be done: an update that is cut off behind that rename is finished at the
 //! next boot, before anybody works in the guest, or by the next update. Files that the host does not know as they
 //! are (changed since it looked, new, ignored by git) are somebody's: they stay, and where they are in the way the
-//! update is refused. `.git` is brought up to date in the same way: what is only in the guest's stays in it.
+//! update is refused. `.git` is brought up to date in the same way: what is only in the guest's stays in it. It comes
+//! last, as the indexes in it say how the files lie in their places ([`index`]).
 //!
 //! No path leads through a link, neither in the tree nor in what comes.
 
-mod modules;
+pub(super) mod modules;
 mod places;
 
 use std::collections::{BTreeSet, HashSet};
@@ -32,13 +33,14 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
-use self::places::{Listing, elsewhere, kind, put_in, shown, take_out};
+use self::places::{Listing, elsewhere, kind, put_in, put_in_files, shown, take_out};
 use super::beneath::{self, Beneath};
 use super::console;
-use super::failure::{During, Failure};
+use super::failure::{During, Failure, NotTaken};
+use super::index;
 use super::plan::STAGING;
 use super::survey::{self, Listed};
-use crate::archive::{self, Bits, Limits, Piece, PieceReader, remove_tree};
+use crate::archive::{self, Bits, LargeFiles, Limits, Piece, PieceReader, remove_tree};
 use crate::id::BootId;
 use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED, UPDATE_TREE};
 use crate::wire::survey::{Known, MAX_RECORDS, Seen};
@@ -75,21 +77,21 @@ static ALONE: Mutex<()> = Mutex::new(());
 ///
 /// # Errors
 /// When there is no such tree, the stream is cut off, what lies in the tree is not what the host knows, git has
-/// something under way there, or the disk is full. Nothing has changed then, unless the message says that an
-/// update is to be finished.
+/// something under way there, or the disk is full. Nothing of it has taken effect then, nor will, unless that is
+/// said not to be known: it may have been decided, and is finished later.
 pub(super) fn receive(
     home: &Path,
     path: &str,
     pieces: mpsc::Receiver<Piece>,
-) -> Result<(), Failure> {
+) -> Result<(), NotTaken> {
     let step = || format!("bring `~/{}` up to date", path.escape_debug());
-    let home = Beneath::open(home).during(step())?;
+    let home = Beneath::open(home).during(step()).map_err(NotTaken::untouched)?;
     let staging = || -> io::Result<OwnedFd> {
         let staging = home.make_folder(Path::new(STAGING))?;
         beneath::own(&staging, 0o700)?;
         Ok(staging)
     };
-    staging().during(step())?;
+    staging().during(step()).map_err(NotTaken::untouched)?;
     let temporary = format!("update-{}", BootId::random());
     let folder = PathBuf::from(STAGING).join(&temporary);
     let unpacked = unpack(&home, &folder, path, pieces).during(step());
@@ -115,14 +117,14 @@ pub(super) fn receive(
     }
     // Fails while another tree is on its way; then that one removes it, or the next boot.
     rustix::fs::unlinkat(&home, STAGING, AtFlags::REMOVEDIR).ok();
-    decided?;
+    decided.map_err(NotTaken::untouched)?;
     let update = Update::open(&home, Path::new(UPDATE)).during(step())?;
     // Somebody may have written there in the last moment: nothing is moved yet, so all of it is given up.
     if let Err(error) = update.check() {
         throw_away(&home).during(step())?;
-        return Err(error).during(step());
+        return Err(error).during(step()).map_err(NotTaken::untouched);
     }
-    complete(&home, &update).during(unfinished())
+    Ok(complete(&home, &update).during(unfinished())?)
 }
 
 /// Finishes an update that was cut off when the guest went down. What cannot be finished waits for the next
@@ -144,7 +146,7 @@ fn unpack(
     home.folder(beneath::relative(path)?)?;
     let staged = home.make_folder(folder)?;
     let stream = PieceReader::new(pieces);
-    archive::unpack(staged.as_fd(), stream, Bits::All, Limits::default())
+    archive::unpack(staged.as_fd(), stream, Bits::All, Limits::default(), LargeFiles::Direct)
         .map_err(io::Error::other)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let place = rustix::fs::openat(&staged, PLACE, flags, Mode::from_raw_mode(0o600))?;
@@ -359,11 +361,13 @@ impl Update {
                 io::Error::new(error.kind(), format!("cannot take out `{shown}`: {error}"))
             })?;
         }
+        put_in_files(&self.staged, &self.root)?;
+        index::complete_update(&self.staged, &self.root);
         put_in(&self.staged, &self.root, Path::new(""))
     }
 }
 
-fn beneath_of(opened: &OwnedFd) -> io::Result<Beneath> {
+pub(super) fn beneath_of(opened: &OwnedFd) -> io::Result<Beneath> {
     Beneath::open(Path::new(&format!("/proc/self/fd/{}", opened.as_raw_fd())))
 }
 

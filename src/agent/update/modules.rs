@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
@@ -16,11 +16,14 @@ use crate::wire::guest::UPDATE_DEEPENED;
 /// Where they are.
 const MODULES: &[u8] = b".git/modules";
 
+/// How the line begins that git writes of the working tree.
+const WORKTREE: &[u8] = b"worktree = ";
+
 /// What the user of the guest may have changed in one that is there.
 const THEIRS: [&str; 3] = ["config", "info/exclude", "info/attributes"];
 
 /// The git folders that come, each below `.git`, with a slash in front. What lies at other places is none.
-pub(super) fn of(staged: &OwnedFd) -> io::Result<Vec<String>> {
+pub(in crate::agent) fn of(staged: &OwnedFd) -> io::Result<Vec<String>> {
     if kind(staged, MODULES)? != Some(FileType::Directory) {
         return Ok(Vec::new());
     }
@@ -79,9 +82,22 @@ fn moved(root: &OwnedFd, staged: &OwnedFd, path: &Path) -> io::Result<Option<Vec
     Ok(Some(mended.flat_map(|line| [line, b"\n"].concat()).collect()))
 }
 
+/// The working tree that a configuration of one of them names, below that of all; none where it is not written as the
+/// host writes it.
+pub(in crate::agent) fn working_tree(configuration: &[u8]) -> Option<PathBuf> {
+    let line = lines(configuration).find(|line| is_worktree(line))?;
+    let mut path = line.trim_ascii_start().strip_prefix(WORKTREE)?;
+    while let Some(above) = path.strip_prefix(b"../") {
+        path = above;
+    }
+    // Git puts a path with something special in it between quotes.
+    let plain = !path.iter().any(|byte| matches!(byte, b'"' | b'\\'));
+    plain.then(|| PathBuf::from(OsStr::from_bytes(path)))
+}
+
 /// Whether a line of a configuration is the one that git writes of the working tree.
 fn is_worktree(line: &[u8]) -> bool {
-    line.trim_ascii_start().starts_with(b"worktree = ")
+    line.trim_ascii_start().starts_with(WORKTREE)
 }
 
 /// Keeps the list at this path of commits without parents beside the one that comes, but for those whose parents come.

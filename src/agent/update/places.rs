@@ -1,22 +1,19 @@
 //! Files and folders at paths below an opened folder. No path leads through a link.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::agent::beneath;
+use crate::agent::beneath::{self, names};
 
 /// How deep what comes may be: deeper folders are no doing of people.
 const MAX_DEPTH: usize = 120;
-
-/// How often a resolution is tried again when the kernel saw the tree change under it.
-const RESOLVE_ATTEMPTS: usize = 16;
 
 /// How folders are opened.
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
@@ -68,19 +65,8 @@ impl Listing {
 
 /// Opens a path below a folder, through no link and on the same file system.
 fn open(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
-    for _ in 1..RESOLVE_ATTEMPTS {
-        match open() {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            opened => return opened,
-        }
-    }
-    open()
+    let rules = beneath::NO_LINKS | ResolveFlags::NO_XDEV;
+    beneath::resolve(root, path, flags | OFlags::NOFOLLOW, rules)
 }
 
 /// What lies at a path; nothing where it leads through a link.
@@ -110,17 +96,6 @@ fn split(path: &[u8]) -> (&[u8], &OsStr) {
         Some(at) => (&path[..at], OsStr::from_bytes(&path[at + 1..])),
         None => (b".", OsStr::from_bytes(path)),
     }
-}
-
-fn names(folder: &OwnedFd) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
-        if name != "." && name != ".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }
 
 /// Takes a file or a link out, and the folders that are empty then.
@@ -153,21 +128,30 @@ pub(super) fn take_out(root: &OwnedFd, path: &[u8]) -> io::Result<()> {
 pub(super) fn put_in(from: &OwnedFd, to: &OwnedFd, path: &Path) -> io::Result<()> {
     let mut names = names(from)?;
     names.sort_by_key(|name| (name == ".git", name != "objects", name.clone()));
-    for name in names {
-        let path = path.join(&name);
-        let cannot = |error: io::Error| {
-            let shown = shown(path.as_os_str().as_bytes());
-            io::Error::new(error.kind(), format!("cannot put in `{shown}`: {error}"))
-        };
-        if !beneath::is_folder(from, &name) {
-            replace(from, to, &name).map_err(cannot)?;
-            continue;
-        }
-        let below = make(to, &name).map_err(cannot)?;
-        put_in(&open(from, name.as_bytes(), DIRECTORY)?, &below, &path)?;
-        // So that removing what is left need not go deep.
-        rustix::fs::unlinkat(from, &name, AtFlags::REMOVEDIR).ok();
+    names.iter().try_for_each(|name| put_in_one(from, to, path, name))
+}
+
+/// Moves everything but `.git` in a folder into another.
+pub(super) fn put_in_files(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    let names = names(from)?;
+    let mut files = names.iter().filter(|name| *name != ".git");
+    files.try_for_each(|name| put_in_one(from, to, Path::new(""), name))
+}
+
+/// Moves what has this name in a folder, which lies at `path`, into another.
+fn put_in_one(from: &OwnedFd, to: &OwnedFd, path: &Path, name: &OsStr) -> io::Result<()> {
+    let path = path.join(name);
+    let cannot = |error: io::Error| {
+        let shown = shown(path.as_os_str().as_bytes());
+        io::Error::new(error.kind(), format!("cannot put in `{shown}`: {error}"))
+    };
+    if !beneath::is_folder(from, name) {
+        return replace(from, to, name).map_err(cannot);
     }
+    let below = make(to, name).map_err(cannot)?;
+    put_in(&open(from, name.as_bytes(), DIRECTORY)?, &below, &path)?;
+    // So that removing what is left need not go deep.
+    rustix::fs::unlinkat(from, name, AtFlags::REMOVEDIR).ok();
     Ok(())
 }
 

@@ -3,7 +3,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use tar::{Builder, EntryType, Header};
+
 use super::*;
+use crate::wire::guest::TreeFailure;
 use crate::wire::survey::{EntryKind, Token};
 
 /// What git calls `one\n`.
@@ -197,4 +200,60 @@ fn nothing_goes_through_a_link_nor_out_of_the_tree() {
     fs::remove_dir_all(home.path(UPDATE)).expect("removed");
     symlink("/", home.path(UPDATE)).expect("linked");
     home.finish().expect_err("nothing of it can be read");
+}
+
+/// The stream of an update that puts in these files, with `two\n` in each.
+fn stream(put_in: &[&str]) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    let lists = [UPDATE_REPLACED, UPDATE_REMOVED, UPDATE_DEEPENED];
+    let lists = lists.into_iter().map(|list| (list.to_owned(), ""));
+    let files = put_in.iter().map(|path| (format!("{UPDATE_TREE}/{path}"), "two\n"));
+    for (path, text) in lists.chain(files) {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_size(text.len() as u64);
+        builder.append_data(&mut header, path, text.as_bytes()).expect("appended");
+    }
+    builder.into_inner().expect("written")
+}
+
+/// Receives an update of the tree `repo`.
+fn receive_all(home: &Home, pieces: Vec<Piece>) -> Result<(), NotTaken> {
+    let (queue, received) = mpsc::channel(archive::QUEUE);
+    pieces.into_iter().for_each(|piece| queue.try_send(piece).expect("room"));
+    drop(queue);
+    receive(home.0.path(), "repo", received)
+}
+
+#[test]
+fn an_update_that_is_refused_says_that_nothing_of_it_comes() {
+    let whole = |put_in: &[&str]| vec![Piece::Data(stream(put_in).into()), Piece::End];
+    let untouched = |home: &Home, pieces: Vec<Piece>| {
+        let before = tree(home);
+        let refused = receive_all(home, pieces).expect_err("refused");
+        assert_eq!(refused.reason, TreeFailure::Untouched);
+        assert_eq!(tree(home), before);
+        refused.failure
+    };
+    let home = Home::with(&["a"]);
+    untouched(&home, vec![Piece::Data(stream(&["new"]).into())]);
+    let theirs = untouched(&home, whole(&["a"])).message();
+    assert!(theirs.contains("`a`"), "{theirs}");
+    // An earlier one that waits is not this one.
+    home.decide(&[], &[], &["a"]);
+    let waits = untouched(&home, whole(&["new"]));
+    assert_eq!(waits.step, unfinished());
+    fs::remove_dir_all(home.path(UPDATE)).expect("removed");
+    receive_all(&home, whole(&["new"])).expect("taken");
+    assert_eq!(tree(&home), files(&[("a", "one\n"), ("new", "two\n")]));
+    fs::remove_dir_all(home.path("repo")).expect("removed");
+    let gone = receive_all(&home, whole(&["new"])).expect_err("there is none");
+    assert_eq!(gone.reason, TreeFailure::Untouched);
+}
+
+#[test]
+fn what_fails_behind_the_decision_says_nothing() {
+    let failure = Failure::new(unfinished(), "no room");
+    assert_eq!(NotTaken::from(failure).reason, TreeFailure::Unknown);
 }

@@ -189,8 +189,8 @@ fn a_stream_that_breaks_off_or_goes_on_leaves_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let opened = fs::File::open(folder.path()).expect("opened");
         let reader = PieceReader::new(received);
-        let unpacked =
-            unpack(std::os::fd::AsFd::as_fd(&opened), reader, Bits::All, Limits::default());
+        let folder = std::os::fd::AsFd::as_fd(&opened);
+        let unpacked = unpack(folder, reader, Bits::All, Limits::default(), LargeFiles::Direct);
         assert_eq!(unpacked.is_ok(), ends);
     }
 }

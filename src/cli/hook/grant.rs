@@ -8,8 +8,8 @@ use crate::wire::rpc::{GrantHook, HookChanged, HookDetails, HookGrant, HookInspe
 use super::super::completion::plugin_ids;
 use super::super::connect::connect;
 use super::super::failure::Failure;
-use super::super::output::{Format, one_line, say};
-use super::{needs, state, tell};
+use super::super::output::{Format, one_line, say, tell};
+use super::{needs, state};
 
 /// Arguments of `cove hook grant`.
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use crate::wire::rpc::{HookInstall, HookInstalled, InstallHook, InstallOutcome};
 
 use super::super::connect::connect;
 use super::super::failure::Failure;
-use super::super::output::{Format, one_line};
-use super::{absolute, needs, tell};
+use super::super::output::{Format, one_line, tell};
+use super::{absolute, needs};
 
 /// Arguments of `cove hook install`.
 #[derive(Debug, clap::Args)]

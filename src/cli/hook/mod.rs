@@ -16,7 +16,6 @@ use crate::report::{Kind, Report, escape_control};
 use crate::wire::rpc::{HookNeed, HookState};
 
 use super::failure::Failure;
-use super::output::{one_line, say};
 
 /// The commands of `cove hook`.
 #[derive(Debug, clap::Subcommand)]
@@ -99,12 +98,5 @@ fn state(state: HookState, pending: Option<&str>) -> String {
     match pending {
         None => state.as_str().to_owned(),
         Some(version) => format!("{}, {version} is pending-grant", state.as_str()),
-    }
-}
-
-/// What the user should know, on stderr.
-fn tell(notes: &[String]) {
-    for note in notes {
-        say(&format!("note: {}", one_line(note)));
     }
 }

@@ -6,8 +6,8 @@ use crate::wire::rpc::{HookRevoke, RevokeHook};
 use super::super::completion::plugin_ids;
 use super::super::connect::connect;
 use super::super::failure::Failure;
-use super::super::output::Format;
-use super::{grant, tell};
+use super::super::output::{Format, tell};
+use super::grant;
 
 /// Arguments of `cove hook revoke`.
 #[derive(Debug, clap::Args)]

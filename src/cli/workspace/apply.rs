@@ -7,9 +7,8 @@ use crate::rpc::client::Client;
 use crate::wire::rpc::{ApplyHow, VmWorkspaceApply, WorkspaceApplied, WorkspaceApply};
 
 use super::super::failure::Failure;
-use super::super::output::{one_line, say};
+use super::super::output::{one_line, say, tell};
 use super::super::terminal::{can_ask, confirm};
-use super::tell;
 
 /// How many files are named of those that run by themselves, and of those in conflict.
 const NAMED: usize = 50;

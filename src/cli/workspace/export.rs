@@ -13,10 +13,10 @@ use crate::wire::rpc::{ApplyHow, ExportWhat, VmWorkspaceExport, WorkspaceExport}
 use super::super::completion::vm_names;
 use super::super::connect::connect;
 use super::super::failure::Failure;
-use super::super::output::{self, say, write};
+use super::super::output::{self, say, tell, write};
 use super::super::signals::Signals;
 use super::apply::{self, Consent};
-use super::{on_the_way, tell};
+use super::on_the_way;
 
 /// Arguments of `cove workspace export`.
 #[derive(Debug, clap::Args)]

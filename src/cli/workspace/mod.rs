@@ -6,7 +6,6 @@ mod prepare;
 mod status;
 
 use super::failure::{Failure, add_hint};
-use super::output::{one_line, say};
 use crate::report::{Kind, Report};
 
 /// The commands of `cove workspace`.
@@ -40,12 +39,5 @@ fn on_the_way(report: Report, what: &str, hint: &str) -> Report {
             report
         }
         Kind::Invalid | Kind::NotFound | Kind::Conflict | Kind::Refused | Kind::Cancelled => report,
-    }
-}
-
-/// What the user should know, on stderr.
-fn tell(notes: &[String]) {
-    for note in notes {
-        say(&format!("note: {}", one_line(note)));
     }
 }

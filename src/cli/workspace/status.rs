@@ -5,8 +5,7 @@ use crate::wire::rpc::{ChangeKind, VmRef, VmWorkspaceStatus, WorkspaceState};
 use super::super::completion::vm_names;
 use super::super::connect::connect;
 use super::super::failure::Failure;
-use super::super::output::{Format, one_line, pairs};
-use super::tell;
+use super::super::output::{Format, one_line, pairs, tell};
 
 /// Arguments of `cove workspace status`.
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,8 @@
 //! A first prepare that was cut off behind its end: the guest has the repository, and the VM's row says nothing of it.
 
+use super::anew::{is_gone, there_already};
 use super::looks::look;
-use super::prepare::{Place, is_gone, sources, there_already};
+use super::prepare::{Place, sources};
 use super::{Exports, report};
 use crate::daemon::checkouts::{self, inspection};
 use crate::report::Report;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::anew::{is_gone, is_taken, send_whole, there_already};
 use super::arrived::Arrived;
 use super::looks::look;
 use super::{Exports, commits, program, report, settings};
@@ -21,8 +22,8 @@ use crate::daemon::checkouts::{self, inspection};
 use crate::daemon::course::Course;
 use crate::report::{Kind, Report, counted};
 use crate::vm::ports::Guest;
-use crate::vm::{Prepare, PrepareVm, WorkspaceVm};
-use crate::wire::guest::{Exec, TreeChange};
+use crate::vm::{Prepare, PrepareVm, Unexported, WorkspaceVm};
+use crate::wire::guest::TreeChange;
 use crate::wire::rpc::{
     CreateWorkspace, Operation, Vm, VmWorkspace, WorkspaceMode, WorkspacePrepare,
 };
@@ -32,15 +33,6 @@ use crate::workspace::{
 
 /// How many files a refusal names.
 const NAMED: usize = 5;
-
-/// What becomes of work in the guest that was not exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unexported {
-    /// It stays, and nothing is done.
-    Refuse,
-    /// It is given up.
-    Discard,
-}
 
 /// A workspace in a guest.
 pub(super) struct Place<'a> {
@@ -130,15 +122,7 @@ impl Exports {
             return Err(there_already(&vm.name, &folder));
         }
         let _stage = course.stage("workspace");
-        let delivered = checkouts::deliver(package, &folder, &*vm.guest, kept, course).await;
-        if vm.workspace().is_none() && delivered.as_ref().is_err_and(checkouts::is_undone) {
-            kept.forget().await;
-        }
-        let summary =
-            delivered.map_err(|error| match error.one_line().contains("there already") {
-                true => error.with_hint(move_away(&vm.name, &folder)),
-                false => error,
-            })?;
+        let summary = send_whole(package, &*vm.guest, &vm.name, &folder, kept, course).await?;
         tell(course, &summary, 0);
         Ok(checkouts::record(&inspection))
     }
@@ -157,7 +141,7 @@ impl Exports {
         let place = Place::of(vm, &viewed, kept);
         let unexported = match wanted.discard_work {
             true => Unexported::Discard,
-            false => Unexported::Refuse,
+            false => Unexported::Keep,
         };
         let path = wanted.path.clone().unwrap_or_else(|| there.source_path.clone());
         if unexported == Unexported::Discard && is_gone(&place).await? {
@@ -249,10 +233,10 @@ pub(super) async fn gather(
         (looked.map_err(|error| unless_hinted(error, place.name))?, packs?.unwrap_or_default())
     };
     let tree = &seeing.tree;
-    if unexported == Unexported::Refuse && !kept.is_safe(tree).await.map_err(report)? {
+    if unexported == Unexported::Keep && !kept.is_safe(tree).await.map_err(report)? {
         return Err(refusal(place, tree).await?);
     }
-    if unexported == Unexported::Refuse
+    if unexported == Unexported::Keep
         && let Some(first) = seeing.unseen.first()
     {
         let message = format!(
@@ -360,33 +344,4 @@ fn unless_hinted(error: Report, name: &str) -> Report {
              `--discard-work` puts the repository in anew"
         )),
     }
-}
-
-/// That something is where a repository is to go.
-pub(super) fn there_already(name: &str, folder: &str) -> Report {
-    let message = format!("cannot put the repository at `~/{folder}` in `{name}`");
-    let mut report = Report::new(Kind::Failed, message).with_hint(move_away(name, folder));
-    report.cause.push("something is there already".to_owned());
-    report
-}
-
-fn move_away(name: &str, folder: &str) -> String {
-    format!("move it away (`cove exec {name} -- mv '{folder}' '{folder}.old'`), and try again")
-}
-
-/// Whether the guest says that the workspace's folder is not there. Where it is, nothing is put in its place.
-pub(super) async fn is_gone(place: &Place<'_>) -> Result<bool, Report> {
-    Ok(ask_if_gone(place.guest, place.folder).await?.is_success())
-}
-
-/// Whether the guest says that something is there. Where it cannot say, it does when it is to make the folder.
-async fn is_taken(guest: &dyn Guest, folder: &str) -> bool {
-    ask_if_gone(guest, folder).await.is_ok_and(|ended| ended.says_no())
-}
-
-async fn ask_if_gone(guest: &dyn Guest, folder: &str) -> Result<program::Ended, Report> {
-    let words = ["test", "!", "-e", folder];
-    let argv = words.iter().map(ToString::to_string).collect();
-    let exec = Exec { argv, env: Vec::new(), cwd: None, tty: None };
-    program::run(guest, &exec, &mut tokio::io::sink(), program::QUESTION).await
 }

@@ -16,6 +16,7 @@ use crate::vm::ports::Checkouts as _;
 use crate::wire::rpc::{ChangeKind, CreateWorkspace};
 use crate::workspace::WorkspaceSettings;
 
+mod anew;
 mod applying;
 mod foreign;
 mod histories;
@@ -24,6 +25,7 @@ mod merging;
 mod modes;
 mod prepare;
 mod submodules;
+mod unread;
 
 const LIMIT: Limit = Limit(64 << 20);
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::ext4::Ext4Error;
 use crate::archive::ArchiveError;
-use crate::report::causes;
+use crate::report::with_causes;
 use crate::wire::guest::{CopyFailure, Reply};
 
 /// Why nothing was copied.
@@ -22,15 +22,14 @@ pub(super) enum ReadError {
 impl ReadError {
     /// The reader's last word.
     pub(super) fn reply(&self, vm: &str) -> Reply {
-        let chain = |first: String, error: &dyn std::error::Error| {
-            std::iter::once(first).chain(causes(error)).collect::<Vec<_>>().join(": ")
-        };
         let (reason, message) = match self {
             Self::Disk(error) => {
-                let first = format!("the disk of `{vm}` cannot be read: {error}");
-                let message = chain(first, error);
-                let advice = format!("`cove start {vm}` has its own kernel look at it");
-                (CopyFailure::Other, format!("{message}; {advice}"))
+                let why = with_causes(error);
+                let message = format!(
+                    "the disk of `{vm}` cannot be read: {why}; `cove start {vm}` has its own kernel \
+                     look at it"
+                );
+                (CopyFailure::Other, message)
             }
             Self::Copy(error) => (error.reason(), error.message()),
             Self::Elsewhere { path } => {

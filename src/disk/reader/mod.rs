@@ -31,8 +31,8 @@ use tokio_util::codec::Encoder as _;
 
 use self::error::ReadError;
 use self::ext4::{Ext4, Kind};
-use crate::archive::ArchiveError;
-use crate::report::causes;
+use crate::archive::{ArchiveError, PieceSink, PieceWriter};
+use crate::report::with_causes;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{CopyKind, Reply, Skipped, place_of};
 
@@ -61,8 +61,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match run(arguments, io::stdin().as_fd(), io::stdout().as_fd()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let chain = std::iter::once(error.to_string()).chain(causes(&*error));
-            eprintln!("{}", chain.collect::<Vec<_>>().join(": "));
+            eprintln!("{}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }
@@ -90,7 +89,7 @@ fn run(
 /// # Errors
 /// When nobody listens.
 fn tell(wanted: &Wanted, disk: File, output: impl Write) -> io::Result<()> {
-    let mut frames = Frames { output, piece: BytesMut::new() };
+    let mut frames = Frames(output);
     let last = match copy(wanted, disk, &mut frames) {
         Ok(skipped) => {
             frames.say(Frame::DataEnd)?;
@@ -118,38 +117,22 @@ fn copy(
     };
     let begun = Frame::control(&Reply::Copying { kind }).and_then(|begun| frames.say(begun));
     begun.map_err(ArchiveError::Stream)?;
-    tree::pack(&system, Path::new(&path), &what, frames)
+    tree::pack(&system, Path::new(&path), &what, PieceWriter::new(frames, PIECE))
 }
 
-/// Frames on their way out, and what is written of a stream as data frames.
-struct Frames<Output> {
-    output: Output,
-    piece: BytesMut,
-}
+/// Frames on their way out, and the pieces of a stream as data frames.
+struct Frames<Output>(Output);
 
 impl<Output: Write> Frames<Output> {
     fn say(&mut self, frame: Frame) -> io::Result<()> {
         let mut bytes = BytesMut::new();
         FrameCodec::default().encode(frame, &mut bytes)?;
-        self.output.write_all(&bytes)
+        self.0.write_all(&bytes)
     }
 }
 
-impl<Output: Write> Write for Frames<Output> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(PIECE - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..taken]);
-        if self.piece.len() == PIECE {
-            self.flush()?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        let piece: Bytes = self.piece.split().freeze();
+impl<Output: Write> PieceSink for &mut Frames<Output> {
+    fn send(&mut self, piece: Bytes) -> io::Result<()> {
         self.say(Frame::Data(piece))
     }
 }

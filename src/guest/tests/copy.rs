@@ -8,7 +8,7 @@ use tokio_util::codec::Framed;
 
 use super::*;
 use crate::agent::plan::STAGING;
-use crate::archive::{Bits, Limits, Source, TOP, unpack};
+use crate::archive::{Bits, LargeFiles, Limits, Source, TOP, unpack};
 use crate::wire::guest::{
     CopyDirection, CopyFailure, CopyFiles, CopyKind, Incoming, Reply, Skipped,
 };
@@ -51,7 +51,7 @@ async fn out(guest: &Guest, path: &str) -> Result<(CopyKind, Vec<u8>, Skipped), 
 fn packed(source: &Path) -> (CopyKind, Vec<u8>) {
     let source = Source::open(source).expect("there");
     let (kind, mut stream) = (source.kind(), Vec::new());
-    source.pack(&mut stream).expect("packed");
+    source.pack(&mut stream, LargeFiles::Cached).expect("packed");
     (kind, stream)
 }
 
@@ -91,7 +91,14 @@ async fn what_goes_in_comes_out_again() {
         assert_eq!((kind, skipped), (CopyKind::Folder, Skipped::default()), "{path}");
         let folder = tempfile::tempdir().expect("a folder");
         let opened = fs::File::open(folder.path()).expect("opened");
-        unpack(opened.as_fd(), &stream[..], Bits::Permissions, Limits::default()).expect("sound");
+        unpack(
+            opened.as_fd(),
+            &stream[..],
+            Bits::Permissions,
+            Limits::default(),
+            LargeFiles::Cached,
+        )
+        .expect("sound");
         let copy = folder.path().join(TOP);
         assert!(fs::read(copy.join("deep/er/random")).expect("there") == random, "{path}");
         assert_eq!(mode(&copy.join("deep/er")), 0o750);

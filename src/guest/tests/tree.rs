@@ -1,13 +1,15 @@
 //! Trees on their way into a guest.
 
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use tar::{Builder, EntryType, Header};
 use tokio::runtime::Handle;
 
 use super::*;
+use crate::agent::handshake;
 use crate::agent::plan::STAGING;
-use crate::wire::guest::TreeChange;
+use crate::wire::guest::{TreeChange, TreeFailure};
 
 async fn receive(
     guest: &Guest,
@@ -91,6 +93,88 @@ async fn what_is_there_already_is_kept() {
         again.to_string(),
         "the guest could not unpack `~/src/repo`: something is there already"
     );
+    assert_eq!(known_of(&again), Some(TreeFailure::ThereAlready));
+}
+
+/// What the agent says that it knows of a tree which it has not taken.
+fn known_of(error: &GuestError) -> Option<TreeFailure> {
+    match error {
+        GuestError::NotTaken { reason, .. } => Some(*reason),
+        GuestError::NotAnswering { .. }
+        | GuestError::Connect(_)
+        | GuestError::AnotherMachine
+        | GuestError::Version { .. }
+        | GuestError::Connection(_)
+        | GuestError::TimedOut { .. }
+        | GuestError::Failed { .. }
+        | GuestError::Content { .. } => None,
+    }
+}
+
+/// An agent that takes a whole tree, says this, if anything, and closes the connection.
+fn scripted(folder: &Path, said: &'static str) -> Agent {
+    let (key, tasks) = (BootKey::random(), Tasks::default());
+    let agent = Agent::new(dial(folder), key.clone(), BootId::random());
+    let serving = tasks.clone();
+    listen(folder, &tasks, move |stream| {
+        let key = key.clone();
+        serving.spawn("script", async move {
+            let mut frames = Framed::new(stream, FrameCodec::default());
+            handshake::accept(&mut frames, &key).await.expect("a request");
+            while handshake::next(&mut frames).await.expect("a frame") != Frame::DataEnd {}
+            if !said.is_empty() {
+                frames.send(Frame::Control(said.into())).await.expect("sent");
+            }
+        });
+    });
+    agent
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_tree_is_what_the_agent_says() {
+    for (said, known) in [
+        (
+            r#"{"reply":"tree_failed","reason":"untouched","step":"unpack","message":"no"}"#,
+            Some(TreeFailure::Untouched),
+        ),
+        (
+            r#"{"reply":"tree_failed","reason":"there_already","step":"unpack","message":"no"}"#,
+            Some(TreeFailure::ThereAlready),
+        ),
+        (
+            r#"{"reply":"tree_failed","reason":"swapped","step":"unpack","message":"no"}"#,
+            Some(TreeFailure::Unknown),
+        ),
+        (r#"{"reply":"failed","step":"unpack","message":"something is there already"}"#, None),
+        (r#"{"reply":"copied","count":0}"#, None),
+        ("", None),
+    ] {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let request = ReceiveTree { path: "repo".to_owned(), how: TreeChange::Make };
+        let sink = scripted(folder.path(), said).receive_tree(request).await.expect("answers");
+        let error = sink.finish().await.expect_err("not taken");
+        assert_eq!(known_of(&error), known, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn why_a_write_failed_is_known_to_the_end() {
+    let guest = Guest::ready().await;
+    fs::create_dir(guest.home().join("repo")).expect("made");
+    let request = ReceiveTree { path: "repo".to_owned(), how: TreeChange::Make };
+    let sink = guest.agent.receive_tree(request).await.expect("answers");
+    let mut writer = sink.into_blocking(Handle::current());
+    let work = move || {
+        let piece = vec![0; MAX];
+        let mut writes = std::iter::repeat_with(|| writer.write_all(&piece)).take(100);
+        let first = writes.find_map(Result::err).expect("it fails in the middle");
+        let later = writer.flush().expect_err("nothing more is sent");
+        assert_eq!(later.kind(), io::ErrorKind::BrokenPipe);
+        (first.to_string(), writer.finish().expect_err("refused").to_string())
+    };
+    let why = "the guest could not unpack `~/repo`: something is there already";
+    let said = tokio::task::spawn_blocking(work).await.expect("no panic");
+    assert_eq!(said, (why.to_owned(), why.to_owned()));
 }
 
 #[tokio::test]
@@ -140,6 +224,7 @@ async fn what_is_no_plain_tree_is_refused() {
         };
         let error = receive(&guest, "repo", build).await.expect_err(path);
         assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(known_of(&error), Some(TreeFailure::Untouched), "{path}");
         assert_eq!(fs::read_to_string(&secret).expect("there"), "kept");
         assert!(!guest.home().join("repo").exists(), "{path}");
         nothing_staged(&guest);

@@ -29,7 +29,7 @@ use super::protocol::{Reply, Request};
 use super::setup::{Setup, SetupError};
 use super::{Host, Privileged, privileges};
 use crate::config::{BridgeConfig, ConfigError, machine_id};
-use crate::report::{Kind, Report, causes};
+use crate::report::{Kind, Report, with_causes};
 use crate::task::Tasks;
 
 /// The helper's configuration, which only root may write: the keys of `[net.bridge]`.
@@ -90,10 +90,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let chain = [error.to_string()].into_iter().chain(causes(&error));
-            let text = chain.collect::<Vec<_>>().join(": ");
             // Whoever started it reads this; there is nobody else to tell.
-            drop(writeln!(io::stderr(), "cove-net-helper: {text}"));
+            drop(writeln!(io::stderr(), "cove-net-helper: {}", with_causes(&error)));
             ExitCode::FAILURE
         }
     }

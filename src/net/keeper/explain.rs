@@ -2,10 +2,8 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use super::known::Known;
-use crate::egress::{Answered, Because, DnsName, Mode, Ports, Rule, Target, Verdict};
+use crate::egress::{Answered, Because, DnsName, Mode, Verdict};
 use crate::wire::rpc::{AddressExplanation, NetExplanation};
 
 /// What is said of every address of IPv6 that is no peer's: policies are about IPv4.
@@ -14,7 +12,7 @@ const NO_IPV6: &str = "by IPv6 the VM reaches nothing but its peers on the bridg
 /// Explains an address. None before a policy is in force.
 pub(super) fn address(known: &Known, address: IpAddr, port: Option<u16>) -> Option<NetExplanation> {
     let Verdict { allowed, because } = known.decide(address, port, None)?;
-    let would_allow = would_allow(&because, known.last_name(address).as_ref(), address, port);
+    let would_allow = because.would_allow(known.last_name(address).as_ref(), Some(address), port);
     let no_ipv6 = address.is_ipv6() && because != Because::Peer;
     let (because, addresses) = (because.to_string(), Vec::new());
     Some(match no_ipv6 {
@@ -49,8 +47,7 @@ pub(super) fn name(
         Some(AddressExplanation { address, allowed, because })
     });
     let told: Vec<AddressExplanation> = told.collect::<Option<_>>()?;
-    let rule = || Rule { target: Target::Name(name.clone()), ports: only(port) };
-    let would_allow = (because == Because::NoRule && port != Some(0)).then(rule);
+    let would_allow = because.would_allow(Some(name), None, port);
     let (allowed, because) = match (allowed, addresses) {
         (false, _) => (false, because.to_string()),
         (true, None) => (false, "its nameserver does not answer now".to_owned()),
@@ -79,33 +76,4 @@ pub(super) fn vm(known: &Known, port: Option<u16>, addresses: &[IpAddr]) -> Opti
 fn by_name(known: &Known, because: &Because) -> String {
     let open = known.policy().is_some_and(|policy| policy.mode == Mode::Open);
     if open { "the policy is `open`".to_owned() } else { because.to_string() }
-}
-
-/// The rule that would allow what was refused for this reason, where one can: by name where one is
-/// known and a name helps.
-pub(super) fn would_allow(
-    because: &Because,
-    name: Option<&DnsName>,
-    address: IpAddr,
-    port: Option<u16>,
-) -> Option<Rule> {
-    if port == Some(0) {
-        // No rule has it.
-        return None;
-    }
-    let by_address = || Target::Range(IpNet::from(address));
-    let target = match because {
-        Because::OwnAddress | Because::Metadata | Because::Special(_) => by_address(),
-        Because::NoRule => name.cloned().map_or_else(by_address, Target::Name),
-        Because::Closed
-        | Because::Open
-        | Because::Peer
-        | Because::Rule(_)
-        | Because::Answer(..) => return None,
-    };
-    Some(Rule { target, ports: only(port) })
-}
-
-fn only(port: Option<u16>) -> Option<Ports> {
-    port.map(|port| Ports { first: port, last: port })
 }

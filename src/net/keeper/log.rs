@@ -8,7 +8,6 @@ use nlink::netlink::nflog::NflogPacket;
 use nlink::netlink::{Connection, Nflog};
 
 use super::denials::Record;
-use super::explain;
 use super::known::Known;
 use crate::egress::Because;
 use crate::net::{link, rules};
@@ -108,13 +107,13 @@ fn tell(packet: &NflogPacket, known: &Known, record: &Record) {
         return record.write(what, NOT_CARRIED.to_owned(), None);
     }
     if packet.protocol == 17 && packet.port == Some(rules::TLS_PORT) && verdict.allowed {
-        let would_allow = explain::would_allow(&Because::NoRule, None, address, packet.port);
+        let would_allow = Because::NoRule.would_allow(None, Some(address), packet.port);
         return record.write(what, NAME_HIDDEN.to_owned(), would_allow);
     }
     if verdict.allowed {
         return record.write(what, PASSES_NOW.to_owned(), None);
     }
-    let would_allow = explain::would_allow(&verdict.because, name.as_ref(), address, packet.port);
+    let would_allow = verdict.because.would_allow(name.as_ref(), Some(address), packet.port);
     record.write(what, verdict.because.to_string(), would_allow);
 }
 

@@ -41,7 +41,7 @@ use super::rules::ResolverTransport;
 use super::way::Way;
 use crate::egress::Policy;
 use crate::id::VmId;
-use crate::report::causes;
+use crate::report::with_causes;
 
 /// The hidden first argument of the daemon's program that makes it a keeper.
 pub const ARGUMENT: &str = "net-keeper";
@@ -96,10 +96,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let chain = [error.to_string()].into_iter().chain(causes(&error));
-            let text = chain.collect::<Vec<_>>().join(": ");
             // The daemon reads this as the cause; there is nobody else to tell.
-            drop(writeln!(io::stderr(), "{text}"));
+            drop(writeln!(io::stderr(), "{}", with_causes(&error)));
             ExitCode::FAILURE
         }
     }

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 
 use super::KeeperError;
 use super::denials::Record;
-use super::explain;
 use super::firewall::{Change, Firewall};
 use super::known::Known;
 use super::outside::Exit;
@@ -97,7 +96,7 @@ impl Naming {
             _ if allowed => return Ok(()),
             because => because,
         };
-        let would_allow = explain::would_allow(&because, name, to, port);
+        let would_allow = because.would_allow(name, Some(to), port);
         let what = Tried::Greet { address: to, name: name.map(ToString::to_string) };
         Err(self.refuse(what, &because, would_allow))
     }
@@ -107,7 +106,7 @@ impl Naming {
         let Some(address) = addresses.first() else { return };
         let Some(verdict) = self.known.decide(*address, None, Some(name)) else { return };
         let because = format!("it resolved to {address}: {}", verdict.because);
-        let would_allow = explain::would_allow(&verdict.because, None, *address, None);
+        let would_allow = verdict.because.would_allow(None, Some(*address), None);
         self.record.write(Tried::Resolve { name: name.to_string() }, because, would_allow);
     }
 }
@@ -121,8 +120,7 @@ impl Judge for Naming {
         if allowed {
             return Ok(());
         }
-        let rule = || Rule { target: Target::Name(name.clone()), ports: None };
-        let would_allow = (because == Because::NoRule).then(rule);
+        let would_allow = because.would_allow(Some(name), None, None);
         Err(self.refuse(Tried::Resolve { name: name.to_string() }, &because, would_allow))
     }
 

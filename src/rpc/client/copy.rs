@@ -212,7 +212,7 @@ fn cut(text: String) -> String {
 }
 
 fn broken(error: &io::Error) -> Report {
-    let message = "the connection to the guest ended before the copy did";
+    let message = "the stream of the copy ended before the copy did";
     Report::new(Kind::Unreachable, message)
         .with_cause(error)
         .with_hint("see `cove list` for the VM's state, and copy again")

@@ -4,10 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::change::Reach;
-use crate::egress::{
-    BadName, Because, DnsName, Facts, Policy, Ports, Rule, Target, Verdict, decide_address,
-    decide_name,
-};
+use crate::egress::{BadName, DnsName, Facts, Policy, Verdict, decide_address, decide_name};
 use crate::report::{Kind, Report};
 use crate::vm::command::Command;
 use crate::vm::record::VmRecord;
@@ -176,31 +173,12 @@ fn by_rules(policy: &Policy, host: &Host, port: Option<u16>) -> NetExplanation {
         Host::Address(address) => decide_address(policy, *address, port, &Facts::default()),
         Host::Name(name) => decide_name(policy, name, port),
     };
-    NetExplanation {
-        allowed,
-        because: because.to_string(),
-        addresses: Vec::new(),
-        would_allow: would_allow(&because, host, port),
-    }
-}
-
-/// The narrowest rule that turns a refusal for this reason round.
-fn would_allow(because: &Because, host: &Host, port: Option<u16>) -> Option<Rule> {
-    match because {
-        Because::OwnAddress | Because::Metadata | Because::Special(_) | Because::NoRule => {
-            let target = match host {
-                Host::Address(address) => Target::Range((*address).into()),
-                Host::Name(name) => Target::Name(name.clone()),
-            };
-            Some(Rule { target, ports: port.map(|port| Ports { first: port, last: port }) })
-        }
-        // Rules open nothing there, or it needs none.
-        Because::Closed
-        | Because::Open
-        | Because::Peer
-        | Because::Rule(_)
-        | Because::Answer(_, _) => None,
-    }
+    let would_allow = match host {
+        Host::Address(address) => because.would_allow(None, Some(*address), port),
+        Host::Name(name) => because.would_allow(Some(name), None, port),
+    };
+    let (because, addresses) = (because.to_string(), Vec::new());
+    NetExplanation { allowed, because, addresses, would_allow }
 }
 
 #[cfg(test)]

@@ -6,18 +6,11 @@ use nix::sys::signal::Signal;
 
 use super::fault::Fault;
 use super::world::{Behaviour, Plugins, World};
-use super::{Daemon, daemon, outcome, run, wish};
+use super::{Daemon, daemon, outcome, run, running, wish};
 use crate::id::BootId;
 use crate::report::Kind;
 use crate::vm::Doom;
 use crate::wire::rpc::{ClientContext, CreateVm, KillSignal, Operation, OperationEnd, VmState};
-
-/// A daemon with the VM `web`, which runs.
-async fn running(world: &World) -> Daemon {
-    let daemon = daemon(world, None);
-    daemon.vms.create(wish("web"), None).await.expect("created");
-    daemon
-}
 
 fn boot_id(daemon: &Daemon) -> Option<BootId> {
     daemon.vms.show("web").expect("there").boot_id

@@ -15,8 +15,8 @@ use crate::id::{BootId, VmId};
 use crate::report::{Kind, Report};
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
-    ByteStream, Checkout, Guest, GuestSystem, GuestTrees, PackedCheckout, PortResult, SurveyTake,
-    TreeWrite,
+    ByteStream, Checkout, Guest, GuestSystem, GuestTrees, NotTaken, PackedCheckout, PortResult,
+    SurveyTake, TreeWrite,
 };
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{
@@ -167,9 +167,14 @@ impl Guest for SimGuest {
 
 #[async_trait]
 impl GuestTrees for SimGuest {
-    async fn receive_tree(&self, _: &str, _: TreeChange, _: TreeWrite) -> PortResult<Vec<u8>> {
+    async fn receive_tree(
+        &self,
+        _: &str,
+        _: TreeChange,
+        _: TreeWrite,
+    ) -> Result<Vec<u8>, NotTaken> {
         let receive = async { self.monitor().await.map(|_| Vec::new()) };
-        self.sim.call("guest.receive_tree", receive).await
+        self.sim.call("guest.receive_tree", receive).await.map_err(NotTaken::unheard)
     }
 
     async fn survey(&self, _: &str, _: ListedBy, _: Vec<u8>, _: SurveyTake) -> PortResult<()> {
@@ -256,6 +261,10 @@ struct Packed(Sim);
 impl PackedCheckout for Packed {
     async fn deliver(self: Box<Self>, guest: &dyn Guest, _: &Path) -> PortResult<()> {
         let deliver = guest.receive_tree("repo", TreeChange::Make, Box::new(|_| Ok(())));
-        self.0.call("checkout.deliver", async { deliver.await.map(drop) }).await
+        let deliver = async {
+            deliver.await?;
+            Ok(())
+        };
+        self.0.call("checkout.deliver", deliver).await
     }
 }

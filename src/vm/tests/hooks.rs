@@ -5,20 +5,13 @@ use std::time::Duration;
 use super::fault::Fault;
 use super::plugins::VARIABLE;
 use super::world::{Plugins, World};
-use super::{AT_REST, Daemon, daemon, outcome, run, wish};
+use super::{AT_REST, Daemon, daemon, outcome, run, running, wish};
 use crate::report::Kind;
 use crate::vm::{ConnectionId, Doom};
 use crate::wire::rpc::{
     ClientContext, CreateVm, EventQuery, ExecVm, Happening, HookPoint, KillSignal, Operation,
     OperationEnd, SetVm, VmState,
 };
-
-/// A daemon with the VM `web`, which runs.
-async fn running(world: &World) -> Daemon {
-    let daemon = daemon(world, None);
-    daemon.vms.create(wish("web"), None).await.expect("created");
-    daemon
-}
 
 async fn start(daemon: &Daemon) -> Operation {
     let started = daemon.vms.start("web", ClientContext::default(), true).await;

@@ -111,6 +111,13 @@ pub(crate) fn daemon_with(
     Daemon { vms, tasks, faults, published }
 }
 
+/// A daemon with the VM `web`, which runs.
+pub(crate) async fn running(world: &World) -> Daemon {
+    let daemon = daemon(world, None);
+    daemon.vms.create(wish("web"), None).await.expect("created");
+    daemon
+}
+
 /// The end of a VM that is at rest, with all that is in it.
 pub(crate) const AT_REST: Doom = Doom { which: Doomed::AtRest, work: Unexported::Discard };
 

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::world::World;
-use super::{Daemon, daemon, outcome, run, wish};
+use super::{Daemon, daemon, outcome, run, running, wish};
 use crate::report::{Kind, Report};
 use crate::vm::{Doom, Prepare};
 use crate::wire::rpc::{CreateVm, Operation, OperationEnd, VmState, VmWorkspace, WorkspaceMode};
@@ -30,12 +30,6 @@ fn endless(begun: oneshot::Sender<()>) -> Prepare {
             vm.unless_given_up(std::future::pending()).await
         })
     })
-}
-
-async fn running(world: &World) -> Daemon {
-    let daemon = daemon(world, None);
-    daemon.vms.create(wish("web"), None).await.expect("created");
-    daemon
 }
 
 fn shown(daemon: &Daemon) -> Option<VmWorkspace> {

@@ -31,6 +31,11 @@ pub(super) const KERNEL_ARGUMENTS: &str =
 /// that a short-lived guest never runs again, and makes ten VMs cost gigabytes.
 pub(super) const TRANSLATION_BUFFER_MIB: u32 = 64;
 
+/// The processor of an emulated machine: all that QEMU can emulate but for fast string instructions. Where those are
+/// announced, the guest's kernel copies memory by `rep movsb`, which is emulated byte by byte: without them it writes
+/// 330 MB/s to memory instead of 120, and files go out of a guest twice as fast.
+pub(super) const EMULATED_CPU: &str = "max,-erms,-fsrm";
+
 /// How the vsock device is made.
 #[derive(Debug)]
 pub(super) enum VsockDevice {
@@ -118,7 +123,7 @@ pub(super) fn hardened(accel: Accel) -> Vec<OsString> {
     };
     let cpu = match accel {
         Accel::Kvm => "host",
-        Accel::Tcg => "max",
+        Accel::Tcg => EMULATED_CPU,
     };
     [
         "-nodefaults",

@@ -23,6 +23,19 @@ pub enum TreeChange {
     Update,
 }
 
+/// What is known of a tree that was not taken, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TreeFailure {
+    /// Nothing of it is in its place, and nothing comes there later.
+    Untouched,
+    /// The same, because something is where it was to be made.
+    ThereAlready,
+    /// It may be in its place, or come there later. Words of which this program knows nothing say no more.
+    #[serde(other)]
+    Unknown,
+}
+
 /// In an update: what lies at the paths that are to be replaced, as records of
 /// [`Known`](crate::wire::survey::Known). What lies there otherwise is somebody's, and fails the whole.
 pub const UPDATE_REPLACED: &str = "replaced";
@@ -36,3 +49,22 @@ pub const UPDATE_DEEPENED: &str = "deepened";
 
 /// In an update: the folder of what is to be put in.
 pub const UPDATE_TREE: &str = "tree";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_nobody_knows_says_nothing() {
+        for (word, failure) in [
+            ("untouched", TreeFailure::Untouched),
+            ("there_already", TreeFailure::ThereAlready),
+            ("unknown", TreeFailure::Unknown),
+            ("swapped", TreeFailure::Unknown),
+            ("", TreeFailure::Unknown),
+        ] {
+            let read: TreeFailure = serde_json::from_value(word.into()).expect("it is tolerated");
+            assert_eq!(read, failure, "{word}");
+        }
+    }
+}

@@ -28,6 +28,17 @@ pub enum VmState {
     Error,
 }
 
+impl VmState {
+    /// Whether a VM in it neither runs nor is on its way to it: nothing writes to its console.
+    #[must_use]
+    pub fn is_at_rest(self) -> bool {
+        match self {
+            Self::Created | Self::Stopped | Self::Error => true,
+            Self::Starting | Self::Running | Self::Stopping => false,
+        }
+    }
+}
+
 /// A VM, as clients see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]

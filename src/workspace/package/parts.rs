@@ -1,23 +1,86 @@
-//! What lies in `.git` besides the repository's own metadata: the git of submodules, and objects of git-lfs. And how
-//! files are read that may change meanwhile.
+//! What lies in `.git`: the repository's own metadata, the git of submodules, and objects of git-lfs. And how files
+//! are read that may change meanwhile.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use tar::EntryType;
 
-use super::{METADATA_MODE, Stream, header, send};
+use super::promises::INDEX;
+use super::{FOLDER_MODE, METADATA_MODE, Stream, header, send};
 use crate::workspace::WorkspaceError;
 use crate::workspace::import::TreeWriter;
 use crate::workspace::lfs::Lfs;
 use crate::workspace::modules::{Module, WentIn};
 
+/// Where git finds the objects that are in the guest already; leads to a folder of the host's.
+const ALTERNATES: &[u8] = b".git/objects/info/alternates";
+
+/// What the user of the guest may have changed by the time of an update.
+const GUESTS: [&[u8]; 3] = [b".git/config", b".git/info/exclude", b".git/info/attributes"];
+
 impl<W: Write> Stream<W> {
-    /// Writes the git folder of a submodule, and where it is into the submodule's own folder.
-    pub(super) fn module(&mut self, module: &Module) -> Result<(), WorkspaceError> {
-        let WentIn { place, path, .. } = &module.went_in;
-        self.metadata(&module.metadata.git_folder(), format!(".git/{place}/").as_bytes())?;
-        let (name, link) = (format!("{path}/.git"), module.went_in.link());
+    /// Writes a folder that this daemon made itself, with everything in it. If it is a git folder, its working tree is
+    /// `tree`: empty for the root, or with a slash at the end.
+    pub(super) fn metadata(
+        &mut self,
+        folder: &Path,
+        name: &[u8],
+        tree: Option<&[u8]>,
+    ) -> Result<(), WorkspaceError> {
+        let scratch = |source| WorkspaceError::Scratch { path: folder.to_owned(), source };
+        let opening = header(EntryType::Directory, FOLDER_MODE, 0);
+        self.append(opening, name, io::empty()).map_err(send)?;
+        let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let mut entries = entries.map_err(scratch)?;
+        entries.sort_unstable_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let name = [name, entry.file_name().as_bytes()].concat();
+            // The guest has those of its own.
+            let is_update = !self.prefix.is_empty();
+            if name == ALTERNATES || (is_update && GUESTS.contains(&&name[..])) {
+                continue;
+            }
+            if entry.file_type().map_err(scratch)?.is_dir() {
+                self.metadata(&entry.path(), &[&name, &b"/"[..]].concat(), None)?;
+                continue;
+            }
+            if let Some(tree) = tree.filter(|_| entry.file_name() == INDEX) {
+                let index = fs::read(entry.path()).map_err(scratch)?;
+                let index = self.promises.put_into(tree, index);
+                let mut header = header(EntryType::Regular, METADATA_MODE, 0);
+                header.set_size(index.len() as u64);
+                self.append(header, &name, &index[..]).map_err(send)?;
+                continue;
+            }
+            let file = fs::File::open(entry.path()).map_err(scratch)?;
+            let mut header = header(EntryType::Regular, METADATA_MODE, 0);
+            header.set_size(file.metadata().map_err(scratch)?.len());
+            self.append(header, &name, file).map_err(send)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the git folders of submodules, and for each of all the file in its own folder that says where it is, also
+    /// of those that are `there`: somebody in the guest may have removed that, or put another repository there.
+    pub(super) fn modules(
+        &mut self,
+        modules: &[Module],
+        there: &[WentIn],
+    ) -> Result<(), WorkspaceError> {
+        for Module { went_in, metadata } in modules {
+            let (name, tree) = (format!(".git/{}/", went_in.place), format!("{}/", went_in.path));
+            self.metadata(&metadata.git_folder(), name.as_bytes(), Some(tree.as_bytes()))?;
+        }
+        let sent = modules.iter().map(|module| &module.went_in);
+        sent.chain(there).try_for_each(|went_in| self.link(went_in))
+    }
+
+    /// Writes where the git folder of a submodule is.
+    fn link(&mut self, went_in: &WentIn) -> Result<(), WorkspaceError> {
+        let (name, link) = (format!("{}/.git", went_in.path), went_in.link());
         let mut header = header(EntryType::Regular, METADATA_MODE, 0);
         header.set_size(link.len() as u64);
         self.append(header, name.as_bytes(), link.as_bytes()).map_err(send)

@@ -1,10 +1,14 @@
-//! An export that is cut.
+//! An export that is cut, or that nobody reads.
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
+use std::process::{Child, Stdio};
 
 use super::prepare::Source;
 use super::{Bench, Cut, Operation, Outcome, VM, guest};
+use crate::harness::{QUICK, World};
+use crate::watch;
 
 /// How the temporary file of an export begins.
 const TEMPORARY: &str = ".cove-export-";
@@ -15,6 +19,9 @@ const OLD: &[u8] = b"an older patch\n";
 /// Work of which nothing was exported yet.
 const WORK: &str = "cd /root/song && head -c 1000000 /dev/urandom >new.bin && date +%N >>README.md && \
                     git commit -qam work && date +%N >>README.md";
+
+/// The exit status of a command whose stdout was closed: that of tools which a signal ends then.
+const STDOUT_CLOSED: i32 = 141;
 
 /// All of the guest's repository.
 const LOOK: &str =
@@ -47,6 +54,47 @@ impl<'a> Export<'a> {
         let file = file.to_str().expect("UTF-8");
         ["workspace", "export", VM, "--output", file].map(str::to_owned).to_vec()
     }
+
+    /// Whoever is to read the patch reads its beginning, stands still, and goes: the command ends as Unix tools do,
+    /// nothing is left anywhere, and the work counts as unexported.
+    pub(super) fn nobody_reads(&mut self, bench: &mut Bench) {
+        self.ready(bench);
+        let before = scratch(&bench.world);
+        let mut command = bench.world.command(["workspace", "export", VM]).into_command();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("starts");
+        let mut patch = child.stdout.take().expect("piped");
+        let read = patch.read(&mut [0]).expect("readable");
+        let early = child.try_wait().expect("it can be asked");
+        if (read, early) != (1, None) {
+            // No pipe has room for that patch.
+            panic!("it ended early: {read} bytes, {early:?}: {}", complaints(&mut child));
+        }
+        drop(patch);
+        let wait = || child.try_wait().expect("it can be asked");
+        let status = watch::until("the export that nobody reads ends", QUICK, wait);
+        let said = complaints(&mut child);
+        assert_eq!((status.code(), &said[..]), (Some(STDOUT_CLOSED), ""), "{status}");
+        assert_eq!(scratch(&bench.world), before, "left in the daemon's scratch folder");
+        assert_eq!(self.settle(bench, None), Outcome::Old, "the work counts as unexported");
+    }
+}
+
+/// What a command that ends has said on stderr.
+fn complaints(child: &mut Child) -> String {
+    let mut said = String::new();
+    let read = child.stderr.take().expect("piped").read_to_string(&mut said);
+    read.expect("UTF-8");
+    said
+}
+
+/// What lies in the daemon's scratch folder of workspaces.
+fn scratch(world: &World) -> Vec<String> {
+    let entries = fs::read_dir(world.home.join("scratch/workspaces")).expect("readable");
+    let names = entries.map(|entry| entry.expect("read").file_name().to_string_lossy().into());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 impl Operation for Export<'_> {
@@ -55,7 +103,7 @@ impl Operation for Export<'_> {
     }
 
     fn cuts(&self) -> &'static [(Cut, u32)] {
-        &[(Cut::Line, 10), (Cut::Client, 5), (Cut::Interrupt, 4), (Cut::Daemon, 8)]
+        &[(Cut::Line, 10), (Cut::Client, 5), (Cut::Interrupt, 4), (Cut::Daemon, 8), (Cut::Full, 5)]
     }
 
     fn bytes(&self) -> u64 {
@@ -88,9 +136,13 @@ impl Operation for Export<'_> {
             }
         }
         let found = fs::read(self.patch()).ok();
-        if found == self.old {
+        let is_old = found == self.old;
+        // Where the disk is full, that works, too.
+        if is_old || cut == Some(Cut::Full) {
             let state = bench.world.json(["workspace", "status", VM, "--json"]);
-            assert_eq!(state["unexported"], true, "nobody has got the work: {state}");
+            assert_eq!(state["unexported"], is_old, "{cut:?}: who has got the work? {state}");
+        }
+        if is_old {
             return Outcome::Old;
         }
         bench.world.cove(self.command("again")).success();

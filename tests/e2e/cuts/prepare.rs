@@ -107,12 +107,12 @@ impl Prepare {
         let state = world.json(["workspace", "status", VM, "--json"]);
         assert_eq!(state["unexported"], false, "{state}");
         let full = ["workspace", "prepare", VM, source, "--mode", "full"];
-        unheard(&full).status(1).says("in the mode `shallow`");
+        unheard(&full).status(4).says("in the mode `shallow`");
         unheard(&["delete", VM]).status(4).says("--discard-work");
         guest(world, "echo mine >>/root/song/README.md");
         // The first refusal leaves what the second one goes by.
         for _ in 0..2 {
-            again(1).says("something is there already");
+            again(4).says("something is there already");
             assert_eq!(guest(world, "tail -n 1 /root/song/README.md"), "mine\n");
         }
         guest(world, "sed -i '$d' /root/song/README.md");

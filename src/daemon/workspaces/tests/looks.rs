@@ -80,3 +80,20 @@ async fn what_an_agent_says_of_what_came_is_not_kept_where_it_is_no_record() {
     assert!(fs::read(&tokens).expect("read").is_empty());
     assert!(work.kept.is_safe(&work.look().await.expect("seen").tree).await.expect("known"));
 }
+
+#[tokio::test]
+async fn a_guest_is_without_commits_until_one_is_made() {
+    let work = Work::begun().await;
+    work.prepare().await;
+    let (guest, checkout) = (work.agent(), work.checkout());
+    let base = git(&checkout, &["rev-parse", "HEAD"]).await;
+    let without = format!("^{}", String::from_utf8_lossy(&base).trim());
+    let folder = checkout.to_str().expect("UTF-8");
+    assert!(is_without_commits(&guest, folder, Some(&without)).await);
+    assert!(!is_without_commits(&guest, folder, None).await);
+    assert!(!is_without_commits(&guest, folder, Some("^nothing")).await, "git cannot say");
+    git(&checkout, &["checkout", "-q", "-b", "side"]).await;
+    commit(&checkout, "In the guest").await;
+    git(&checkout, &["checkout", "-q", "main"]).await;
+    assert!(!is_without_commits(&guest, folder, Some(&without)).await);
+}

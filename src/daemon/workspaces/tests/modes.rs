@@ -1,11 +1,12 @@
 //! Workspaces without git, workspaces without files, and those that leave files out: what is not there by intention is
 //! no deletion, and all work is seen.
 
-use super::super::prepare::{Place, Unexported, gather, send};
+use super::super::prepare::{Place, gather, send};
 use super::looks::workspace;
 use super::*;
 use crate::daemon::checkouts::inspection;
 use crate::daemon::course::Course;
+use crate::vm::Unexported;
 use crate::vm::ports::{Work as _, WorkSeen, WorkspaceOf};
 
 /// A repository in a guest, in a mode.
@@ -107,7 +108,7 @@ async fn a_full_workspace_is_files_and_no_repository() {
     let expected = [changed("dir/b.txt", ChangeKind::Deleted), changed("new", ChangeKind::Added)];
     assert_eq!(full.changes().await, expected);
     assert!(matches!(full.guarded().await, WorkSeen::Unexported { .. }));
-    let error = full.update(Unexported::Refuse).await.expect_err("work is there");
+    let error = full.update(Unexported::Keep).await.expect_err("work is there");
     assert!(error.one_line().contains("`dir/b.txt`, `new`"), "{error:?}");
 
     // A repository that the guest makes of it is the guest's.
@@ -120,7 +121,7 @@ async fn a_full_workspace_is_files_and_no_repository() {
     assert!(guest.join(".git/index").exists() && guest.join("x.ignored").exists());
     assert_eq!(fs::read(guest.join("run.sh")).expect("there"), b"#!/bin/sh\necho\n");
     assert!(guest.join("dir/b.txt").exists() && !guest.join("new").exists());
-    full.update(Unexported::Refuse).await.expect("also when nothing differs");
+    full.update(Unexported::Keep).await.expect("also when nothing differs");
 }
 
 #[tokio::test]
@@ -150,7 +151,7 @@ async fn a_metadata_workspace_has_all_objects_and_git_there_is_content() {
     let expected =
         [changed("dir/b.txt", ChangeKind::Deleted), changed("run.sh", ChangeKind::Modified)];
     assert_eq!(metadata.changes().await, expected);
-    let error = metadata.update(Unexported::Refuse).await.expect_err("work is there");
+    let error = metadata.update(Unexported::Keep).await.expect_err("work is there");
     assert!(error.one_line().contains("`dir/b.txt`, `run.sh`"), "{error:?}");
 
     // Brought up to date, it is without files again.
@@ -160,7 +161,7 @@ async fn a_metadata_workspace_has_all_objects_and_git_there_is_content() {
     assert_eq!(metadata.guest_git(&["status", "--porcelain"]).await, "");
     assert_eq!(metadata.guest_git(&["show", "HEAD:a.txt"]).await, "not committed\n");
     assert_eq!(metadata.changes().await, []);
-    metadata.update(Unexported::Refuse).await.expect("also when nothing differs");
+    metadata.update(Unexported::Keep).await.expect("also when nothing differs");
 
     // Git there leaves files out by its patterns again: none comes with another commit, to lie there unseen by it.
     assert_eq!(metadata.guest_git(&["config", "core.sparseCheckout"]).await, "true\n");
@@ -184,7 +185,7 @@ async fn what_git_brings_together_without_files_is_work() {
     let told = notes(&seeing);
     assert!(told[0].contains("`a.txt`") && told[0].contains("not checked out"), "{told:?}");
     assert!(matches!(metadata.guarded().await, WorkSeen::Unexported { .. }));
-    let error = metadata.update(Unexported::Refuse).await.expect_err("work is there");
+    let error = metadata.update(Unexported::Keep).await.expect_err("work is there");
     assert!(error.hint.is_some_and(|hint| hint.contains("sparse-checkout disable")));
     metadata.update(Unexported::Discard).await.expect("updated");
     assert_eq!(metadata.guarded().await, WorkSeen::Safe);
@@ -204,13 +205,13 @@ async fn what_a_sparse_checkout_leaves_out_is_no_deletion() {
     sparse.guest_git(&["sparse-checkout", "add", "dir"]).await;
     assert!(guest.join("dir/b.txt").exists());
     assert_eq!(sparse.changes().await, []);
-    sparse.update(Unexported::Refuse).await.expect("updated");
+    sparse.update(Unexported::Keep).await.expect("updated");
     assert!(!guest.join("dir/b.txt").exists());
     assert_eq!(sparse.guest_git(&["status", "--porcelain"]).await, "");
 
     // The other way round: the source has all, and the guest leaves some out until it is brought up to date.
     git(&source, &["sparse-checkout", "disable"]).await;
-    sparse.update(Unexported::Refuse).await.expect("updated");
+    sparse.update(Unexported::Keep).await.expect("updated");
     assert_eq!(fs::read(guest.join("dir/b.txt")).expect("there"), b"two\n");
     // Git takes no file away that it has not looked at since.
     assert_eq!(sparse.guest_git(&["status", "--porcelain"]).await, "");
@@ -218,7 +219,7 @@ async fn what_a_sparse_checkout_leaves_out_is_no_deletion() {
     assert!(!guest.join("dir").exists());
     assert_eq!(sparse.changes().await, []);
     assert_eq!(sparse.guarded().await, WorkSeen::Safe);
-    sparse.update(Unexported::Refuse).await.expect("updated");
+    sparse.update(Unexported::Keep).await.expect("updated");
     assert_eq!(fs::read(guest.join("dir/b.txt")).expect("there"), b"two\n");
     // It stays there, as git does not go by the patterns any more that left it out.
     sparse.guest_git(&["reset", "-q", "--hard"]).await;
@@ -233,6 +234,6 @@ async fn a_mode_is_refused_with_what_it_has_none_of() {
     let full = InMode { work, mode: WorkspaceMode::Full };
     let wanted = CreateWorkspace { full_history: true, ..full.wanted() };
     let error = inspection(&full.work.workspaces, &wanted).await.expect_err("refused");
-    let expected = "`full_history` and the mode `full` exclude each other: no history goes in";
+    let expected = "`full_history` (`--full-history`) and the mode `full` exclude each other: no history goes in";
     assert_eq!((error.kind, error.one_line()), (Kind::Invalid, expected.to_owned()));
 }

@@ -4,10 +4,11 @@
 use std::io::{self, Write};
 use std::num::NonZeroU32;
 
-use super::super::prepare::{Place, Unexported, gather, send};
+use super::super::prepare::{Place, gather, send};
 use super::*;
 use crate::daemon::checkouts::inspection;
 use crate::daemon::course::Course;
+use crate::vm::Unexported;
 use crate::vm::ports::GuestTrees as _;
 use crate::wire::guest::TreeChange;
 use crate::wire::survey::Known;
@@ -53,7 +54,7 @@ impl Work {
     }
 
     pub(super) async fn update(&self) -> Result<u64, Report> {
-        self.update_to(&self.wanted(), Unexported::Refuse).await
+        self.update_to(&self.wanted(), Unexported::Keep).await
     }
 
     pub(super) async fn refused(&self, expected: &str) {
@@ -253,10 +254,10 @@ async fn the_history_goes_in_as_deep_as_asked_for() {
     };
     assert_eq!(count().await, "50");
     let three = CreateWorkspace { depth: NonZeroU32::new(3), ..work.wanted() };
-    work.update_to(&three, Unexported::Refuse).await.expect("updates");
+    work.update_to(&three, Unexported::Keep).await.expect("updates");
     assert_eq!(count().await, "3");
     let all = CreateWorkspace { full_history: true, ..work.wanted() };
-    work.update_to(&all, Unexported::Refuse).await.expect("updates");
+    work.update_to(&all, Unexported::Keep).await.expect("updates");
     assert_eq!(count().await, "61");
     git(&work.checkout(), &["fsck", "--full", "--strict"]).await;
 }
@@ -267,7 +268,7 @@ async fn a_branch_is_made_in_the_guest_only() {
     work.prepare().await;
     let refs = git(&work.source(), &["for-each-ref"]).await;
     let branch = |name: &str| CreateWorkspace { branch: Some(name.to_owned()), ..work.wanted() };
-    work.update_to(&branch("agent/one"), Unexported::Refuse).await.expect("updates");
+    work.update_to(&branch("agent/one"), Unexported::Keep).await.expect("updates");
     let head = git(&work.checkout(), &["symbolic-ref", "HEAD"]).await;
     assert_eq!(head, b"refs/heads/agent/one\n");
     assert_eq!(git(&work.source(), &["for-each-ref"]).await, refs);
@@ -275,16 +276,16 @@ async fn a_branch_is_made_in_the_guest_only() {
     write(&work.source().join("a.txt"), b"edited\n");
     for taken in ["agent", "agent/one/two", "agent", "agent/one/two"] {
         let before = (picture(&work.checkout()), picture(&work.checkout().join(".git")));
-        let error = work.update_to(&branch(taken), Unexported::Refuse).await.expect_err(taken);
+        let error = work.update_to(&branch(taken), Unexported::Keep).await.expect_err(taken);
         assert!(error.one_line().contains("refs/heads/agent"), "{error:?}");
         let after = (picture(&work.checkout()), picture(&work.checkout().join(".git")));
         assert!(after == before, "{taken}");
         // The second time, they are not files any more.
         git(&work.checkout(), &["pack-refs", "--all", "--prune"]).await;
     }
-    work.update_to(&branch("other"), Unexported::Refuse).await.expect("nothing is left undone");
+    work.update_to(&branch("other"), Unexported::Keep).await.expect("nothing is left undone");
     for bad in ["", "a..b", "-x", "a b", "HEAD", "x.lock"] {
-        let error = work.update_to(&branch(bad), Unexported::Refuse).await.expect_err(bad);
+        let error = work.update_to(&branch(bad), Unexported::Keep).await.expect_err(bad);
         assert_eq!(error.kind, Kind::Invalid, "{bad}: {error:?}");
     }
 }
@@ -315,14 +316,14 @@ async fn a_branch_begins_where_it_is_told_to() {
         include_untracked: false,
         ..work.wanted()
     };
-    work.update_to(&wanted, Unexported::Refuse).await.expect("updates");
+    work.update_to(&wanted, Unexported::Keep).await.expect("updates");
     let guest = work.checkout();
     assert_eq!(git(&guest, &["status", "--porcelain", "--branch"]).await, b"## old\n");
     assert_eq!(git(&guest, &["log", "--format=%s"]).await, b"First\n");
     assert_eq!(fs::read(guest.join("a.txt")).expect("read"), b"one\n");
     assert!(!guest.join("later.txt").exists());
     let absent = CreateWorkspace { from: Some("nothing".to_owned()), ..wanted };
-    let error = work.update_to(&absent, Unexported::Refuse).await.expect_err("refused");
+    let error = work.update_to(&absent, Unexported::Keep).await.expect_err("refused");
     assert_eq!(error.kind, Kind::NotFound, "{error:?}");
 }
 
@@ -359,7 +360,7 @@ async fn a_prepare_that_is_cut_off_anywhere_leaves_the_old_checkout() {
     change_everything(&work.source()).await;
     let (guest, base, course) = (work.agent(), work.base(), Course::default());
     let place = place(&guest, &base, &work.kept);
-    let renewal = work.renewal(&place, &work.wanted(), Unexported::Refuse, &course).await;
+    let renewal = work.renewal(&place, &work.wanted(), Unexported::Keep, &course).await;
     let renewal = Arc::new(renewal.expect("gathered"));
     let mut whole = Vec::new();
     renewal.write_tar(&mut whole, TreeWriter::to_nowhere()).expect("written");
@@ -385,7 +386,7 @@ async fn a_guest_that_got_all_and_was_not_heard_has_no_work_of_its_own() {
     change_everything(&work.source()).await;
     let (guest, base, course) = (work.agent(), work.base(), Course::default());
     let place = place(&guest, &base, &work.kept);
-    let renewal = work.renewal(&place, &work.wanted(), Unexported::Refuse, &course).await;
+    let renewal = work.renewal(&place, &work.wanted(), Unexported::Keep, &course).await;
     let renewal = renewal.expect("gathered");
     let write = Box::new(move |sink: &mut dyn Write| {
         renewal.write_tar(sink, TreeWriter::to_nowhere()).map(drop).map_err(report)

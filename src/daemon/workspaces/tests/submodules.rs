@@ -176,7 +176,7 @@ async fn a_submodule_that_comes_later_is_known_to_git_and_gets_more_history() {
     for (depth, commits) in [(NonZeroU32::new(2), "2"), (NonZeroU32::new(3), "3"), (None, "4")] {
         let full_history = depth.is_none();
         let wanted = CreateWorkspace { depth, full_history, ..work.wanted() };
-        work.update_to(&wanted, Unexported::Refuse).await.expect("updated");
+        work.update_to(&wanted, Unexported::Keep).await.expect("updated");
         let count = text(&inside, &["rev-list", "--count", "HEAD"]).await;
         assert_eq!(count, commits, "{depth:?}");
         work.assert_submodule_is_the_sources().await;
@@ -199,4 +199,33 @@ async fn the_git_of_a_submodule_that_is_as_it_was_is_not_packed() {
     assert!(work.told().await.is_empty());
     let submodules = work.kept.submodules().await.expect("read");
     assert_eq!(submodules.len(), 1, "its git counts as there");
+}
+
+#[tokio::test]
+async fn a_submodule_that_somebody_removed_comes_back_and_one_that_was_replaced_is_in_the_way() {
+    let work = Work::begun().await;
+    work.add_library().await;
+    work.prepare().await;
+    let inside = lib(&work.checkout());
+    let export = async || {
+        let tree = work.look().await.expect("seen").tree;
+        work.kept.exported(&tree).await.expect("written");
+    };
+    fs::remove_dir_all(&inside).expect("removed");
+    export().await;
+    work.update().await.expect("updated");
+    work.assert_submodule_is_the_sources().await;
+
+    fs::remove_dir_all(&inside).expect("removed");
+    write(&inside.join("own.c"), b"int own;\n");
+    git(&inside, &["init", "-q"]).await;
+    commit(&inside, "Somebody's own").await;
+    export().await;
+    work.refused("`vendor/lib/.git` is not as the host knows it, and would be lost").await;
+    let away = work.guest.home().join("away");
+    fs::rename(&inside, &away).expect("moved away");
+    export().await;
+    work.update().await.expect("updated");
+    work.assert_submodule_is_the_sources().await;
+    assert_eq!(text(&away, &["log", "--format=%s"]).await, "Somebody's own");
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::*;
-use crate::archive::Source;
+use crate::archive::{LargeFiles, Source};
 
 /// What a stream has of a path: type, permissions, seconds, target and content.
 type Said = (u8, u32, u64, Vec<u8>, Vec<u8>);
@@ -73,7 +73,7 @@ async fn a_disk_reads_as_the_tree_it_was_made_of() {
         }
         let source = Source::open(&disk.source().join("tree")).expect("there");
         let (mut there, mut here) = (Vec::new(), Vec::new());
-        let left_out = source.pack(&mut here).expect("packed");
+        let left_out = source.pack(&mut here, LargeFiles::Cached).expect("packed");
         let system = disk.open();
         let path = Path::new("/root/tree");
         let what = walk::find(&system, Path::new("/root"), path).expect("there");
