@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # How fast files go into a machine and out of it here, beside the ordinary ways in the same run and the same
 # guest: `workspace prepare` beside a push over ssh and `tar | ssh tar`, a second prepare beside the first, `cp`
-# beside the bare vsock, a command beside the bare vsock and a bare fork; and the memory that large copies take. Figures only: nothing passes or fails by time.
+# beside the bare vsock, a command beside a process in the guest that is asked for one and forks; and the memory that
+# large copies take. Figures only: nothing passes or fails by time.
 #
 #   scripts/bench-workspace.sh [FILES] [MIB]    after scripts/setup.sh; 20000 files and 300 MiB when not given
 #
@@ -39,8 +40,8 @@ ms() {
     echo $(((${EPOCHREALTIME/./} - begun) / 1000))
 }
 median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
-# ratio A B: A / B with two digits.
-ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
+# ratio A B: A / B with two digits; none where B was not measured.
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (b > 0) printf "%.2f", a / b; else printf "none" }'; }
 # rate MIB MILLISECONDS: MiB/s.
 rate() { awk -v mib="$1" -v ms="$2" 'BEGIN { printf "%.1f", mib * 1000 / ms }'; }
 guest() { "$COVE" exec bench -- sh -c "cd /root && $1"; }
@@ -99,8 +100,9 @@ say "medians: prepare $prepare_ms ms, push over ssh with checkout $push_ms ms, t
 say "prepare / the better one: $(ratio "$prepare_ms" "$best")"
 say "second prepare / first: $(ratio "$second_ms" "$prepare_ms")"
 
-# The bare vsock: a listener in the guest that throws away what comes, sends what nobody has made, or answers each
-# byte with it; and one that connects to it as the daemon does, without the daemon. Both move 256 KiB at a time.
+# The bare vsock: a listener in the guest that throws away what comes, sends what nobody has made, answers each byte
+# with it, or when it has forked, run a program that does nothing and waited for it; and one that connects to it as the
+# daemon does, without the daemon. Both move 256 KiB at a time.
 BARE_GUEST='
     socket(my $listener, 40, 1, 0) or die "socket: $!";
     bind($listener, pack("S S L L x4", 40, 0, 7777, 0xffffffff)) or die "bind: $!";
@@ -108,6 +110,7 @@ BARE_GUEST='
     $SIG{CHLD} = "IGNORE";
     while (accept(my $stream, $listener)) {
         next if fork;
+        $SIG{CHLD} = "DEFAULT";
         my ($wish, $buffer, $left) = ("", "", $ARGV[0] * 1048576);
         sysread($stream, $wish, 1);
         if ($wish eq "i") {
@@ -117,7 +120,14 @@ BARE_GUEST='
             $buffer = "x" x 262144;
             while ($left > 0) { $left -= syswrite($stream, $buffer, $left) || last }
         } else {
-            while (sysread($stream, $buffer, 64)) { syswrite($stream, $buffer) }
+            while (sysread($stream, $buffer, 64)) {
+                if ($wish eq "e") {
+                    my $child = fork // die "fork: $!";
+                    exec "/bin/true" if $child == 0;
+                    waitpid $child, 0;
+                }
+                syswrite($stream, $buffer);
+            }
         }
         exit;
     }'
@@ -149,18 +159,6 @@ BARE_HOST='
         }
         printf "%d\n", (sort { $a <=> $b } @took)[50];
     }'
-# The median of fork, exec and wait of a program that does nothing, in microseconds, by the guest'"'"'s own clock.
-FORK_AND_EXEC='
-    use Time::HiRes "time";
-    my @took;
-    for (1 .. 101) {
-        my $begun = time;
-        my $child = fork // die "fork: $!";
-        exec "/bin/true" if $child == 0;
-        waitpid $child, 0;
-        push @took, (time - $begun) * 1e6;
-    }
-    printf "%d\n", (sort { $a <=> $b } @took)[50];'
 # Where no process stands for the guest's vsock, a command's own stream has to stand for the bare one.
 folder=$(echo "$COVE_HOME"/vms/*)
 stream_in() { "$COVE" exec bench -- sh -c 'cat >/dev/null' <"$WORK/file"; }
@@ -199,14 +197,17 @@ beside() {
 beside "in: " "$(median "${copy_ins[@]}")" "$(median "${bare_ins[@]}")" "$(median "${stream_ins[@]}")"
 beside "out:" "$(median "${copy_outs[@]}")" "$(median "${bare_outs[@]}")" "$(median "${stream_outs[@]}")"
 
-step "A command in a machine that runs, on a connection that is kept"
-"$COVE" bench exec --vm bench --runs 50 --json >"$WORK/exec"
+step "A command in a machine that runs, on a connection that is kept, $ROUNDS rounds in turns"
 # p50 KEY: a median of what was found, in microseconds.
 p50() { tr -d ' \n' <"$WORK/exec" | sed -n "s/.*\"$1\":{[^}]*\"p50_ms\":\([0-9.]*\).*/\1/p" | awk '{ printf "%d", $1 * 1000 }'; }
-ours=$(p50 cove) floor=$(p50 floor)
-answer=$(bare p) fork=$("$COVE" exec bench -- perl -e "$FORK_AND_EXEC")
-say "exec true $ours us; by the agent alone, without the daemon, $floor us, ratio $(ratio "$ours" "$floor")"
-say "one byte there and back $answer us, fork and exec in the guest $fork us, ratio to both $(ratio "$ours" $((answer + fork)))"
+ours=() floors=() answers=() forks=()
+for ((round = 0; round < ROUNDS; round++)); do
+    "$COVE" bench exec --vm bench --runs 50 --json >"$WORK/exec" 2>"$WORK/said" || die "failed: cove bench exec" "$(tail -n 5 "$WORK/said")"
+    ours+=("$(p50 cove)") floors+=("$(p50 floor)") answers+=("$(bare p)") forks+=("$(bare e)")
+done
+our=$(median "${ours[@]}") floor=$(median "${floors[@]}") answer=$(median "${answers[@]}") fork=$(median "${forks[@]}")
+say "exec true $our us; by the agent alone, without the daemon, $floor us, ratio $(ratio "$our" "$floor")"
+say "one byte there and back $answer us, with fork and exec of a program in between $fork us, ratio $(ratio "$our" "$fork")"
 
 step "Memory while $LARGE_MIB MiB go in, and out again"
 daemon=$("$COVE" daemon status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')

@@ -51,7 +51,7 @@ pub(super) const READING: &str = "read what is known of the workspace";
 pub struct Kept {
     folder: PathBuf,
     /// Held by whoever has the workspace alone.
-    alone: Option<Arc<OwnedMutexGuard<()>>>,
+    _alone: Option<Arc<OwnedMutexGuard<()>>>,
 }
 
 /// A record that is being made of what goes in.
@@ -79,14 +79,14 @@ impl Kept {
     /// What is kept in this folder, or will be.
     #[must_use]
     pub fn at(folder: PathBuf) -> Self {
-        Self { folder, alone: None }
+        Self { folder, _alone: None }
     }
 
     /// The same, for whoever has the workspace alone. It stays theirs until the last work on files has ended that
     /// was begun here, also when nobody waits for that any more.
     #[must_use]
     pub fn while_alone(self, alone: OwnedMutexGuard<()>) -> Self {
-        Self { alone: Some(Arc::new(alone)), ..self }
+        Self { _alone: Some(Arc::new(alone)), ..self }
     }
 
     /// Does something in the folder, beside the async threads.

@@ -7,7 +7,6 @@ mod parts;
 mod promises;
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::{self, BufWriter, Read, Write};
 use std::sync::Arc;
 

@@ -55,7 +55,7 @@ impl<W: Write> Stream<W> {
                 self.append(header, &name, &index[..]).map_err(send)?;
                 continue;
             }
-            let file = fs::File::open(entry.path()).map_err(scratch)?;
+            let file = File::open(entry.path()).map_err(scratch)?;
             let mut header = header(EntryType::Regular, METADATA_MODE, 0);
             header.set_size(file.metadata().map_err(scratch)?.len());
             self.append(header, &name, file).map_err(send)?;

@@ -2,8 +2,8 @@
 
 use std::num::NonZeroU32;
 
-use super::super::prepare::Unexported;
 use super::*;
+use crate::vm::Unexported;
 
 fn lib(root: &Path) -> PathBuf {
     root.join("vendor/lib")
