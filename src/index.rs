@@ -38,6 +38,10 @@ use gix_index::fs::Metadata;
 use gix_index::hash::{Kind, ObjectId, hasher};
 use gix_index::{File, State, decode, write};
 
+/// The largest sum of the paths of an index, in bytes. The newest form says of a path only what differs from the one
+/// before, so that a short file may have very long ones.
+const MAX_PATHS: usize = 512 << 20;
+
 /// An index.
 #[derive(Debug)]
 pub struct Index(State);
@@ -51,13 +55,29 @@ pub struct Promise {
 }
 
 impl Index {
-    /// Reads an index that was written at a time. Of a split one, entries that are in its other part are not there.
+    /// Reads an index of our own that was written at a time.
     ///
     /// # Errors
     /// When it is none, or not whole.
     pub fn read(bytes: &[u8], written: SystemTime) -> io::Result<Self> {
-        let unsound = || io::Error::other("it is no index of git, or only a part of one");
         let kind = hash_of(bytes).ok_or_else(unsound)?;
+        Self::decode(bytes, written, kind)
+    }
+
+    /// Reads the entries of an index that anybody may have made. Of a split one, entries that are in its other part are
+    /// not there.
+    ///
+    /// # Errors
+    /// When it is none, not whole, or too large.
+    pub fn read_entries(bytes: &[u8], written: SystemTime) -> io::Result<Self> {
+        let kind = hash_of(bytes).ok_or_else(unsound)?;
+        // What follows them is decoded as deep as it is nested: a short one could use up the stack.
+        let end = end_of_entries(bytes, kind).ok_or_else(unsound)?;
+        let no_sum = vec![0; kind.len_in_bytes()];
+        Self::decode(&[&bytes[..end], &no_sum].concat(), written, kind)
+    }
+
+    fn decode(bytes: &[u8], written: SystemTime, kind: Kind) -> io::Result<Self> {
         let options = decode::Options { thread_limit: Some(1), ..decode::Options::default() };
         let (state, _) = State::from_bytes(bytes, written.into(), kind, options).map_err(said)?;
         Ok(Self(state))
@@ -113,6 +133,8 @@ impl Index {
             }
             let was = before.0.entry_by_path_and_stage(path, Stage::Unconflicted);
             let was = was.filter(|was| (was.id, was.mode) == (entry.id, entry.mode));
+            // One that was not made good may be of a file that was there before.
+            let was = was.filter(|was| !is_promise(&was.stat));
             // The new index is younger: what the old one could not tell from a change would count as none. To the
             // second, as there are gits that see no more.
             let racy = |was: &Stat| was.is_racy(before.0.timestamp(), Options::default());
@@ -162,6 +184,51 @@ fn hash_of(bytes: &[u8]) -> Option<Kind> {
         || split_end(bytes, Kind::Sha1).is_some_and(|(_, sum)| sum.iter().all(|byte| *byte == 0));
     let kind = [Kind::Sha1, Kind::Sha256].into_iter().find(is_summed);
     kind.or_else(|| is_unsummed().then_some(Kind::Sha1))
+}
+
+/// Where the entries of an index end (gitformat-index(5)); none where they are not all there, or their paths are too
+/// long.
+fn end_of_entries(bytes: &[u8], kind: Kind) -> Option<usize> {
+    let word = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let (is_short, count) = (word(4)? == 4, word(8)?);
+    let (mut at, mut path, mut paths) = (12, 0_usize, 0_usize);
+    for _ in 0..count {
+        let start = at;
+        let flags = start + 40 + kind.len_in_bytes();
+        at = flags + if bytes.get(flags)? & 0x40 == 0 { 2 } else { 4 };
+        if is_short {
+            let cut = number(bytes, &mut at)?;
+            path = path.checked_sub(cut)?;
+        } else {
+            path = 0;
+        }
+        let name = bytes.get(at..)?.iter().position(|byte| *byte == 0)?;
+        path += name;
+        paths = paths.checked_add(path).filter(|paths| *paths <= MAX_PATHS)?;
+        // In the other forms, one to eight zeros fill the entry up to whole words of eight bytes.
+        at = if is_short { at + name + 1 } else { start + ((at + name - start + 8) & !7) };
+    }
+    Some(at).filter(|at| *at <= bytes.len())
+}
+
+/// The number at a place, which goes on to its end: seven bits in each byte, whose first says whether more follow.
+fn number(bytes: &[u8], at: &mut usize) -> Option<usize> {
+    let mut next = || {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        Some(byte)
+    };
+    let mut byte = next()?;
+    let mut number = usize::from(byte & 0x7f);
+    while byte & 0x80 != 0 {
+        byte = next()?;
+        number = (number + 1).checked_mul(1 << 7)? + usize::from(byte & 0x7f);
+    }
+    Some(number)
+}
+
+fn unsound() -> io::Error {
+    io::Error::other("it is no index of git, or only a part of one")
 }
 
 /// What is before the last bytes, as many as a hash has, and these.
@@ -314,5 +381,31 @@ mod tests {
         let empty = Index(State::new(Kind::Sha256)).write().expect("writes");
         assert_eq!(empty.len(), 12 + 32);
         Index::read(&empty, whole()).expect("reads the other hash, too");
+    }
+
+    /// An index as another may have made it: of one entry, with an extension of nested folders behind it.
+    fn nested(levels: usize) -> Vec<u8> {
+        let entries = [("file", Stat::default(), 1, Stage::Unconflicted)];
+        let mut bytes = index(&entries, whole()).write().expect("writes");
+        bytes.truncate(end_of_entries(&bytes, Kind::Sha1).expect("its entries"));
+        let mut tree = b"\0-1 1\n".to_vec();
+        for _ in 1..levels {
+            tree.extend_from_slice(b"d\0-1 1\n");
+        }
+        tree.extend_from_slice(b"d\0-1 0\n");
+        bytes.extend_from_slice(b"TREE");
+        bytes.extend_from_slice(&u32::try_from(tree.len()).expect("short").to_be_bytes());
+        bytes.extend_from_slice(&tree);
+        let mut hash = hasher(Kind::Sha1);
+        hash.update(&bytes);
+        let sum = hash.try_finalize().expect("hashed");
+        bytes.extend_from_slice(sum.as_slice());
+        bytes
+    }
+
+    #[test]
+    fn what_another_has_nested_deep_uses_up_no_stack() {
+        let read = Index::read_entries(&nested(100_000), whole()).expect("its entries are sound");
+        assert_eq!(said_of(&read, "file"), Stat::default());
     }
 }

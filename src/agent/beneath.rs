@@ -130,9 +130,14 @@ impl Beneath {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let private = Mode::from_raw_mode(0o600);
         let mut file = File::from(rustix::fs::openat(&parent, &temporary, flags, private)?);
-        file.write_all(content)?;
-        own(&file, mode)?;
-        Ok(rustix::fs::renameat(&parent, &temporary, &parent, &name)?)
+        let replaced = file
+            .write_all(content)
+            .and_then(|()| own(&file, mode))
+            .and_then(|()| Ok(rustix::fs::renameat(&parent, &temporary, &parent, &name)?));
+        if replaced.is_err() {
+            rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty()).ok();
+        }
+        replaced
     }
 
     /// Writes everything on this file system to its disk.

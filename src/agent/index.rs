@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 
@@ -18,9 +19,9 @@ use super::console;
 use super::update::{beneath_of, modules};
 use crate::index::Index;
 
-/// The largest index that is looked at: of some 300,000 files. For a larger one, a small guest would have too little
+/// The largest index that is looked at: of some 150,000 files. For a larger one, a small guest would have too little
 /// memory.
-const MAX_INDEX: u64 = 32 << 20;
+const MAX_INDEX: u64 = 16 << 20;
 
 /// The largest configuration of a submodule.
 const MAX_CONFIGURATION: u64 = 1 << 20;
@@ -30,16 +31,16 @@ const MODE: u32 = 0o644;
 
 /// Completes the indexes in a tree that is new, and that nobody finds yet. Blocks.
 pub(super) fn complete_new(tree: &OwnedFd) {
-    report(complete(tree, tree, None));
+    report(&complete(tree, tree, None));
 }
 
 /// Completes the indexes of an update whose files are in the tree already, with what those say that are there. They
 /// are on the disk then. Blocks.
 pub(super) fn complete_update(staged: &OwnedFd, tree: &OwnedFd) {
-    report(complete(staged, tree, Some(tree)).and_then(|()| beneath_of(staged)?.sync()));
+    report(&complete(staged, tree, Some(tree)));
 }
 
-fn report(completed: io::Result<()>) {
+fn report(completed: &io::Result<()>) {
     if let Err(error) = completed {
         console::line(&format!(
             "cove-agent: cannot complete an index, so git will read files: {error}"
@@ -47,22 +48,31 @@ fn report(completed: io::Result<()>) {
     }
 }
 
-/// Completes the indexes that lie in `.git` of one folder for the files in another.
+/// Completes the indexes that lie in `.git` of one folder for the files in another. One that cannot be completed is told
+/// of, and keeps none of the others from it.
 fn complete(staged: &OwnedFd, tree: &OwnedFd, before: Option<&OwnedFd>) -> io::Result<()> {
     let root = PathBuf::from(format!("/proc/self/fd/{}", tree.as_raw_fd()));
     let (staged_in, tree_in) = (beneath_of(staged)?, beneath_of(tree)?);
     let before = before.map(beneath_of).transpose()?;
     let complete_one = |git: &str, working_tree: &Path| -> io::Result<()> {
         let place = PathBuf::from(format!(".git{git}/index"));
-        let Some(mut index) = read(&staged_in, &place)? else { return Ok(()) };
+        let Some((bytes, written)) = read(&staged_in, &place)? else { return Ok(()) };
+        let mut index = Index::read(&bytes, written)?;
         // Without the old one, git reads what has not come along once more.
-        if let Some(was) = before.as_ref().and_then(|before| read(before, &place).ok().flatten()) {
+        let was = before.as_ref().and_then(|before| read(before, &place).ok().flatten());
+        let was = was.and_then(|(bytes, written)| Index::read_entries(&bytes, written).ok());
+        if let Some(was) = was {
             index.keep(&was);
         }
         index.fulfil(working_tree);
-        staged_in.replace(&place, &index.write()?, MODE)
+        staged_in.replace(&place, &index.write()?, MODE)?;
+        // A new tree is written to the disk as a whole.
+        match before {
+            Some(_) => File::from(staged_in.open_in(&place, OFlags::RDONLY)?).sync_all(),
+            None => Ok(()),
+        }
     };
-    complete_one("", &root)?;
+    report(&complete_one("", &root));
     for git in modules::of(staged)? {
         let place = PathBuf::from(format!(".git{git}/config"));
         // In an update, it is the guest's own that stays where there is one.
@@ -70,14 +80,14 @@ fn complete(staged: &OwnedFd, tree: &OwnedFd, before: Option<&OwnedFd>) -> io::R
             .into_iter()
             .find_map(|folder| folder.read(&place, MAX_CONFIGURATION).ok().flatten());
         if let Some(inside) = configuration.as_deref().and_then(modules::working_tree) {
-            complete_one(&git, &root.join(inside))?;
+            report(&complete_one(&git, &root.join(inside)));
         }
     }
     Ok(())
 }
 
-/// The index at a path below a folder, if there is one.
-fn read(folder: &Beneath, place: &Path) -> io::Result<Option<Index>> {
+/// The index at a path below a folder, if there is one, and when it was written.
+fn read(folder: &Beneath, place: &Path) -> io::Result<Option<(Vec<u8>, SystemTime)>> {
     let file = match folder.open_in(place, OFlags::RDONLY | OFlags::NONBLOCK) {
         Ok(file) => File::from(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -85,9 +95,10 @@ fn read(folder: &Beneath, place: &Path) -> io::Result<Option<Index>> {
     };
     let found = file.metadata()?;
     if !found.is_file() || found.len() > MAX_INDEX {
-        return Err(io::Error::other("it is no file, or too large"));
+        let place = place.display();
+        return Err(io::Error::other(format!("`{place}` is no file, or too large")));
     }
-    let mut bytes = Vec::new();
+    let (mut bytes, written) = (Vec::new(), found.modified()?);
     file.take(MAX_INDEX).read_to_end(&mut bytes)?;
-    Index::read(&bytes, found.modified()?).map(Some)
+    Ok(Some((bytes, written)))
 }

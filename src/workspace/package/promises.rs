@@ -10,8 +10,8 @@ use crate::index::{Index, Promise};
 use crate::workspace::inspection::Inspection;
 use crate::workspace::tree::{Kind, Root};
 
-/// No index is larger: a million files with names of a hundred bytes and more.
-const MAX_INDEX: u64 = 256 << 20;
+/// So large are all indexes of a source at most that are read: a million files with names of a hundred bytes and more.
+const MAX_INDEXES: u64 = 256 << 20;
 
 /// An index in a git folder, in which it has this name.
 pub(super) const INDEX: &str = "index";
@@ -53,9 +53,9 @@ struct Source {
 impl Promises {
     /// Reads the indexes. One that cannot be read promises nothing, and git in the guest reads every file then.
     pub(super) fn of(places: &[Place]) -> Self {
-        let mut sources = Vec::new();
+        let (mut sources, mut left) = (Vec::new(), MAX_INDEXES);
         for Place { tree, git_folder } in places {
-            match read(git_folder) {
+            match read(git_folder, &mut left) {
                 Ok(Some(index)) => {
                     let (tree, promises) = (tree.clone(), HashMap::new());
                     sources.push(Source { tree, index, promises });
@@ -107,16 +107,21 @@ fn put(index: &[u8], promises: &HashMap<Vec<u8>, Promise>) -> io::Result<Vec<u8>
     index.write()
 }
 
-/// The index in a git folder; none before the first file.
-fn read(git_folder: &Path) -> io::Result<Option<Index>> {
+/// The index in a git folder, of at most so many bytes as are `left`; none before the first file.
+fn read(git_folder: &Path, left: &mut u64) -> io::Result<Option<Index>> {
     let root = Root::open(git_folder)?;
     let Some(found) = root.look(INDEX.as_bytes())? else { return Ok(None) };
-    let Kind::File(0..=MAX_INDEX) = found.kind else {
-        return Err(io::Error::other("it is no file, or too large"));
-    };
+    match found.kind {
+        Kind::File(size) if size <= *left => {}
+        Kind::File(_) => return Err(io::Error::other("it is too large")),
+        Kind::Link | Kind::Folder | Kind::Special => {
+            return Err(io::Error::other("it is no file"));
+        }
+    }
     let (file, _) = root.read(INDEX.as_bytes())?;
     let written = file.metadata()?.modified()?;
     let mut bytes = Vec::new();
-    file.take(MAX_INDEX).read_to_end(&mut bytes)?;
-    Index::read(&bytes, written).map(Some)
+    file.take(*left).read_to_end(&mut bytes)?;
+    *left -= bytes.len() as u64;
+    Index::read_entries(&bytes, written).map(Some)
 }

@@ -1,7 +1,10 @@
 //! What git in the guest says of files by its index alone: what went in is as it is in the source, without being read,
 //! and every change is seen.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::*;
+use crate::index::Index;
 
 impl Work {
     /// With a submodule, and a file of which git has another content by a filter that the guest does not have.
@@ -128,4 +131,28 @@ async fn stages_and_marks_arrive_as_they_are() {
     assert_eq!(listed(git(&guest, &words).await), listed(git(&source, &words).await));
     assert_eq!(status(&guest).await, "UU a.txt\n");
     assert_eq!(status(&source).await, "UU a.txt\n");
+}
+
+#[tokio::test]
+async fn the_entries_of_an_index_are_read_in_every_form_that_git_writes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    git(folder, &["init", "-q"]).await;
+    let long = format!("deep/{}", "n".repeat(200));
+    for path in ["a", "deep/er", &long, "intent", "z"] {
+        write(&folder.join(path), path.as_bytes());
+        let file = fs::File::options().write(true).open(folder.join(path)).expect("opened");
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).expect("dated");
+    }
+    git(folder, &["add", "a", "deep", "z"]).await;
+    git(folder, &["add", "--intent-to-add", "intent"]).await;
+    for version in ["2", "3", "4"] {
+        git(folder, &["update-index", "--index-version", version]).await;
+        let bytes = fs::read(folder.join(".git/index")).expect("read");
+        let index = Index::read_entries(&bytes, SystemTime::now()).expect("sound");
+        for path in ["a", "deep/er", &long, "z"] {
+            let file = fs::File::open(folder.join(path)).expect("opened");
+            assert!(index.promise(path.as_bytes(), &file).is_some(), "{path} {version}");
+        }
+    }
 }
