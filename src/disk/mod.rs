@@ -29,7 +29,10 @@ const SEED_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How often a folder is removed in which somebody still makes files: whom nobody waits for any more, and who ends when
 /// what they write in has gone.
-const REMOVALS: usize = 5;
+const REMOVALS: u32 = 5;
+
+/// How long is waited between two of them: so long after the first, twice as long after the second.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Options of every disk. The inode tables and the journal are made by the guest's kernel when it needs
 /// them; an empty disk of 16 GiB takes 300 KiB on the host. Discards at making would only cost time.
@@ -218,9 +221,10 @@ impl DiskFiles {
 /// Removes a folder with all that is in it. One that is not there is no error. Blocks.
 fn remove_all(folder: &Path) -> io::Result<()> {
     let mut removed = std::fs::remove_dir_all(folder);
-    for _ in 1..REMOVALS {
+    for attempt in 1..REMOVALS {
         match &removed {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(attempt * REMOVAL_PAUSE);
                 removed = std::fs::remove_dir_all(folder);
             }
             Ok(()) | Err(_) => break,

@@ -63,8 +63,11 @@ pub(super) fn of(inspection: &Inspection, goes_in: impl Fn(&str) -> bool) -> Vec
         }
         WorkspaceMode::Shallow => match (carried(inspection, SPARSE), carried(inspection, CONE)) {
             (Some(true), cone) => {
-                let cone = cone.map(|cone| own(CONE, &cone.to_string(), When::Always));
-                [own(SPARSE, "true", When::Always)].into_iter().chain(cone).collect()
+                let cone = match cone {
+                    Some(cone) => own(CONE, &cone.to_string(), When::Always),
+                    None => own(CONE, "false", When::Otherwise),
+                };
+                vec![own(SPARSE, "true", When::Always), cone]
             }
             (Some(false) | None, _) => vec![own(SPARSE, "false", When::Otherwise)],
         },

@@ -45,8 +45,10 @@ pub(super) async fn send_whole(
 /// That something is where a repository is to go.
 pub(super) fn there_already(name: &str, folder: &str) -> Report {
     let message = format!("cannot put the repository at `~/{folder}` in `{name}`");
+    // As a shell takes it, whatever the source's folder is called.
+    let quoted = folder.replace('\'', r"'\''");
     let mut report = Report::new(Kind::Conflict, message).with_hint(format!(
-        "move it away (`cove exec {name} -- mv '{folder}' '{folder}.old'`), and try again"
+        "move it away (`cove exec {name} -- mv '{quoted}' '{quoted}.old'`), and try again"
     ));
     report.cause.push("something is there already".to_owned());
     report

@@ -1,6 +1,8 @@
 //! Commits that were made in a guest, and what becomes of them when its repository is brought up to date: its git keeps
 //! them by refs of their own, in submodules, too.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::try_join_all;
 use tokio::time::timeout;
 
@@ -149,11 +151,16 @@ pub(super) async fn keep_in_submodules(
     course: &Course,
 ) -> Result<(), Report> {
     for (there, next) in sent {
+        let in_guest =
+            async |reference| in_submodule(place.guest, place.folder, &next.place, reference).await;
+        // Somebody may have committed there since it was looked at.
+        let head = in_guest("HEAD").await?;
         let branch = match &next.branch[..] {
             "" => None,
-            branch => in_submodule(place.guest, place.folder, &next.place, branch).await?,
+            branch => in_guest(branch).await?,
         };
-        for commit in there.commit.iter().chain(&branch) {
+        let commits: BTreeSet<&String> = there.commit.iter().chain(&head).chain(&branch).collect();
+        for commit in commits {
             if *commit == there.submodule.commit || *commit == next.commit {
                 continue;
             }

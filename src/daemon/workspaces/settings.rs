@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::prepare::Place;
 use super::program::ask;
@@ -13,23 +16,42 @@ use crate::workspace::Setting;
 /// The entries that are told.
 const ASKED: &str = r"^(core\.sparsecheckout(cone)?|submodule\..*\.(active|url))$";
 
+/// How long all of it may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Writes what is missing into the configurations of the guest's git. When that fails, the user is told: what is in
 /// the guest is up to date all the same.
 pub(super) async fn follow(place: &Place<'_>, settings: &[Setting], course: &Course) {
+    let why = match timeout(PATIENCE, write_all(place, settings, course)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.one_line(),
+        Err(_) => format!("git there took longer than {} s", PATIENCE.as_secs()),
+    };
+    course.note(format!(
+        "the configuration of git in the guest is not up to date: {why}; look there with `cove exec {}`",
+        place.name
+    ));
+}
+
+/// Writes as many as can be, and returns the first failure.
+async fn write_all(place: &Place<'_>, settings: &[Setting], course: &Course) -> Result<(), Report> {
     let git_folders: BTreeSet<&str> = settings.iter().map(|setting| &setting.place[..]).collect();
+    let mut done = Ok(());
     for git_folder in git_folders {
         let own = settings.iter().filter(|setting| setting.place == git_folder);
-        if let Err(error) = write(place, git_folder, &own.collect::<Vec<_>>()).await {
-            course.note(format!(
-                "the configuration of git in the guest is not up to date: {}; prepare it again",
-                error.one_line()
-            ));
-        }
+        let written = write(place, git_folder, &own.collect::<Vec<_>>(), course).await;
+        done = done.and(written);
     }
+    done
 }
 
 /// Writes into the configuration of one git folder.
-async fn write(place: &Place<'_>, git_folder: &str, settings: &[&Setting]) -> Result<(), Report> {
+async fn write(
+    place: &Place<'_>,
+    git_folder: &str,
+    settings: &[&Setting],
+    course: &Course,
+) -> Result<(), Report> {
     let folder = format!(".git/{git_folder}");
     let git = match git_folder {
         "" => vec!["git"],
@@ -39,24 +61,46 @@ async fn write(place: &Place<'_>, git_folder: &str, settings: &[&Setting]) -> Re
     let words = ["config", "--null", "--get-regexp", ASKED];
     let listing = ask(place.guest, place.folder, &[&git[..], &words].concat()).await?;
     let there = values(listing.as_deref().unwrap_or_default());
+    let mut done = Ok(());
     for setting in settings {
         let said = there.get(&canonical(&setting.key)).copied();
         if !setting.is_wanted(said) {
             continue;
         }
-        // Those of a sparse checkout are the working tree's, where each has its own configuration.
-        let whose = match setting.key.starts_with("core.") {
-            true => "--worktree",
-            false => "--local",
-        };
-        let words = ["config", whose, &setting.key, &setting.value];
-        if ask(place.guest, place.folder, &[&git[..], &words].concat()).await?.is_none() {
-            let why = io::Error::other("git there refuses it");
-            let message = format!("cannot set `{}`", setting.key);
-            return Err(Report::new(Kind::Failed, message).with_cause(&why));
+        let set = set(place, &git, setting).await;
+        if let (Ok(()), Some(said)) = (&set, said) {
+            let (key, value) = (&setting.key, &setting.value);
+            let said = said.escape_debug();
+            course.note(format!(
+                "git in the guest had `{key}={said}`, and has `{key}={value}` as the source"
+            ));
+        }
+        done = done.and(set);
+    }
+    done
+}
+
+/// Writes one entry.
+async fn set(place: &Place<'_>, git: &[&str], setting: &Setting) -> Result<(), Report> {
+    // Those of a sparse checkout are the working tree's where each has a configuration of its own, which git has to be
+    // told to do.
+    let whose: &[&str] = match setting.key.starts_with("core.") {
+        true => &["--worktree", "--local"],
+        false => &["--local"],
+    };
+    let mut failure = None;
+    for whose in whose {
+        let words = ["config", whose, "--replace-all", &setting.key, &setting.value];
+        match ask(place.guest, place.folder, &[git, &words].concat()).await {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {}
+            Err(error) => failure = Some(error),
         }
     }
-    Ok(())
+    Err(failure.unwrap_or_else(|| {
+        let message = format!("cannot set `{}`", setting.key);
+        Report::new(Kind::Failed, message).with_cause(&io::Error::other("git there refuses it"))
+    }))
 }
 
 /// Takes apart `KEY<newline>VALUE<nul>`: of several values, git goes by the last one.
