@@ -143,7 +143,7 @@ impl<M: Machine> Server<M> {
                 uptime_ms: self.machine.uptime_ms(),
             }),
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
-            (None, Request::Exec(exec)) => return self.exec(&exec, frames).await,
+            (None, Request::Exec(exec)) => return self.exec(exec, frames).await,
             (None, Request::Detach(detach)) => {
                 self.detached.start(*detach, self.login().await).await?
             }
@@ -245,10 +245,10 @@ impl<M: Machine> Server<M> {
         blocking("hand over to the image's init", move || machine.hand_over()).await
     }
 
-    async fn exec<S: Connection>(&self, exec: &Exec, frames: Frames<S>) -> io::Result<()> {
+    async fn exec<S: Connection>(&self, exec: Exec, frames: Frames<S>) -> io::Result<()> {
         let (mut sink, mut stream) = frames.split();
-        let login = self.login().await;
-        exec::run(exec, &login, &mut stream, &mut sink).await?;
+        let machine = self.machine.clone();
+        exec::run(exec, move || machine.login(), &mut stream, &mut sink).await?;
         let mut frames = sink.reunite(stream).map_err(io::Error::other)?;
         farewell(&mut frames, FAREWELL).await;
         Ok(())

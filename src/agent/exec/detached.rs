@@ -218,7 +218,7 @@ impl Entry {
         let sink = sink::unfold(self.clone(), |entry: Arc<Self>, frame| {
             async move { entry.take(frame).await.map(|()| entry) }.boxed()
         });
-        if let Err(error) = super::run(&exec, &login, frames, sink).await {
+        if let Err(error) = super::run(exec, move || login, frames, sink).await {
             self.change(|state| {
                 if !state.stage.is_over() {
                     state.stage = Stage::Lost(error.to_string());

@@ -9,7 +9,7 @@
 //! Both directions push back: what the program does not read is not asked of the host (see
 //! [`window`](crate::wire::window)), what the host does not read is not taken from the program. What the
 //! host says is always read, whatever the program does. When the host's end of the connection closes,
-//! the program's group gets SIGHUP.
+//! the program's group gets SIGHUP. What the host says behind the session is left in the connection.
 //!
 //! The session ends with the program, not with the last holder of its pipes: a helper left in the
 //! background must not keep it open for ever. What the program had written is always sent; after
@@ -45,12 +45,16 @@ pub use self::detached::Detached;
 use self::descriptor::Descriptor;
 use self::login::{Login, Terminal};
 use self::program::{PIPE_BYTES, Program};
+use crate::task;
 use crate::wire::frame::Frame;
 use crate::wire::guest::{Exec, ExecInput, ExecStatus, Reply};
 use crate::wire::window::STDIN_WINDOW;
 
-/// How much output is read at once.
+/// How much output is read at once, of a program that prints much.
 const READ_BYTES: usize = 128 * 1024;
+
+/// How much is read at first: most programs print less, and need no more memory.
+const FIRST_READ_BYTES: usize = 4 * 1024;
 
 /// The host is told of input that was taken when it is so much: often enough that it need not stop.
 const WORTH_TELLING: usize = STDIN_WINDOW / 4;
@@ -64,17 +68,19 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What a terminal's program reads as the end of its input.
 const END_OF_TRANSMISSION: &[u8] = b"\x04";
 
-/// Runs a program to its end, or until the host is gone.
+/// Runs a program to its end, or until the host is gone. `login` may block.
 ///
 /// # Errors
-/// When the connection fails; the program has then got SIGHUP.
+/// When the connection fails, or the host says what does not belong to a program; that has then got SIGHUP.
 pub async fn run(
-    exec: &Exec,
-    login: &Login,
+    exec: Exec,
+    login: impl FnOnce() -> Login + Send + 'static,
     mut frames: impl Stream<Item = io::Result<Frame>> + Unpin,
     mut sink: impl Sink<Frame, Error = io::Error> + Unpin,
 ) -> io::Result<()> {
-    let (program, child, input) = match Program::start(exec, login) {
+    // All others are served meanwhile: to make a process takes longer than anything else that is done here.
+    let started = task::blocking(move || Program::start(&exec, &login())).await;
+    let (program, child, input) = match started {
         Ok(started) => started,
         Err(error) => {
             let reply = Reply::ExecFailed { reason: error.reason, message: error.message };
@@ -82,7 +88,8 @@ pub async fn run(
         }
     };
     let (ended, taken) = (AtomicBool::new(false), Taken::default());
-    // Neither is resumed after the other has completed, so nothing needs to be cancel-safe here.
+    // Neither is resumed after the other has completed. `feed` has no frame in hand where it waits: none is lost that
+    // is for what comes after this program.
     let finished = tokio::select! {
         relayed = relay(&program, child, &ended, &taken, &mut sink) => relayed,
         fed = feed(&program, input, &ended, &taken, &mut frames) => {
@@ -282,7 +289,7 @@ struct Output<'a> {
 
 impl<'a> Output<'a> {
     fn new(from: Option<&'a Descriptor>, frame: fn(Bytes) -> Frame) -> Self {
-        let buffer = vec![0; if from.is_some() { READ_BYTES } else { 0 }];
+        let buffer = vec![0; if from.is_some() { FIRST_READ_BYTES } else { 0 }];
         Self { from, buffer, frame }
     }
 
@@ -313,6 +320,10 @@ impl<'a> Output<'a> {
             self.from = None;
             return None;
         }
-        Some((self.frame)(Bytes::copy_from_slice(&self.buffer[..read])))
+        let frame = (self.frame)(Bytes::copy_from_slice(&self.buffer[..read]));
+        if read == self.buffer.len() {
+            self.buffer.resize(READ_BYTES, 0);
+        }
+        Some(frame)
     }
 }
