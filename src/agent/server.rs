@@ -1,4 +1,4 @@
-//! Serving the host's connections, one request each.
+//! Serving the host's connections: one request each, but after a program another one.
 //!
 //! ```text
 //!        Setup done
@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
+use self::after::{FAREWELL, farewell, next_request};
 use self::feed::{feed_plan, send_all, take_records};
 pub(super) use self::feed::{give, unexpected};
 use super::exec::{self, Detached, login::Login};
@@ -36,11 +37,8 @@ use crate::wire::guest::{Exec, ExecFailure, Health, ReceiveTree, Reply, Request,
 use crate::wire::proof::BootKey;
 use crate::wire::survey::{Known, ListedBy};
 
+mod after;
 mod feed;
-
-/// How long a connection is kept for the host to take the last reply. Closing at once would throw
-/// away what the host has not read, when bytes of the host are still on their way.
-const FAREWELL: Duration = Duration::from_secs(10);
 
 /// How long the host may take to read the reply to a power-off before the power goes.
 const POWER_OFF_FAREWELL: Duration = Duration::from_millis(500);
@@ -119,23 +117,26 @@ impl<M: Machine> Server<M> {
     /// When the peer cannot prove itself, breaks the protocol or goes away.
     pub async fn serve(&self, stream: impl Connection) -> io::Result<()> {
         let mut frames = Framed::new(stream, FrameCodec::default());
-        let request = handshake::accept(&mut frames, &self.key).await?;
-        let refused = match &request {
-            Request::Health | Request::Setup(_) => None,
-            Request::Exec(_)
-            | Request::Detach(_)
-            | Request::Attach { .. }
-            | Request::Detached
-            | Request::ReceiveTree(_)
-            | Request::Copy(_)
-            | Request::Survey { .. }
-            | Request::Connect { .. }
-            | Request::Stats
-            | Request::Listening
-            | Request::GrowWorkDisk { .. }
-            | Request::PowerOff => self.not_ready(&request),
-        };
-        let reply = match (refused, request) {
+        let mut request = handshake::accept(&mut frames, &self.key).await?;
+        while let Some(mut kept) = self.answer(request, frames).await? {
+            let Some(next) = next_request(&mut kept).await? else { break };
+            (request, frames) = (next, kept);
+        }
+        Ok(())
+    }
+
+    /// Answers a request. What is returned is the connection, where it is there for another one.
+    async fn answer<S: Connection>(
+        &self,
+        request: Request,
+        mut frames: Frames<S>,
+    ) -> io::Result<Option<Frames<S>>> {
+        let reply = match (self.refusal(&request), request) {
+            (Some(refused), Request::Exec(_)) => {
+                frames.send(Frame::control(&refused)?).await?;
+                return Ok(Some(frames));
+            }
+            (None, Request::Exec(exec)) => return self.exec(exec, frames).await.map(Some),
             (Some(refused), _) => refused,
             (None, Request::Health) => Reply::Health(Health {
                 boot_id: self.boot_id.clone(),
@@ -143,11 +144,10 @@ impl<M: Machine> Server<M> {
                 uptime_ms: self.machine.uptime_ms(),
             }),
             (None, Request::Setup(setup)) => reply(self.set_up(*setup, &mut frames).await),
-            (None, Request::Exec(exec)) => return self.exec(exec, frames).await,
             (None, Request::Detach(detach)) => {
                 self.detached.start(*detach, self.login().await).await?
             }
-            (None, Request::Attach { id }) => return self.attach(&id, frames).await,
+            (None, Request::Attach { id }) => return self.attach(&id, frames).await.map(|()| None),
             (None, Request::Detached) => Reply::Detached(self.detached.list()),
             (None, Request::ReceiveTree(tree)) => taken(self.receive_tree(tree, &mut frames).await),
             (None, Request::Copy(files)) => {
@@ -156,7 +156,9 @@ impl<M: Machine> Server<M> {
             (None, Request::Survey { path, by }) => {
                 reply(self.survey(&path, by, &mut frames).await)
             }
-            (None, Request::Connect { port }) => return self.forward(port, frames).await,
+            (None, Request::Connect { port }) => {
+                return self.forward(port, frames).await.map(|()| None);
+            }
             (None, Request::Stats) => {
                 let (home, uptime_ms) = (self.login().await.home, self.machine.uptime_ms());
                 let look = move || observe::stats(home.as_ref(), uptime_ms);
@@ -170,11 +172,11 @@ impl<M: Machine> Server<M> {
                 let grow = move || machine.grow_work_disk(bytes);
                 reply(blocking("grow the work disk", grow).await)
             }
-            (None, Request::PowerOff) => return self.power_off(frames).await,
+            (None, Request::PowerOff) => return self.power_off(frames).await.map(|()| None),
         };
         frames.send(Frame::control(&reply)?).await?;
         farewell(&mut frames, FAREWELL).await;
-        Ok(())
+        Ok(None)
     }
 
     async fn login(&self) -> Login {
@@ -190,6 +192,25 @@ impl<M: Machine> Server<M> {
     fn change(&self, allowed: impl Fn(State) -> bool, new: State) -> Result<State, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if allowed(*state) { Ok(std::mem::replace(&mut *state, new)) } else { Err(*state) }
+    }
+
+    /// What is answered to a request that is not served now.
+    fn refusal(&self, request: &Request) -> Option<Reply> {
+        match request {
+            Request::Health | Request::Setup(_) => None,
+            Request::Exec(_)
+            | Request::Detach(_)
+            | Request::Attach { .. }
+            | Request::Detached
+            | Request::ReceiveTree(_)
+            | Request::Copy(_)
+            | Request::Survey { .. }
+            | Request::Connect { .. }
+            | Request::Stats
+            | Request::Listening
+            | Request::GrowWorkDisk { .. }
+            | Request::PowerOff => self.not_ready(request),
+        }
     }
 
     fn not_ready(&self, request: &Request) -> Option<Reply> {
@@ -245,13 +266,11 @@ impl<M: Machine> Server<M> {
         blocking("hand over to the image's init", move || machine.hand_over()).await
     }
 
-    async fn exec<S: Connection>(&self, exec: Exec, frames: Frames<S>) -> io::Result<()> {
+    async fn exec<S: Connection>(&self, exec: Exec, frames: Frames<S>) -> io::Result<Frames<S>> {
         let (mut sink, mut stream) = frames.split();
         let machine = self.machine.clone();
         exec::run(exec, move || machine.login(), &mut stream, &mut sink).await?;
-        let mut frames = sink.reunite(stream).map_err(io::Error::other)?;
-        farewell(&mut frames, FAREWELL).await;
-        Ok(())
+        sink.reunite(stream).map_err(io::Error::other)
     }
 
     async fn attach<S: Connection>(&self, id: &ExecId, frames: Frames<S>) -> io::Result<()> {
@@ -369,10 +388,4 @@ fn blamed(failure: Failure, fed: io::Result<()>) -> Failure {
         }
         Ok(()) | Err(_) => failure,
     }
-}
-
-/// Waits until the host has closed the connection, and drops what it still sends.
-async fn farewell<S: Connection>(frames: &mut Frames<S>, deadline: Duration) {
-    let closed = async { while let Some(Ok(_)) = frames.next().await {} };
-    tokio::time::timeout(deadline, closed).await.ok();
 }

@@ -33,6 +33,9 @@ pub enum Frame {
     Data(Bytes),
     /// The end of a content or a tar stream.
     DataEnd,
+    /// The next request on a connection that has been proven, in JSON: the one before has ended. A kind of its
+    /// own, so that nothing which is sent to a program can be taken for it.
+    Request(Bytes),
 }
 
 impl Frame {
@@ -41,11 +44,15 @@ impl Frame {
     /// # Errors
     /// When the message cannot be written as JSON or is longer than [`MAX_PAYLOAD`].
     pub fn control(message: &impl Serialize) -> io::Result<Self> {
-        let text = serde_json::to_vec(message)?;
-        if text.len() > MAX_PAYLOAD {
-            return Err(invalid(format!("a message of {} bytes is too long", text.len())));
-        }
-        Ok(Self::Control(text.into()))
+        json(message).map(Self::Control)
+    }
+
+    /// A request frame.
+    ///
+    /// # Errors
+    /// When the request cannot be written as JSON or is longer than [`MAX_PAYLOAD`].
+    pub fn request(request: &impl Serialize) -> io::Result<Self> {
+        json(request).map(Self::Request)
     }
 
     /// The message in a control frame.
@@ -62,26 +69,114 @@ impl Frame {
     /// The frame's kind, for error messages.
     #[must_use]
     pub fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    fn kind(&self) -> FrameKind {
         match self {
-            Self::Control(_) => "control",
-            Self::Stdin(_) => "stdin",
-            Self::StdinEnd => "stdin-end",
-            Self::Stdout(_) => "stdout",
-            Self::Stderr(_) => "stderr",
-            Self::Data(_) => "data",
-            Self::DataEnd => "data-end",
+            Self::Control(_) => FrameKind::Control,
+            Self::Stdin(_) => FrameKind::Stdin,
+            Self::StdinEnd => FrameKind::StdinEnd,
+            Self::Stdout(_) => FrameKind::Stdout,
+            Self::Stderr(_) => FrameKind::Stderr,
+            Self::Data(_) => FrameKind::Data,
+            Self::DataEnd => FrameKind::DataEnd,
+            Self::Request(_) => FrameKind::Request,
         }
     }
 
-    fn parts(self) -> (u8, Bytes) {
+    fn into_payload(self) -> Bytes {
         match self {
-            Self::Control(bytes) => (0, bytes),
-            Self::Stdin(bytes) => (1, bytes),
-            Self::StdinEnd => (2, Bytes::new()),
-            Self::Stdout(bytes) => (3, bytes),
-            Self::Stderr(bytes) => (4, bytes),
-            Self::Data(bytes) => (5, bytes),
-            Self::DataEnd => (6, Bytes::new()),
+            Self::Control(bytes)
+            | Self::Stdin(bytes)
+            | Self::Stdout(bytes)
+            | Self::Stderr(bytes)
+            | Self::Data(bytes)
+            | Self::Request(bytes) => bytes,
+            Self::StdinEnd | Self::DataEnd => Bytes::new(),
+        }
+    }
+}
+
+/// What a frame is, by the byte that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameKind {
+    /// [`Frame::Control`].
+    Control = 0,
+    /// [`Frame::Stdin`].
+    Stdin = 1,
+    /// [`Frame::StdinEnd`].
+    StdinEnd = 2,
+    /// [`Frame::Stdout`].
+    Stdout = 3,
+    /// [`Frame::Stderr`].
+    Stderr = 4,
+    /// [`Frame::Data`].
+    Data = 5,
+    /// [`Frame::DataEnd`].
+    DataEnd = 6,
+    /// [`Frame::Request`].
+    Request = 7,
+}
+
+impl FrameKind {
+    /// What this byte says of a frame with so many bytes of payload.
+    fn of(byte: u8, payload: usize) -> io::Result<Self> {
+        match (byte, payload) {
+            (0, _) => Ok(Self::Control),
+            (1, _) => Ok(Self::Stdin),
+            (2, 0) => Ok(Self::StdinEnd),
+            (3, _) => Ok(Self::Stdout),
+            (4, _) => Ok(Self::Stderr),
+            (5, _) => Ok(Self::Data),
+            (6, 0) => Ok(Self::DataEnd),
+            (7, _) => Ok(Self::Request),
+            (kind, _) => Err(invalid(format!("a frame of unknown kind {kind}"))),
+        }
+    }
+
+    /// Its name, for error messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Stdin => "stdin",
+            Self::StdinEnd => "stdin-end",
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Data => "data",
+            Self::DataEnd => "data-end",
+            Self::Request => "request",
+        }
+    }
+}
+
+/// What stands before a frame's payload, for those who pass frames on without reading them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// What the frame is.
+    pub kind: FrameKind,
+    /// How many bytes of payload follow.
+    pub payload: usize,
+}
+
+impl FrameHeader {
+    /// How long it is, in bytes.
+    pub const BYTES: usize = 5;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the codec would not take such a frame.
+    pub fn read(bytes: [u8; Self::BYTES]) -> io::Result<Self> {
+        let [a, b, c, d, kind] = bytes;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        match length.checked_sub(1) {
+            None => Err(invalid("a frame without a kind".to_owned())),
+            Some(payload) if payload > MAX_PAYLOAD => {
+                Err(invalid(format!("a frame of {length} bytes is too long")))
+            }
+            Some(payload) => Ok(Self { kind: FrameKind::of(kind, payload)?, payload }),
         }
     }
 }
@@ -100,16 +195,16 @@ impl Encoder<Frame> for FrameCodec {
     type Error = io::Error;
 
     fn encode(&mut self, frame: Frame, buffer: &mut BytesMut) -> io::Result<()> {
-        let (kind, payload) = frame.parts();
+        let (kind, payload) = (frame.kind(), frame.into_payload());
         // Written by hand, because the length-delimited encoder would need kind and payload in one
         // piece: a copy of every byte that goes through a guest.
         let length = u32::try_from(payload.len() + 1).map_err(io::Error::other)?;
         if payload.len() > MAX_PAYLOAD {
             return Err(invalid(format!("a frame of {length} bytes is too long")));
         }
-        buffer.reserve(payload.len() + 5);
+        buffer.reserve(payload.len() + FrameHeader::BYTES);
         buffer.put_u32(length);
-        buffer.put_u8(kind);
+        buffer.put_u8(kind as u8);
         buffer.put(payload);
         Ok(())
     }
@@ -128,17 +223,25 @@ impl Decoder for FrameCodec {
             return Err(invalid("a frame without a kind".to_owned()));
         }
         let kind = body.split_to(1)[0];
-        match (kind, body.is_empty()) {
-            (0, _) => Ok(Some(Frame::Control(body))),
-            (1, _) => Ok(Some(Frame::Stdin(body))),
-            (2, true) => Ok(Some(Frame::StdinEnd)),
-            (3, _) => Ok(Some(Frame::Stdout(body))),
-            (4, _) => Ok(Some(Frame::Stderr(body))),
-            (5, _) => Ok(Some(Frame::Data(body))),
-            (6, true) => Ok(Some(Frame::DataEnd)),
-            (kind, _) => Err(invalid(format!("a frame of unknown kind {kind}"))),
-        }
+        Ok(Some(match FrameKind::of(kind, body.len())? {
+            FrameKind::Control => Frame::Control(body),
+            FrameKind::Stdin => Frame::Stdin(body),
+            FrameKind::StdinEnd => Frame::StdinEnd,
+            FrameKind::Stdout => Frame::Stdout(body),
+            FrameKind::Stderr => Frame::Stderr(body),
+            FrameKind::Data => Frame::Data(body),
+            FrameKind::DataEnd => Frame::DataEnd,
+            FrameKind::Request => Frame::Request(body),
+        }))
     }
+}
+
+fn json(message: &impl Serialize) -> io::Result<Bytes> {
+    let text = serde_json::to_vec(message)?;
+    if text.len() > MAX_PAYLOAD {
+        return Err(invalid(format!("a message of {} bytes is too long", text.len())));
+    }
+    Ok(text.into())
 }
 
 fn invalid(message: String) -> io::Error {
@@ -152,14 +255,15 @@ mod tests {
 
     fn any_frame() -> impl Strategy<Value = Frame> {
         let payload = proptest::collection::vec(any::<u8>(), 0..2000).prop_map(Bytes::from);
-        (0_u8..7, payload).prop_map(|(kind, bytes)| match kind {
+        (0_u8..8, payload).prop_map(|(kind, bytes)| match kind {
             0 => Frame::Control(bytes),
             1 => Frame::Stdin(bytes),
             2 => Frame::StdinEnd,
             3 => Frame::Stdout(bytes),
             4 => Frame::Stderr(bytes),
             5 => Frame::Data(bytes),
-            _ => Frame::DataEnd,
+            6 => Frame::DataEnd,
+            _ => Frame::Request(bytes),
         })
     }
 
@@ -183,6 +287,28 @@ mod tests {
         }
 
         #[test]
+        fn a_header_says_what_the_frame_is(frame in any_frame()) {
+            let (kind, payload) = (frame.kind(), frame.clone().into_payload());
+            let mut wire = BytesMut::new();
+            FrameCodec::default().encode(frame, &mut wire).expect("encodes");
+            let (header, rest) = wire.split_at(FrameHeader::BYTES);
+            let read = FrameHeader::read(header.try_into().expect("as long")).expect("reads");
+            prop_assert_eq!((read.kind, read.payload), (kind, payload.len()));
+            prop_assert_eq!(rest, &payload[..]);
+        }
+
+        #[test]
+        fn a_header_is_taken_as_the_codec_takes_it(
+            length in 0_u32..4, kind in 0_u8..10, payload in any::<[u8; 2]>(),
+        ) {
+            let [a, b, c, d] = length.to_be_bytes();
+            let header = FrameHeader::read([a, b, c, d, kind]);
+            let whole = [&[a, b, c, d, kind][..], &payload].concat();
+            let frame = FrameCodec::default().decode(&mut BytesMut::from(&whole[..]));
+            prop_assert_eq!(header.is_ok(), matches!(frame, Ok(Some(_))));
+        }
+
+        #[test]
         fn hostile_bytes_are_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let mut buffer = BytesMut::from(&bytes[..]);
             let mut codec = FrameCodec::default();
@@ -194,5 +320,13 @@ mod tests {
     fn a_frame_over_the_limit_is_refused_before_it_is_read() {
         let mut buffer = BytesMut::from(&[0xff, 0xff, 0xff, 0xff][..]);
         assert!(FrameCodec::default().decode(&mut buffer).is_err());
+        FrameHeader::read([0xff; 5]).expect_err("refused");
+    }
+
+    #[test]
+    fn a_request_is_no_message_for_a_program() {
+        let request = Frame::request(&"power off").expect("JSON");
+        let error = request.message::<String>().expect_err("refused");
+        assert_eq!(error.to_string(), "a message was due, not a request frame");
     }
 }

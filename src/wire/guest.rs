@@ -1,6 +1,7 @@
 //! Messages between the host and the guest agent, version [`VERSION`].
 //!
-//! Every connection goes from the host to port [`PORT`] of the guest and serves one request:
+//! Every connection goes from the host to port [`PORT`] of the guest and serves one request, or one program
+//! after the other:
 //!
 //! ```text
 //! host                                   agent
@@ -8,7 +9,14 @@
 //!                                  ◀──   Hello {version, nonce, proof}
 //!  Proof {proof}, Request, …       ──▶            (proofs: module `proof`)
 //!                                  ◀──   Reply, …
+//!   ┌─ after Exec only, at its end ◀──   … ExecEnded, or ExecFailed
+//!   └▶ Request, …                  ──▶            (a frame of its own kind)
+//!                                  ◀──   Reply, …
 //! ```
+//!
+//! A program's end leaves its connection proven and unused. The host may keep it and send another request, of any
+//! sort, in a [`Request`](super::frame::Frame::Request) frame; what else it had on its way for the program that
+//! has ended is thrown away before that. After every other request the connection ends.
 //!
 //! Messages are JSON in [`Control`](super::frame::Frame) frames; bytes travel beside them in data
 //! frames. What follows a request is said at its variant. Everything the agent says is hostile input
@@ -48,7 +56,7 @@ pub const PORT: u32 = 1024;
 pub const READY_PORT: u32 = 1025;
 
 /// The version of this protocol. Host and agent are built together and must agree exactly.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// First message of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -92,7 +100,7 @@ pub enum Request {
     /// frames, and last [`Reply::ExecEnded`]. The host meanwhile sends stdin frames (no more than its
     /// [`StdinWindow`](super::window::StdinWindow) lets it, which [`Reply::StdinTaken`] opens again), an
     /// end-of-stdin frame, and control frames with [`ExecInput`]. When the host closes the connection
-    /// early the program gets SIGHUP.
+    /// early the program gets SIGHUP. After the last reply the connection is there for another request.
     Exec(Exec),
     /// Run a program that goes on with nobody there. Answer: [`Reply::ExecDetached`] or
     /// [`Reply::ExecFailed`].

@@ -143,7 +143,11 @@ async fn take(
                 Reply::ExecFailed { message, .. } => return Err(io::Error::other(message)),
                 _ => {}
             },
-            Frame::Stdin(_) | Frame::StdinEnd | Frame::Data(_) | Frame::DataEnd => {}
+            Frame::Stdin(_)
+            | Frame::StdinEnd
+            | Frame::Data(_)
+            | Frame::DataEnd
+            | Frame::Request(_) => {}
         }
     }
 }
