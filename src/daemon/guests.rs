@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use crate::guest::{Agent, Dial, GuestError};
+use crate::guest::{Agent, Dial, GuestError, Proven};
 use crate::id::{BootId, ExecId};
 use crate::report::Report;
+use crate::task::Tasks;
 use crate::vm::plan::WorkDiskPlan;
 use crate::vm::ports::{
     ByteStream, Guest, GuestDetached, GuestSystem, GuestTrees, Guests, NotTaken, PortResult,
@@ -23,8 +24,17 @@ use crate::wire::guest::{
 use crate::wire::proof::BootKey;
 use crate::wire::survey::ListedBy;
 
-/// Makes connections to agents.
-pub(super) struct Agents;
+/// Makes connections to agents. Those that can be used again are shared by all guests of a boot.
+pub(super) struct Agents {
+    proven: Proven,
+}
+
+impl Agents {
+    /// What goes on in the background goes on in `tasks`.
+    pub(super) fn new(tasks: Tasks) -> Self {
+        Self { proven: Proven::new(tasks) }
+    }
+}
 
 impl Guests for Agents {
     fn guest(
@@ -40,7 +50,7 @@ impl Guests for Agents {
             }
             VsockAddress::Context { cid } => Dial::Vsock { cid: *cid },
         };
-        Arc::new(AgentGuest(Agent::new(dial, key, boot.clone())))
+        Arc::new(AgentGuest(Agent::sharing(dial, key, boot.clone(), self.proven.clone())))
     }
 }
 

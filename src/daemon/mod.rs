@@ -115,7 +115,7 @@ pub async fn build(home: Home, paths: Paths, search_path: OsString) -> Result<Da
         outbound: Arc::new(vm_networks),
         disks: Arc::new(parts.disks),
         boot_source,
-        guests: Arc::new(guests::Agents),
+        guests: Arc::new(guests::Agents::new(tasks.clone())),
         hooks: hooks.clone(),
         forwards: Arc::new(forwards::HostPorts::new(tasks.clone())),
         checkouts: Arc::new(checkouts::Repositories(workspaces.clone())),

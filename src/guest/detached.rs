@@ -1,6 +1,7 @@
 //! Programs that run in a guest with nobody there.
 
 use super::error::cut;
+use super::passing::Sends;
 use super::{Agent, FrameStream, GuestError, SHORT, reply, unexpected};
 use crate::id::ExecId;
 use crate::wire::guest::{Detach, DetachOutcome, DetachedPrograms, Reply, Request};
@@ -28,7 +29,7 @@ impl Agent {
     /// When the agent does not answer.
     pub async fn attach(&self, id: &ExecId) -> Result<FrameStream, GuestError> {
         let request = Request::Attach { id: id.clone() };
-        Ok(FrameStream::of(self.request(&request).await?))
+        Ok(FrameStream::once(self.request(&request).await?, Sends::Input))
     }
 
     /// The programs that run, or have run, with nobody there; bounded.

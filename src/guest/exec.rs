@@ -1,73 +1,198 @@
-//! The connection of a running program or of a forward, as bytes.
+//! Running a program, and the connection of one, of a forward or of a copy, as bytes.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::codec::{Framed, FramedParts};
+use futures_util::SinkExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+use tokio_util::codec::Framed;
 
-use super::{Frames, Stream};
-use crate::wire::frame::FrameCodec;
+use super::passing::{Heard, Said, Sends};
+use super::proven::Proven;
+use super::{Agent, Frames, GuestError, HANDSHAKE, Stream, timed_out};
+use crate::id::BootId;
+use crate::wire::frame::{Frame, FrameCodec};
+use crate::wire::guest::{Exec, Request};
 
-/// The connection of a program or of a forward: frames in both directions, beginning with the agent's
-/// reply. It can be spliced to a client as it is, or [framed](Self::framed) and read here.
+/// How long a program may take to be started on a connection that was kept, where no proof has shown that the agent
+/// is there: it may have to be read from a disk first, in a guest that is emulated and busy.
+const STARTED: Duration = Duration::from_secs(30);
+
+impl Agent {
+    /// Asks the agent to run a program. What comes back is a stream of frames that begins with the
+    /// agent's [`Reply::ExecStarted`](crate::wire::guest::Reply::ExecStarted) or
+    /// [`Reply::ExecFailed`](crate::wire::guest::Reply::ExecFailed), and ends behind the program's end.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub async fn exec(&self, exec: &Exec) -> Result<FrameStream, GuestError> {
+        let request = Request::Exec(exec.clone());
+        let frames = match self.request_again(&request).await? {
+            Some(frames) => frames,
+            None => self.request(&request).await?,
+        };
+        Ok(FrameStream::of_program(frames, self.0.proven.clone(), self.0.boot_id.clone()))
+    }
+
+    /// Sends a request on a connection that has served another one, and waits until the agent begins to answer: that
+    /// it was there once is no proof that it is now. None when no such connection takes it.
+    ///
+    /// What was sent is not sent a second time, whatever comes of it: it may have been done.
+    async fn request_again(&self, request: &Request) -> Result<Option<Frames>, GuestError> {
+        let frame = Frame::request(request).map_err(GuestError::Connection)?;
+        while let Some(stream) = self.0.proven.take(&self.0.boot_id) {
+            let mut frames = Framed::new(stream, FrameCodec::default());
+            let sent = timeout(HANDSHAKE, frames.send(frame.clone())).await;
+            // One that broke before it took the last byte has sent nothing that the agent could do.
+            if sent.map_err(|_| timed_out("take a request", HANDSHAKE))?.is_ok() {
+                return answered(frames).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Waits until the agent begins to answer.
+async fn answered(frames: Frames) -> Result<Frames, GuestError> {
+    let mut parts = frames.into_parts();
+    let read = timeout(STARTED, parts.io.read_buf(&mut parts.read_buf))
+        .await
+        .map_err(|_| timed_out("start a program", STARTED))?;
+    match read {
+        Ok(0) => Err(GuestError::Connection(io::ErrorKind::UnexpectedEof.into())),
+        Ok(_) => Ok(Framed::from_parts(parts)),
+        Err(error) => Err(GuestError::Connection(error)),
+    }
+}
+
+/// The connection of a program, of a forward or of a copy: frames in both directions, beginning with the agent's
+/// reply. It can be spliced to a client as it is, or [framed](Self::framed) and read here. It takes nothing from a
+/// client but what belongs to that.
 ///
 /// A program gets SIGHUP, and a forwarded connection is reset, when the host's side is shut down or dropped;
-/// the end of the input is a frame of its own.
+/// the end of the input is a frame of its own. Where the program's end has been read, the connection is kept for the
+/// next one instead, unless something is under way on it.
 pub struct FrameStream {
     /// What had been read before the stream was handed out.
     buffered: BytesMut,
     stream: Stream,
+    said: Said,
+    /// None when the connection serves nothing else.
+    again: Option<Again>,
+}
+
+/// What it takes to use a connection again.
+struct Again {
+    heard: Heard,
+    proven: Proven,
+    boot: BootId,
 }
 
 impl FrameStream {
-    pub(super) fn of(frames: Frames) -> Self {
+    /// Of a connection that serves nothing else.
+    pub(super) fn once(frames: Frames, sends: Sends) -> Self {
+        Self::of(frames, sends, None)
+    }
+
+    /// Of a program in this boot.
+    fn of_program(frames: Frames, proven: Proven, boot: BootId) -> Self {
+        Self::of(frames, Sends::Input, Some(Again { heard: Heard::default(), proven, boot }))
+    }
+
+    fn of(frames: Frames, sends: Sends, again: Option<Again>) -> Self {
         let parts = frames.into_parts();
-        Self { buffered: parts.read_buf, stream: parts.io }
+        Self { buffered: parts.read_buf, stream: parts.io, said: Said::by(sends), again }
     }
 
     /// The frames of the connection.
     #[must_use]
     pub fn framed(self) -> Framed<Stream, FrameCodec> {
-        let mut parts =
-            FramedParts::new::<crate::wire::frame::Frame>(self.stream, FrameCodec::default());
-        parts.read_buf = self.buffered;
-        Framed::from_parts(parts)
+        let stream: Stream = Box::new(self);
+        Framed::new(stream, FrameCodec::default())
+    }
+
+    /// Whether a program's end has been read: nothing comes after it.
+    fn ended(&self) -> bool {
+        self.again.as_ref().is_some_and(|again| again.heard.ended())
+    }
+
+    /// Notes what is read.
+    fn hear(&mut self, bytes: &[u8]) {
+        if self.again.as_mut().is_some_and(|again| again.heard.hear(bytes).is_err()) {
+            self.again = None;
+        }
+    }
+
+    fn poll_say(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let sound = self.said.sound(bytes)?;
+        let stream = Pin::new(&mut self.stream);
+        let written = ready!(stream.poll_write(context, &bytes[..sound]))?;
+        self.said.gone(&bytes[..written])?;
+        Poll::Ready(Ok(written))
     }
 }
 
 impl AsyncRead for FrameStream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.buffered.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        let this = self.get_mut();
+        if this.ended() {
+            return Poll::Ready(Ok(()));
         }
-        let length = self.buffered.len().min(buffer.remaining());
-        buffer.put_slice(&self.buffered[..length]);
-        self.buffered.advance(length);
+        let before = buffer.filled().len();
+        if this.buffered.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        } else {
+            let length = this.buffered.len().min(buffer.remaining());
+            buffer.put_slice(&this.buffered[..length]);
+            this.buffered.advance(length);
+        }
+        this.hear(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for FrameStream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        let written = ready!(this.poll_say(context, bytes));
+        if written.is_err() {
+            this.again = None;
+        }
+        Poll::Ready(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
+    /// Has nothing to do behind a program's end, where the host's side is at its end as well.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended() {
+            return Poll::Ready(Ok(()));
+        }
+        self.again = None;
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Drop for FrameStream {
+    fn drop(&mut self) {
+        let Some(Again { heard, proven, boot }) = self.again.take() else { return };
+        if heard.ended() && self.buffered.is_empty() && self.said.is_whole() {
+            let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+            proven.give(boot, stream);
+        }
     }
 }

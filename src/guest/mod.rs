@@ -1,7 +1,19 @@
 //! The host side of the agent connection.
 //!
-//! An [`Agent`] is the way to one boot of one guest. Every request is a connection of its own, opened
-//! with the mutual proof, so requests never wait for each other and nothing is kept between them.
+//! An [`Agent`] is the way to one boot of one guest. Every request has a connection to itself as long as it lasts, so
+//! requests never wait for each other. A connection is opened with the mutual proof; that of a program that has ended
+//! is kept for a while ([`Proven`]), and the next program is run on it:
+//!
+//! ```text
+//!              ┌────────────── kept ◀──────────────┐
+//!              ▼ none: as the others               │ its end was read
+//!  exec ──▶ Request ──────────────────────▶ FrameStream ──▶ closed, wherever else it ends
+//!  others ─▶ dial, proof, Request ──▶ their own exchange ─▶ closed
+//! ```
+//!
+//! The others never take a kept one: some are about whether the guest can be reached, and none gives one back, so
+//! that the next program would pay.
+//!
 //! Everything a guest says is hostile input: frames are bounded by the codec, texts are cut, and every
 //! wait has a deadline. This module knows nothing of VMs, monitors or the RPC.
 
@@ -9,7 +21,9 @@ mod detached;
 mod dial;
 mod error;
 mod exec;
+mod passing;
 mod plan;
+mod proven;
 mod ready;
 mod survey;
 mod system;
@@ -30,14 +44,17 @@ use tokio_util::codec::Framed;
 pub use self::dial::{Dial, Stream, Transport};
 pub use self::error::GuestError;
 pub use self::exec::FrameStream;
+use self::passing::Sends;
+pub use self::proven::Proven;
 use self::ready::Announcement;
 pub use self::survey::{ContentReader, Contents, Survey};
 pub use self::tree::{BlockingSink, TreeSink, TreeWriter};
 use crate::id::BootId;
+use crate::task::Tasks;
 use crate::vm::plan::WorkDiskPlan;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{
-    AgentHello, CopyFiles, Exec, Health, HostHello, HostProof, ReceiveTree, Reply, Request, Setup,
+    AgentHello, CopyFiles, Health, HostHello, HostProof, ReceiveTree, Reply, Request, Setup,
     VERSION,
 };
 use crate::wire::proof::{BootKey, Role, nonce};
@@ -45,7 +62,8 @@ use crate::wire::proof::{BootKey, Role, nonce};
 /// How long one attempt to connect may take. A listening agent answers in milliseconds.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// How long the mutual proof may take: two messages, but the guest may be emulated and busy.
+/// How long the mutual proof may take, or a request on a connection that was kept: two messages at most, but the guest
+/// may be emulated and busy.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// How long a short request may take.
@@ -67,6 +85,7 @@ struct Way {
     dial: Dial,
     key: BootKey,
     boot_id: BootId,
+    proven: Proven,
 }
 
 type Frames = Framed<Stream, FrameCodec>;
@@ -75,7 +94,13 @@ impl Agent {
     /// The agent that is reached by `dial` and holds `key`.
     #[must_use]
     pub fn new(dial: Dial, key: BootKey, boot_id: BootId) -> Self {
-        Self(Arc::new(Way { dial, key, boot_id }))
+        Self::sharing(dial, key, boot_id, Proven::new(Tasks::default()))
+    }
+
+    /// The same, with connections to use again that others have as well.
+    #[must_use]
+    pub fn sharing(dial: Dial, key: BootKey, boot_id: BootId, proven: Proven) -> Self {
+        Self(Arc::new(Way { dial, key, boot_id, proven }))
     }
 
     /// Waits until the agent answers, at most `deadline`. To be called when the guest is started: it
@@ -126,23 +151,13 @@ impl Agent {
         plan::send(frames, plan).await
     }
 
-    /// Asks the agent to run a program. What comes back is a stream of frames that begins with the
-    /// agent's [`Reply::ExecStarted`] or [`Reply::ExecFailed`].
-    ///
-    /// # Errors
-    /// When the agent does not answer.
-    pub async fn exec(&self, exec: &Exec) -> Result<FrameStream, GuestError> {
-        let frames = self.request(&Request::Exec(exec.clone())).await?;
-        Ok(FrameStream::of(frames))
-    }
-
     /// Asks the agent to connect to a port of the guest. What comes back is a stream of frames that begins
     /// with the agent's [`Reply::Connected`] or [`Reply::ConnectFailed`].
     ///
     /// # Errors
     /// When the agent does not answer.
     pub async fn connect(&self, port: u16) -> Result<FrameStream, GuestError> {
-        Ok(FrameStream::of(self.request(&Request::Connect { port }).await?))
+        Ok(FrameStream::once(self.request(&Request::Connect { port }).await?, Sends::Data))
     }
 
     /// Asks the agent to copy a file or a tree. What comes back is a stream of frames that begins with the agent's
@@ -151,7 +166,7 @@ impl Agent {
     /// # Errors
     /// When the agent does not answer.
     pub async fn copy(&self, files: &CopyFiles) -> Result<FrameStream, GuestError> {
-        Ok(FrameStream::of(self.request(&Request::Copy(files.clone())).await?))
+        Ok(FrameStream::once(self.request(&Request::Copy(files.clone())).await?, Sends::Data))
     }
 
     /// Asks the agent to unpack a tree. The stream goes into the sink.

@@ -4,11 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use self::device::{Device, one_way_at_a_time, straight};
 use super::*;
 use crate::agent::exec::login::Login;
 use crate::agent::failure::Failure;
@@ -16,10 +17,12 @@ use crate::agent::server::{Machine, Server};
 use crate::id::VmId;
 use crate::task::Tasks;
 use crate::vm::plan::{Content, PlannedStep};
-use crate::wire::guest::{ExecFailure, ExecInput, ExecStatus, PlanStep, TtySize};
+use crate::wire::guest::{Exec, ExecFailure, ExecInput, ExecStatus, PlanStep, TtySize};
 
+mod again;
 mod copy;
 mod detached;
+mod device;
 mod exec;
 mod forward;
 mod tree;
@@ -67,11 +70,17 @@ pub(crate) struct Guest {
     folder: tempfile::TempDir,
     pub(crate) agent: Agent,
     off: Arc<AtomicBool>,
+    dialed: Arc<AtomicUsize>,
 }
 
 impl Guest {
     pub(crate) fn home(&self) -> PathBuf {
         self.folder.path().join("home")
+    }
+
+    /// How many connections were made to it.
+    fn dialed(&self) -> usize {
+        self.dialed.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn ready() -> Self {
@@ -97,8 +106,10 @@ impl Guest {
         let machine = Pretend { home, off: off.clone() };
         let server = Arc::new(Server::new(key.clone(), boot_id.clone(), machine));
         let tasks = Tasks::default();
-        let serving = tasks.clone();
+        let (serving, dialed) = (tasks.clone(), Arc::new(AtomicUsize::new(0)));
+        let dials = dialed.clone();
         listen(folder.path(), &tasks, move |stream| {
+            dials.fetch_add(1, Ordering::SeqCst);
             let (server, stream) = (server.clone(), device(stream, &serving));
             serving.spawn("connection", async move {
                 server.serve(stream).await.ok();
@@ -106,39 +117,8 @@ impl Guest {
         });
         announce(folder.path(), &tasks);
         let agent = Agent::new(dial(folder.path()), key, boot_id);
-        Self { folder, agent, off }
+        Self { folder, agent, off, dialed }
     }
-}
-
-/// How a vsock device passes a connection of the host on to the agent.
-type Device = fn(UnixStream, &Tasks) -> UnixStream;
-
-/// As it is.
-fn straight(host: UnixStream, _: &Tasks) -> UnixStream {
-    host
-}
-
-/// As vhost-device-vsock does at its worst: what the host has sent comes first, and as long as the agent
-/// does not take it, nothing of the agent reaches the host.
-fn one_way_at_a_time(host: UnixStream, tasks: &Tasks) -> UnixStream {
-    let (mut guest, agent) = UnixStream::pair().expect("a pair");
-    let mut host = host;
-    tasks.spawn("device", async move {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let (from, to) = tokio::select! {
-                biased;
-                _ = host.readable() => (&mut host, &mut guest),
-                _ = guest.readable() => (&mut guest, &mut host),
-            };
-            match from.try_read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(read) if read > 0 => to.write_all(&buffer[..read]).await.expect("passed on"),
-                _ => return,
-            }
-        }
-    });
-    agent
 }
 
 /// Announces a guest as soon as somebody waits for it, as the agent does.

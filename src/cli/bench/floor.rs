@@ -120,7 +120,7 @@ impl Booted {
         done.map_err(|error| Report::of(&error))
     }
 
-    /// Runs a program that does nothing over a connection of its own.
+    /// Runs a program that does nothing, over the connection of the one before, as the daemon does.
     pub(super) async fn run_true(&self) -> Result<(), Report> {
         let exec = Exec { argv: vec![TRUE.to_owned()], env: Vec::new(), cwd: None, tty: None };
         let stream = self.agent.exec(&exec).await.map_err(|error| Report::of(&error))?;

@@ -9,14 +9,14 @@ use crate::wire::window::{STDIN_WINDOW, StdinWindow};
 
 /// What became of a program.
 #[derive(Debug, Default)]
-struct Outcome {
-    out: Vec<u8>,
-    err: Vec<u8>,
-    end: Option<Result<ExecStatus, ExecFailure>>,
+pub(super) struct Outcome {
+    pub(super) out: Vec<u8>,
+    pub(super) err: Vec<u8>,
+    pub(super) end: Option<Result<ExecStatus, ExecFailure>>,
 }
 
 impl Outcome {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.out).into_owned()
     }
 }
@@ -34,7 +34,7 @@ pub(super) fn shell(script: &str) -> Exec {
     exec(&["/bin/sh", "-c", script])
 }
 
-async fn take(frames: &mut Frames, outcome: &mut Outcome) {
+pub(super) async fn take(frames: &mut Frames, outcome: &mut Outcome) {
     let frame = timeout(SHORT, next(frames)).await.expect("in time").expect("a frame");
     match frame {
         Frame::Stdout(bytes) => outcome.out.extend_from_slice(&bytes),
@@ -52,7 +52,7 @@ async fn take(frames: &mut Frames, outcome: &mut Outcome) {
     }
 }
 
-async fn finish(mut frames: Frames) -> Outcome {
+pub(super) async fn finish(mut frames: Frames) -> Outcome {
     let mut outcome = Outcome::default();
     while outcome.end.is_none() {
         take(&mut frames, &mut outcome).await;
@@ -60,7 +60,7 @@ async fn finish(mut frames: Frames) -> Outcome {
     outcome
 }
 
-async fn run(guest: &Guest, exec: &Exec) -> Outcome {
+pub(super) async fn run(guest: &Guest, exec: &Exec) -> Outcome {
     finish(guest.agent.exec(exec).await.expect("answers").framed()).await
 }
 
@@ -344,4 +344,6 @@ async fn the_stream_can_be_spliced_as_it_is() {
         bytes.extend_from_slice(&piece[..read]);
     }
     assert!(String::from_utf8_lossy(&bytes[5..]).starts_with("{\"reply\":\"exec_started\""));
+    stream.read_to_end(&mut bytes).await.expect("an end");
+    assert_eq!(bytes.last(), Some(&b'}'), "nothing comes after it");
 }
