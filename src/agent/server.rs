@@ -12,6 +12,7 @@
 //! do is behind [`Machine`].
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,8 +29,8 @@ use super::exec::{self, Detached, login::Login};
 use super::failure::{During, Failure, NotTaken};
 use super::forward::{self, Forwards};
 use super::handshake;
+use super::line::{self, Line};
 use super::{console, copy, observe, plan, survey, tree, update};
-use crate::archive;
 use crate::id::{BootId, ExecId};
 use crate::task;
 use crate::wire::frame::{Frame, FrameCodec};
@@ -79,9 +80,20 @@ pub trait Machine: Send + Sync + 'static {
     fn power_off(&self);
 }
 
-/// A connection of the host.
-pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for T {}
+/// A connection of the host: a socket.
+pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
+    /// Takes the socket away from the runtime.
+    ///
+    /// # Errors
+    /// When the runtime does not let go of it.
+    fn leave(self) -> io::Result<OwnedFd>;
+
+    /// Gives a socket that does not block to the runtime.
+    ///
+    /// # Errors
+    /// When the runtime does not take it.
+    fn enter(socket: OwnedFd) -> io::Result<Self>;
+}
 
 pub(super) type Frames<S> = Framed<S, FrameCodec>;
 
@@ -149,9 +161,15 @@ impl<M: Machine> Server<M> {
             }
             (None, Request::Attach { id }) => return self.attach(&id, frames).await.map(|()| None),
             (None, Request::Detached) => Reply::Detached(self.detached.list()),
-            (None, Request::ReceiveTree(tree)) => taken(self.receive_tree(tree, &mut frames).await),
+            (None, Request::ReceiveTree(tree)) => {
+                let received;
+                (received, frames) = self.receive_tree(tree, frames).await?;
+                taken(received)
+            }
             (None, Request::Copy(files)) => {
-                copy::run(files, &self.login().await.home, &mut frames).await
+                let copied;
+                (copied, frames) = copy::run(files, &self.login().await.home, frames).await?;
+                copied
             }
             (None, Request::Survey { path, by }) => {
                 reply(self.survey(&path, by, &mut frames).await)
@@ -290,18 +308,19 @@ impl<M: Machine> Server<M> {
     async fn receive_tree<S: Connection>(
         &self,
         tree: ReceiveTree,
-        frames: &mut Frames<S>,
-    ) -> Result<(), NotTaken> {
+        frames: Frames<S>,
+    ) -> io::Result<(Result<(), NotTaken>, Frames<S>)> {
         let home = self.login().await.home;
-        let (pieces, received) = mpsc::channel(archive::QUEUE);
-        let unpacked =
-            blocking("unpack a tree", move || tree::receive(home.as_ref(), &tree, received));
-        let (unpacked, fed) = tokio::join!(unpacked, copy::feed(frames, pieces, copy::PAUSE));
-        let arrived = unpacked.map_err(|NotTaken { reason, failure }| NotTaken {
-            reason,
-            failure: blamed(failure, fed),
-        })?;
-        Ok(send_all(frames, &arrived).await.during("say what has come")?)
+        let unpack = move |line: &mut Line| tree::receive(home.as_ref(), &tree, line.incoming());
+        let (unpacked, mut frames) = line::on_thread(frames, unpack).await?;
+        let received = match unpacked {
+            Ok(arrived) => {
+                let sent = send_all(&mut frames, &arrived).await;
+                sent.during("say what has come").map_err(NotTaken::from)
+            }
+            Err(not_taken) => Err(not_taken),
+        };
+        Ok((received, frames))
     }
 
     async fn survey<S: Connection>(

@@ -7,24 +7,18 @@
 
 use std::error::Error;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use bytes::Bytes;
 use rustix::fs::{AtFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
-use tokio::sync::mpsc;
 
 use super::beneath::{self, Beneath};
 use super::failure::{Failure, NotTaken};
 use super::plan::STAGING;
 use super::{index, survey, update};
-use crate::archive::{
-    ArchiveError, Bits, LargeFiles, Limits, Piece, PieceReader, PieceWriter, Place, Source,
-    Staging, TOP, unpack,
-};
-use crate::wire::frame::MAX_PAYLOAD;
+use crate::archive::{ArchiveError, Bits, LargeFiles, Limits, Place, Source, Staging, TOP, unpack};
 use crate::wire::guest::{Incoming, ReceiveTree, Skipped, TreeChange, TreeFailure, place_of};
 use crate::wire::survey::MAX_RECORDS;
 
@@ -33,30 +27,26 @@ use crate::wire::survey::MAX_RECORDS;
 #[error("something is there already")]
 struct ThereAlready;
 
-/// Takes the pieces of a tree for a folder below the home. Blocks. What is returned are records by which the files
+/// Takes the stream of a tree for a folder below the home. Blocks. What is returned are records by which the files
 /// of a new one are known again.
 ///
 /// # Errors
 /// When the stream is cut off or no plain tree, the disk is full, or there is a folder that is to be made, or
 /// none that is to be brought up to date. What that means for the folder is said with it.
-pub fn receive(
-    home: &Path,
-    tree: &ReceiveTree,
-    pieces: mpsc::Receiver<Piece>,
-) -> Result<Vec<u8>, NotTaken> {
+pub fn receive(home: &Path, tree: &ReceiveTree, stream: impl Read) -> Result<Vec<u8>, NotTaken> {
     match tree.how {
-        TreeChange::Make => make(home, &tree.path, pieces),
+        TreeChange::Make => make(home, &tree.path, stream),
         TreeChange::Update => {
             // What is put in its place is dated anew by that.
-            update::receive(home, &tree.path, pieces).map(|()| Vec::new())
+            update::receive(home, &tree.path, stream).map(|()| Vec::new())
         }
     }
 }
 
 /// Makes a new folder at `path` below the home. It appears as the last thing that can fail, so that after a failure
 /// nothing of it is there.
-fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<Vec<u8>, NotTaken> {
-    unpack_into(home, path, pieces).map_err(|source| {
+fn make(home: &Path, path: &str, stream: impl Read) -> Result<Vec<u8>, NotTaken> {
+    unpack_into(home, path, stream).map_err(|source| {
         let reason = match source.is::<ThereAlready>() {
             true => TreeFailure::ThereAlready,
             false => TreeFailure::Untouched,
@@ -66,11 +56,11 @@ fn make(home: &Path, path: &str, pieces: mpsc::Receiver<Piece>) -> Result<Vec<u8
     })
 }
 
-/// Unpacks the pieces into a new folder at `path` below the home.
+/// Unpacks the stream into a new folder at `path` below the home.
 fn unpack_into(
     home: &Path,
     path: &str,
-    pieces: mpsc::Receiver<Piece>,
+    stream: impl Read,
 ) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
     let inside = beneath::relative(path)?;
     let home = Beneath::open(home)?;
@@ -85,7 +75,6 @@ fn unpack_into(
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
         let tree = rustix::fs::openat(tree, TOP, flags, rustix::fs::Mode::empty())?;
         beneath::own(&tree, beneath::PARENT_MODE)?;
-        let stream = PieceReader::new(pieces);
         unpack(tree.as_fd(), stream, Bits::All, Limits::default(), LargeFiles::Direct)?;
         index::complete_new(&tree);
         home.sync()?;
@@ -104,7 +93,7 @@ fn unpack_into(
     unpacked
 }
 
-/// Unpacks the pieces, in which there is one thing, at `path` (relative to the home, or absolute). Blocks.
+/// Unpacks the stream, in which there is one thing, at `path` (relative to the home, or absolute). Blocks.
 ///
 /// # Errors
 /// When something is in its way, the stream is cut off or no plain tree, or the disk is full. Then nothing of
@@ -113,7 +102,7 @@ pub fn take_in(
     home: &Path,
     path: &str,
     incoming: &Incoming,
-    pieces: mpsc::Receiver<Piece>,
+    stream: impl Read,
 ) -> Result<(), ArchiveError> {
     let name = incoming.name.as_deref().map(OsStr::new);
     let place = Place::find(&place_of(home, path), name)?;
@@ -125,8 +114,8 @@ pub fn take_in(
         false => Staging::make(|| Ok(place.parent())),
     };
     let staging = staging.map_err(|source| place.unwritable(source))?;
-    let (stream, bits) = (PieceReader::new(pieces), Bits::Permissions);
-    let came = unpack(staging.folder(), stream, bits, Limits::default(), LargeFiles::Direct)
+    let (bits, limits) = (Bits::Permissions, Limits::default());
+    let came = unpack(staging.folder(), stream, bits, limits, LargeFiles::Direct)
         .and_then(|()| place.publish(&staging));
     drop(staging);
     if shares {
@@ -141,14 +130,6 @@ pub fn take_in(
 /// When it is not there, or is neither file, folder nor link.
 pub fn open(home: &Path, path: &str) -> Result<Source, ArchiveError> {
     Source::open(&place_of(home, path))
-}
-
-/// Packs it into pieces. Blocks.
-///
-/// # Errors
-/// When something of it cannot be read, or nobody takes the pieces.
-pub fn send_out(source: Source, pieces: mpsc::Sender<Bytes>) -> Result<Skipped, ArchiveError> {
-    source.pack(PieceWriter::new(pieces, MAX_PAYLOAD), LargeFiles::Direct)
 }
 
 /// The folder that the next boot clears.

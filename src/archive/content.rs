@@ -7,7 +7,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -23,6 +26,10 @@ const CHUNK: usize = 32 * BLOCK;
 
 /// The same past the page cache, where each write waits for the disk.
 const DIRECT_CHUNK: usize = 256 * BLOCK;
+
+/// How many such pieces of a file are in memory at once: one on its way to the disk or from it, and one with whoever
+/// brings or takes them.
+const AHEAD: usize = 2;
 
 /// How the contents of large files come to the disk and from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +50,7 @@ impl LargeFiles {
     }
 }
 
-/// Aligned memory. One for all files of a stream: to make it takes as long as to write a small file.
+/// Aligned memory. The same for all files of a stream: to make it takes as long as to write a small file.
 #[derive(Debug, Default)]
 pub(super) struct Buffer(Vec<u8>);
 
@@ -63,12 +70,12 @@ impl Buffer {
 #[derive(Debug)]
 pub(super) struct Contents {
     large: LargeFiles,
-    buffer: Buffer,
+    buffers: Vec<Buffer>,
 }
 
 impl Contents {
     pub(super) fn new(large: LargeFiles) -> Self {
-        Self { large, buffer: Buffer::default() }
+        Self { large, buffers: Vec::new() }
     }
 
     /// Writes so many bytes of a stream to a new file, and returns where the last that was written ends. What is
@@ -81,27 +88,93 @@ impl Contents {
         stream: &mut impl Read,
         size: u64,
         file: &File,
-        mut spend: impl FnMut(u64) -> Result<(), ArchiveError>,
+        spend: impl FnMut(u64) -> Result<(), ArchiveError>,
         failed: impl Fn(io::Error) -> ArchiveError,
     ) -> Result<u64, ArchiveError> {
         let mut writer = Writer { file, is_direct: self.large.is_direct(size, file) };
         let chunk = if writer.is_direct { DIRECT_CHUNK } else { CHUNK };
-        let buffer = self.buffer.take(chunk);
-        let (mut at, mut end) = (0, 0);
-        while at < size {
-            let length = chunk.min(usize::try_from(size - at).unwrap_or(chunk));
-            stream.read_exact(&mut buffer[..length]).map_err(ArchiveError::Stream)?;
-            let mut start = 0;
-            while let Some((from, to)) = run(&buffer[..length], start) {
-                spend((to - from) as u64)?;
-                writer.write(&buffer[from..to], at + from as u64).map_err(&failed)?;
-                start = to;
-                end = at + to as u64;
-            }
-            at += length as u64;
+        let mut cutter = Cutter { stream, size, chunk, at: 0, end: 0, spend };
+        if writer.is_direct {
+            return self.write_beside(writer, cutter, failed);
         }
-        Ok(end)
+        while let Some(buffer) = cutter.buffer(|| Some(self.buffers.pop().unwrap_or_default())) {
+            let mut piece = cutter.next(buffer)?;
+            writer.write(&mut piece).map_err(&failed)?;
+            self.buffers.push(piece.buffer);
+        }
+        Ok(cutter.end)
     }
+
+    /// The same, with a thread by which the disk takes one piece while the next one comes.
+    fn write_beside(
+        &mut self,
+        mut writer: Writer<'_>,
+        mut cutter: Cutter<impl Read, impl FnMut(u64) -> Result<(), ArchiveError>>,
+        failed: impl Fn(io::Error) -> ArchiveError,
+    ) -> Result<u64, ArchiveError> {
+        let (full, pieces) = mpsc::sync_channel::<Piece>(1);
+        let (back, empty) = mpsc::sync_channel(AHEAD);
+        let buffers = &mut self.buffers;
+        buffers.resize_with(AHEAD, Buffer::default);
+        thread::scope(|scope| {
+            let disk = move || -> io::Result<()> {
+                for mut piece in pieces {
+                    writer.write(&mut piece)?;
+                    back.send(piece.buffer).ok();
+                }
+                Ok(())
+            };
+            let disk = thread::Builder::new().name("disk".to_owned()).spawn_scoped(scope, disk);
+            let disk = disk.map_err(&failed)?;
+            // Where no buffer comes back, and where a piece is not taken, the disk has failed.
+            while let Some(buffer) = cutter.buffer(|| buffers.pop().or_else(|| empty.recv().ok()))
+                && full.send(cutter.next(buffer)?).is_ok()
+            {}
+            drop(full);
+            disk.join().expect("writing to a disk does not panic").map_err(&failed)?;
+            buffers.extend(empty.try_iter());
+            Ok(cutter.end)
+        })
+    }
+}
+
+/// Cuts a stream into the pieces of a content.
+struct Cutter<Stream, Spend> {
+    stream: Stream,
+    size: u64,
+    /// How long a piece is; the last one may be shorter.
+    chunk: usize,
+    at: u64,
+    /// Where what is written ends.
+    end: u64,
+    spend: Spend,
+}
+
+impl<Stream: Read, Spend: FnMut(u64) -> Result<(), ArchiveError>> Cutter<Stream, Spend> {
+    /// A buffer for the next piece, if there is one.
+    fn buffer(&self, take: impl FnOnce() -> Option<Buffer>) -> Option<Buffer> {
+        if self.at < self.size { take() } else { None }
+    }
+
+    fn next(&mut self, mut buffer: Buffer) -> Result<Piece, ArchiveError> {
+        let (at, chunk) = (self.at, self.chunk);
+        let length = chunk.min(usize::try_from(self.size - at).unwrap_or(chunk));
+        let bytes = &mut buffer.take(chunk)[..length];
+        self.stream.read_exact(bytes).map_err(ArchiveError::Stream)?;
+        let runs: Vec<Range<usize>> = runs(bytes).collect();
+        runs.iter().try_for_each(|run| (self.spend)(run.len() as u64))?;
+        self.at += length as u64;
+        self.end = runs.last().map_or(self.end, |run| at + run.end as u64);
+        Ok(Piece { at, buffer, length, runs })
+    }
+}
+
+/// A piece of a content, with what is to be written of it.
+struct Piece {
+    at: u64,
+    buffer: Buffer,
+    length: usize,
+    runs: Vec<Range<usize>>,
 }
 
 /// A file that is being written.
@@ -111,8 +184,14 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    fn write(&mut self, piece: &mut Piece) -> io::Result<()> {
+        let Piece { at, buffer, length, runs } = piece;
+        let bytes = buffer.take(*length);
+        runs.iter().try_for_each(|run| self.write_run(&bytes[run.clone()], *at + run.start as u64))
+    }
+
     /// Writes what is aligned but for the end of the file.
-    fn write(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+    fn write_run(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
         if self.is_direct && !bytes.len().is_multiple_of(BLOCK) {
             self.go_by_cache()?;
         }
@@ -133,15 +212,23 @@ impl Writer<'_> {
 }
 
 /// A file that is being read, from where it is aligned.
-pub(super) struct Reader<'a> {
-    file: &'a File,
-    is_direct: bool,
+pub(super) enum Reader<'a> {
+    /// By the page cache, which reads ahead itself.
+    Cached(&'a File),
+    /// Past it, by a thread that reads ahead.
+    Ahead(Ahead),
 }
 
 impl<'a> Reader<'a> {
     /// Reads a file that has so much more.
-    pub(super) fn new(file: &'a File, left: u64, large: LargeFiles) -> Self {
-        Self { file, is_direct: large.is_direct(left, file) }
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(super) fn new(file: &'a File, left: u64, large: LargeFiles) -> io::Result<Self> {
+        match large.is_direct(left, file) {
+            true => Ahead::start(file.try_clone()?, left).map(Self::Ahead),
+            false => Ok(Self::Cached(file)),
+        }
     }
 
     /// The next piece, which is empty at the end.
@@ -149,18 +236,72 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When the file cannot be read.
     pub(super) fn next<'b>(&mut self, buffer: &'b mut Buffer) -> io::Result<&'b [u8]> {
-        let buffer = buffer.take(if self.is_direct { DIRECT_CHUNK } else { CHUNK });
-        loop {
-            match self.file.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A file system may say so only now; and so it does where the last piece ended with the file then,
-                // which has grown since.
-                Err(error) if self.is_direct && error.kind() == io::ErrorKind::InvalidInput => {
-                    self.is_direct = false;
-                    set_direct(self.file, false)?;
+        let (length, chunk) = match self {
+            Self::Cached(file) => (read(file, buffer.take(CHUNK))?, CHUNK),
+            Self::Ahead(ahead) => (ahead.next(buffer)?, DIRECT_CHUNK),
+        };
+        Ok(&buffer.take(chunk)[..length])
+    }
+}
+
+/// A thread that reads a file, past the page cache.
+pub(super) struct Ahead {
+    pieces: mpsc::Receiver<io::Result<(Buffer, usize)>>,
+    back: mpsc::SyncSender<Buffer>,
+}
+
+impl Ahead {
+    fn start(file: File, left: u64) -> io::Result<Self> {
+        let (full, pieces) = mpsc::sync_channel(1);
+        let (back, empty) = mpsc::sync_channel::<Buffer>(AHEAD);
+        let mut left = left;
+        let ahead = move || {
+            while left > 0 {
+                let Ok(mut buffer) = empty.recv() else { return };
+                let read = read_directly(&file, buffer.take(DIRECT_CHUNK));
+                left = left.saturating_sub(*read.as_ref().unwrap_or(&0) as u64);
+                let is_last = !matches!(read, Ok(1..));
+                // Whoever takes the pieces may have enough.
+                if full.send(read.map(|length| (buffer, length))).is_err() || is_last {
+                    return;
                 }
-                read => return Ok(&buffer[..read?]),
             }
+        };
+        thread::Builder::new().name("disk".to_owned()).spawn(ahead)?;
+        for _ in 1..AHEAD {
+            back.send(Buffer::default()).ok();
+        }
+        Ok(Self { pieces, back })
+    }
+
+    /// Puts the next piece into a buffer, in place of what is there.
+    fn next(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
+        let Ok(piece) = self.pieces.recv() else { return Ok(0) };
+        let (piece, length) = piece?;
+        let used = std::mem::replace(buffer, piece);
+        // It has read enough, perhaps.
+        self.back.send(used).ok();
+        Ok(length)
+    }
+}
+
+fn read_directly(file: &File, into: &mut [u8]) -> io::Result<usize> {
+    match read(file, into) {
+        // A file system may say so only now; and so it does where the last piece ended with the file then, which has
+        // grown since.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            set_direct(file, false)?;
+            read(file, into)
+        }
+        read => read,
+    }
+}
+
+fn read(mut file: &File, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(into) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
         }
     }
 }
@@ -171,17 +312,20 @@ fn set_direct(file: &File, direct: bool) -> Result<(), Errno> {
     fcntl_setfl(file, flags)
 }
 
-/// The next bytes from `start` on that are not zero, as whole blocks.
-fn run(buffer: &[u8], start: usize) -> Option<(usize, usize)> {
+/// What is not zero, as whole blocks.
+fn runs(buffer: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let is_hole = |at: usize| {
         let block = &buffer[at..buffer.len().min(at + BLOCK)];
         let (words, rest) = block.as_chunks::<16>();
         words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|b| *b == 0)
     };
-    let mut blocks = (start..buffer.len()).step_by(BLOCK);
-    let from = blocks.find(|at| !is_hole(*at))?;
-    let to = blocks.find(|at| is_hole(*at)).unwrap_or(buffer.len());
-    Some((from, to))
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let mut blocks = (start..buffer.len()).step_by(BLOCK);
+        let from = blocks.find(|at| !is_hole(*at))?;
+        start = blocks.find(|at| is_hole(*at)).unwrap_or(buffer.len());
+        Some(from..start)
+    })
 }
 
 #[cfg(test)]
@@ -220,7 +364,7 @@ mod tests {
                 assert!(std::fs::read(&path).expect("read") == expected, "{large:?} {size}");
                 assert!(end <= size as u64 && spent <= end, "{large:?} {size}: {spent} to {end}");
                 let file = File::open(&path).expect("opened");
-                let mut reader = Reader::new(&file, size as u64, large);
+                let mut reader = Reader::new(&file, size as u64, large).expect("a thread");
                 let (mut buffer, mut read) = (Buffer::default(), Vec::new());
                 while let piece = reader.next(&mut buffer).expect("read")
                     && !piece.is_empty()

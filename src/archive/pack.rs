@@ -201,7 +201,7 @@ impl<Sink: Write> Packer<Sink> {
             &beginning[..usize::try_from(size).unwrap_or(usize::MAX).min(beginning.len())];
         self.entries.content(beginning).map_err(ArchiveError::Stream)?;
         let mut left = size - beginning.len() as u64;
-        let mut reader = Reader::new(file, left, self.large);
+        let mut reader = Reader::new(file, left, self.large).map_err(failed)?;
         while left > 0 {
             let piece = reader.next(&mut self.buffer).map_err(failed)?;
             if piece.is_empty() {

@@ -6,8 +6,6 @@ use std::io::{self, Read, Write};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-use crate::wire::frame::MAX_PAYLOAD;
-
 /// How many pieces of a stream may wait.
 pub const QUEUE: usize = 4;
 
@@ -60,7 +58,7 @@ impl Read for PieceReader {
 /// The buffers of the pieces of one stream, which are used again when their pieces are gone. The kernel gives out
 /// fresh memory page by page at the first touch, which in an emulated guest takes as long as moving the bytes.
 #[derive(Debug, Default)]
-pub struct Buffers {
+struct Buffers {
     /// A handle of each piece that has been made of them; the oldest first.
     lent: VecDeque<Bytes>,
 }
@@ -68,13 +66,6 @@ pub struct Buffers {
 impl Buffers {
     /// How many pieces of a stream there are at once: those that wait, and one at each end.
     const AT_ONCE: usize = QUEUE + 2;
-
-    /// A piece with a copy of these bytes.
-    pub fn copy(&mut self, bytes: &[u8]) -> Bytes {
-        let mut buffer = self.take(MAX_PAYLOAD);
-        buffer.extend_from_slice(bytes);
-        self.lend(buffer)
-    }
 
     /// An empty buffer for a piece of so many bytes.
     fn take(&mut self, length: usize) -> BytesMut {
@@ -165,19 +156,27 @@ impl<Sink: PieceSink> Write for PieceWriter<Sink> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::frame::MAX_PAYLOAD;
+
+    /// A piece with these bytes.
+    fn copy(buffers: &mut Buffers, bytes: &[u8]) -> Bytes {
+        let mut buffer = buffers.take(MAX_PAYLOAD);
+        buffer.extend_from_slice(bytes);
+        buffers.lend(buffer)
+    }
 
     #[test]
     fn buffers_are_used_again_once_their_pieces_are_gone() {
         let mut buffers = Buffers::default();
-        let lent: Vec<Bytes> = (0..Buffers::AT_ONCE).map(|_| buffers.copy(b"one")).collect();
+        let lent: Vec<Bytes> = (0..Buffers::AT_ONCE).map(|_| copy(&mut buffers, b"one")).collect();
         let places: Vec<*const u8> = lent.iter().map(|piece| piece.as_ptr()).collect();
         // All are in use, so this one is new, and the first is given up.
-        let another = buffers.copy(b"two");
+        let another = copy(&mut buffers, b"two");
         assert!(!places.contains(&another.as_ptr()));
         assert!(lent.iter().all(|piece| **piece == *b"one"));
         drop(lent);
         for place in &places[1..] {
-            let mut again = buffers.copy(b"three");
+            let mut again = copy(&mut buffers, b"three");
             assert_eq!((again.as_ptr(), &again[..]), (*place, &b"three"[..]));
             again.advance(2);
         }
@@ -187,8 +186,8 @@ mod tests {
     #[test]
     fn a_piece_that_is_gone_leaves_its_buffer_to_the_next() {
         let mut buffers = Buffers::default();
-        let place = buffers.copy(b"one").as_ptr();
-        assert_eq!(buffers.copy(b"two").as_ptr(), place);
+        let place = copy(&mut buffers, b"one").as_ptr();
+        assert_eq!(copy(&mut buffers, b"two").as_ptr(), place);
     }
 
     #[test]

@@ -164,6 +164,19 @@ impl FrameHeader {
     /// How long it is, in bytes.
     pub const BYTES: usize = 5;
 
+    /// How it is written.
+    ///
+    /// # Errors
+    /// When the frame would be longer than [`MAX_PAYLOAD`] allows.
+    pub fn bytes(self) -> io::Result<[u8; Self::BYTES]> {
+        if self.payload > MAX_PAYLOAD {
+            return Err(invalid(format!("a frame of {} bytes is too long", self.payload + 1)));
+        }
+        let length = u32::try_from(self.payload + 1).map_err(io::Error::other)?;
+        let [a, b, c, d] = length.to_be_bytes();
+        Ok([a, b, c, d, self.kind as u8])
+    }
+
     /// Reads it.
     ///
     /// # Errors
@@ -198,13 +211,9 @@ impl Encoder<Frame> for FrameCodec {
         let (kind, payload) = (frame.kind(), frame.into_payload());
         // Written by hand, because the length-delimited encoder would need kind and payload in one
         // piece: a copy of every byte that goes through a guest.
-        let length = u32::try_from(payload.len() + 1).map_err(io::Error::other)?;
-        if payload.len() > MAX_PAYLOAD {
-            return Err(invalid(format!("a frame of {length} bytes is too long")));
-        }
+        let header = FrameHeader { kind, payload: payload.len() }.bytes()?;
         buffer.reserve(payload.len() + FrameHeader::BYTES);
-        buffer.put_u32(length);
-        buffer.put_u8(kind as u8);
+        buffer.put_slice(&header);
         buffer.put(payload);
         Ok(())
     }

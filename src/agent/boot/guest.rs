@@ -1,6 +1,7 @@
 //! The agent beside PID 1: the vsock listener, and what only a real guest can do.
 
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use super::super::beneath::Beneath;
 use super::super::exec::login::Login;
 use super::super::failure::{During, Failure};
 use super::super::forward::MAX_FORWARDS;
-use super::super::server::{Machine, Server};
+use super::super::server::{Connection, Machine, Server};
 use super::super::{grow, identity, network};
 use super::disks::Disks;
 use super::power;
@@ -60,6 +61,16 @@ pub(super) fn run(
     let guest = Guest { supervisor: Mutex::new(Some(supervisor)), disks, tasks: tasks.clone() };
     let server = Arc::new(Server::new(key, boot.boot_id.clone(), guest));
     runtime.block_on(listen(&tasks, &server))
+}
+
+impl Connection for VsockStream {
+    fn leave(self) -> std::io::Result<OwnedFd> {
+        Ok(self.into())
+    }
+
+    fn enter(socket: OwnedFd) -> std::io::Result<Self> {
+        Self::new(socket.into())
+    }
 }
 
 async fn listen(

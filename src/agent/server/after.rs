@@ -13,9 +13,10 @@ use crate::wire::guest::Request;
 /// away what the host has not read, when bytes of the host are still on their way.
 pub(super) const FAREWELL: Duration = Duration::from_secs(10);
 
-/// Waits until the host has closed the connection, and drops what it still sends.
+/// Waits until the host has closed the connection, and drops what it still sends, which may begin in the middle of a
+/// frame.
 pub(super) async fn farewell<S: Connection>(frames: &mut Frames<S>, deadline: Duration) {
-    let closed = async { while let Some(Ok(_)) = frames.next().await {} };
+    let closed = tokio::io::copy(frames.get_mut(), &mut tokio::io::sink());
     tokio::time::timeout(deadline, closed).await.ok();
 }
 

@@ -24,14 +24,13 @@ mod places;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use tokio::sync::mpsc;
 
 use self::places::{Listing, elsewhere, kind, put_in, put_in_files, shown, take_out};
 use super::beneath::{self, Beneath};
@@ -40,7 +39,7 @@ use super::failure::{During, Failure, NotTaken};
 use super::index;
 use super::plan::STAGING;
 use super::survey::{self, Listed};
-use crate::archive::{self, Bits, LargeFiles, Limits, Piece, PieceReader, remove_tree};
+use crate::archive::{self, Bits, LargeFiles, Limits, remove_tree};
 use crate::id::BootId;
 use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED, UPDATE_TREE};
 use crate::wire::survey::{Known, MAX_RECORDS, Seen};
@@ -73,17 +72,13 @@ const UNDER_WAY: [&str; 9] = [
 /// Held while an update is decided and done.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Takes the pieces of an update of the tree at `path` below the home. Blocks.
+/// Takes the stream of an update of the tree at `path` below the home. Blocks.
 ///
 /// # Errors
 /// When there is no such tree, the stream is cut off, what lies in the tree is not what the host knows, git has
 /// something under way there, or the disk is full. Nothing of it has taken effect then, nor will, unless that is
 /// said not to be known: it may have been decided, and is finished later.
-pub(super) fn receive(
-    home: &Path,
-    path: &str,
-    pieces: mpsc::Receiver<Piece>,
-) -> Result<(), NotTaken> {
+pub(super) fn receive(home: &Path, path: &str, stream: impl Read) -> Result<(), NotTaken> {
     let step = || format!("bring `~/{}` up to date", path.escape_debug());
     let home = Beneath::open(home).during(step()).map_err(NotTaken::untouched)?;
     let staging = || -> io::Result<OwnedFd> {
@@ -94,7 +89,7 @@ pub(super) fn receive(
     staging().during(step()).map_err(NotTaken::untouched)?;
     let temporary = format!("update-{}", BootId::random());
     let folder = PathBuf::from(STAGING).join(&temporary);
-    let unpacked = unpack(&home, &folder, path, pieces).during(step());
+    let unpacked = unpack(&home, &folder, path, stream).during(step());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let decided = unpacked.and_then(|()| finish(&home)).and_then(|()| {
         let decide = || -> io::Result<()> {
@@ -137,15 +132,9 @@ pub(super) fn finish_at_boot(home: &Path) {
     }
 }
 
-fn unpack(
-    home: &Beneath,
-    folder: &Path,
-    path: &str,
-    pieces: mpsc::Receiver<Piece>,
-) -> io::Result<()> {
+fn unpack(home: &Beneath, folder: &Path, path: &str, stream: impl Read) -> io::Result<()> {
     home.folder(beneath::relative(path)?)?;
     let staged = home.make_folder(folder)?;
-    let stream = PieceReader::new(pieces);
     archive::unpack(staged.as_fd(), stream, Bits::All, Limits::default(), LargeFiles::Direct)
         .map_err(io::Error::other)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

@@ -218,31 +218,37 @@ fn stream(put_in: &[&str]) -> Vec<u8> {
     builder.into_inner().expect("written")
 }
 
+/// A stream that is cut off.
+struct CutOff;
+
+impl Read for CutOff {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
 /// Receives an update of the tree `repo`.
-fn receive_all(home: &Home, pieces: Vec<Piece>) -> Result<(), NotTaken> {
-    let (queue, received) = mpsc::channel(archive::QUEUE);
-    pieces.into_iter().for_each(|piece| queue.try_send(piece).expect("room"));
-    drop(queue);
-    receive(home.0.path(), "repo", received)
+fn receive_all(home: &Home, stream: impl Read) -> Result<(), NotTaken> {
+    receive(home.0.path(), "repo", stream)
 }
 
 #[test]
 fn an_update_that_is_refused_says_that_nothing_of_it_comes() {
-    let whole = |put_in: &[&str]| vec![Piece::Data(stream(put_in).into()), Piece::End];
-    let untouched = |home: &Home, pieces: Vec<Piece>| {
+    let whole = |put_in: &[&str]| io::Cursor::new(stream(put_in));
+    let untouched = |home: &Home, stream: &mut dyn Read| {
         let before = tree(home);
-        let refused = receive_all(home, pieces).expect_err("refused");
+        let refused = receive_all(home, stream).expect_err("refused");
         assert_eq!(refused.reason, TreeFailure::Untouched);
         assert_eq!(tree(home), before);
         refused.failure
     };
     let home = Home::with(&["a"]);
-    untouched(&home, vec![Piece::Data(stream(&["new"]).into())]);
-    let theirs = untouched(&home, whole(&["a"])).message();
+    untouched(&home, &mut whole(&["new"]).chain(CutOff));
+    let theirs = untouched(&home, &mut whole(&["a"])).message();
     assert!(theirs.contains("`a`"), "{theirs}");
     // An earlier one that waits is not this one.
     home.decide(&[], &[], &["a"]);
-    let waits = untouched(&home, whole(&["new"]));
+    let waits = untouched(&home, &mut whole(&["new"]));
     assert_eq!(waits.step, unfinished());
     fs::remove_dir_all(home.path(UPDATE)).expect("removed");
     receive_all(&home, whole(&["new"])).expect("taken");

@@ -1,11 +1,23 @@
 //! How vsock devices pass connections on.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
+use crate::agent::server::Connection;
 use crate::task::Tasks;
+
+impl Connection for UnixStream {
+    fn leave(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+
+    fn enter(socket: OwnedFd) -> io::Result<Self> {
+        Self::from_std(socket.into())
+    }
+}
 
 /// How a vsock device passes a connection of the host on to the agent.
 pub(super) type Device = fn(UnixStream, &Tasks) -> UnixStream;
