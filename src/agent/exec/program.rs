@@ -113,12 +113,32 @@ fn folder(exec: &Exec, login: &Login) -> Result<PathBuf, NotStarted> {
     }
 }
 
+/// Where a program is that is named without a folder. None where that is not certain: then exec looks for it itself. It
+/// would do so by trying to run each place, which takes an emulated guest a millisecond.
+fn find(name: &str, path: &str) -> Option<PathBuf> {
+    if name.is_empty() || name.contains('/') {
+        return None;
+    }
+    let folders = std::env::split_paths(path).take_while(|folder| folder.is_absolute());
+    let can_be_run = |place: &PathBuf| {
+        std::fs::metadata(place).is_ok_and(|found| found.is_file())
+            && rustix::fs::access(place, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    folders.map(|folder| folder.join(name)).find(can_be_run)
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place in a guest that starts programs")]
 fn command(exec: &Exec, login: &Login) -> Result<Command, NotStarted> {
+    let terminal = if exec.tty.is_some() { Terminal::Yes } else { Terminal::No };
+    let environment = login.environment(terminal);
     let mut command = match exec.argv.split_first() {
         Some((program, arguments)) => {
-            let mut command = Command::new(program);
-            command.args(arguments);
+            let own = exec.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            let all = environment.iter().copied().chain(own);
+            let path = all.filter(|(key, _)| *key == "PATH").last();
+            let found = path.and_then(|(_, path)| find(program, path));
+            let mut command = Command::new(found.as_deref().unwrap_or(Path::new(program)));
+            command.arg0(program).args(arguments);
             command
         }
         None => {
@@ -127,8 +147,7 @@ fn command(exec: &Exec, login: &Login) -> Result<Command, NotStarted> {
             command
         }
     };
-    let terminal = if exec.tty.is_some() { Terminal::Yes } else { Terminal::No };
-    command.env_clear().envs(login.environment(terminal));
+    command.env_clear().envs(environment);
     for (key, value) in &exec.env {
         if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
             let key = key.escape_debug();
@@ -208,5 +227,39 @@ fn set_size(terminal: impl AsFd, size: TtySize) -> io::Result<()> {
     match unsafe { libc::ioctl(descriptor, libc::TIOCSWINSZ as _, &raw const size) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_where_exec_would_find_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |path: &str| folder.path().join(path);
+        for (place, mode) in [("a/plain", 0o644), ("b/plain", 0o755), ("b/song", 0o755)] {
+            let place = at(place);
+            fs::create_dir_all(place.parent().expect("a parent")).expect("made");
+            fs::write(&place, "").expect("written");
+            fs::set_permissions(&place, fs::Permissions::from_mode(mode)).expect("set");
+        }
+        fs::create_dir(at("a/song")).expect("made");
+        let [a, b] = [at("a"), at("b")].map(|folder| folder.display().to_string());
+        for (name, path, expected) in [
+            ("song", format!("{a}:/nowhere:{b}"), Some("b/song")),
+            ("plain", format!("{a}:{b}"), Some("b/plain")),
+            ("plain", a.clone(), None),
+            ("song", format!("{a}::{b}"), None),
+            ("song", format!("x:{b}"), None),
+            ("b/song", b.clone(), None),
+            ("", b.clone(), None),
+            ("song", String::new(), None),
+        ] {
+            assert_eq!(find(name, &path), expected.map(at), "{name} in {path}");
+        }
     }
 }
