@@ -25,6 +25,10 @@ use crate::wire::frame::{Frame, FrameCodec, FrameHeader, FrameKind, MAX_PAYLOAD}
 /// How much of what is read and written in small parts is gathered; a larger part is not copied. In bytes.
 const BUFFER: usize = 64 * 1024;
 
+/// How much is waited for at once, in bytes: the kernel wants that to be less than it keeps of a connection, which is
+/// 256 KiB for vsock.
+const AT_ONCE: usize = 128 * 1024;
+
 /// How long the host may pause in the middle of a copy, whose user may have suspended it for a while, or of a tree:
 /// before its end the host waits until git there has written down all that went in.
 const PAUSE: Duration = Duration::from_secs(600);
@@ -203,6 +207,7 @@ impl Read for Incoming<'_> {
         }
         let line = &mut *self.line;
         let taken = if line.start == line.end && most >= BUFFER {
+            let most = most.min(AT_ONCE);
             receive(&line.socket, &mut into[..most], RecvFlags::WAITALL)?
         } else {
             if line.start == line.end {

@@ -19,7 +19,7 @@ use super::failure::{Failure, NotTaken};
 use super::plan::STAGING;
 use super::{index, survey, update};
 use crate::archive::{ArchiveError, Bits, LargeFiles, Limits, Place, Source, Staging, TOP, unpack};
-use crate::wire::guest::{Incoming, ReceiveTree, Skipped, TreeChange, TreeFailure, place_of};
+use crate::wire::guest::{Incoming, ReceiveTree, TreeChange, TreeFailure, place_of};
 use crate::wire::survey::MAX_RECORDS;
 
 /// That something has the place of a folder that is to be made.

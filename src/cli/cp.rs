@@ -153,7 +153,7 @@ fn take(place: &Place, kind: CopyKind, pieces: mpsc::Receiver<Piece>) -> Result<
     let staging = staging.map_err(|source| place.unwritable(source))?;
     let limits = Limits::default().with_room_of(staging.folder());
     let (stream, bits) = (PieceReader::new(pieces), Bits::Permissions);
-    unpack(staging.folder(), stream, bits, limits, LargeFiles::Cached)?;
+    unpack(staging.folder(), stream, bits, limits, LargeFiles::Direct)?;
     place.publish(&staging)
 }
 

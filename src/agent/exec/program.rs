@@ -134,8 +134,8 @@ fn command(exec: &Exec, login: &Login) -> Result<Command, NotStarted> {
     let mut command = match exec.argv.split_first() {
         Some((program, arguments)) => {
             let own = exec.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            let all = environment.iter().copied().chain(own);
-            let path = all.filter(|(key, _)| *key == "PATH").last();
+            let mut all = environment.iter().copied().chain(own);
+            let path = all.rfind(|(key, _)| *key == "PATH");
             let found = path.and_then(|(_, path)| find(program, path));
             let mut command = Command::new(found.as_deref().unwrap_or(Path::new(program)));
             command.arg0(program).args(arguments);

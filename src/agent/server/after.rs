@@ -16,7 +16,8 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(10);
 /// Waits until the host has closed the connection, and drops what it still sends, which may begin in the middle of a
 /// frame.
 pub(super) async fn farewell<S: Connection>(frames: &mut Frames<S>, deadline: Duration) {
-    let closed = tokio::io::copy(frames.get_mut(), &mut tokio::io::sink());
+    let mut nowhere = tokio::io::sink();
+    let closed = tokio::io::copy(frames.get_mut(), &mut nowhere);
     tokio::time::timeout(deadline, closed).await.ok();
 }
 

@@ -66,7 +66,7 @@ pub(super) async fn send_all<S: Connection>(
 }
 
 /// Hands a piece to a worker.
-pub(in crate::agent) async fn give<T>(worker: &mpsc::Sender<T>, piece: T) -> io::Result<()> {
+async fn give<T>(worker: &mpsc::Sender<T>, piece: T) -> io::Result<()> {
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
     worker.send(piece).await.map_err(gone)
 }
