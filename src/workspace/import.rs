@@ -6,8 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::WorkspaceError;
 use super::git::{self, Size, in_scratch};
+use super::unchanged::{Status, Statuses};
 use crate::process::Tool;
 use crate::wire::survey::EntryKind;
 
@@ -28,11 +31,14 @@ const RECORDING: &str = "write down what is in the guest";
 pub struct TreeWriter {
     /// None when nobody wants the tree, or git is gone.
     pipe: Option<BufWriter<PipeWriter>>,
+    /// What is known of files of the tree, and who gets that with it.
+    statuses: Option<(Statuses, oneshot::Sender<Statuses>)>,
 }
 
 /// The other end of a [`TreeWriter`].
 pub struct Import {
     tool: Tool,
+    statuses: oneshot::Receiver<Statuses>,
 }
 
 /// Begins a tree in a repository of our own: the commit of `reference` will have it. It begins as the tree of
@@ -47,21 +53,27 @@ pub(super) fn begin(
         .args(["fast-import", "--quiet", "--force", "--done"])
         .deadline(DEADLINE)
         .stdin(reader);
-    let mut writer = TreeWriter { pipe: Some(BufWriter::with_capacity(BUFFER, pipe)) };
+    let (sender, statuses) = oneshot::channel();
+    let mut writer = TreeWriter {
+        pipe: Some(BufWriter::with_capacity(BUFFER, pipe)),
+        statuses: Some((Statuses::default(), sender)),
+    };
     let from = from.map(|from| format!("M 040000 {from} \"\"\n")).unwrap_or_default();
     // The name and the time are those of nobody and never: only the tree matters.
     let head = format!("commit {reference}\ncommitter cove <> 0 +0000\ndata 0\n{from}");
     writer.write(head.as_bytes());
-    Ok((writer, Import { tool: import }))
+    Ok((writer, Import { tool: import, statuses }))
 }
 
 impl Import {
-    /// Waits until the tree is there.
+    /// Waits until the tree is there, and returns what the writer knows of its files.
     ///
     /// # Errors
     /// When git fails, or the writer was dropped before it finished.
-    pub async fn done(self) -> Result<(), WorkspaceError> {
-        git::run(self.tool, RECORDING).await.map(drop)
+    pub async fn done(mut self) -> Result<Statuses, WorkspaceError> {
+        git::run(self.tool, RECORDING).await?;
+        // They were handed over before git was told that this is all.
+        Ok(self.statuses.try_recv().unwrap_or_default())
     }
 }
 
@@ -69,7 +81,7 @@ impl TreeWriter {
     /// One whose tree nobody wants.
     #[must_use]
     pub fn to_nowhere() -> Self {
-        Self { pipe: None }
+        Self { pipe: None, statuses: None }
     }
 
     /// Begins an entry, in whose place another may have been. Exactly `size` bytes of content follow.
@@ -114,6 +126,13 @@ impl TreeWriter {
         self.write(&[head.as_bytes(), &quoted(path), b"\n"].concat());
     }
 
+    /// Takes by what a file is known again that is in the tree as it was with this status.
+    pub(super) fn know(&mut self, path: &[u8], status: Status) {
+        if let Some((statuses, _)) = &mut self.statuses {
+            statuses.insert(path, status);
+        }
+    }
+
     /// Takes an entry out.
     pub fn remove(&mut self, path: &[u8]) {
         self.write(&[b"D ", &quoted(path)[..], b"\n"].concat());
@@ -121,6 +140,10 @@ impl TreeWriter {
 
     /// Says that this is all.
     pub fn finish(mut self) {
+        if let Some((statuses, whom)) = self.statuses.take() {
+            // Whoever wanted the tree may have gone.
+            whom.send(statuses).ok();
+        }
         self.write(b"done\n");
         if let Some(mut pipe) = self.pipe.take() {
             // Git says itself what it has not got.

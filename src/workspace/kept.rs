@@ -12,6 +12,7 @@
 //! FOLDER/packs    the packs of git objects that went in
 //! FOLDER/mode     the mode in which it went in
 //! FOLDER/tokens   how the agent knows the files of `seen` again
+//! FOLDER/unchanged   how the source's files that `base` has are known again
 //! ```
 //!
 //! The trees are flat: files of submodules are files like others in them. Every content was hashed here, so
@@ -267,9 +268,11 @@ impl Recording {
     /// # Errors
     /// When it could not be, or not everything went in.
     pub async fn done(self) -> Result<(), WorkspaceError> {
-        self.import.done().await?;
+        let statuses = self.import.done().await?;
         let update = self.kept.git(Size::Question).args(["update-ref", SEEN, BASE]);
-        git::run(update, KEEPING).await.map(drop)
+        git::run(update, KEEPING).await?;
+        self.kept.keep_statuses(statuses).await;
+        Ok(())
     }
 }
 

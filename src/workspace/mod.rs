@@ -64,6 +64,7 @@ mod seeing;
 mod settings;
 mod submodule;
 mod tree;
+mod unchanged;
 mod unheard;
 
 #[cfg(test)]
@@ -71,6 +72,7 @@ mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use self::lfs::Lfs;
 use self::modules::Modules;
@@ -88,6 +90,7 @@ pub use renewal::Renewal;
 pub use scratch::ScratchFolder;
 pub use seeing::{Found, Seeing};
 pub use settings::{Setting, When};
+pub use unchanged::Statuses;
 
 /// How many commits of history go in when nobody says otherwise: enough for `log`, `blame` of recent
 /// work and a merge base, little enough for a second.
@@ -119,6 +122,8 @@ pub struct Already<'a> {
 #[derive(Debug)]
 pub struct Workspaces {
     settings: WorkspaceSettings,
+    /// By which files that were changed a moment ago are told from others.
+    clock: fn() -> SystemTime,
 }
 
 impl Workspaces {
@@ -140,7 +145,13 @@ impl Workspaces {
                 });
             }
         }
-        Ok(Self { settings })
+        Ok(Self { settings, clock: SystemTime::now })
+    }
+
+    /// The same by another clock.
+    #[cfg(test)]
+    pub(crate) fn by_clock(self, clock: fn() -> SystemTime) -> Self {
+        Self { clock, ..self }
     }
 
     /// Finds the repository that `path` lies in and says what would go into a guest. Writes nothing
@@ -257,6 +268,6 @@ impl Workspaces {
         if let Some(known) = known {
             lfs.without(&known.blocking(Kept::lfs_objects).await?);
         }
-        Ok(Package::new(inspection, made, modules, lfs))
+        Ok(Package::new(inspection, made, modules, lfs, self.clock))
     }
 }

@@ -9,6 +9,7 @@ mod promises;
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Read, Write};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tar::{Builder, EntryType, Header};
 
@@ -23,6 +24,7 @@ use super::metadata::Metadata;
 use super::modules::{Module, Modules, WentIn};
 use super::settings::{self, Setting};
 use super::tree::{Found, Kind};
+use super::unchanged::{Status, Unchanged};
 use crate::wire::guest::UPDATE_TREE;
 use crate::wire::rpc::WorkspaceMode;
 use crate::wire::survey::EntryKind;
@@ -58,14 +60,16 @@ pub struct Package {
     pub(super) commit: Option<String>,
     /// Where the source's indexes are.
     indexes: Vec<Place>,
+    /// The time before a reading begins.
+    clock: fn() -> SystemTime,
 }
 
 /// What of a package is written.
 pub(super) enum Part<'a> {
     /// Everything.
     Whole,
-    /// The files of the working tree.
-    Files,
+    /// The files of the working tree, for the record alone: those that are unchanged are not read.
+    Files(&'a Unchanged),
     /// What differs from what is in the guest: these files in front of it, these of the working tree, and the git
     /// metadata without its configuration, all in the folder of an update.
     Update { front: [(&'a str, &'a [u8]); 3], changed: &'a HashSet<Vec<u8>> },
@@ -74,8 +78,16 @@ pub(super) enum Part<'a> {
 impl Part<'_> {
     fn has(&self, entry: &Entry) -> bool {
         match self {
-            Self::Whole | Self::Files => true,
+            Self::Whole | Self::Files(_) => true,
             Self::Update { changed, .. } => entry.is_folder() || changed.contains(&entry.path),
+        }
+    }
+
+    /// The object that a file is, where it need not be read.
+    fn object(&self, path: &[u8], found: &Found) -> Option<&str> {
+        match self {
+            Self::Files(unchanged) => unchanged.object(path, kind(found), Status::of(found)),
+            Self::Whole | Self::Update { .. } => None,
         }
     }
 }
@@ -98,6 +110,7 @@ impl Package {
         metadata: Metadata,
         modules: Modules,
         lfs: Lfs,
+        clock: fn() -> SystemTime,
     ) -> Self {
         let Modules { made: modules, there, alone } = modules;
         let object_format = inspection.repository.object_format.clone();
@@ -117,6 +130,7 @@ impl Package {
             object_format,
             commit,
             indexes,
+            clock,
         };
         let goes_in = |place: &str| package.submodules().any(|inside| inside.place == place);
         package.settings = settings::of(inspection, goes_in);
@@ -181,6 +195,7 @@ impl Package {
             summary: PackageSummary { files: 0, bytes: 0, gone: Vec::new() },
             record,
             promises: self.promises(part),
+            begun: (self.clock)(),
         };
         if let Part::Update { front, .. } = part {
             for (name, content) in front {
@@ -201,11 +216,11 @@ impl Package {
         for entry in entries.iter().filter(|entry| part.has(entry)) {
             stream.folders_of(&entry.path)?;
             if !entry.is_folder() {
-                stream.entry(&self.contents, &entry.path)?;
+                stream.entry(&self.contents, &entry.path, part)?;
             }
         }
         match (part, self.mode) {
-            (Part::Files, _) | (_, WorkspaceMode::Full) => {}
+            (Part::Files(_), _) | (_, WorkspaceMode::Full) => {}
             (
                 Part::Whole | Part::Update { .. },
                 WorkspaceMode::Shallow | WorkspaceMode::Metadata,
@@ -227,7 +242,7 @@ impl Package {
             (Part::Whole | Part::Update { .. }, WorkspaceMode::Shallow) => {
                 Promises::of(&self.indexes)
             }
-            (Part::Files, _) | (_, WorkspaceMode::Full | WorkspaceMode::Metadata) => {
+            (Part::Files(_), _) | (_, WorkspaceMode::Full | WorkspaceMode::Metadata) => {
                 Promises::default()
             }
         }
@@ -243,6 +258,8 @@ struct Stream<W: Write> {
     summary: PackageSummary,
     record: TreeWriter,
     promises: Promises,
+    /// Before anything was read.
+    begun: SystemTime,
 }
 
 impl<W: Write> Stream<W> {
@@ -261,7 +278,12 @@ impl<W: Write> Stream<W> {
     }
 
     /// Writes one file or symlink of the working tree.
-    fn entry(&mut self, contents: &Contents, path: &[u8]) -> Result<(), WorkspaceError> {
+    fn entry(
+        &mut self,
+        contents: &Contents,
+        path: &[u8],
+        part: &Part<'_>,
+    ) -> Result<(), WorkspaceError> {
         let read = |source| WorkspaceError::Read { path: shown(path), source };
         let found = contents.root.look(path).map_err(read)?;
         match found {
@@ -277,7 +299,16 @@ impl<W: Write> Stream<W> {
                 self.summary.files += 1;
                 Ok(())
             }
-            Some(found @ Found { kind: Kind::File(_), .. }) => self.file(contents, path, &found),
+            Some(found @ Found { kind: Kind::File(_), .. }) => {
+                let Some(object) = part.object(path, &found) else {
+                    return self.file(contents, path, &found);
+                };
+                self.record.put(path, kind(&found), object);
+                self.record.know(path, Status::of(&found));
+                self.summary.files += 1;
+                self.summary.bytes += found.stamp.bytes;
+                Ok(())
+            }
             Some(Found { kind: Kind::Folder | Kind::Special, .. }) | None => {
                 self.summary.gone.push(shown(path));
                 Ok(())
@@ -295,34 +326,19 @@ impl<W: Write> Stream<W> {
         let (file, size) = contents.root.read(path).map_err(read)?;
         let mut header = header(EntryType::Regular, found.mode, found.mtime);
         header.set_size(size);
-        let executable = found.mode & 0o100 != 0;
-        let kind = if executable { EntryKind::Executable } else { EntryKind::File };
         // Taken out meanwhile: the header's name and the content go through `self`.
         let mut record = std::mem::replace(&mut self.record, TreeWriter::to_nowhere());
-        record.begin(path, kind, size);
+        record.begin(path, kind(found), size);
         let mut exact = Exact { file, left: size, failure: None, record };
         self.exactly(header, path, &mut exact)?;
         self.promises.take(path, &exact.file);
         self.record = exact.record;
+        if let Some(status) = Status::lasting(found, &exact.file, self.begun) {
+            self.record.know(path, status);
+        }
         self.summary.files += 1;
         self.summary.bytes += size;
         Ok(())
-    }
-
-    /// Writes a file of which exactly so much is to come.
-    fn exactly(
-        &mut self,
-        header: Header,
-        path: &[u8],
-        exact: &mut Exact,
-    ) -> Result<(), WorkspaceError> {
-        let appended = self.append(header, path, &mut *exact);
-        match (appended, exact.failure.take(), exact.left) {
-            (_, Some(source), _) => Err(WorkspaceError::Read { path: shown(path), source }),
-            (Err(source), None, _) => Err(send(source)),
-            (Ok(()), None, 1..) => Err(WorkspaceError::Shrunk { path: shown(path) }),
-            (Ok(()), None, 0) => Ok(()),
-        }
     }
 
     fn append(&mut self, mut header: Header, path: &[u8], data: impl Read) -> io::Result<()> {
@@ -346,6 +362,11 @@ impl<W: Write> Stream<W> {
         header.set_cksum();
         self.builder.append(&header, name.chain(&b"\0"[..]))
     }
+}
+
+/// What a regular file is to git.
+fn kind(found: &Found) -> EntryKind {
+    if found.mode & 0o100 != 0 { EntryKind::Executable } else { EntryKind::File }
 }
 
 fn header(kind: EntryType, mode: u32, mtime: u64) -> Header {

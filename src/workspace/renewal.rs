@@ -25,6 +25,7 @@ use super::listing;
 use super::objects::{link_all, link_objects, packs_in};
 use super::package::{Package, PackageSummary, Part};
 use super::seeing::Seeing;
+use super::unchanged::Statuses;
 use crate::task::blocking;
 use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED};
 use crate::wire::survey::{EntryKind, Known, Token};
@@ -51,6 +52,8 @@ pub struct Renewal {
     removed: Vec<u8>,
     /// How many that are.
     pub removals: u64,
+    /// What is known of the files of the tree.
+    statuses: Statuses,
 }
 
 impl Kept {
@@ -91,16 +94,7 @@ impl Kept {
             let from = package.metadata.git_folder();
             self.blocking(move |kept| link_objects(&from, &kept.git_folder())).await?;
         }
-        let begun = import::begin(&self.git_folder(), NEXT, None);
-        let (writer, import) =
-            begun.map_err(|source| WorkspaceError::Scratch { path: self.git_folder(), source })?;
-        let hash = move || {
-            let hashed = package.write(io::sink(), writer, &Part::Files);
-            (package, hashed)
-        };
-        let ((package, hashed), imported) = tokio::join!(blocking(hash), import.done());
-        nothing_gone(&hashed?)?;
-        imported?;
+        let (package, statuses) = self.hash(package).await?;
         let tree = self.tree(NEXT).await?.ok_or(WorkspaceError::NothingKept)?;
         let diff = ["diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames"];
         let diff = self.git(Size::Work).args(diff).args([&seeing.tree, &tree]);
@@ -113,6 +107,7 @@ impl Kept {
             replaced: Vec::new(),
             removed: Vec::new(),
             removals: 0,
+            statuses,
         };
         let missing = seeing.absent.iter().cloned().collect();
         renewal.take(&diff, &absent, missing)?;
@@ -121,6 +116,21 @@ impl Kept {
         }
         renewal.follow_submodules().await?;
         Ok(renewal)
+    }
+
+    /// Makes the tree that a package has. What has not changed since it went in is not read.
+    async fn hash(&self, package: Package) -> Result<(Package, Statuses), WorkspaceError> {
+        let unchanged = self.unchanged().await;
+        let begun = import::begin(&self.git_folder(), NEXT, None);
+        let (writer, import) =
+            begun.map_err(|source| WorkspaceError::Scratch { path: self.git_folder(), source })?;
+        let hash = move || {
+            let hashed = package.write(io::sink(), writer, &Part::Files(&unchanged));
+            (package, hashed)
+        };
+        let ((package, hashed), imported) = tokio::join!(blocking(hash), import.done());
+        nothing_gone(&hashed?)?;
+        Ok((package, imported?))
     }
 }
 
@@ -281,12 +291,12 @@ impl Renewal {
         Ok(summary)
     }
 
-    /// Writes down that the guest has it.
+    /// Writes down that the guest has it; `sent` is what is known of what was put in.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn done(self) -> Result<(), WorkspaceError> {
-        let Self { kept, package, .. } = self;
+    pub async fn done(self, sent: Statuses) -> Result<(), WorkspaceError> {
+        let Self { kept, package, changed, mut statuses, .. } = self;
         let commit = package.commit.clone();
         kept.blocking(move |kept| keep(kept, &package)).await?;
         let next = kept.git(Size::Question).args(["rev-parse", "--verify", NEXT]);
@@ -300,7 +310,11 @@ impl Renewal {
             }
         }
         let update = kept.git(Size::Question).args(["update-ref", "--stdin"]);
-        git::run(update.input(updates.into_bytes()), KEEPING).await.map(drop)
+        git::run(update.input(updates.into_bytes()), KEEPING).await?;
+        // What was sent was read once more, and may have been another file by then.
+        statuses.replace(&changed, sent);
+        kept.keep_statuses(statuses).await;
+        Ok(())
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Found {
     pub(super) mtime: u64,
     /// To know it again.
     pub(super) stamp: Stamp,
+    /// When anything of it last changed, its mode and name included: no program can set that.
+    pub(super) changed: (i64, i64),
     /// Itself, to look at it and, if it is a link, to read that.
     pub(super) handle: File,
 }
@@ -44,10 +46,10 @@ pub(super) struct Found {
 /// written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    written: (i64, i64),
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) bytes: u64,
+    pub(super) written: (i64, i64),
 }
 
 /// A type of file.
@@ -102,6 +104,7 @@ impl Root {
             mode: metadata.permissions().mode() & 0o777,
             mtime: u64::try_from(metadata.mtime()).unwrap_or(0),
             stamp: Stamp::of(&metadata),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             handle: file,
         }))
     }

@@ -298,11 +298,11 @@ pub(super) async fn send(
     let (sent, imported) = tokio::join!(sending, import.done());
     // A record that ended early because nothing more was sent says nothing of the cause.
     sent?;
-    imported.map_err(report)?;
+    let statuses = imported.map_err(report)?;
     let lost = || Report::new(Kind::Failed, "what was sent to the guest was not written down");
     let renewal = Arc::into_inner(renewal).ok_or_else(lost)?;
     let settings = renewal.settings().to_vec();
-    renewal.done().await.map_err(report)?;
+    renewal.done(statuses).await.map_err(report)?;
     settings::follow(place, &settings, course).await;
     let summary = summed.await.map_err(|error| lost().with_cause(&error))?;
     tell(course, &summary, removals);

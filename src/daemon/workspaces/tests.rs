@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::looks::look;
 use super::*;
@@ -24,6 +25,7 @@ mod looks;
 mod merging;
 mod modes;
 mod prepare;
+mod reread;
 mod submodules;
 mod unread;
 
@@ -41,7 +43,8 @@ impl Work {
     fn new(guest: Pretended) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = WorkspaceSettings { scratch: folder.path().join("scratch"), depth: 50 };
-        let workspaces = Arc::new(Workspaces::new(settings).expect("a service"));
+        let workspaces = Workspaces::new(settings).expect("a service");
+        let workspaces = Arc::new(workspaces.by_clock(later));
         let kept = Kept::at(folder.path().join("vm/workspace"));
         for made in ["repo", "vm"] {
             fs::create_dir_all(folder.path().join(made)).expect("made");
@@ -123,6 +126,11 @@ impl Work {
         let changes = comparison.expect("compares").changes().await.expect("changes");
         changes.into_iter().map(|change| (change.path, change.change)).collect()
     }
+}
+
+/// By this clock, no file was changed a moment ago.
+fn later() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(3600)
 }
 
 async fn try_git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, crate::process::ToolError> {

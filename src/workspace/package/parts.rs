@@ -6,13 +6,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use tar::EntryType;
+use tar::{EntryType, Header};
 
 use super::promises::INDEX;
 use super::{FOLDER_MODE, METADATA_MODE, Stream, header, send};
 use crate::workspace::WorkspaceError;
 use crate::workspace::import::TreeWriter;
 use crate::workspace::lfs::Lfs;
+use crate::workspace::listing::shown;
 use crate::workspace::modules::{Module, WentIn};
 
 /// Where git finds the objects that are in the guest already; leads to a folder of the host's.
@@ -97,6 +98,22 @@ impl<W: Write> Stream<W> {
             self.exactly(header, format!(".git/{name}").as_bytes(), &mut exact)?;
         }
         Ok(())
+    }
+
+    /// Writes a file of which exactly so much is to come.
+    pub(super) fn exactly(
+        &mut self,
+        header: Header,
+        path: &[u8],
+        exact: &mut Exact,
+    ) -> Result<(), WorkspaceError> {
+        let appended = self.append(header, path, &mut *exact);
+        match (appended, exact.failure.take(), exact.left) {
+            (_, Some(source), _) => Err(WorkspaceError::Read { path: shown(path), source }),
+            (Err(source), None, _) => Err(send(source)),
+            (Ok(()), None, 1..) => Err(WorkspaceError::Shrunk { path: shown(path) }),
+            (Ok(()), None, 0) => Ok(()),
+        }
     }
 }
 

@@ -24,12 +24,12 @@ impl Work {
     }
 
     /// The commit that went in last.
-    fn base(&self) -> String {
+    pub(super) fn base(&self) -> String {
         let commit = self.folder.path().join("vm/workspace/git/refs/cove/commit");
         fs::read_to_string(commit).expect("it is kept").trim().to_owned()
     }
 
-    async fn renewal(
+    pub(super) async fn renewal(
         &self,
         place: &Place<'_>,
         wanted: &CreateWorkspace,
@@ -85,7 +85,7 @@ impl Work {
     }
 }
 
-fn place<'a>(guest: &'a AgentGuest, base: &'a str, kept: &'a Kept) -> Place<'a> {
+pub(super) fn place<'a>(guest: &'a AgentGuest, base: &'a str, kept: &'a Kept) -> Place<'a> {
     let (base_commit, mode) = (Some(base), WorkspaceMode::Shallow);
     Place { guest, name: "web", folder: "repo", base_commit, mode, limit: LIMIT, kept }
 }
