@@ -184,6 +184,8 @@ for ((round = 0; round < ROUNDS; round++)); do
     copy_ins+=("$(ms "$COVE" cp "$WORK/file" bench:)")
     bare_ins+=("$(ms bare_in)")
     stream_ins+=("$(ms stream_in)")
+    # To remove what has the name takes as long whoever does it.
+    rm -f "$WORK/back"
     copy_outs+=("$(ms "$COVE" cp bench:file "$WORK/back")")
     bare_outs+=("$(ms bare_out)")
     stream_outs+=("$(ms stream_out)")

@@ -23,8 +23,8 @@ use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
 use self::after::{FAREWELL, farewell, next_request};
-use self::feed::{feed_plan, send_all, take_records};
 pub(super) use self::feed::unexpected;
+use self::feed::{feed_plan, send_all, take_records};
 use super::exec::{self, Detached, login::Login};
 use super::failure::{During, Failure, NotTaken};
 use super::forward::{self, Forwards};
