@@ -181,11 +181,12 @@ for ((attempt = 0; attempt < 50; attempt++)); do
 done
 copy_ins=() stream_ins=() bare_ins=() copy_outs=() stream_outs=() bare_outs=()
 for ((round = 0; round < ROUNDS; round++)); do
+    # To remove what has the name takes as long whoever does it.
+    guest 'rm -f file'
+    rm -f "$WORK/back"
     copy_ins+=("$(ms "$COVE" cp "$WORK/file" bench:)")
     bare_ins+=("$(ms bare_in)")
     stream_ins+=("$(ms stream_in)")
-    # To remove what has the name takes as long whoever does it.
-    rm -f "$WORK/back"
     copy_outs+=("$(ms "$COVE" cp bench:file "$WORK/back")")
     bare_outs+=("$(ms bare_out)")
     stream_outs+=("$(ms stream_out)")

@@ -41,8 +41,10 @@ pub fn arrived(tree: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
                 continue;
             }
             let metadata = entry.metadata()?;
-            last = last.max((metadata.ctime(), metadata.ctime_nsec()));
-            let (token, path) = (lasting_token(&metadata), path.into_os_string().into_vec());
+            let changed = (metadata.ctime(), metadata.ctime_nsec());
+            last = last.max(changed);
+            let token = lasting_token(metadata.ino(), changed, metadata.len());
+            let path = path.into_os_string().into_vec();
             Seen::Same { token, path }.write(&mut records);
         }
     }

@@ -18,12 +18,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 use rustix::io::Errno;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -78,7 +77,7 @@ struct Content {
 /// # Errors
 /// When the folder is not there, or one of its files cannot be looked at.
 pub fn look(folder: &Path, known: Vec<Known>, listed: Listed) -> Result<Survey, Failure> {
-    let root = Root::open(folder).during(format!("look at `{}`", folder.display()))?;
+    let mut root = Root::open(folder).during(format!("look at `{}`", folder.display()))?;
     let mut wanted: BTreeMap<Vec<u8>, Option<Known>> =
         listed.paths.into_iter().map(|path| (path, None)).collect();
     for entry in known {
@@ -155,79 +154,105 @@ fn give(pieces: &mpsc::Sender<Bytes>, buffer: &mut BytesMut) -> Result<(), Failu
 }
 
 /// The root of the tree. It stays the same folder, whatever happens to its path.
-struct Root(File);
+struct Root {
+    folder: File,
+    /// When it was opened: what is as new as that may be changed again without its time telling.
+    opened: Duration,
+    /// The folder of the path that was looked at last, if it is one. In a sorted list the next one mostly lies there, too,
+    /// and to resolve each from the root takes three system calls instead of one.
+    last: Option<(Vec<u8>, Option<OwnedFd>)>,
+}
 
 /// What lies at a path.
 struct Found {
     kind: EntryKind,
     size: u64,
     token: Token,
-    handle: OwnedFd,
 }
 
 impl Root {
     fn open(folder: &Path) -> io::Result<Self> {
-        let root = File::open(folder)?;
-        if root.metadata()?.is_dir() { Ok(Self(root)) } else { Err(Errno::NOTDIR.into()) }
+        let folder = File::open(folder)?;
+        if !folder.metadata()?.is_dir() {
+            return Err(Errno::NOTDIR.into());
+        }
+        let opened = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Self { folder, opened, last: None })
     }
 
     fn open_in(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        beneath::resolve(&self.0, path, flags | OFlags::NOFOLLOW, beneath::NO_LINKS)
+        beneath::resolve(&self.folder, path, flags | OFlags::NOFOLLOW, beneath::NO_LINKS)
+    }
+
+    /// The folder of a path, and the name in it; none where there is no such folder, or a link leads there.
+    fn folder_of<'a>(&mut self, path: &'a [u8]) -> io::Result<Option<(&OwnedFd, &'a [u8])>> {
+        let (folder, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&b"."[..], path),
+        };
+        if self.last.as_ref().is_none_or(|(last, _)| last != folder) {
+            let handle = match self.open_in(folder, OFlags::PATH | OFlags::DIRECTORY) {
+                Ok(handle) => Some(handle),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
+                Err(error) => return Err(error.into()),
+            };
+            self.last = Some((folder.to_vec(), handle));
+        }
+        let handle = self.last.as_ref().and_then(|(_, handle)| handle.as_ref());
+        Ok(handle.map(|handle| (handle, name)))
     }
 
     /// What lies at a path; nothing where it is a folder, a pipe or a device, or leads through a link.
-    fn find(&self, path: &[u8]) -> io::Result<Option<Found>> {
-        let handle = match self.open_in(path, OFlags::PATH) {
-            Ok(handle) => handle,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+    fn find(&mut self, path: &[u8]) -> io::Result<Option<Found>> {
+        let opened = self.opened;
+        let Some((folder, name)) = self.folder_of(path)? else { return Ok(None) };
+        let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let file = File::from(handle);
-        let metadata = file.metadata()?;
-        let kind = match metadata.file_type() {
-            kind if kind.is_symlink() => EntryKind::Link,
-            kind if kind.is_file() && metadata.permissions().mode() & 0o100 != 0 => {
-                EntryKind::Executable
-            }
-            kind if kind.is_file() => EntryKind::File,
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => EntryKind::Link,
+            FileType::RegularFile if stat.st_mode & 0o100 != 0 => EntryKind::Executable,
+            FileType::RegularFile => EntryKind::File,
             _ => return Ok(None),
         };
-        let (size, token) = (metadata.len(), token(&metadata));
-        Ok(Some(Found { kind, size, token, handle: file.into() }))
+        let (size, token) = (u64::try_from(stat.st_size).unwrap_or_default(), token(&stat, opened));
+        Ok(Some(Found { kind, size, token }))
     }
 
-    fn see(&self, path: &[u8], known: Option<&Known>) -> io::Result<Option<Seen>> {
+    fn see(&mut self, path: &[u8], known: Option<&Known>) -> io::Result<Option<Seen>> {
         let Some(found) = self.find(path)? else { return Ok(None) };
         let path = path.to_vec();
-        let Found { kind, token, .. } = &found;
-        if let Some(known) = known.filter(|known| known.kind == *kind) {
-            let again = known.token.is_known() && known.token == *token;
+        if let Some(known) = known.filter(|known| known.kind == found.kind) {
+            let again = known.token.is_known() && known.token == found.token;
             if again || self.hash(&path, &found, &known.object)? {
-                return Ok(Some(Seen::Same { token: token.clone(), path }));
+                return Ok(Some(Seen::Same { token: found.token, path }));
             }
         }
+        let Found { kind, size, token } = found;
         let size = match kind {
-            EntryKind::Link => target(&found.handle)?.len() as u64,
-            EntryKind::File | EntryKind::Executable => found.size,
+            EntryKind::Link => self.target(&path)?.len() as u64,
+            EntryKind::File | EntryKind::Executable => size,
         };
-        Ok(Some(Seen::Changed { token: token.clone(), kind: *kind, size, path }))
+        Ok(Some(Seen::Changed { token, kind, size, path }))
     }
 
     /// Whether the content is that of the object.
     fn hash(&self, path: &[u8], found: &Found, object: &str) -> io::Result<bool> {
-        let mut reader: Box<dyn Read> = match found.kind {
-            EntryKind::Link => Box::new(io::Cursor::new(target(&found.handle)?)),
-            EntryKind::File | EntryKind::Executable => match self.regular(path) {
-                Ok(file) => Box::new(file),
-                // It is another by now: what it holds will be seen when it is read.
-                Err(_) => return Ok(false),
-            },
-        };
+        let content = Content { path: path.to_vec(), kind: found.kind, size: found.size };
+        // Where it is another by now, what it holds will be seen when it is read.
+        let Ok(mut reader) = self.read(&content) else { return Ok(false) };
         let hash = match object.len() {
             SHA1_HEX => blob::<Sha1>(&mut reader, found.size)?,
             _ => blob::<Sha256>(&mut reader, found.size)?,
         };
         Ok(hash == object)
+    }
+
+    fn target(&self, path: &[u8]) -> io::Result<Vec<u8>> {
+        let link = self.open_in(path, OFlags::PATH)?;
+        Ok(rustix::fs::readlinkat(link, "", Vec::new())?.into_bytes())
     }
 
     fn regular(&self, path: &[u8]) -> io::Result<File> {
@@ -240,16 +265,9 @@ impl Root {
     fn read(&self, content: &Content) -> io::Result<Box<dyn Read>> {
         match content.kind {
             EntryKind::File | EntryKind::Executable => Ok(Box::new(self.regular(&content.path)?)),
-            EntryKind::Link => {
-                let link = self.open_in(&content.path, OFlags::PATH)?;
-                Ok(Box::new(io::Cursor::new(target(&link)?)))
-            }
+            EntryKind::Link => Ok(Box::new(io::Cursor::new(self.target(&content.path)?))),
         }
     }
-}
-
-fn target(link: &OwnedFd) -> io::Result<Vec<u8>> {
-    Ok(rustix::fs::readlinkat(link, "", Vec::new())?.into_bytes())
 }
 
 /// The id of the blob with this content, of which so many bytes are read. One that is shorter has an id of no
@@ -269,21 +287,20 @@ fn blob<H: Digest>(content: &mut dyn Read, size: u64) -> io::Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn token(metadata: &std::fs::Metadata) -> Token {
-    let seconds = metadata.ctime();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let since = u64::try_from(seconds).map_or(Duration::ZERO, Duration::from_secs);
+/// The token of a file that is looked at, at this time at the earliest.
+fn token(stat: &Stat, now: Duration) -> Token {
+    let since = u64::try_from(stat.st_ctime).map_or(Duration::ZERO, Duration::from_secs);
     // Also when the clock was set back: then nothing can be said.
     if now.checked_sub(since).is_none_or(|age| age < RACY) {
         return Token::unknown();
     }
-    lasting_token(metadata)
+    let Ok(nanoseconds) = i64::try_from(stat.st_ctime_nsec) else { return Token::unknown() };
+    let size = u64::try_from(stat.st_size).unwrap_or_default();
+    lasting_token(stat.st_ino, (stat.st_ctime, nanoseconds), size)
 }
 
-/// The token of a file that nobody can change anew at the time of its last change.
-fn lasting_token(metadata: &std::fs::Metadata) -> Token {
-    let (seconds, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());
-    let (inode, size) = (metadata.ino(), metadata.len());
+/// The token of a file that nobody can change anew at the time of its last change, which is in seconds and nanoseconds.
+fn lasting_token(inode: u64, (seconds, nanoseconds): (i64, i64), size: u64) -> Token {
     Token::of(&format!("{inode}.{seconds}.{nanoseconds}.{size}")).unwrap_or(Token::unknown())
 }
 

@@ -126,8 +126,9 @@ fn what_went_in_is_looked_for_and_what_git_ignores_is_not() {
 fn a_token_is_given_once_a_change_would_show() {
     let tree = Tree::new();
     let file = tree.0.path().join("dir/file");
-    let metadata = fs::metadata(&file).expect("there");
-    assert!(!token(&metadata).is_known(), "it was written just now");
-    let old = fs::metadata("/etc/passwd").expect("there");
-    assert!(token(&old).is_known());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after it");
+    let stat = rustix::fs::stat(&file).expect("there");
+    assert!(!token(&stat, now).is_known(), "it was written just now");
+    assert!(token(&stat, now + 2 * RACY).is_known());
+    assert!(!token(&stat, now - 2 * RACY).is_known(), "by a clock that was set back");
 }
