@@ -25,7 +25,7 @@ use super::listing;
 use super::objects::{link_all, link_objects, packs_in};
 use super::package::{Package, PackageSummary, Part};
 use super::seeing::Seeing;
-use super::unchanged::Statuses;
+use super::unchanged::{Statuses, Unchanged};
 use crate::task::blocking;
 use crate::wire::guest::{UPDATE_DEEPENED, UPDATE_REMOVED, UPDATE_REPLACED};
 use crate::wire::survey::{EntryKind, Known, Token};
@@ -121,6 +121,25 @@ impl Kept {
     /// Makes the tree that a package has. What has not changed since it went in is not read.
     async fn hash(&self, package: Package) -> Result<(Package, Statuses), WorkspaceError> {
         let unchanged = self.unchanged().await;
+        let knows_some = !unchanged.is_empty();
+        match self.hash_but(unchanged, package).await? {
+            (package, Ok(statuses)) => Ok((package, statuses)),
+            // An object that should be here is not, perhaps, as after a power cut: it comes again by reading all.
+            (package, Err(_)) if knows_some => {
+                self.forget_statuses().await?;
+                let (package, statuses) = self.hash_but(Unchanged::default(), package).await?;
+                Ok((package, statuses?))
+            }
+            (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// The same, with what is known of unchanged files. Beside the package is what has come of git's part.
+    async fn hash_but(
+        &self,
+        unchanged: Unchanged,
+        package: Package,
+    ) -> Result<(Package, Result<Statuses, WorkspaceError>), WorkspaceError> {
         let begun = import::begin(&self.git_folder(), NEXT, None);
         let (writer, import) =
             begun.map_err(|source| WorkspaceError::Scratch { path: self.git_folder(), source })?;
@@ -130,7 +149,7 @@ impl Kept {
         };
         let ((package, hashed), imported) = tokio::join!(blocking(hash), import.done());
         nothing_gone(&hashed?)?;
-        Ok((package, imported?))
+        Ok((package, imported))
     }
 }
 

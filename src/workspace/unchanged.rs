@@ -12,20 +12,20 @@
 //! A file counts as unchanged by what git believes of one as well: device, inode, size and both times, to the
 //! nanosecond. The time of the inode's last change (`ctime`) is what no program can set: so an edit is seen after which
 //! somebody puts the old time back, and so is another file in that place, and a change of the mode, which need not be
-//! written down therefore. Times are not all that fine: some file systems have whole seconds, and all of them take the
-//! kernel's, which goes on by ticks of some milliseconds. So nothing is written down of a file that was changed less
-//! than [`SETTLED`] before the reading began (git calls that racily clean): whatever is done to any other from then on
-//! gives it a later time. One that is dated in the future is read each time, too.
+//! written down therefore.
 //!
-//! All of this is so where the kernel itself numbers and dates the files. On others everything is read each time: what
-//! is said of files in a network may be older than they are and by another clock, what a program says of its own
+//! Times do not tell all: they go on by ticks of some milliseconds, by whole seconds on some file systems, and a file is
+//! dated when a write begins, or the first of many into a mapping of it, until the kernel has written that to the disk.
+//! So nothing is written down of a file that was changed less than [`SETTLED`] before the reading began, and whatever is
+//! done to any other from then on gives it a later time. One that is dated in the future is read each time, too.
+//!
+//! All of this is so where the kernel itself numbers and dates the files, and has a disk below them. On others everything
+//! is read each time: a file in memory (tmpfs) is not dated again while it is mapped, an overlay may lie on such a one,
+//! what is said of files in a network may be older than they are and by another clock, what a program says of its own
 //! (FUSE, shared folders of virtual machines) may be anything, and FAT makes inodes up.
 //!
-//! What a program writes into a mapping of a file is dated when it begins, not with every byte. As with git, that may
-//! be seen only with the next change of the file.
-//!
-//! What is written down names the tree, and says nothing of any other: one that does not match what is in the guest is
-//! as good as none.
+//! What is written down names the tree and the host's boot, and says nothing of any other: when the power is cut, a new
+//! content can be on a disk before its time is.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Metadata};
@@ -35,10 +35,7 @@ use std::path::{Path, PathBuf};
 use std::str;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::statfs::{
-    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC,
-    TMPFS_MAGIC, fstatfs,
-};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, fstatfs};
 
 use super::WorkspaceError;
 use super::git::{self, Size};
@@ -48,20 +45,22 @@ use super::tree::{Found, Stamp};
 use crate::report::Report;
 use crate::wire::survey::EntryKind;
 
-/// So long ago a file must have changed last when it is read: more than the second and the tick by which two changes
-/// may have the same time.
-const SETTLED: Duration = Duration::from_secs(2);
+/// So long ago a file must have changed last when it is read: more than the kernel leaves a page unwritten into which a
+/// program has stored (`dirty_expire_centisecs` and `dirty_writeback_centisecs`, 35 s where nobody has set them), and
+/// longer than one write takes.
+const SETTLED: Duration = Duration::from_secs(120);
+
+/// Which boot of the host it is.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The most bytes of all that is written down: a million files with names of a hundred bytes and more.
 const MAX_RECORDS: usize = 256 << 20;
 
-/// The file systems whose files the kernel numbers and dates by itself. `EXT4` is its predecessors, too.
-const TRUSTED: [FsType; 8] = [
+/// The file systems on disks whose files the kernel numbers and dates by itself. `EXT4` is its predecessors, too.
+const TRUSTED: [FsType; 6] = [
     BTRFS_SUPER_MAGIC,
     EXT4_SUPER_MAGIC,
     F2FS_SUPER_MAGIC,
-    OVERLAYFS_SUPER_MAGIC,
-    TMPFS_MAGIC,
     FsType(0x5846_5342), // XFS
     FsType(0x2fc1_2fc1), // ZFS
     FsType(0xca45_1a4e), // bcachefs
@@ -144,7 +143,7 @@ impl Status {
     }
 }
 
-/// Whether the kernel itself numbers and dates this file.
+/// Whether the kernel itself numbers and dates this file, which is on a disk.
 fn is_trusted(file: &File) -> bool {
     fstatfs(file).is_ok_and(|system| TRUSTED.contains(&system.filesystem_type()))
 }
@@ -161,10 +160,10 @@ impl Statuses {
         self.0.extend(read.0);
     }
 
-    /// All of them as a file has them: a line with the tree, then `DEVICE INODE BYTES WRITTEN CHANGED<tab>PATH<nul>`.
+    /// All of them as a file has them: a line with what they are `of`, then `DEVICE INODE BYTES WRITTEN CHANGED<tab>PATH<nul>`.
     /// Each holds without the others, so that as many are there as may be.
-    fn write(&self, tree: &str) -> Vec<u8> {
-        let mut records = format!("{tree}\n").into_bytes();
+    fn write(&self, of: &str) -> Vec<u8> {
+        let mut records = format!("{of}\n").into_bytes();
         for (path, status) in &self.0 {
             let end = records.len();
             status.write(&mut records, path);
@@ -176,12 +175,12 @@ impl Statuses {
         records
     }
 
-    /// Reads those that are of this tree.
-    fn read(records: &[u8], tree: &str) -> io::Result<Self> {
+    /// Reads them, if they are `of` this.
+    fn read(records: &[u8], of: &str) -> io::Result<Self> {
         let unsound = || io::Error::other("it is no record of files, or not a whole one");
         let end = records.iter().position(|byte| *byte == b'\n').ok_or_else(unsound)?;
         let (named, records) = (&records[..end], &records[end + 1..]);
-        if named != tree.as_bytes() || records.is_empty() {
+        if named != of.as_bytes() || records.is_empty() {
             return Ok(Self::default());
         }
         let records = records.strip_suffix(b"\0").ok_or_else(unsound)?;
@@ -191,6 +190,11 @@ impl Statuses {
 }
 
 impl Unchanged {
+    /// Whether nothing is known of any file.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The object that a file is, of this kind and with this status now, if it is as it was.
     pub(super) fn object(&self, path: &[u8], kind: EntryKind, now: Status) -> Option<&str> {
         let (status, was, object) = self.0.get(path)?;
@@ -212,7 +216,8 @@ impl Kept {
     async fn read_unchanged(&self) -> Result<Unchanged, WorkspaceError> {
         let tree = self.base().await?;
         let list = self.git(Size::Work).args(["ls-tree", "-r", "-z", "--full-tree", &tree]);
-        let mut statuses = self.blocking(move |kept| read(&kept.unchanged_file(), &tree)).await?;
+        let mut statuses =
+            self.blocking(move |kept| read(&kept.unchanged_file(), &of(&tree)?)).await?;
         let mut unchanged = Unchanged::default();
         if statuses.0.is_empty() {
             return Ok(unchanged);
@@ -234,7 +239,8 @@ impl Kept {
             let write = move |kept: &Self| {
                 let place = kept.unchanged_file();
                 let new = place.with_extension("new");
-                fs::write(&new, statuses.write(&tree)).and_then(|()| fs::rename(&new, &place))
+                fs::write(&new, statuses.write(&of(&tree)?))?;
+                fs::rename(&new, &place)
             };
             self.blocking(write).await
         };
@@ -245,13 +251,30 @@ impl Kept {
         }
     }
 
+    /// Forgets what files were, so that the next reading is of all.
+    ///
+    /// # Errors
+    /// When it is there and stays.
+    pub(super) async fn forget_statuses(&self) -> Result<(), WorkspaceError> {
+        self.blocking(|kept| match fs::remove_file(kept.unchanged_file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
+        .await
+    }
+
     fn unchanged_file(&self) -> PathBuf {
         self.folder().join("unchanged")
     }
 }
 
-/// Reads what a file has of this tree; nothing where none was written. Blocks.
-fn read(place: &Path, tree: &str) -> io::Result<Statuses> {
+/// What statuses are of: the files of a tree, in this boot of the host.
+fn of(tree: &str) -> io::Result<String> {
+    Ok(format!("{tree} {}", fs::read_to_string(BOOT)?.trim_end()))
+}
+
+/// Reads what a file has of this; nothing where none was written. Blocks.
+fn read(place: &Path, of: &str) -> io::Result<Statuses> {
     let file = match File::open(place) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Statuses::default()),
         opened => opened?,
@@ -261,7 +284,7 @@ fn read(place: &Path, tree: &str) -> io::Result<Statuses> {
     }
     let mut records = Vec::new();
     file.take(MAX_RECORDS as u64).read_to_end(&mut records)?;
-    Statuses::read(&records, tree)
+    Statuses::read(&records, of)
 }
 
 #[cfg(test)]
@@ -278,10 +301,10 @@ mod tests {
     #[test]
     fn only_what_was_left_alone_for_a_while_is_settled() {
         let begun = UNIX_EPOCH + Duration::new(1_000_000_000, 500);
-        let (at, before) = ((999_999_998, 500), (999_999_998, 499));
+        let (at, before) = ((999_999_880, 500), (999_999_880, 499));
         for (written, changed, settled) in [
             (before, before, true),
-            ((999_999_997, 999_999_999), before, true),
+            ((999_999_879, 999_999_999), before, true),
             ((-1, 999_999_999), before, true),
             (at, before, false),
             (before, at, false),
