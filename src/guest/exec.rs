@@ -1,5 +1,6 @@
 //! Running a program, and the connection of one, of a forward or of a copy, as bytes.
 
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::SinkExt as _;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::codec::Framed;
 
 use super::passing::{Heard, Said, Sends};
@@ -18,9 +19,9 @@ use crate::id::BootId;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{Exec, Request};
 
-/// How long a program may take to be started on a connection that was kept, where no proof has shown that the agent
-/// is there: it may have to be read from a disk first, in a guest that is emulated and busy.
-const STARTED: Duration = Duration::from_secs(30);
+/// How long the agent may take to begin its answer on a connection that was kept, where no proof has shown that it is
+/// there: a program may have to be read from a disk first, in a guest that is emulated and busy.
+const STARTED: Duration = Duration::from_secs(60);
 
 impl Agent {
     /// Asks the agent to run a program. What comes back is a stream of frames that begins with the
@@ -31,17 +32,19 @@ impl Agent {
     /// When the agent does not answer.
     pub async fn exec(&self, exec: &Exec) -> Result<FrameStream, GuestError> {
         let request = Request::Exec(exec.clone());
-        let frames = match self.request_again(&request).await? {
-            Some(frames) => frames,
-            None => self.request(&request).await?,
+        let (frames, deadline) = match self.request_again(&request).await? {
+            // That the agent was there once is no proof that it is now.
+            Some(frames) => (frames, Some(Box::pin(sleep(STARTED)))),
+            None => (self.request(&request).await?, None),
         };
-        Ok(FrameStream::of_program(frames, self.0.proven.clone(), self.0.boot_id.clone()))
+        let (proven, boot) = (self.0.proven.clone(), self.0.boot_id.clone());
+        let again = Again { heard: Heard::default(), proven, boot };
+        Ok(FrameStream::of(frames, Sends::Input, Some(again), deadline))
     }
 
-    /// Sends a request on a connection that has served another one, and waits until the agent begins to answer: that
-    /// it was there once is no proof that it is now. None when no such connection takes it.
+    /// Sends a request on a connection that has served another one. None when no such connection takes it.
     ///
-    /// What was sent is not sent a second time, whatever comes of it: it may have been done.
+    /// What was sent is not sent a second time, and nobody is told that it was not done, whatever comes of it.
     async fn request_again(&self, request: &Request) -> Result<Option<Frames>, GuestError> {
         let frame = Frame::request(request).map_err(GuestError::Connection)?;
         while let Some(stream) = self.0.proven.take(&self.0.boot_id) {
@@ -49,23 +52,10 @@ impl Agent {
             let sent = timeout(HANDSHAKE, frames.send(frame.clone())).await;
             // One that broke before it took the last byte has sent nothing that the agent could do.
             if sent.map_err(|_| timed_out("take a request", HANDSHAKE))?.is_ok() {
-                return answered(frames).await.map(Some);
+                return Ok(Some(frames));
             }
         }
         Ok(None)
-    }
-}
-
-/// Waits until the agent begins to answer.
-async fn answered(frames: Frames) -> Result<Frames, GuestError> {
-    let mut parts = frames.into_parts();
-    let read = timeout(STARTED, parts.io.read_buf(&mut parts.read_buf))
-        .await
-        .map_err(|_| timed_out("start a program", STARTED))?;
-    match read {
-        Ok(0) => Err(GuestError::Connection(io::ErrorKind::UnexpectedEof.into())),
-        Ok(_) => Ok(Framed::from_parts(parts)),
-        Err(error) => Err(GuestError::Connection(error)),
     }
 }
 
@@ -83,6 +73,8 @@ pub struct FrameStream {
     said: Said,
     /// None when the connection serves nothing else.
     again: Option<Again>,
+    /// Until when something must come.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 /// What it takes to use a connection again.
@@ -95,17 +87,18 @@ struct Again {
 impl FrameStream {
     /// Of a connection that serves nothing else.
     pub(super) fn once(frames: Frames, sends: Sends) -> Self {
-        Self::of(frames, sends, None)
+        Self::of(frames, sends, None, None)
     }
 
-    /// Of a program in this boot.
-    fn of_program(frames: Frames, proven: Proven, boot: BootId) -> Self {
-        Self::of(frames, Sends::Input, Some(Again { heard: Heard::default(), proven, boot }))
-    }
-
-    fn of(frames: Frames, sends: Sends, again: Option<Again>) -> Self {
+    fn of(
+        frames: Frames,
+        sends: Sends,
+        again: Option<Again>,
+        deadline: Option<Pin<Box<Sleep>>>,
+    ) -> Self {
         let parts = frames.into_parts();
-        Self { buffered: parts.read_buf, stream: parts.io, said: Said::by(sends), again }
+        let (buffered, said) = (parts.read_buf, Said::by(sends));
+        Self { buffered, stream: parts.io, said, again, deadline }
     }
 
     /// The frames of the connection.
@@ -118,6 +111,19 @@ impl FrameStream {
     /// Whether a program's end has been read: nothing comes after it.
     fn ended(&self) -> bool {
         self.again.as_ref().is_some_and(|again| again.heard.ended())
+    }
+
+    /// Lets go of a connection whose program's end has been read: it waits for the next one, unless something is under
+    /// way on it. What is written from then on goes nowhere.
+    fn let_go(&mut self) {
+        let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        if let Some(Again { proven, boot, .. }) = self.again.take()
+            && self.buffered.is_empty()
+            && self.said.is_whole()
+        {
+            proven.give(boot, stream);
+        }
+        self.buffered.clear();
     }
 
     /// Notes what is read.
@@ -144,11 +150,20 @@ impl AsyncRead for FrameStream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.ended() {
+            this.let_go();
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         if this.buffered.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+            let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+            if let (Poll::Pending, Some(deadline)) = (&read, &mut this.deadline) {
+                ready!(deadline.as_mut().poll(context));
+                let why =
+                    format!("the guest has said nothing of a program for {} s", STARTED.as_secs());
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+            }
+            ready!(read)?;
+            this.deadline = None;
         } else {
             let length = this.buffered.len().min(buffer.remaining());
             buffer.put_slice(&this.buffered[..length]);
@@ -189,10 +204,8 @@ impl AsyncWrite for FrameStream {
 
 impl Drop for FrameStream {
     fn drop(&mut self) {
-        let Some(Again { heard, proven, boot }) = self.again.take() else { return };
-        if heard.ended() && self.buffered.is_empty() && self.said.is_whole() {
-            let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
-            proven.give(boot, stream);
+        if self.ended() {
+            self.let_go();
         }
     }
 }

@@ -62,7 +62,8 @@ impl Proven {
         Self { waiting: Arc::default(), tasks }
     }
 
-    /// The connection to this boot that was used last, if there is one whose other end is there and has said nothing.
+    /// The connection to this boot that was used last, if there is one whose other end is there, as far as is known, and
+    /// has said nothing.
     pub(super) fn take(&self, boot: &BootId) -> Option<Stream> {
         loop {
             let mut stream = self.waiting().take(boot)?;

@@ -9,7 +9,7 @@ use std::path::Path;
 const MAX_PASSWD: u64 = 1 << 20;
 
 /// What a login shell finds in `PATH`.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The terminal that is assumed where the host does not say.
 const TERM: &str = "xterm-256color";

@@ -2,19 +2,19 @@
 
 use std::fs::Metadata;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::pty::{Winsize, openpty};
+use nix::pty::{Winsize, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 use super::descriptor::Descriptor;
-use super::login::{Login, Terminal};
+use super::login::{self, Login, Terminal};
 use crate::wire::guest::{Exec, ExecFailure, TtySize};
 
 /// Room in a pipe: bigger pieces mean fewer switches between the program and the agent, which are dear
@@ -61,11 +61,19 @@ impl Program {
     /// In the sense of exit statuses: not found, not executable, anything else.
     pub(super) fn start(exec: &Exec, login: &Login) -> Result<Started, NotStarted> {
         let folder = folder(exec, login)?;
-        let mut command = command(exec, login)?;
-        command.current_dir(&folder);
-        let started = match exec.tty {
-            Some(size) => with_terminal(command, size),
-            None => with_pipes(command),
+        let start = |place: Option<&Path>| -> Result<io::Result<Started>, NotStarted> {
+            let mut command = command(exec, login, place)?;
+            command.current_dir(&folder);
+            Ok(match exec.tty {
+                Some(size) => with_terminal(command, size),
+                None => with_pipes(command),
+            })
+        };
+        let place = find(exec);
+        let started = match start(place.as_deref())? {
+            // What is there cannot be run: exec looks on.
+            Err(error) if place.is_some() && is_looked_past(&error) => start(None)?,
+            started => started,
         };
         started.map_err(|error| NotStarted {
             reason: match error.raw_os_error() {
@@ -115,29 +123,28 @@ fn folder(exec: &Exec, login: &Login) -> Result<PathBuf, NotStarted> {
 
 /// Where a program is that is named without a folder. None where that is not certain: then exec looks for it itself. It
 /// would do so by trying to run each place, which takes an emulated guest a millisecond.
-fn find(name: &str, path: &str) -> Option<PathBuf> {
-    if name.is_empty() || name.contains('/') {
-        return None;
-    }
-    let folders = std::env::split_paths(path).take_while(|folder| folder.is_absolute());
+fn find(exec: &Exec) -> Option<PathBuf> {
+    let name = exec.argv.first().filter(|name| !name.is_empty() && !name.contains('/'))?;
+    let own = exec.env.iter().rfind(|(key, _)| key == "PATH").map(|(_, path)| path.as_str());
+    let folders = std::env::split_paths(own.unwrap_or(login::PATH));
     let can_be_run = |place: &PathBuf| {
         std::fs::metadata(place).is_ok_and(|found| found.is_file())
             && rustix::fs::access(place, rustix::fs::Access::EXEC_OK).is_ok()
     };
+    let folders = folders.take_while(|folder| folder.is_absolute());
     folders.map(|folder| folder.join(name)).find(can_be_run)
 }
 
+/// Whether exec goes on to the next folder after this.
+fn is_looked_past(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES))
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place in a guest that starts programs")]
-fn command(exec: &Exec, login: &Login) -> Result<Command, NotStarted> {
-    let terminal = if exec.tty.is_some() { Terminal::Yes } else { Terminal::No };
-    let environment = login.environment(terminal);
+fn command(exec: &Exec, login: &Login, place: Option<&Path>) -> Result<Command, NotStarted> {
     let mut command = match exec.argv.split_first() {
         Some((program, arguments)) => {
-            let own = exec.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            let mut all = environment.iter().copied().chain(own);
-            let path = all.rfind(|(key, _)| *key == "PATH");
-            let found = path.and_then(|(_, path)| find(program, path));
-            let mut command = Command::new(found.as_deref().unwrap_or(Path::new(program)));
+            let mut command = Command::new(place.unwrap_or(Path::new(program)));
             command.arg0(program).args(arguments);
             command
         }
@@ -147,7 +154,8 @@ fn command(exec: &Exec, login: &Login) -> Result<Command, NotStarted> {
             command
         }
     };
-    command.env_clear().envs(environment);
+    let terminal = if exec.tty.is_some() { Terminal::Yes } else { Terminal::No };
+    command.env_clear().envs(login.environment(terminal));
     for (key, value) in &exec.env {
         if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
             let key = key.escape_debug();
@@ -183,14 +191,22 @@ fn with_pipes(mut command: Command) -> io::Result<Started> {
     Ok((program, child, Descriptor::new(input)?))
 }
 
+/// A new terminal: the end of who has it, and the program's. No program that another thread starts at this moment gets
+/// hold of one of them.
+fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+    let end = rustix::fs::open(ptsname_r(&master)?, flags, rustix::fs::Mode::empty())?;
+    Ok((master.into(), end))
+}
+
 #[expect(unsafe_code, reason = "the session and its terminal are made between fork and exec")]
 fn with_terminal(mut command: Command, size: TtySize) -> io::Result<Started> {
-    let pair = openpty(None, None)?;
-    for end in [&pair.master, &pair.slave] {
-        rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
-    }
-    set_size(&pair.master, size)?;
-    let slave = || pair.slave.try_clone().map(Stdio::from);
+    let (master, end) = terminal()?;
+    set_size(&master, size)?;
+    let slave = || end.try_clone().map(Stdio::from);
     command.stdin(slave()?).stdout(slave()?).stderr(slave()?);
     // SAFETY: setsid and ioctl are async-signal-safe and nothing is allocated; descriptor 0 is the
     // terminal by now.
@@ -204,10 +220,10 @@ fn with_terminal(mut command: Command, size: TtySize) -> io::Result<Started> {
         });
     }
     let child = command.spawn()?;
-    let input = Descriptor::new(pair.master.try_clone()?)?;
+    let input = Descriptor::new(master.try_clone()?)?;
     let program = Program {
         pid: pid(&child)?,
-        output: Descriptor::new(pair.master)?,
+        output: Descriptor::new(master)?,
         errors: None,
         terminal: Terminal::Yes,
     };
@@ -259,7 +275,9 @@ mod tests {
             ("", b.clone(), None),
             ("song", String::new(), None),
         ] {
-            assert_eq!(find(name, &path), expected.map(at), "{name} in {path}");
+            let env = [a.clone(), path.clone()].map(|path| ("PATH".to_owned(), path)).to_vec();
+            let exec = Exec { argv: vec![name.to_owned()], env, cwd: None, tty: None };
+            assert_eq!(find(&exec), expected.map(at), "{name} in {path}");
         }
     }
 }

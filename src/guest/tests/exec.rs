@@ -65,6 +65,36 @@ pub(super) async fn run(guest: &Guest, exec: &Exec) -> Outcome {
 }
 
 #[tokio::test]
+async fn a_program_is_the_first_that_can_be_run_in_the_path_of_its_own() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let guest = Guest::ready().await;
+    let at = |path: &str| guest.home().join(path);
+    for (place, text) in [("broken", "#!/nowhere/sh"), ("own", "#!/bin/sh\necho own")] {
+        fs::create_dir(at(place)).expect("made");
+        let place = at(place).join("greet");
+        fs::write(&place, text).expect("written");
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).expect("set");
+    }
+    let [broken, own] = ["broken", "own"].map(|path| at(path).display().to_string());
+    let path = |path: &str| ("PATH".to_owned(), format!("{path}:/bin:/usr/bin"));
+    for env in
+        [vec![path(&own)], vec![path("/x"), path(&own)], vec![path(&format!("{broken}:{own}"))]]
+    {
+        let greeted = run(&guest, &Exec { env: env.clone(), ..exec(&["greet"]) }).await;
+        assert_eq!(
+            (greeted.text().as_str(), greeted.end),
+            ("own\n", Some(Ok(ExecStatus::Exited(0)))),
+            "{env:?}"
+        );
+    }
+    let named = run(&guest, &exec(&["sh", "-c", "tr '\\0' ' ' < /proc/$$/cmdline"])).await;
+    assert!(named.text().starts_with("sh -c "), "{}", named.text());
+    let missing = run(&guest, &Exec { env: vec![path(&broken)], ..exec(&["greet"]) }).await;
+    assert_eq!(missing.end, Some(Err(ExecFailure::NotFound)));
+}
+
+#[tokio::test]
 async fn a_program_ends_as_it_ended() {
     let guest = Guest::ready().await;
     fs::write(guest.home().join("plain"), "x").expect("written");
