@@ -12,17 +12,16 @@
 //! do is behind [`Machine`].
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
 use self::after::{FAREWELL, farewell, next_request};
+pub use self::connection::Connection;
 pub(super) use self::feed::unexpected;
 use self::feed::{feed_plan, send_all, take_records};
 use super::exec::{self, Detached, login::Login};
@@ -39,6 +38,7 @@ use crate::wire::proof::BootKey;
 use crate::wire::survey::{Known, ListedBy};
 
 mod after;
+mod connection;
 mod feed;
 
 /// How long the host may take to read the reply to a power-off before the power goes.
@@ -78,21 +78,6 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Ends the machine. Blocks.
     fn power_off(&self);
-}
-
-/// A connection of the host: a socket.
-pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
-    /// Takes the socket away from the runtime.
-    ///
-    /// # Errors
-    /// When the runtime does not let go of it.
-    fn leave(self) -> io::Result<OwnedFd>;
-
-    /// Gives a socket that does not block to the runtime.
-    ///
-    /// # Errors
-    /// When the runtime does not take it.
-    fn enter(socket: OwnedFd) -> io::Result<Self>;
 }
 
 pub(super) type Frames<S> = Framed<S, FrameCodec>;
