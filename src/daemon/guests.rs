@@ -44,13 +44,15 @@ impl Guests for Agents {
         key: BootKey,
         boot: &BootId,
     ) -> Arc<dyn Guest> {
-        let dial = match vsock {
+        let (dial, proven) = match vsock {
+            // Machines whose vsock is a process did not answer any more when they had stood still (a full disk of the host)
+            // and the daemon had ended meanwhile with such a connection open.
             VsockAddress::Socket { name } => {
-                Dial::Unix { folder: folder.to_owned(), socket: name.clone() }
+                (Dial::Unix { folder: folder.to_owned(), socket: name.clone() }, Proven::none())
             }
-            VsockAddress::Context { cid } => Dial::Vsock { cid: *cid },
+            VsockAddress::Context { cid } => (Dial::Vsock { cid: *cid }, self.proven.clone()),
         };
-        Arc::new(AgentGuest(Agent::sharing(dial, key, boot.clone(), self.proven.clone())))
+        Arc::new(AgentGuest(Agent::sharing(dial, key, boot.clone(), proven)))
     }
 }
 
