@@ -4,7 +4,7 @@
 //! guest to run are tested on the host.
 //!
 //! - [`boot`]: PID 1, from the kernel's first process to the image's root
-//! - [`server`]: the host's connections, after the [`handshake`]; [`line`]: one that a thread has for itself
+//! - [`server`]: the host's connections, after the [`handshake`]; [`line`](mod@line): one that a thread has for itself
 //! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
 //! - [`exec`], [`tree`], [`copy`], [`update`], [`survey`], [`forward`]: programs, trees in and out, and
 //!   connections; [`index`]: git's indexes in trees that came; [`grow`]: the work disk; [`observe`]: what is seen
