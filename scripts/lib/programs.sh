@@ -4,7 +4,7 @@
 
 VSOCK_DEVICE_VERSION=0.3.0
 # Of our patch to it, scripts/patches/vhost-device-vsock-*.patch: raised with every change of that.
-VSOCK_DEVICE_PATCH=1
+VSOCK_DEVICE_PATCH=2
 
 # rustup makes the toolchain of rust-toolchain.toml; nothing of it is installed system-wide.
 prepare_rust() {

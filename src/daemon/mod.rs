@@ -46,7 +46,7 @@ use crate::workspace::{WorkspaceError, WorkspaceSettings, Workspaces};
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The vsock program that set-up installs into the cache: a version, with a version of our patch to it.
-const VSOCK_PROGRAM: &str = "tools/vhost-device-vsock-0.3.0-patch1/bin/vhost-device-vsock";
+const VSOCK_PROGRAM: &str = "tools/vhost-device-vsock-0.3.0-patch2/bin/vhost-device-vsock";
 
 /// The home of the guest's login user.
 const GUEST_HOME: &str = "/root";
