@@ -44,15 +44,13 @@ impl Guests for Agents {
         key: BootKey,
         boot: &BootId,
     ) -> Arc<dyn Guest> {
-        let (dial, proven) = match vsock {
-            // Machines whose vsock is a process did not answer any more when they had stood still (a full disk of the host)
-            // and the daemon had ended meanwhile with such a connection open.
+        let dial = match vsock {
             VsockAddress::Socket { name } => {
-                (Dial::Unix { folder: folder.to_owned(), socket: name.clone() }, Proven::none())
+                Dial::Unix { folder: folder.to_owned(), socket: name.clone() }
             }
-            VsockAddress::Context { cid } => (Dial::Vsock { cid: *cid }, self.proven.clone()),
+            VsockAddress::Context { cid } => Dial::Vsock { cid: *cid },
         };
-        Arc::new(AgentGuest(Agent::sharing(dial, key, boot.clone(), proven)))
+        Arc::new(AgentGuest(Agent::sharing(dial, key, boot.clone(), self.proven.clone())))
     }
 }
 

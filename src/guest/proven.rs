@@ -38,8 +38,7 @@ const UNUSED: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Proven {
     waiting: Arc<Mutex<Waiting>>,
-    /// None where none waits.
-    tasks: Option<Tasks>,
+    tasks: Tasks,
 }
 
 #[derive(Default)]
@@ -60,13 +59,7 @@ impl Proven {
     /// None yet. What they need in the background is done in `tasks`.
     #[must_use]
     pub fn new(tasks: Tasks) -> Self {
-        Self { waiting: Arc::default(), tasks: Some(tasks) }
-    }
-
-    /// Of which none ever waits: each is closed after its use.
-    #[must_use]
-    pub fn none() -> Self {
-        Self { waiting: Arc::default(), tasks: None }
+        Self { waiting: Arc::default(), tasks }
     }
 
     /// The connection to this boot that was used last, if there is one whose other end is there, as far as is known, and
@@ -83,16 +76,16 @@ impl Proven {
     /// Lets a connection to this boot wait, on which nothing is under way. Outside of a runtime, where nobody would
     /// close it again, it is closed at once.
     pub(super) fn give(&self, boot: BootId, stream: Stream) {
-        let Some(tasks) = self.tasks.as_ref().filter(|_| Handle::try_current().is_ok()) else {
+        if Handle::try_current().is_err() {
             return;
-        };
+        }
         let watched = {
             let mut waiting = self.waiting();
             waiting.add(Connection { boot, since: Instant::now(), stream });
             std::mem::replace(&mut waiting.watched, true)
         };
         if !watched {
-            tasks.spawn_until_shutdown("unused connections", self.clone().watch());
+            self.tasks.spawn_until_shutdown("unused connections", self.clone().watch());
         }
     }
 

@@ -1,5 +1,7 @@
 //! A guest that writes until the host's disk is full: it stands still, says so, and goes on where it was.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -65,12 +67,49 @@ fn a_guest_that_fills_the_hosts_disk_stands_still_and_goes_on(who: Who) {
     world.cove(["restart", "web"]).success();
     assert_eq!(show(&world)["stalled"], Value::Null);
     whole(&world, "data");
+    let mut copier = Copier::start(&world);
     stall(&world, disk, "doomed");
+    copier.say("said while it stood still\n");
     disk.leave(ROOM);
     world.cove(["start", "web"]).success();
     whole(&world, "doomed");
+    copier.heard("said while it stood still\n");
     world.cove(["stop", "web"]).success();
     world.finish();
+}
+
+/// A program in the guest that says what it is told.
+struct Copier {
+    child: Child,
+    says: BufReader<std::process::ChildStdout>,
+}
+
+impl Copier {
+    fn start(world: &World) -> Self {
+        let mut command =
+            world.command(["exec", "web", "--", "sh", "-c", "echo ready; cat"]).into_command();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
+        let mut says = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        says.read_line(&mut line).expect("it is read");
+        assert_eq!(line, "ready\n");
+        Self { child, says }
+    }
+
+    /// Tells it the last that it is told.
+    fn say(&mut self, text: &str) {
+        let mut input = self.child.stdin.take().expect("a pipe");
+        input.write_all(text.as_bytes()).expect("it is taken");
+    }
+
+    /// All that it says until it ends.
+    fn heard(mut self, expected: &str) {
+        let mut said = String::new();
+        self.says.read_to_string(&mut said).expect("it is read");
+        assert_eq!(said, expected);
+        assert!(self.child.wait().expect("it ends").success());
+    }
 }
 
 fn show(world: &World) -> Value {
