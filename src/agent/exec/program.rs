@@ -1,4 +1,8 @@
-//! Starting a program: pipes or a terminal, a session of its own, the login's environment.
+//! Starting a program: pipes or a terminal, a process group of its own, the login's environment.
+//!
+//! With a terminal it has a session of its own, too. With pipes it has not: nothing of it is to be done between fork and
+//! exec then, and the standard library starts it without copying the agent's memory map (`posix_spawn`), which under
+//! emulation takes as long as a short program runs. No terminal comes to it from the agent's session, which has none.
 
 use std::fs::Metadata;
 use std::io;
@@ -37,7 +41,7 @@ impl NotStarted {
     }
 }
 
-/// A program that runs, as the leader of a session and a process group.
+/// A program that runs, as the leader of a process group.
 #[derive(Debug)]
 pub(super) struct Program {
     /// Its process id, and its group's.
@@ -166,13 +170,8 @@ fn command(exec: &Exec, login: &Login, place: Option<&Path>) -> Result<Command, 
     Ok(command)
 }
 
-#[expect(unsafe_code, reason = "a session is made between fork and exec")]
 fn with_pipes(mut command: Command) -> io::Result<Started> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // SAFETY: setsid is async-signal-safe and nothing is allocated.
-    unsafe {
-        command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?));
-    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
     let gone = || io::Error::other("a pipe is missing");
     let input = child.stdin.take().ok_or_else(gone)?.into_owned_fd()?;
