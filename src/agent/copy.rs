@@ -3,10 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::line::{Line, on_thread};
-use super::server::{Connection, Frames};
+use super::server::{Connection, Frames, on_thread};
 use super::tree;
 use crate::archive::{ArchiveError, LargeFiles, Source};
+use crate::line::Line;
+use crate::wire::frame::FrameKind;
 use crate::wire::guest::{CopyDirection, CopyFiles, Reply, Skipped};
 
 /// Makes a copy. What is returned is the last reply.
@@ -35,9 +36,12 @@ pub(super) async fn run<S: Connection>(
 }
 
 fn send_out(source: Source, line: &mut Line) -> Result<Skipped, ArchiveError> {
-    line.say(&Reply::Copying { kind: source.kind() }).map_err(ArchiveError::Stream)?;
+    let copying = serde_json::to_vec(&Reply::Copying { kind: source.kind() });
+    let said =
+        copying.map_err(io::Error::from).and_then(|said| line.send(FrameKind::Control, &said));
+    said.map_err(ArchiveError::Stream)?;
     let skipped = source.pack(line.outgoing(), LargeFiles::Direct)?;
-    line.end_data().map_err(ArchiveError::Stream)?;
+    line.send(FrameKind::DataEnd, &[]).map_err(ArchiveError::Stream)?;
     Ok(skipped)
 }
 

@@ -4,7 +4,7 @@
 //! guest to run are tested on the host.
 //!
 //! - [`boot`]: PID 1, from the kernel's first process to the image's root
-//! - [`server`]: the host's connections, after the [`handshake`]; [`line`](mod@line): one that a thread has for itself
+//! - [`server`]: the host's connections, after the [`handshake`]
 //! - [`identity`], [`network`], [`plan`], [`skeleton`]: what a guest is given at start
 //! - [`exec`], [`tree`], [`copy`], [`update`], [`survey`], [`forward`]: programs, trees in and out, and
 //!   connections; [`index`]: git's indexes in trees that came; [`grow`]: the work disk; [`observe`]: what is seen
@@ -22,7 +22,6 @@ pub mod grow;
 pub mod handshake;
 pub mod identity;
 pub mod index;
-pub mod line;
 pub mod network;
 pub mod observe;
 pub mod plan;

@@ -22,15 +22,16 @@ use tokio_util::codec::Framed;
 
 use self::after::{FAREWELL, farewell, next_request};
 pub use self::connection::Connection;
+pub(super) use self::connection::on_thread;
 pub(super) use self::feed::unexpected;
 use self::feed::{feed_plan, send_all, take_records};
 use super::exec::{self, Detached, login::Login};
 use super::failure::{During, Failure, NotTaken};
 use super::forward::{self, Forwards};
 use super::handshake;
-use super::line::{self, Line};
 use super::{console, copy, observe, plan, survey, tree, update};
 use crate::id::{BootId, ExecId};
+use crate::line::Line;
 use crate::task;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{Exec, ExecFailure, Health, ReceiveTree, Reply, Request, Setup};
@@ -297,7 +298,7 @@ impl<M: Machine> Server<M> {
     ) -> io::Result<(Result<(), NotTaken>, Frames<S>)> {
         let home = self.login().await.home;
         let unpack = move |line: &mut Line| tree::receive(home.as_ref(), &tree, line.incoming());
-        let (unpacked, mut frames) = line::on_thread(frames, unpack).await?;
+        let (unpacked, mut frames) = on_thread(frames, unpack).await?;
         let received = match unpacked {
             Ok(arrived) => {
                 let sent = send_all(&mut frames, &arrived).await;

@@ -32,7 +32,7 @@ pub use content::LargeFiles;
 pub use entries::{Attributes, Entries};
 pub use limits::{Bits, Limits};
 pub use pack::Source;
-pub use pieces::{Piece, PieceReader, PieceSink, PieceWriter, QUEUE};
+pub use pieces::{PieceSink, PieceWriter};
 pub use place::Place;
 pub use removal::remove_tree;
 pub use staging::Staging;

@@ -1,59 +1,9 @@
-//! A stream in pieces: cut into them, and in a queue between a thread that blocks and a task that does not.
+//! A stream in pieces: cut into them, for a task that does not block.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::sync::mpsc;
-
-/// How many pieces of a stream may wait.
-pub const QUEUE: usize = 4;
-
-/// A piece of a stream that arrives.
-#[derive(Debug)]
-pub enum Piece {
-    /// Bytes.
-    Data(Bytes),
-    /// The stream is whole.
-    End,
-}
-
-/// Pieces that arrive, as one stream that blocks. One that ends without [`Piece::End`] was cut off.
-#[derive(Debug)]
-pub struct PieceReader {
-    pieces: mpsc::Receiver<Piece>,
-    rest: Bytes,
-    ended: bool,
-}
-
-impl PieceReader {
-    /// Reads these.
-    #[must_use]
-    pub fn new(pieces: mpsc::Receiver<Piece>) -> Self {
-        Self { pieces, rest: Bytes::new(), ended: false }
-    }
-}
-
-impl Read for PieceReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            if self.ended {
-                return Ok(0);
-            }
-            match self.pieces.blocking_recv() {
-                Some(Piece::Data(bytes)) => self.rest = bytes,
-                Some(Piece::End) => self.ended = true,
-                None => {
-                    let why = "the stream was cut off";
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
-                }
-            }
-        }
-        let length = self.rest.len().min(buffer.len());
-        self.rest.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
-    }
-}
+use bytes::{Bytes, BytesMut};
 
 /// The buffers of the pieces of one stream, which are used again when their pieces are gone. The kernel gives out
 /// fresh memory page by page at the first touch, which in an emulated guest takes as long as moving the bytes.
@@ -64,8 +14,8 @@ struct Buffers {
 }
 
 impl Buffers {
-    /// How many pieces of a stream there are at once: those that wait, and one at each end.
-    const AT_ONCE: usize = QUEUE + 2;
+    /// How many pieces of a stream there are at once: some that wait, and one at each end.
+    const AT_ONCE: usize = 6;
 
     /// An empty buffer for a piece of so many bytes.
     fn take(&mut self, length: usize) -> BytesMut {
@@ -92,12 +42,6 @@ pub trait PieceSink {
     /// # Errors
     /// When nobody takes it.
     fn send(&mut self, piece: Bytes) -> io::Result<()>;
-}
-
-impl PieceSink for mpsc::Sender<Bytes> {
-    fn send(&mut self, piece: Bytes) -> io::Result<()> {
-        self.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
 }
 
 /// A stream that blocks, cut into pieces on its way into a sink. What was written last leaves with a flush. Behind a
@@ -155,6 +99,10 @@ impl<Sink: PieceSink> Write for PieceWriter<Sink> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use bytes::Buf as _;
+
     use super::*;
     use crate::wire::frame::MAX_PAYLOAD;
 
@@ -192,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_written_in_any_lengths_arrives_in_pieces() {
-        let (pieces, mut received) = mpsc::channel::<Bytes>(QUEUE);
+        let (pieces, received) = mpsc::sync_channel::<Bytes>(4);
         let bytes: Vec<u8> = (0..20 * MAX_PAYLOAD + 1).map(|n| (n % 251) as u8).collect();
         let all = bytes.clone();
         let writer = std::thread::spawn(move || {
@@ -201,12 +149,18 @@ mod tests {
             writer.flush()
         });
         let mut arrived = Vec::new();
-        while let Some(piece) = received.blocking_recv() {
+        while let Ok(piece) = received.recv() {
             assert!(piece.len() <= MAX_PAYLOAD);
             arrived.extend_from_slice(&piece);
         }
         writer.join().expect("no panic").expect("written");
         assert!(arrived == bytes);
+    }
+
+    impl PieceSink for mpsc::SyncSender<Bytes> {
+        fn send(&mut self, piece: Bytes) -> io::Result<()> {
+            mpsc::SyncSender::send(self, piece).map_err(io::Error::other)
+        }
     }
 
     /// Keeps the pieces that it has room for.

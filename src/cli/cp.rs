@@ -1,8 +1,8 @@
 //! `cove cp`: files and trees out of a VM, and into one that runs.
 //!
 //! ```text
-//!  out of it:  stream ──▶ queue ──▶ thread: unpack, sync, rename
-//!  into it:    thread: pack ──▶ queue ──▶ stream ──▶ the guest does the same
+//!  out of it:  thread: stream ──▶ unpack, sync, rename
+//!  into it:    thread: pack ──▶ stream ──▶ the guest does the same
 //! ```
 //!
 //! The tar stream is made and unpacked here, with the user's own rights; what comes out of a guest is hostile
@@ -11,21 +11,16 @@
 mod end;
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
-use crate::archive::{
-    ArchiveError, Bits, LargeFiles, Limits, Piece, PieceReader, PieceWriter, Place, QUEUE, Source,
-    Staging, unpack,
-};
+use crate::archive::{ArchiveError, Bits, LargeFiles, Limits, Place, Source, Staging, unpack};
 use crate::report::{Kind, Report, counted};
-use crate::rpc::client::{Client, CopyIn, CopyOut, copy_failed};
-use crate::wire::frame::MAX_PAYLOAD;
+use crate::rpc::client::{Client, copy_failed};
 use crate::wire::guest::{CopyKind, Incoming, Skipped};
 use crate::wire::rpc::{DaemonPing, Nothing};
 
@@ -112,48 +107,61 @@ async fn out(
         Ok(kind) => kind,
         Err(failure) => return Err(names.in_failure(blamed(&client, failure).await)),
     };
-    let (pieces, received) = mpsc::channel(QUEUE);
-    let unpacking = tokio::task::spawn_blocking(move || take(&place, kind, received));
-    // Leaving here drops the queue, which ends the unpacking.
-    let fed = signals.unless_interrupted(feed(copy, pieces, names)).await;
-    let unpacked = match &fed {
-        Err(Failure::Interrupted) => cleared(unpacking, signals.interruption()).await,
+    let (mut stream, mut ending) = copy.into_stream().map_err(|report| names.untouched(report))?;
+    let transfer = Transfer::begin(&names.source);
+    let unpacking = tokio::task::spawn_blocking(move || {
+        take(&place, kind, Counted { stream: stream.reader(), transfer })
+    });
+    let told = signals.unless_interrupted(ending.told()).await;
+    let unpacked = match &told {
+        Err(Failure::Interrupted) => {
+            ending.cut();
+            cleared(unpacking, signals.interruption()).await
+        }
         Ok(_) | Err(Failure::Report(_) | Failure::StdoutClosed) => settled(unpacking).await,
     };
-    match (fed, unpacked) {
-        (Ok(skipped), Ok(())) => Ok(skipped),
+    match (told, unpacked) {
+        (Ok(skipped), Ok(())) => Ok(skipped.unwrap_or_default()),
+        // What was interrupted too late is in its place.
+        (Err(Failure::Interrupted), Ok(())) => Ok(ending.told().await?.unwrap_or_default()),
         (Err(failure), _) => Err(names.in_failure(blamed(&client, failure).await)),
         (Ok(_), Err(error)) => Err(names.failed(error).into()),
     }
 }
 
-/// Hands a stream on to who unpacks it, and returns what was left out of it. Ends early, without a word, when
-/// nobody takes it: why is known there.
-async fn feed(
-    mut copy: CopyOut,
-    pieces: mpsc::Sender<Piece>,
-    names: &Names,
-) -> Result<Skipped, Report> {
-    let transfer = Transfer::begin(&names.source);
-    while let Some(bytes) = copy.next().await? {
-        transfer.add(bytes.len());
-        if pieces.send(Piece::Data(bytes)).await.is_err() {
-            return Ok(Skipped::default());
-        }
+/// A stream whose bytes are shown.
+struct Counted<Stream> {
+    stream: Stream,
+    transfer: Transfer,
+}
+
+impl<Stream: Read> Read for Counted<Stream> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.stream.read(into)?;
+        self.transfer.add(length);
+        Ok(length)
     }
-    let skipped = copy.finish().await?;
-    pieces.send(Piece::End).await.ok();
-    Ok(skipped)
+}
+
+impl<Stream: Write> Write for Counted<Stream> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.stream.write(bytes)?;
+        self.transfer.add(length);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// Unpacks what comes, and puts it in its place. Blocks.
-fn take(place: &Place, kind: CopyKind, pieces: mpsc::Receiver<Piece>) -> Result<(), ArchiveError> {
+fn take(place: &Place, kind: CopyKind, stream: impl Read) -> Result<(), ArchiveError> {
     place.admit(kind)?;
     let staging = Staging::make(|| Ok(place.parent()));
     let staging = staging.map_err(|source| place.unwritable(source))?;
     let limits = Limits::default().with_room_of(staging.folder());
-    let (stream, bits) = (PieceReader::new(pieces), Bits::Permissions);
-    unpack(staging.folder(), stream, bits, limits, LargeFiles::Direct)?;
+    unpack(staging.folder(), stream, Bits::Permissions, limits, LargeFiles::Direct)?;
     place.publish(&staging)
 }
 
@@ -171,14 +179,24 @@ async fn into(
     let client = signals.unless_interrupted(connect()).await?;
     let incoming = Incoming { name, kind: source.kind() };
     let copy = signals.unless_interrupted(client.copy_in(vm, destination, incoming)).await?;
-    let (pieces, packed) = mpsc::channel(QUEUE);
-    let sink = PieceWriter::new(pieces, MAX_PAYLOAD);
-    let packing = tokio::task::spawn_blocking(move || source.pack(sink, LargeFiles::Cached));
-    let sent = signals.unless_interrupted(send(copy, packed, names)).await;
-    let packed = settled_after(&sent, packing).await;
-    let (copy, skipped) = match (sent, packed) {
+    let (mut stream, cut) = copy.into_stream().map_err(|report| names.untouched(report))?;
+    let transfer = Transfer::begin(&names.source);
+    let mut packing = tokio::task::spawn_blocking(move || {
+        let packed = source.pack(Counted { stream: stream.writer(), transfer }, LargeFiles::Cached);
+        Ok((stream, packed))
+    });
+    let packed = match signals.unless_interrupted(async { Ok((&mut packing).await) }).await {
+        Ok(packed) => flat(packed),
+        Err(failure) => {
+            cut.cut();
+            settled_within(CLEAR, packing).await.ok();
+            return Err(names.in_failure(failure));
+        }
+    };
+    let (stream, packed) = packed.map_err(|error| names.failed(error))?;
+    let (copy, skipped) = match (stream.into_copy(), packed) {
         (Ok(copy), Ok(skipped)) => (copy, skipped),
-        (Err(failure), _) => return Err(names.in_failure(blamed(&client, failure).await)),
+        (Err(report), _) => return Err(names.in_failure(blamed(&client, report.into()).await)),
         (Ok(_), Err(error)) => return Err(names.failed(error).into()),
     };
     match signals.unless_interrupted(copy.finish()).await {
@@ -188,19 +206,6 @@ async fn into(
         }
         Err(failure) => Err(names.in_failure(failure)),
     }
-}
-
-async fn send(
-    mut copy: CopyIn,
-    mut packed: mpsc::Receiver<Bytes>,
-    names: &Names,
-) -> Result<CopyIn, Report> {
-    let transfer = Transfer::begin(&names.source);
-    while let Some(bytes) = packed.recv().await {
-        transfer.add(bytes.len());
-        copy.send(bytes).await?;
-    }
-    Ok(copy)
 }
 
 /// Which connection of a copy was lost: its stream, which goes over both, does not say that.
@@ -265,15 +270,6 @@ async fn settled<T>(work: JoinHandle<Result<T, ArchiveError>>) -> Result<T, Arch
     settled_within(SETTLE, work).await
 }
 
-/// The same, once the stream on its other side has ended like this.
-async fn settled_after<T, U>(
-    ended: &Result<U, Failure>,
-    work: JoinHandle<Result<T, ArchiveError>>,
-) -> Result<T, ArchiveError> {
-    let interrupted = matches!(ended, Err(Failure::Interrupted));
-    settled_within(if interrupted { CLEAR } else { SETTLE }, work).await
-}
-
 /// Waits until what came of an interrupted copy is cleared away, or the user has had `enough` of that too.
 async fn cleared<T>(
     work: JoinHandle<Result<T, ArchiveError>>,
@@ -290,7 +286,7 @@ async fn cleared<T>(
     tokio::select! {
         // Neither is resumed after the other has completed, so nothing needs to be cancel-safe here.
         done = clearing => done,
-        _ = enough => Err(ArchiveError::Stream(std::io::ErrorKind::Interrupted.into())),
+        _ = enough => Err(ArchiveError::Stream(io::ErrorKind::Interrupted.into())),
     }
 }
 
@@ -298,12 +294,15 @@ async fn settled_within<T>(
     patience: Duration,
     work: JoinHandle<Result<T, ArchiveError>>,
 ) -> Result<T, ArchiveError> {
-    let stuck = |error| Err(ArchiveError::Stream(error));
     match timeout(patience, work).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(panicked)) => stuck(std::io::Error::other(panicked)),
-        Err(_) => stuck(std::io::ErrorKind::TimedOut.into()),
+        Ok(done) => flat(done),
+        Err(_) => Err(ArchiveError::Stream(io::ErrorKind::TimedOut.into())),
     }
+}
+
+/// What a thread has done.
+fn flat<T>(done: Result<Result<T, ArchiveError>, JoinError>) -> Result<T, ArchiveError> {
+    done.unwrap_or_else(|panicked| Err(ArchiveError::Stream(io::Error::other(panicked))))
 }
 
 /// The two ends, as the user wrote them.
@@ -394,7 +393,7 @@ mod tests {
             (Lost::ToGuest, Kind::Failed, "the connection to the guest ended"),
         ] {
             let ended = Report::new(Kind::Unreachable, "the stream ended").with_hint("copy again");
-            let cause = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            let cause = io::Error::from(io::ErrorKind::UnexpectedEof);
             let report = of_lost(ended.with_cause(&cause), lost);
             assert_eq!((report.kind, report.cause.len()), (kind, 1));
             assert!(report.message.starts_with(named), "{report:?}");

@@ -53,7 +53,7 @@ use crate::wire::frame::FrameCodec;
 use crate::wire::rpc::{Method, STREAM_PROTOCOL, StreamTicket, Subscription};
 
 pub use command::CommandOutput;
-pub use copy::{CopyIn, CopyOut, copy_failed};
+pub use copy::{CopyIn, CopyOut, Cut, Ending, InStream, OutStream, copy_failed};
 pub use export::Export;
 
 /// A byte stream of the daemon, in frames.

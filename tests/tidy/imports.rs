@@ -11,7 +11,7 @@ use crate::source::{Source, Token};
 /// Types and tools that know of nothing else in the crate.
 const COMMON: &[&str] = &[
     "id", "report", "wire", "config", "process", "task", "size", "egress", "block", "keys",
-    "archive", "index",
+    "archive", "index", "line",
 ];
 /// The services: the rules of the product, and the traits they need from the rest.
 const SERVICES: &[&str] = &["vm", "workspace", "image"];

@@ -1,18 +1,28 @@
 //! Copies of files and trees, out of guests and into them, as tar streams.
 //!
-//! Packing and unpacking is the caller's: what comes out of a guest is made by a guest, and hostile.
+//! ```text
+//!  out:  kind ──▶ into_stream ──▶ thread: OutStream, read ──▶ Ending::told
+//!  in:            into_stream ──▶ thread: InStream, written ──▶ into_copy ──▶ finish
+//! ```
+//!
+//! Packing and unpacking is the caller's: what comes out of a guest is made by a guest, and hostile. It is done by
+//! threads that have the connection for themselves, where each byte is copied once.
+
+mod stream;
 
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
 
+pub use self::stream::{Cut, Ending, InStream, OutStream};
+
 use super::{ByteStream, Client};
+use crate::line::Patience;
 use crate::report::{FULL_DISK, Kind, Report};
-use crate::wire::frame::{Frame, MAX_PAYLOAD};
-use crate::wire::guest::{CopyDirection, CopyFailure, CopyKind, Incoming, Reply, Skipped};
+use crate::wire::frame::Frame;
+use crate::wire::guest::{CopyDirection, CopyFailure, CopyKind, Incoming, Reply};
 use crate::wire::rpc::{CopyVm, VmCopy};
 
 /// How long the guest may take for its next word, or to take more bytes: it may be emulated, its disk busy.
@@ -20,6 +30,9 @@ const STALL: Duration = Duration::from_secs(120);
 
 /// How long it may take to put all of it onto its disk and into its place.
 const FINISH: Duration = Duration::from_secs(600);
+
+/// The same for threads.
+const PATIENCE: Patience = Patience { pause: STALL, whom: "guest" };
 
 /// How much is taken of a text of the guest's, in characters.
 const MAX_TEXT: usize = 4096;
@@ -81,44 +94,22 @@ impl CopyOut {
         Ok(kind)
     }
 
-    /// The next bytes of the tar stream; none when that was all. Cancel-safe.
+    /// The tar stream that comes now, for a thread, and how it ends.
     ///
     /// # Errors
-    /// When the guest fails, or the connection breaks off.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Report> {
-        match frame(&mut self.0, STALL).await? {
-            Frame::Data(bytes) => Ok(Some(bytes)),
-            Frame::DataEnd => Ok(None),
-            other => {
-                said(&other)?;
-                Err(out_of_turn())
-            }
-        }
-    }
-
-    /// What was left out. To be asked when that was all.
-    ///
-    /// # Errors
-    /// When the guest does not say that it was.
-    pub async fn finish(mut self) -> Result<Skipped, Report> {
-        let Reply::Copied(Skipped { count, first }) = reply(&mut self.0, STALL).await? else {
-            return Err(out_of_turn());
-        };
-        Ok(Skipped { count, first: first.map(cut) })
+    /// When the connection is none any more.
+    pub fn into_stream(self) -> Result<(OutStream, Ending), Report> {
+        OutStream::of(self.0)
     }
 }
 
 impl CopyIn {
-    /// Sends bytes of the tar stream. Waits while the guest does not take them.
+    /// The tar stream that goes now, for a thread, and the way to end that early.
     ///
     /// # Errors
-    /// When the guest has given up (with its reason), or takes nothing for two minutes.
-    pub async fn send(&mut self, mut bytes: Bytes) -> Result<(), Report> {
-        while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(MAX_PAYLOAD));
-            self.send_frame(Frame::Data(piece)).await?;
-        }
-        Ok(())
+    /// When the connection is none any more.
+    pub fn into_stream(self) -> Result<(InStream, Cut), Report> {
+        InStream::of(self.0)
     }
 
     /// Ends the stream and waits until the copy is in its place.
@@ -230,11 +221,15 @@ fn out_of_turn() -> Report {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use bytes::Bytes;
     use tokio::net::UnixStream;
     use tokio_util::codec::Framed;
 
     use super::*;
-    use crate::wire::frame::FrameCodec;
+    use crate::wire::frame::{FrameCodec, MAX_PAYLOAD};
+    use crate::wire::guest::Skipped;
 
     fn pair() -> (ByteStream, ByteStream) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
@@ -262,11 +257,41 @@ mod tests {
         drop(theirs);
         let mut copy = CopyOut(ours);
         assert_eq!(copy.kind().await?, CopyKind::File);
-        let mut stream = Vec::new();
-        while let Some(bytes) = copy.next().await? {
-            stream.extend_from_slice(&bytes);
-        }
-        Ok((stream, copy.finish().await?))
+        let (stream, mut ending) = copy.into_stream()?;
+        let (told, read) = tokio::join!(ending.told(), read(stream));
+        assert_eq!(told.is_ok(), read.is_ok());
+        Ok((read.unwrap_or_default(), told?.expect("it was read to its end")))
+    }
+
+    async fn read(mut stream: OutStream) -> io::Result<Vec<u8>> {
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut bytes = Vec::new();
+            stream.reader().read_to_end(&mut bytes).map(|_| bytes)
+        });
+        reading.await.expect("no panic")
+    }
+
+    /// Writes until the stream has enough.
+    async fn fill(mut stream: InStream) -> InStream {
+        let filling = tokio::task::spawn_blocking(move || {
+            let mut writer = stream.writer();
+            // Whether a frame still fits is the kernel's to say.
+            while writer.write_all(&[0; MAX_PAYLOAD]).is_ok() {}
+            drop(writer);
+            stream
+        });
+        filling.await.expect("no panic")
+    }
+
+    async fn write(copy: CopyIn, bytes: &'static [u8]) -> CopyIn {
+        let (mut stream, _cut) = copy.into_stream().expect("a socket");
+        let writing = tokio::task::spawn_blocking(move || {
+            let mut writer = stream.writer();
+            writer.write_all(bytes).and_then(|()| writer.flush()).expect("written");
+            drop(writer);
+            stream
+        });
+        writing.await.expect("no panic").into_copy().expect("all was written")
     }
 
     #[tokio::test]
@@ -306,15 +331,56 @@ mod tests {
         let (ours, mut theirs) = pair();
         theirs.send(say(&failure(CopyFailure::NoRoom))).await.expect("sent");
         drop(theirs);
-        let mut copy = CopyIn(ours);
-        let report = loop {
-            // Whether a frame still fits is the kernel's to say.
-            if let Err(report) = copy.send(Bytes::from(vec![0; MAX_PAYLOAD])).await {
-                break report;
-            }
-        };
+        let (stream, _cut) = CopyIn(ours).into_stream().expect("a socket");
+        let report = fill(stream).await.into_copy().expect_err("it has given up");
         assert_eq!((report.kind, report.hint.as_deref()), (Kind::Failed, Some(FULL_DISK)));
         assert_eq!(report.message, "the VM: because");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_cut_ends_on_both_ways() {
+        let (ours, theirs) = pair();
+        let (stream, mut ending) = CopyOut(ours).into_stream().expect("a socket");
+        let cut = async {
+            tokio::task::yield_now().await;
+            ending.cut();
+            ending.told().await
+        };
+        let (told, read) = tokio::join!(cut, read(stream));
+        assert_eq!(told.expect_err("it was cut").kind, Kind::Unreachable);
+        read.expect_err("it was cut");
+        drop(theirs);
+
+        let (ours, theirs) = pair();
+        let (stream, cut) = CopyIn(ours).into_stream().expect("a socket");
+        let (filled, ()) = tokio::join!(fill(stream), async {
+            tokio::task::yield_now().await;
+            cut.cut();
+        });
+        assert_eq!(filled.into_copy().expect_err("it was cut").kind, Kind::Unreachable);
+        drop(theirs);
+    }
+
+    #[tokio::test]
+    async fn what_was_cut_is_not_whole_though_all_of_it_had_come() {
+        let (ours, mut theirs) = pair();
+        let copied = say(&Reply::Copied(Skipped::default()));
+        for frame in [data("all"), Frame::DataEnd, copied] {
+            theirs.send(frame).await.expect("sent");
+        }
+        let (stream, mut ending) = CopyOut(ours).into_stream().expect("a socket");
+        ending.cut();
+        read(stream).await.expect_err("it was cut");
+        assert_eq!(ending.told().await.expect_err("it was cut").kind, Kind::Unreachable);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_has_enough_leaves_nothing_to_tell() {
+        let (ours, theirs) = pair();
+        let (stream, mut ending) = CopyOut(ours).into_stream().expect("a socket");
+        drop(stream);
+        assert_eq!(ending.told().await, Ok(None));
+        drop(theirs);
     }
 
     #[tokio::test]
@@ -326,8 +392,7 @@ mod tests {
             (None, Some(Kind::Unreachable)),
         ] {
             let (ours, mut theirs) = pair();
-            let mut copy = CopyIn(ours);
-            copy.send(Bytes::from_static(b"abc")).await.expect("sent");
+            let copy = write(CopyIn(ours), b"abc").await;
             let guest = async {
                 let mut got = Vec::new();
                 while got.last() != Some(&Frame::DataEnd) {

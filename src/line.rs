@@ -1,8 +1,8 @@
-//! A connection of the host that a thread has for itself, for the time of a large stream: what comes is read from the
-//! socket to where it is wanted, and what goes is written from where it lies.
+//! A connection of frames that a thread has for itself, for the time of a large stream: what comes is read from the
+//! socket to where it is wanted, and what goes is written from where it lies. At both ends of a copy.
 //!
 //! ```text
-//!  runtime: Frames ── on_thread ──▶ thread: Line ── incoming, outgoing ──▶ runtime: Frames
+//!  runtime: frames ── new ──▶ thread: Line ── incoming, outgoing ── into_parts ──▶ runtime: frames
 //! ```
 //!
 //! An emulated guest copies a MiB in some 0.6 ms, and moves it over vsock in 4 to 9: through the runtime each byte was
@@ -16,45 +16,38 @@ use bytes::BytesMut;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
-use serde::Serialize;
-use tokio_util::codec::{Framed, FramedParts};
 
-use super::server::{Connection, Frames};
-use crate::wire::frame::{Frame, FrameCodec, FrameHeader, FrameKind, MAX_PAYLOAD};
+use crate::wire::frame::{FrameHeader, FrameKind};
 
 /// How much of what is read and written in small parts is gathered; a larger part is not copied. In bytes.
 const BUFFER: usize = 64 * 1024;
+
+/// How long a frame is that is gathered, and one that is not, in bytes. With its header a frame is a whole number of the
+/// largest packets of vsock, 64 KiB each: a packet of the few bytes that are left takes a guest as long as a full one.
+const GATHERED: usize = BUFFER - FrameHeader::BYTES;
+const PIECE: usize = 8 * BUFFER - FrameHeader::BYTES;
+
+/// How many data frames without data may follow each other: a stream of nothing else would never end.
+const MAX_EMPTY: usize = 16;
 
 /// How much is waited for at once, in bytes: the kernel wants that to be less than it keeps of a connection, which is
 /// 256 KiB for vsock.
 const AT_ONCE: usize = 128 * 1024;
 
-/// How long the host may pause in the middle of a copy, whose user may have suspended it for a while, or of a tree:
-/// before its end the host waits until git there has written down all that went in.
-const PAUSE: Duration = Duration::from_secs(600);
-
-/// Has a thread do its work on a connection, and brings that back.
-///
-/// # Errors
-/// When the connection was left in the middle of a frame, or is no socket any more: nothing can be said on it then.
-pub(super) async fn on_thread<S: Connection, T: Send + 'static>(
-    frames: Frames<S>,
-    work: impl FnOnce(&mut Line) -> T + Send + 'static,
-) -> io::Result<(T, Frames<S>)> {
-    let parts = frames.into_parts();
-    let mut line = Line::new(parts.io.leave()?, &parts.read_buf)?;
-    let worked = tokio::task::spawn_blocking(move || (work(&mut line), line)).await;
-    let (done, line) = worked.map_err(io::Error::other)?;
-    let (socket, rest) = line.into_parts()?;
-    let mut parts = FramedParts::new::<Frame>(S::enter(socket)?, FrameCodec::default());
-    parts.read_buf = rest;
-    Ok((done, Framed::from_parts(parts)))
+/// How long a line waits for whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// How long the other end may pause.
+    pub(crate) pause: Duration,
+    /// What the other end is called when it paused longer.
+    pub(crate) whom: &'static str,
 }
 
 /// The connection. Every wait on it ends.
 #[derive(Debug)]
-pub struct Line {
+pub(crate) struct Line {
     socket: OwnedFd,
+    patience: Patience,
     /// What has been read and is not taken yet is between `start` and `end`.
     buffer: Vec<u8>,
     start: usize,
@@ -64,17 +57,25 @@ pub struct Line {
 }
 
 impl Line {
-    fn new(socket: OwnedFd, rest: &[u8]) -> io::Result<Self> {
+    /// Takes a socket away from a runtime that has read this of it already.
+    ///
+    /// # Errors
+    /// When it is no socket any more.
+    pub(crate) fn new(socket: OwnedFd, rest: &[u8], patience: Patience) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, false)?;
         for wait in [Timeout::Recv, Timeout::Send] {
-            set_socket_timeout(&socket, wait, Some(PAUSE))?;
+            set_socket_timeout(&socket, wait, Some(patience.pause))?;
         }
         let mut buffer = rest.to_vec();
         buffer.resize(BUFFER.max(rest.len()), 0);
-        Ok(Self { socket, buffer, start: 0, end: rest.len(), broken: false })
+        Ok(Self { socket, patience, buffer, start: 0, end: rest.len(), broken: false })
     }
 
-    fn into_parts(self) -> io::Result<(OwnedFd, BytesMut)> {
+    /// The socket, which does not block any more, and what has been read of it.
+    ///
+    /// # Errors
+    /// When a frame was left in the middle, or it is no socket any more: nothing can be said on it then.
+    pub(crate) fn into_parts(self) -> io::Result<(OwnedFd, BytesMut)> {
         if self.broken {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -83,33 +84,21 @@ impl Line {
     }
 
     /// The stream of data frames that comes now. It ends with its frame; one that ends otherwise was cut off.
-    pub(super) fn incoming(&mut self) -> Incoming<'_> {
-        Incoming { line: self, left: 0, ended: false }
+    pub(crate) fn incoming(&mut self) -> Incoming<'_> {
+        Incoming { line: self, left: 0, empty: 0, ended: false }
     }
 
     /// A stream of data frames that goes now. What was written last leaves with a flush; its end is a frame of its
     /// own.
-    pub(super) fn outgoing(&mut self) -> Outgoing<'_> {
-        Outgoing { line: self, gathered: Vec::with_capacity(BUFFER) }
+    pub(crate) fn outgoing(&mut self) -> Outgoing<'_> {
+        Outgoing { line: self, gathered: Vec::with_capacity(GATHERED) }
     }
 
-    /// Says something.
+    /// Sends a frame.
     ///
     /// # Errors
-    /// When the host is gone, or takes nothing for too long.
-    pub(super) fn say(&mut self, message: &impl Serialize) -> io::Result<()> {
-        self.send(FrameKind::Control, &serde_json::to_vec(message)?)
-    }
-
-    /// Ends a stream that goes.
-    ///
-    /// # Errors
-    /// As [`Self::say`].
-    pub(super) fn end_data(&mut self) -> io::Result<()> {
-        self.send(FrameKind::DataEnd, &[])
-    }
-
-    fn send(&mut self, kind: FrameKind, payload: &[u8]) -> io::Result<()> {
+    /// When the other end is gone, or takes nothing for too long.
+    pub(crate) fn send(&mut self, kind: FrameKind, payload: &[u8]) -> io::Result<()> {
         // Behind a frame that is not whole, nothing is one.
         if std::mem::replace(&mut self.broken, true) {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -123,12 +112,52 @@ impl Line {
             match sendmsg(&self.socket, parts, &mut nothing, SendFlags::NOSIGNAL) {
                 Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Err(paused("takes nothing")),
+                Err(Errno::AGAIN) => return Err(self.patience.ended("takes nothing")),
                 Err(error) => return Err(error.into()),
             }
         }
         self.broken = false;
         Ok(())
+    }
+
+    /// The message that the other end sends now.
+    ///
+    /// # Errors
+    /// When it sends nothing for too long, or something else.
+    #[cfg(feature = "client")]
+    pub(crate) fn hear(&mut self) -> io::Result<Vec<u8>> {
+        let header = self.next_header()?;
+        if header.kind != FrameKind::Control {
+            let why = format!("a {} frame was not due", header.kind.name());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        self.start += FrameHeader::BYTES;
+        let mut message = vec![0; header.payload];
+        let buffered = header.payload.min(self.end - self.start);
+        message[..buffered].copy_from_slice(&self.buffer[self.start..][..buffered]);
+        self.start += buffered;
+        let mut rest = &mut message[buffered..];
+        while !rest.is_empty() {
+            let length = self.patience.receive(&self.socket, rest, RecvFlags::empty())?;
+            rest = &mut rest[length..];
+        }
+        Ok(message)
+    }
+
+    /// Whether the other end has sent something, or is gone.
+    #[cfg(feature = "client")]
+    pub(crate) fn has_more(&self) -> bool {
+        let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        self.start < self.end || recv(&self.socket, &mut [0], peek) != Err(Errno::AGAIN)
+    }
+
+    /// The header of the next frame, which stays where it is.
+    fn next_header(&mut self) -> io::Result<FrameHeader> {
+        while self.end - self.start < FrameHeader::BYTES {
+            self.fill()?;
+        }
+        let (header, _) = self.buffer[self.start..].split_first_chunk().expect("it is there");
+        FrameHeader::read(*header)
     }
 
     /// Reads something to the end of what has been read. There is room for it.
@@ -140,58 +169,70 @@ impl Line {
             (self.start, self.end) = (0, self.end - self.start);
         }
         let room = &mut self.buffer[self.end..];
-        self.end += receive(&self.socket, room, RecvFlags::empty())?;
+        self.end += self.patience.receive(&self.socket, room, RecvFlags::empty())?;
         Ok(())
     }
 }
 
-/// Reads something at least, and with [`RecvFlags::WAITALL`] as much as there is room for.
-fn receive(socket: &OwnedFd, into: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
-    loop {
-        match recv(socket, &mut *into, flags) {
-            Ok((_, 0)) => {
-                let why = "the stream was cut off";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+impl Patience {
+    /// Reads something at least, and with [`RecvFlags::WAITALL`] as much as there is room for.
+    fn receive(self, socket: &OwnedFd, into: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        loop {
+            match recv(socket, &mut *into, flags) {
+                Ok((_, 0)) => {
+                    let why = "the stream was cut off";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+                }
+                Ok((_, length)) => return Ok(length),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Err(self.ended("sends nothing")),
+                Err(error) => return Err(error.into()),
             }
-            Ok((_, length)) => return Ok(length),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Err(paused("sends nothing")),
-            Err(error) => return Err(error.into()),
         }
     }
-}
 
-fn paused(what: &str) -> io::Error {
-    let why = format!("the host {what} for {} s", PAUSE.as_secs());
-    io::Error::new(io::ErrorKind::TimedOut, why)
+    fn ended(self, what: &str) -> io::Error {
+        let why = format!("the {} {what} for {} s", self.whom, self.pause.as_secs());
+        io::Error::new(io::ErrorKind::TimedOut, why)
+    }
 }
 
 /// A stream that comes.
 #[derive(Debug)]
-pub struct Incoming<'a> {
+pub(crate) struct Incoming<'a> {
     line: &'a mut Line,
     /// How much of the current frame has not been taken.
     left: usize,
+    /// How many frames without data have come behind the last one with some.
+    empty: usize,
     ended: bool,
 }
 
 impl Incoming<'_> {
+    /// The connection it comes on.
+    #[cfg(feature = "client")]
+    pub(crate) fn line(&mut self) -> &mut Line {
+        self.line
+    }
+
+    /// Leaves a frame that does not belong to the stream where it is, for [`Line::hear`].
     fn begin_frame(&mut self) -> io::Result<()> {
-        let line = &mut *self.line;
-        while line.end - line.start < FrameHeader::BYTES {
-            line.fill()?;
-        }
-        let (header, _) = line.buffer[line.start..].split_first_chunk().expect("it is there");
-        let header = FrameHeader::read(*header)?;
-        line.start += FrameHeader::BYTES;
+        let header = self.line.next_header()?;
         match header.kind {
-            FrameKind::Data => self.left = header.payload,
+            FrameKind::Data if header.payload == 0 && self.empty == MAX_EMPTY => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "data frames without data"));
+            }
+            FrameKind::Data => {
+                self.left = header.payload;
+                self.empty = if header.payload == 0 { self.empty + 1 } else { 0 };
+            }
             FrameKind::DataEnd => self.ended = true,
             other => {
                 let why = format!("a {} frame was not due", other.name());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
         }
+        self.line.start += FrameHeader::BYTES;
         Ok(())
     }
 }
@@ -208,7 +249,7 @@ impl Read for Incoming<'_> {
         let line = &mut *self.line;
         let taken = if line.start == line.end && most >= BUFFER {
             let most = most.min(AT_ONCE);
-            receive(&line.socket, &mut into[..most], RecvFlags::WAITALL)?
+            line.patience.receive(&line.socket, &mut into[..most], RecvFlags::WAITALL)?
         } else {
             if line.start == line.end {
                 line.fill()?;
@@ -225,22 +266,30 @@ impl Read for Incoming<'_> {
 
 /// A stream that goes.
 #[derive(Debug)]
-pub struct Outgoing<'a> {
+pub(crate) struct Outgoing<'a> {
     line: &'a mut Line,
     gathered: Vec<u8>,
 }
 
+#[cfg(feature = "client")]
+impl Outgoing<'_> {
+    /// The connection it goes on.
+    pub(crate) fn line(&mut self) -> &mut Line {
+        self.line
+    }
+}
+
 impl Write for Outgoing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() >= BUFFER {
+        if bytes.len() >= GATHERED {
             self.flush()?;
-            let piece = &bytes[..bytes.len().min(MAX_PAYLOAD)];
+            let piece = &bytes[..bytes.len().min(PIECE)];
             self.line.send(FrameKind::Data, piece)?;
             return Ok(piece.len());
         }
-        let taken = bytes.len().min(BUFFER - self.gathered.len());
+        let taken = bytes.len().min(GATHERED - self.gathered.len());
         self.gathered.extend_from_slice(&bytes[..taken]);
-        if self.gathered.len() == BUFFER {
+        if self.gathered.len() == GATHERED {
             self.flush()?;
         }
         Ok(taken)
@@ -262,11 +311,13 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::wire::guest::Reply;
+    use crate::wire::frame::MAX_PAYLOAD;
+
+    const PATIENCE: Patience = Patience { pause: Duration::from_secs(600), whom: "host" };
 
     fn line() -> (Line, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        (Line::new(ours.into(), b"").expect("a line"), theirs)
+        (Line::new(ours.into(), b"", PATIENCE).expect("a line"), theirs)
     }
 
     /// As many bytes, no two pieces of which are alike.
@@ -301,7 +352,7 @@ mod tests {
             let (ours, mut theirs) = UnixStream::pair().expect("a pair");
             let whole = stream(&content);
             // Some of it had been read before.
-            let mut line = Line::new(ours.into(), &whole[..100]).expect("a line");
+            let mut line = Line::new(ours.into(), &whole[..100], PATIENCE).expect("a line");
             let sender = thread::spawn(move || {
                 theirs.write_all(&whole[100..]).expect("sent");
                 theirs.write_all(&frame(FrameKind::Control, b"{}")).expect("sent");
@@ -333,6 +384,7 @@ mod tests {
             (data.clone(), "the stream was cut off"),
             ([&data[..], &frame(FrameKind::Stdin, b"no")].concat(), "a stdin frame was not due"),
             ([&data[..], &[0xff; 5]].concat(), "a frame of 4294967295 bytes is too long"),
+            (frame(FrameKind::Data, b"").repeat(MAX_EMPTY + 1), "data frames without data"),
         ] {
             let (mut line, mut theirs) = line();
             theirs.write_all(&bytes).expect("sent");
@@ -348,7 +400,7 @@ mod tests {
         let content = content(3 * MAX_PAYLOAD + 99);
         for length in [1000, BUFFER, MAX_PAYLOAD + 1] {
             let (mut line, theirs) = line();
-            let mut far = Line::new(theirs.into(), b"").expect("a line");
+            let mut far = Line::new(theirs.into(), b"", PATIENCE).expect("a line");
             let receiver = thread::spawn(move || {
                 let mut read = Vec::new();
                 far.incoming().read_to_end(&mut read).map(|_| read)
@@ -356,10 +408,34 @@ mod tests {
             let mut outgoing = line.outgoing();
             content.chunks(length).for_each(|chunk| outgoing.write_all(chunk).expect("written"));
             outgoing.flush().expect("written");
-            line.end_data().expect("written");
+            line.send(FrameKind::DataEnd, b"").expect("written");
             let read = receiver.join().expect("no panic").expect("read");
             assert!(read == content, "{length}");
         }
+    }
+
+    #[cfg(feature = "client")]
+    #[test]
+    fn what_is_said_in_the_middle_of_a_stream_is_heard() {
+        let (mut line, mut theirs) = line();
+        assert!(!line.has_more());
+        let long = vec![b'x'; MAX_PAYLOAD];
+        let said = [frame(FrameKind::Data, b"so"), frame(FrameKind::Control, &long)].concat();
+        let sender = thread::spawn(move || {
+            theirs.write_all(&said).expect("sent");
+            theirs
+        });
+        let mut read = [0; 10];
+        assert_eq!(line.incoming().read(&mut read).expect("read"), 2);
+        let error = line.incoming().read(&mut read).expect_err("no data");
+        assert_eq!(error.to_string(), "a control frame was not due");
+        assert!(line.has_more());
+        assert_eq!(line.hear().expect("said"), long);
+        let theirs = sender.join().expect("no panic");
+        assert!(!line.has_more());
+        drop(theirs);
+        assert!(line.has_more(), "that it is gone is to be heard");
+        line.hear().expect_err("it is gone");
     }
 
     #[test]
@@ -375,7 +451,7 @@ mod tests {
             }
         };
         assert_eq!(error.to_string(), "the host takes nothing for 600 s");
-        let said = line.say(&Reply::Done).expect_err("it would be taken for content");
+        let said = line.send(FrameKind::Control, b"{}").expect_err("it would be taken for content");
         assert_eq!(said.kind(), io::ErrorKind::BrokenPipe);
         assert!(line.into_parts().is_err());
         drop(theirs);
