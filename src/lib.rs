@@ -24,7 +24,7 @@
 //! - [`keys`]: ssh keys in OpenSSH's formats
 //! - [`archive`]: files and trees as tar streams: packing, unpacking, and their place
 //! - [`index`]: git's index, and what it says of files so that git need not read them
-//! - [`line`](mod@line): a connection of frames that a thread has for itself
+//! - `line`: a connection of frames that a thread has for itself
 //! - [`egress`]: what a VM may reach: rules, and the one decision about them
 //! - [`process`]: the only maker of child processes, and how one is known again
 //! - [`task`]: named, tracked tasks
@@ -91,7 +91,7 @@ pub mod block;
 #[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod index;
 #[cfg(any(feature = "client", feature = "agent"))]
-pub mod line;
+mod line;
 #[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod task;
 
