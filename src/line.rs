@@ -23,7 +23,7 @@ use crate::wire::frame::{FrameHeader, FrameKind};
 const BUFFER: usize = 64 * 1024;
 
 /// How long a frame is that is gathered, and one that is not, in bytes. With its header a frame is a whole number of the
-/// largest packets of vsock, 64 KiB each: a packet of the few bytes that are left takes a guest as long as a full one.
+/// largest packets of vsock, 64 KiB each, and no packet goes for the few bytes that are left.
 const GATHERED: usize = BUFFER - FrameHeader::BYTES;
 const PIECE: usize = 8 * BUFFER - FrameHeader::BYTES;
 

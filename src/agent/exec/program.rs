@@ -1,8 +1,8 @@
 //! Starting a program: pipes or a terminal, a process group of its own, the login's environment.
 //!
 //! With a terminal it has a session of its own, too. With pipes it has not: nothing of it is to be done between fork and
-//! exec then, and the standard library starts it without copying the agent's memory map (`posix_spawn`), which under
-//! emulation takes as long as a short program runs. No terminal comes to it from the agent's session, which has none.
+//! exec then, and the standard library starts it without copying the agent's memory map (`posix_spawn`): in an emulated
+//! guest, of a process with 2 MiB, that took 1.5 to 2.0 ms, a fork 4.4 to 5.1. No terminal comes to it from the agent's session, which has none.
 
 use std::fs::Metadata;
 use std::io;

@@ -31,7 +31,7 @@ const STALL: Duration = Duration::from_secs(120);
 /// How long it may take to put all of it onto its disk and into its place.
 const FINISH: Duration = Duration::from_secs(600);
 
-/// The same for threads.
+/// [`STALL`], for a thread that has the connection for itself.
 const PATIENCE: Patience = Patience { pause: STALL, whom: "guest" };
 
 /// How much is taken of a text of the guest's, in characters.
