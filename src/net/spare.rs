@@ -142,7 +142,11 @@ impl Place {
         let spares = self.0.clone();
         blocking(move || spares.remove_used()).await;
         match self.0.make(&making).await {
-            Ok(spare) => self.0.stock().ready.push(spare),
+            Ok(spare) => {
+                let id = spare.id.clone();
+                self.0.stock().ready.push(spare);
+                tracing::info!(spare = %id, "a network was made ahead");
+            }
             Err(error) => {
                 let why = crate::report::causes(&error).join(": ");
                 tracing::warn!(%error, %why, "no network was made ahead");

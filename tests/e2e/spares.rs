@@ -58,14 +58,20 @@ fn a_network_made_ahead_is_a_vms_and_nobodys_after_it(who: Who) {
     world.finish();
 }
 
-/// Waits until there is one that is whole, and returns its id.
+/// Waits until there is one that a VM can have, and returns its id. Its rows are whole before that is so.
 #[track_caller]
 fn ready(world: &World) -> String {
     watch::until("a network is made ahead", QUICK, || {
         let rows = world.spares();
         let ids: BTreeSet<_> = rows.iter().map(|(id, _)| id.clone()).collect();
         let whole = rows.len() == 2 && rows.iter().all(|(_, process)| process.is_some());
-        ids.into_iter().next().filter(|_| whole)
+        let made = |id: &String| {
+            let log = world.log();
+            log.lines().any(|line| {
+                line.contains(" a network was made ahead") && line.contains(id.as_str())
+            })
+        };
+        ids.into_iter().next().filter(|id| whole && made(id))
     })
 }
 
