@@ -1,4 +1,4 @@
-//! Serving the host's connections: one request each, but after a program another one.
+//! Serving the host's connections: one request each, but after a program or a copy another one.
 //!
 //! ```text
 //!        Setup done
@@ -34,7 +34,9 @@ use crate::id::{BootId, ExecId};
 use crate::line::Line;
 use crate::task;
 use crate::wire::frame::{Frame, FrameCodec};
-use crate::wire::guest::{Exec, ExecFailure, Health, ReceiveTree, Reply, Request, Setup};
+use crate::wire::guest::{
+    CopyFiles, Exec, ExecFailure, Health, ReceiveTree, Reply, Request, Setup,
+};
 use crate::wire::proof::BootKey;
 use crate::wire::survey::{Known, ListedBy};
 
@@ -152,11 +154,7 @@ impl<M: Machine> Server<M> {
                 (received, frames) = self.receive_tree(tree, frames).await?;
                 taken(received)
             }
-            (None, Request::Copy(files)) => {
-                let copied;
-                (copied, frames) = copy::run(files, &self.login().await.home, frames).await?;
-                copied
-            }
+            (None, Request::Copy(files)) => return self.copy(files, frames).await,
             (None, Request::Survey { path, by }) => {
                 reply(self.survey(&path, by, &mut frames).await)
             }
@@ -275,6 +273,21 @@ impl<M: Machine> Server<M> {
         let machine = self.machine.clone();
         exec::run(exec, move || machine.login(), &mut stream, &mut sink).await?;
         sink.reunite(stream).map_err(io::Error::other)
+    }
+
+    /// Behind a copy that was made the connection is between two frames.
+    async fn copy<S: Connection>(
+        &self,
+        files: CopyFiles,
+        frames: Frames<S>,
+    ) -> io::Result<Option<Frames<S>>> {
+        let (copied, mut frames) = copy::run(files, &self.login().await.home, frames).await?;
+        frames.send(Frame::control(&copied)?).await?;
+        if let Reply::Copied(_) = copied {
+            return Ok(Some(frames));
+        }
+        farewell(&mut frames, FAREWELL).await;
+        Ok(None)
     }
 
     async fn attach<S: Connection>(&self, id: &ExecId, frames: Frames<S>) -> io::Result<()> {

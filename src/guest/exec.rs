@@ -1,4 +1,4 @@
-//! Running a program, and the connection of one, of a forward or of a copy, as bytes.
+//! Running a program and making a copy, and the connection of these or of a forward, as bytes.
 
 use std::future::Future as _;
 use std::io;
@@ -17,10 +17,10 @@ use super::proven::Proven;
 use super::{Agent, Frames, GuestError, HANDSHAKE, Stream, timed_out};
 use crate::id::BootId;
 use crate::wire::frame::{Frame, FrameCodec};
-use crate::wire::guest::{Exec, Request};
+use crate::wire::guest::{CopyDirection, CopyFiles, Exec, Request};
 
 /// How long the agent may take to begin its answer on a connection that was kept, where no proof has shown that it is
-/// there: a program may have to be read from a disk first, in a guest that is emulated and busy.
+/// there: a program or a file may have to be read from a disk first, in a guest that is emulated and busy.
 const STARTED: Duration = Duration::from_secs(60);
 
 impl Agent {
@@ -37,9 +37,28 @@ impl Agent {
             Some(frames) => (frames, Some(Box::pin(sleep(STARTED)))),
             None => (self.request(&request).await?, None),
         };
+        Ok(FrameStream::of(frames, Sends::Input, Some(self.again()), deadline))
+    }
+
+    /// Asks the agent to copy a file or a tree. What comes back is a stream of frames that begins with the agent's
+    /// reply, and ends behind its word that the copy was made.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub async fn copy(&self, files: &CopyFiles) -> Result<FrameStream, GuestError> {
+        let request = Request::Copy(files.clone());
+        let (frames, deadline) = match (self.request_again(&request).await?, &files.direction) {
+            (Some(frames), CopyDirection::Out) => (frames, Some(Box::pin(sleep(STARTED)))),
+            // Of what comes in the agent says nothing before all of it is there: only the client knows how long that is.
+            (Some(frames), CopyDirection::In(_)) => (frames, None),
+            (None, _) => (self.request(&request).await?, None),
+        };
+        Ok(FrameStream::of(frames, Sends::Data, Some(self.again()), deadline))
+    }
+
+    fn again(&self) -> Again {
         let (proven, boot) = (self.0.proven.clone(), self.0.boot_id.clone());
-        let again = Again { heard: Heard::default(), proven, boot };
-        Ok(FrameStream::of(frames, Sends::Input, Some(again), deadline))
+        Again { heard: Heard::default(), proven, boot }
     }
 
     /// Sends a request on a connection that has served another one. None when no such connection takes it.
@@ -64,8 +83,8 @@ impl Agent {
 /// client but what belongs to that.
 ///
 /// A program gets SIGHUP, and a forwarded connection is reset, when the host's side is shut down or dropped;
-/// the end of the input is a frame of its own. Where the program's end has been read, the connection is kept for the
-/// next one instead, unless something is under way on it.
+/// the end of the input is a frame of its own. Where the program's end has been read, or that a copy was made, the
+/// connection is kept for the next one instead, unless something is under way on it.
 pub struct FrameStream {
     /// What had been read before the stream was handed out.
     buffered: BytesMut,
@@ -108,12 +127,12 @@ impl FrameStream {
         Framed::new(stream, FrameCodec::default())
     }
 
-    /// Whether a program's end has been read: nothing comes after it.
+    /// Whether the end of what it serves has been read: nothing comes after it.
     fn ended(&self) -> bool {
         self.again.as_ref().is_some_and(|again| again.heard.ended())
     }
 
-    /// Lets go of a connection whose program's end has been read: it waits for the next one, unless something is under
+    /// Lets go of a connection on which the end has been read: it waits for the next request, unless something is under
     /// way on it. What is written from then on goes nowhere.
     fn let_go(&mut self) {
         let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
@@ -158,8 +177,7 @@ impl AsyncRead for FrameStream {
             let read = Pin::new(&mut this.stream).poll_read(context, buffer);
             if let (Poll::Pending, Some(deadline)) = (&read, &mut this.deadline) {
                 ready!(deadline.as_mut().poll(context));
-                let why =
-                    format!("the guest has said nothing of a program for {} s", STARTED.as_secs());
+                let why = format!("the guest has said nothing for {} s", STARTED.as_secs());
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
             }
             ready!(read)?;
@@ -192,7 +210,7 @@ impl AsyncWrite for FrameStream {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    /// Has nothing to do behind a program's end, where the host's side is at its end as well.
+    /// Has nothing to do behind the end, where the host's side is at its end as well.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.ended() {
             return Poll::Ready(Ok(()));

@@ -1,18 +1,18 @@
 //! The host side of the agent connection.
 //!
 //! An [`Agent`] is the way to one boot of one guest. Every request has a connection to itself as long as it lasts, so
-//! requests never wait for each other. A connection is opened with the mutual proof; that of a program that has ended
-//! is kept for a while ([`Proven`]), and the next program is run on it:
+//! requests never wait for each other. A connection is opened with the mutual proof; that of a program that has ended,
+//! or of a copy that was made, is kept for a while ([`Proven`]), and the next of these goes over it:
 //!
 //! ```text
-//!              ┌────────────── kept ◀──────────────┐
-//!              ▼ none: as the others               │ its end was read
-//!  exec ──▶ Request ──────────────────────▶ FrameStream ──▶ closed, wherever else it ends
-//!  others ─▶ dial, proof, Request ──▶ their own exchange ─▶ closed
+//!                    ┌────────────── kept ◀──────────────┐
+//!                    ▼ none: as the others               │ its end was read
+//!  exec, copy ──▶ Request ──────────────────────▶ FrameStream ──▶ closed, wherever else it ends
+//!  others ──▶ dial, proof, Request ──▶ their own exchange ──▶ closed
 //! ```
 //!
 //! The others never take a kept one: some are about whether the guest can be reached, and none gives one back, so
-//! that the next program would pay.
+//! that the next program or copy would pay.
 //!
 //! Everything a guest says is hostile input: frames are bounded by the codec, texts are cut, and every
 //! wait has a deadline. This module knows nothing of VMs, monitors or the RPC.
@@ -54,8 +54,7 @@ use crate::task::Tasks;
 use crate::vm::plan::WorkDiskPlan;
 use crate::wire::frame::{Frame, FrameCodec};
 use crate::wire::guest::{
-    AgentHello, CopyFiles, Health, HostHello, HostProof, ReceiveTree, Reply, Request, Setup,
-    VERSION,
+    AgentHello, Health, HostHello, HostProof, ReceiveTree, Reply, Request, Setup, VERSION,
 };
 use crate::wire::proof::{BootKey, Role, nonce};
 
@@ -158,15 +157,6 @@ impl Agent {
     /// When the agent does not answer.
     pub async fn connect(&self, port: u16) -> Result<FrameStream, GuestError> {
         Ok(FrameStream::once(self.request(&Request::Connect { port }).await?, Sends::Data))
-    }
-
-    /// Asks the agent to copy a file or a tree. What comes back is a stream of frames that begins with the agent's
-    /// reply.
-    ///
-    /// # Errors
-    /// When the agent does not answer.
-    pub async fn copy(&self, files: &CopyFiles) -> Result<FrameStream, GuestError> {
-        Ok(FrameStream::once(self.request(&Request::Copy(files.clone())).await?, Sends::Data))
     }
 
     /// Asks the agent to unpack a tree. The stream goes into the sink.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  client ──▶ Said: refuses what a client may not say ──▶ agent
-//!  client ◀── Heard: sees a program's last message    ◀── agent
+//!  client ◀── Heard: sees the agent's last message    ◀── agent
 //! ```
 //!
 //! Payloads are counted and not read, but for short messages of the agent. Nothing is changed, and nothing held back.
@@ -14,7 +14,7 @@ use crate::wire::frame::{FrameHeader, FrameKind};
 use crate::wire::guest::Reply;
 
 /// The longest message that is looked at, in bytes: that a program has ended, or was not started, with a reason
-/// that people can read. A longer one passes by as everything else does.
+/// that people can read, or that a copy was made. A longer one passes by as everything else does.
 const MAX_MESSAGE: usize = 16 * 1024;
 
 /// What a client sends besides messages.
@@ -148,7 +148,7 @@ impl Said {
     }
 }
 
-/// What a client gets from the agent, of a program.
+/// What a client gets from the agent, of a program or of a copy.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     place: Place,
@@ -165,7 +165,7 @@ impl Heard {
     pub(super) fn hear(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.ended {
-                let message = "the agent goes on after a program's end";
+                let message = "the agent goes on after the end";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
             match self.place.step(&mut bytes)? {
@@ -187,7 +187,7 @@ impl Heard {
         Ok(())
     }
 
-    /// Whether the last thing that was heard is a program's end, all of it.
+    /// Whether the last thing that was heard is the end, all of it.
     pub(super) fn ended(&self) -> bool {
         self.ended
     }
@@ -196,7 +196,7 @@ impl Heard {
 /// Whether the agent says nothing after this message.
 fn is_last(message: &[u8]) -> bool {
     let reply: serde_json::Result<Reply> = serde_json::from_slice(message);
-    matches!(reply, Ok(Reply::ExecEnded(_) | Reply::ExecFailed { .. }))
+    matches!(reply, Ok(Reply::ExecEnded(_) | Reply::ExecFailed { .. } | Reply::Copied(_)))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Connections to agents that have been proven and wait for a request.
 //!
 //! ```text
-//!  a program ends ── give ──▶ waiting ── take ──▶ the next program
-//!                                │ UNUSED, or others have its place
-//!                                ▼
-//!                             closed
+//!  a program ends, a copy is made ── give ──▶ waiting ── take ──▶ the next program or copy
+//!                                                │ UNUSED, or others have its place
+//!                                                ▼
+//!                                             closed
 //! ```
 //!
 //! A new connection and its proof cost a guest that is emulated more than a short program does. A boot has

@@ -34,7 +34,7 @@ pub enum Frame {
     /// The end of a content or a tar stream.
     DataEnd,
     /// The next request on a connection that has been proven, in JSON: the one before has ended. A kind of its
-    /// own, so that nothing which is sent to a program can be taken for it.
+    /// own, so that nothing which is sent to a program or with a copy can be taken for it.
     Request(Bytes),
 }
 

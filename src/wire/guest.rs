@@ -1,6 +1,6 @@
 //! Messages between the host and the guest agent, version [`VERSION`].
 //!
-//! Every connection goes from the host to port [`PORT`] of the guest and serves one request, or one program
+//! Every connection goes from the host to port [`PORT`] of the guest and serves one request, or one program or copy
 //! after the other:
 //!
 //! ```text
@@ -9,14 +9,15 @@
 //!                                  ◀──   Hello {version, nonce, proof}
 //!  Proof {proof}, Request, …       ──▶            (proofs: module `proof`)
 //!                                  ◀──   Reply, …
-//!   ┌─ after Exec only, at its end ◀──   … ExecEnded, or ExecFailed
+//!   ┌─ after Exec and Copy only    ◀──   … ExecEnded, ExecFailed, or Copied
 //!   └▶ Request, …                  ──▶            (a frame of its own kind)
 //!                                  ◀──   Reply, …
 //! ```
 //!
-//! A program's end leaves its connection proven and unused. The host may keep it and send another request, of any
-//! sort, in a [`Request`](super::frame::Frame::Request) frame; what else it had on its way for the program that
-//! has ended is thrown away before that. After every other request the connection ends.
+//! A program's end leaves its connection proven and unused, and so does that of a copy which was made. The host may
+//! keep it and send another request, of any sort, in a [`Request`](super::frame::Frame::Request) frame; what else it
+//! had on its way for what has ended is thrown away before that. After every other request, and after a copy that
+//! failed, the connection ends.
 //!
 //! Messages are JSON in [`Control`](super::frame::Frame) frames; bytes travel beside them in data
 //! frames. What follows a request is said at its variant. Everything the agent says is hostile input
@@ -56,7 +57,7 @@ pub const PORT: u32 = 1024;
 pub const READY_PORT: u32 = 1025;
 
 /// The version of this protocol. Host and agent are built together and must agree exactly.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// First message of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -122,6 +123,7 @@ pub enum Request {
     /// end-of-data frame and [`Reply::Copied`]. Into it, the request is followed by data frames with a tar stream
     /// and an end-of-data frame, and the answer is [`Reply::Copied`] once all of it is in its place. At any time
     /// [`Reply::CopyFailed`] or [`Reply::Failed`] instead, which ends it; then what was at the destination still is.
+    /// After [`Reply::Copied`] the connection is there for another request.
     Copy(CopyFiles),
     /// Look at a tree. Followed by data frames with what the host knows of it ([`survey`](super::survey)) and an
     /// end-of-data frame. Answer: data frames with what is seen of it and an end-of-data frame; data frames with

@@ -21,8 +21,8 @@ pub(super) async fn farewell<S: Connection>(frames: &mut Frames<S>, deadline: Du
     tokio::time::timeout(deadline, closed).await.ok();
 }
 
-/// Waits for the next request on the connection of a program that has ended, as long as the host keeps it, and
-/// throws away what the host has said to that program. None when the host has closed the connection.
+/// Waits for the next request on the connection of a program or a copy that has ended, as long as the host keeps it,
+/// and throws away what the host has said to that. None when the host has closed the connection.
 ///
 /// # Errors
 /// When the host says anything else, or is gone in the middle of it.
@@ -31,11 +31,13 @@ pub(super) async fn next_request<S: Connection>(
 ) -> io::Result<Option<Request>> {
     while let Some(frame) = frames.next().await {
         match frame? {
-            Frame::Stdin(_) | Frame::StdinEnd | Frame::Control(_) => {}
+            Frame::Stdin(_)
+            | Frame::StdinEnd
+            | Frame::Data(_)
+            | Frame::DataEnd
+            | Frame::Control(_) => {}
             Frame::Request(request) => return Ok(Some(serde_json::from_slice(&request)?)),
-            other @ (Frame::Stdout(_) | Frame::Stderr(_) | Frame::Data(_) | Frame::DataEnd) => {
-                return Err(unexpected(&other));
-            }
+            other @ (Frame::Stdout(_) | Frame::Stderr(_)) => return Err(unexpected(&other)),
         }
     }
     Ok(None)

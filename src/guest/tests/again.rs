@@ -7,7 +7,7 @@ use super::exec::{Outcome, exec, finish, run, shell, take};
 use super::*;
 use crate::agent::handshake;
 use crate::id::ExecId;
-use crate::wire::guest::CopyDirection;
+use crate::wire::guest::{CopyDirection, CopyFiles};
 
 /// How a program ends that has nothing to complain of.
 const WELL: Option<Result<ExecStatus, ExecFailure>> = Some(Ok(ExecStatus::Exited(0)));
@@ -23,7 +23,7 @@ async fn hung_up(guest: &Guest) {
     assert_eq!(run(guest, &wait).await.end, WELL);
 }
 
-fn wire(frame: io::Result<Frame>) -> Vec<u8> {
+pub(super) fn wire(frame: io::Result<Frame>) -> Vec<u8> {
     let mut wire = BytesMut::new();
     FrameCodec::default().encode(frame.expect("JSON"), &mut wire).expect("encodes");
     wire.to_vec()
@@ -192,7 +192,7 @@ async fn the_agent_takes_any_request_behind_a_programs_end_and_nothing_else() {
     assert!(matches!(health, Reply::Health(_)), "{health:?}");
 
     let mut frames = unguarded(&guest, shell("true")).await;
-    frames.send(Frame::DataEnd).await.expect("sent");
+    frames.send(Frame::Stdout("no".into())).await.expect("sent");
     let closed = timeout(SHORT, next(&mut frames)).await.expect("in time");
     closed.expect_err("it has nothing to answer");
 }
@@ -271,8 +271,13 @@ async fn a_request_that_is_not_answered_on_a_kept_connection_is_not_sent_again()
     tokio::time::pause();
     let mut frames = agent.exec(&exec(&["true"])).await.expect("sent").framed();
     let error = next(&mut frames).await.expect_err("nothing is said");
-    assert_eq!(error.to_string(), "the guest has said nothing of a program for 60 s");
+    assert_eq!(error.to_string(), "the guest has said nothing for 60 s");
     tokio::time::resume();
     let frames = agent.exec(&exec(&["true"])).await.expect("answers").framed();
     assert_eq!(finish(frames).await.end, WELL);
+    let out = CopyFiles { path: "file".to_owned(), direction: CopyDirection::Out };
+    tokio::time::pause();
+    let mut frames = agent.copy(&out).await.expect("sent").framed();
+    let error = next(&mut frames).await.expect_err("nothing is said");
+    assert_eq!(error.to_string(), "the guest has said nothing for 60 s");
 }

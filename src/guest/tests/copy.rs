@@ -6,6 +6,8 @@ use std::os::unix::net::UnixListener as Socket;
 
 use tokio_util::codec::Framed;
 
+use super::again::wire;
+use super::exec::{run, shell};
 use super::*;
 use crate::agent::plan::STAGING;
 use crate::archive::{Bits, LargeFiles, Limits, Source, TOP, unpack};
@@ -70,6 +72,68 @@ async fn into(guest: &Guest, source: &Path, path: &str) -> Result<(), Failed> {
         Reply::Copied(_) => Ok(()),
         other => Err(failed(other)),
     }
+}
+
+#[tokio::test]
+async fn copies_and_programs_one_after_the_other_need_one_connection() {
+    let guest = Guest::ready().await;
+    let before = guest.dialed();
+    let source = guest.folder.path().join("file");
+    fs::write(&source, vec![7; 3_000_000]).expect("written");
+    for _ in 0..2 {
+        into(&guest, &source, "").await.expect("copied");
+        assert_eq!(run(&guest, &shell("wc -c <file")).await.text(), "3000000\n");
+        let (_, stream, _) = out(&guest, "file").await.expect("copied");
+        assert!(stream.len() > 3_000_000);
+    }
+    assert_eq!(guest.dialed() - before, 1);
+
+    // One that fails ends its connection: the host may be in the middle of what it sends.
+    for dialed in [1, 2] {
+        out(&guest, "nothing").await.expect_err("it is not there");
+        assert_eq!(guest.dialed() - before, dialed);
+    }
+    into(&guest, &source, "nowhere/deep").await.expect_err("there is no such folder");
+    assert_eq!(run(&guest, &shell("true")).await.end, Some(Ok(ExecStatus::Exited(0))));
+    assert_eq!(guest.dialed() - before, 4);
+}
+
+#[tokio::test]
+async fn what_a_client_says_behind_a_copy_does_not_reach_the_next() {
+    let guest = Guest::ready().await;
+    let source = guest.folder.path().join("file");
+    fs::write(&source, "song").expect("written");
+    let (kind, stream) = packed(&source);
+    let incoming = CopyDirection::In(Incoming { name: Some("file".to_owned()), kind });
+    let power_off = wire(Frame::request(&Request::PowerOff));
+    let before = guest.dialed();
+    // What begins and does not end costs the connection.
+    for (half, dialed) in [(&b""[..], 1), (&[0, 0, 1, 0, 5, b'x'], 2)] {
+        let mut frames = begin(&guest, "", incoming.clone()).await;
+        frames.send(Frame::Data(stream.clone().into())).await.expect("sent");
+        for late in [Frame::DataEnd, Frame::Data(power_off.clone().into()), Frame::DataEnd] {
+            frames.send(late).await.expect("sent");
+        }
+        frames.get_mut().write_all(half).await.expect("sent");
+        let copied = next(&mut frames).await.expect("a frame").message().expect("a reply");
+        assert!(matches!(copied, Reply::Copied(_)), "{copied:?}");
+        drop(frames);
+        assert_eq!(run(&guest, &shell("cat file")).await.text(), "song");
+        assert_eq!(guest.dialed() - before, dialed);
+    }
+
+    let out = CopyDirection::Out;
+    let mut frames = begin(&guest, "file", out).await;
+    for late in [Frame::Data("late".into()), Frame::DataEnd] {
+        frames.send(late).await.expect("sent");
+    }
+    while !matches!(next(&mut frames).await.expect("a frame"), Frame::DataEnd) {}
+    let copied = next(&mut frames).await.expect("a frame").message().expect("a reply");
+    assert!(matches!(copied, Reply::Copied(_)), "{copied:?}");
+    drop(frames);
+    assert_eq!(run(&guest, &shell("cat file")).await.text(), "song");
+    assert_eq!(guest.dialed() - before, 2);
+    assert!(!guest.off.load(Ordering::SeqCst));
 }
 
 #[tokio::test]
