@@ -22,8 +22,8 @@ use crate::wire::frame::{FrameHeader, FrameKind};
 /// How much of what is read and written in small parts is gathered; a larger part is not copied. In bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// How long a frame is that is gathered, and one that is not, in bytes. With its header a frame is a whole number of the
-/// largest packets of vsock, 64 KiB each, and no packet goes for the few bytes that are left.
+/// How long a frame is of which all was gathered, and another one, in bytes. With its header a frame is a whole number
+/// of the largest packets of vsock, 64 KiB each, and no packet goes for the few bytes that are left.
 const GATHERED: usize = BUFFER - FrameHeader::BYTES;
 const PIECE: usize = 8 * BUFFER - FrameHeader::BYTES;
 
@@ -99,12 +99,17 @@ impl Line {
     /// # Errors
     /// When the other end is gone, or takes nothing for too long.
     pub(crate) fn send(&mut self, kind: FrameKind, payload: &[u8]) -> io::Result<()> {
+        self.send_both(kind, [payload, b""])
+    }
+
+    /// The same of a payload that lies in two places.
+    fn send_both(&mut self, kind: FrameKind, [first, second]: [&[u8]; 2]) -> io::Result<()> {
         // Behind a frame that is not whole, nothing is one.
         if std::mem::replace(&mut self.broken, true) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let header = FrameHeader { kind, payload: payload.len() }.bytes()?;
-        let mut parts = [IoSlice::new(&header), IoSlice::new(payload)];
+        let header = FrameHeader { kind, payload: first.len() + second.len() }.bytes()?;
+        let mut parts = [&header[..], first, second].map(IoSlice::new);
         let mut parts = &mut parts[..];
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
@@ -282,9 +287,9 @@ impl Outgoing<'_> {
 impl Write for Outgoing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() >= GATHERED {
-            self.flush()?;
-            let piece = &bytes[..bytes.len().min(PIECE)];
-            self.line.send(FrameKind::Data, piece)?;
+            let piece = &bytes[..bytes.len().min(PIECE - self.gathered.len())];
+            self.line.send_both(FrameKind::Data, [&self.gathered, piece])?;
+            self.gathered.clear();
             return Ok(piece.len());
         }
         let taken = bytes.len().min(GATHERED - self.gathered.len());
@@ -412,6 +417,30 @@ mod tests {
             let read = receiver.join().expect("no panic").expect("read");
             assert!(read == content, "{length}");
         }
+    }
+
+    #[test]
+    fn a_rest_leaves_with_what_follows_it() {
+        let (mut line, mut theirs) = line();
+        let reader = thread::spawn(move || {
+            let mut sent = Vec::new();
+            theirs.read_to_end(&mut sent).map(|_| sent)
+        });
+        let mut outgoing = line.outgoing();
+        for _ in 0..3 {
+            outgoing.write_all(&vec![7; 16 * BUFFER]).expect("written");
+        }
+        outgoing.flush().expect("written");
+        drop(line);
+        let sent = reader.join().expect("no panic").expect("read");
+        let (mut rest, mut payloads) = (&sent[..], Vec::new());
+        while let Some((header, after)) = rest.split_first_chunk() {
+            let payload = FrameHeader::read(*header).expect("a header").payload;
+            payloads.push(payload);
+            rest = &after[payload..];
+        }
+        let left = 3 * 16 * BUFFER - 6 * PIECE;
+        assert_eq!(payloads, [PIECE, PIECE, PIECE, PIECE, PIECE, PIECE, left]);
     }
 
     #[cfg(feature = "client")]

@@ -27,9 +27,13 @@ const CHUNK: usize = 32 * BLOCK;
 /// The same past the page cache, where each write waits for the disk.
 const DIRECT_CHUNK: usize = 256 * BLOCK;
 
-/// How many such pieces of a file are in memory at once: one on its way to the disk or from it, and one with whoever
-/// brings or takes them.
+/// How many such pieces of a file that is read are in memory at once: one on its way from the disk, and one with
+/// whoever takes them.
 const AHEAD: usize = 2;
+
+/// The same of a file that is written: two more, with which whoever brings them need not wait for a busy disk. That takes
+/// one in a millisecond, and the next one in ten.
+const BEHIND: usize = 4;
 
 /// How the contents of large files come to the disk and from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,10 +116,10 @@ impl Contents {
         mut cutter: Cutter<impl Read, impl FnMut(u64) -> Result<(), ArchiveError>>,
         failed: impl Fn(io::Error) -> ArchiveError,
     ) -> Result<u64, ArchiveError> {
-        let (full, pieces) = mpsc::sync_channel::<Piece>(1);
-        let (back, empty) = mpsc::sync_channel(AHEAD);
+        let (full, pieces) = mpsc::sync_channel::<Piece>(BEHIND);
+        let (back, empty) = mpsc::sync_channel(BEHIND);
         let buffers = &mut self.buffers;
-        buffers.resize_with(AHEAD, Buffer::default);
+        buffers.resize_with(BEHIND, Buffer::default);
         thread::scope(|scope| {
             let disk = move || -> io::Result<()> {
                 for mut piece in pieces {
