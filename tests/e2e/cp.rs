@@ -103,6 +103,43 @@ fn files_and_trees_are_copied_both_ways() {
     world.finish();
 }
 
+#[test]
+fn item_19_absolute_links_of_an_image_are_fine_and_escapes_are_not() {
+    let world = World::new(Who::Caller);
+    fs::create_dir_all(at(&world, "back")).expect("made");
+    world.start("web", &[]);
+    let cp = |from: &str, to: &str| world.cove(["cp", from, to]);
+
+    // One of the image's own: it leads on inside the guest, and is a link like any other when it is copied.
+    let awk = world.guest("web", "readlink /usr/bin/awk && awk 'BEGIN { print \"ran\" }'");
+    let target = awk.strip_suffix("\nran\n").expect("it is a link, and runs");
+    assert!(target.starts_with('/'), "{target}");
+    cp("web:/usr/bin/awk", word(&at(&world, "back"))).success().prints("");
+    assert_eq!(fs::read_link(at(&world, "back/awk")).expect("a link"), Path::new(target));
+
+    // Whatever climbs, whoever reads: it is the guest's `/etc`, or nothing.
+    let make = "ln -s /etc absolute && ln -s ../../../../../../../../etc climbing && \
+                mkdir tree && ln -s ../../../../../../../../etc tree/climbing";
+    world.guest("web", make);
+    for link in ["absolute", "climbing", "tree/climbing"] {
+        let copy = at(&world, "back/hostname");
+        cp(&format!("web:{link}/hostname"), word(&copy)).success();
+        assert_eq!(fs::read_to_string(&copy).expect("read"), "web\n", "{link}");
+        cp(word(&copy), &format!("web:{link}/came")).success();
+        assert_eq!(world.guest("web", "cat /etc/came && rm /etc/came"), "web\n", "{link}");
+    }
+    assert!(!Path::new("/etc/came").exists());
+    cp("web:tree", word(&at(&world, "back"))).success();
+    assert!(at(&world, "back/tree/climbing").is_symlink());
+    world.cove(["stop", "web"]).success();
+    for link in ["absolute", "climbing", "tree/climbing"] {
+        let refused = cp(&format!("web:{link}/hostname"), word(&at(&world, "nothing"))).status(2);
+        refused.says("not in the home").says("cove start web");
+    }
+    assert!(!at(&world, "nothing").exists());
+    world.finish();
+}
+
 /// The same comes out of a machine that was stopped, by a reader of its disk.
 fn from_rest(world: &World, tree: &Path) {
     let cp = |from: &str, to: &str| world.cove(["cp", from, to]);
