@@ -108,9 +108,9 @@ say "medians: prepare $prepare_ms ms, push over ssh with checkout $push_ms ms, t
 say "prepare / the better one: $(ratio "$prepare_ms" "$best")"
 say "second prepare / first: $(ratio "$second_ms" "$prepare_ms")"
 
-# The bare vsock: a listener in the guest that throws away what comes, sends what nobody has made, answers each byte
-# with it, or when it has forked, run a program that does nothing and waited for it; and one that connects to it as the
-# daemon does, without the daemon. Both move 256 KiB at a time.
+# The bare vsock: a listener in the guest that throws away what comes, sends what nobody has made or a file, answers each
+# byte with it, or when it has forked, run a program that does nothing and waited for it; and one that connects to it as
+# the daemon does, without the daemon. Both move 256 KiB at a time.
 BARE_GUEST='
     socket(my $listener, 40, 1, 0) or die "socket: $!";
     bind($listener, pack("S S L L x4", 40, 0, 7777, 0xffffffff)) or die "bind: $!";
@@ -127,6 +127,11 @@ BARE_GUEST='
         } elsif ($wish eq "o") {
             $buffer = "x" x 262144;
             while ($left > 0) { $left -= syswrite($stream, $buffer, $left) || last }
+        } elsif ($wish eq "f") {
+            open(my $file, "<", "/root/file") or die "open: $!";
+            while (my $length = sysread($file, $buffer, 262144)) {
+                for (my $at = 0; $at < $length;) { $at += syswrite($stream, $buffer, $length - $at, $at) || exit }
+            }
         } else {
             while (sysread($stream, $buffer, 64)) {
                 if ($wish eq "e") {
@@ -155,7 +160,7 @@ BARE_HOST='
             for (my $at = 0; $at < $length;) { $at += syswrite($stream, $buffer, $length - $at, $at) || die "write: $!" }
         }
         sysread($stream, $buffer, 1) == 1 or die "not all of it came";
-    } elsif ($wish eq "o") {
+    } elsif ($wish eq "o" or $wish eq "f") {
         while ($left > 0) { $left -= sysread($stream, $buffer, 262144) || die "not all of it came" }
     } else {
         my @took;
@@ -174,7 +179,7 @@ stream_out() { "$COVE" exec bench -- cat /root/file >/dev/null; }
 if [ -S "$folder/vsock.sock" ]; then
     bare() { perl -e "$BARE_HOST" "$folder" "$1" "$COPY_MIB"; }
 else
-    bare() { case $1 in i) stream_in ;; o) stream_out ;; *) echo 0 ;; esac; }
+    bare() { case $1 in i) stream_in ;; o | f) stream_out ;; *) echo 0 ;; esac; }
 fi
 
 step "One file of $COPY_MIB MiB, $ROUNDS rounds in turns"
@@ -182,12 +187,13 @@ say "in: until it is on the guest's disk and in its place; bare: until the last 
 head -c "${COPY_MIB}M" /dev/urandom >"$WORK/file"
 bare_in() { bare i <"$WORK/file"; }
 bare_out() { bare o; }
+bare_file() { bare f; }
 "$COVE" exec --detach bench -- perl -e "$BARE_GUEST" "$COPY_MIB" >/dev/null
 for ((attempt = 0; attempt < 50; attempt++)); do
     bare p >/dev/null 2>&1 && break
     sleep 0.2
 done
-copy_ins=() stream_ins=() bare_ins=() copy_outs=() stream_outs=() bare_outs=()
+copy_ins=() stream_ins=() bare_ins=() copy_outs=() stream_outs=() bare_outs=() bare_files=()
 for ((round = 0; round < ROUNDS; round++)); do
     # To remove what has the name takes as long whoever does it.
     guest 'rm -f file'
@@ -197,6 +203,7 @@ for ((round = 0; round < ROUNDS; round++)); do
     stream_ins+=("$(ms stream_in)")
     copy_outs+=("$(ms "$COVE" cp bench:file "$WORK/back")")
     bare_outs+=("$(ms bare_out)")
+    bare_files+=("$(ms bare_file)")
     stream_outs+=("$(ms stream_out)")
     cmp "$WORK/file" "$WORK/back"
 done
@@ -207,6 +214,8 @@ beside() {
 }
 beside "in: " "$(median "${copy_ins[@]}")" "$(median "${bare_ins[@]}")" "$(median "${stream_ins[@]}")"
 beside "out:" "$(median "${copy_outs[@]}")" "$(median "${bare_outs[@]}")" "$(median "${stream_outs[@]}")"
+file_ms=$(median "${bare_files[@]}")
+say "out, bare, where the guest reads what it sends from that file: $(rate "$COPY_MIB" "$file_ms") MiB/s"
 
 step "A command in a machine that runs, on a connection that is kept, $ROUNDS rounds in turns"
 # p50 KEY: a median of what was found, in microseconds.
