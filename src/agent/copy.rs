@@ -3,14 +3,17 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::server::{Connection, Frames, on_thread};
+use futures_util::SinkExt as _;
+
+use super::server::{Connection, FAREWELL, Frames, farewell, on_thread};
 use super::tree;
 use crate::archive::{ArchiveError, LargeFiles, Source};
 use crate::line::Line;
-use crate::wire::frame::FrameKind;
+use crate::wire::frame::{Frame, FrameKind};
 use crate::wire::guest::{CopyDirection, CopyFiles, Reply, Skipped};
 
-/// Makes a copy. What is returned is the last reply.
+/// Makes a copy, and says how it ended. What is returned is the connection, where it is there for another request:
+/// behind a copy that was made it is between two frames.
 ///
 /// # Errors
 /// When nothing more can be said on the connection.
@@ -18,7 +21,7 @@ pub(super) async fn run<S: Connection>(
     files: CopyFiles,
     home: &str,
     frames: Frames<S>,
-) -> io::Result<(Reply, Frames<S>)> {
+) -> io::Result<Option<Frames<S>>> {
     let (home, path) = (PathBuf::from(home), files.path);
     let copy = move |line: &mut Line| match files.direction {
         CopyDirection::Out => send_out(tree::open(&home, &path)?, line),
@@ -27,12 +30,18 @@ pub(super) async fn run<S: Connection>(
             taken.map(|()| Skipped::default())
         }
     };
-    let (copied, frames) = on_thread(frames, copy).await?;
-    let reply = match copied {
-        Ok(skipped) => Reply::Copied(skipped),
-        Err(error) => failed(&error),
-    };
-    Ok((reply, frames))
+    let (copied, mut frames) = on_thread(frames, copy).await?;
+    match copied {
+        Ok(skipped) => {
+            frames.send(Frame::control(&Reply::Copied(skipped))?).await?;
+            Ok(Some(frames))
+        }
+        Err(error) => {
+            frames.send(Frame::control(&failed(&error))?).await?;
+            farewell(&mut frames, FAREWELL).await;
+            Ok(None)
+        }
+    }
 }
 
 fn send_out(source: Source, line: &mut Line) -> Result<Skipped, ArchiveError> {

@@ -20,7 +20,8 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
-use self::after::{FAREWELL, farewell, next_request};
+use self::after::next_request;
+pub(super) use self::after::{FAREWELL, farewell};
 pub use self::connection::Connection;
 pub(super) use self::connection::on_thread;
 pub(super) use self::feed::unexpected;
@@ -34,9 +35,7 @@ use crate::id::{BootId, ExecId};
 use crate::line::Line;
 use crate::task;
 use crate::wire::frame::{Frame, FrameCodec};
-use crate::wire::guest::{
-    CopyFiles, Exec, ExecFailure, Health, ReceiveTree, Reply, Request, Setup,
-};
+use crate::wire::guest::{Exec, ExecFailure, Health, ReceiveTree, Reply, Request, Setup};
 use crate::wire::proof::BootKey;
 use crate::wire::survey::{Known, ListedBy};
 
@@ -154,7 +153,9 @@ impl<M: Machine> Server<M> {
                 (received, frames) = self.receive_tree(tree, frames).await?;
                 taken(received)
             }
-            (None, Request::Copy(files)) => return self.copy(files, frames).await,
+            (None, Request::Copy(files)) => {
+                return copy::run(files, &self.login().await.home, frames).await;
+            }
             (None, Request::Survey { path, by }) => {
                 reply(self.survey(&path, by, &mut frames).await)
             }
@@ -273,21 +274,6 @@ impl<M: Machine> Server<M> {
         let machine = self.machine.clone();
         exec::run(exec, move || machine.login(), &mut stream, &mut sink).await?;
         sink.reunite(stream).map_err(io::Error::other)
-    }
-
-    /// Behind a copy that was made the connection is between two frames.
-    async fn copy<S: Connection>(
-        &self,
-        files: CopyFiles,
-        frames: Frames<S>,
-    ) -> io::Result<Option<Frames<S>>> {
-        let (copied, mut frames) = copy::run(files, &self.login().await.home, frames).await?;
-        frames.send(Frame::control(&copied)?).await?;
-        if let Reply::Copied(_) = copied {
-            return Ok(Some(frames));
-        }
-        farewell(&mut frames, FAREWELL).await;
-        Ok(None)
     }
 
     async fn attach<S: Connection>(&self, id: &ExecId, frames: Frames<S>) -> io::Result<()> {

@@ -11,11 +11,11 @@ use crate::wire::guest::Request;
 
 /// How long a connection is kept for the host to take the last reply. Closing at once would throw
 /// away what the host has not read, when bytes of the host are still on their way.
-pub(super) const FAREWELL: Duration = Duration::from_secs(10);
+pub(in crate::agent) const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Waits until the host has closed the connection, and drops what it still sends, which may begin in the middle of a
 /// frame.
-pub(super) async fn farewell<S: Connection>(frames: &mut Frames<S>, deadline: Duration) {
+pub(in crate::agent) async fn farewell<S: Connection>(frames: &mut Frames<S>, deadline: Duration) {
     let mut nowhere = tokio::io::sink();
     let closed = tokio::io::copy(frames.get_mut(), &mut nowhere);
     tokio::time::timeout(deadline, closed).await.ok();
