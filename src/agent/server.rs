@@ -12,7 +12,7 @@
 //! do is behind [`Machine`].
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ pub use self::connection::Connection;
 pub(super) use self::connection::on_thread;
 pub(super) use self::feed::unexpected;
 use self::feed::{feed_plan, send_all, take_records};
+pub use self::machine::{Clock, Machine};
 use super::exec::{self, Detached, login::Login};
 use super::failure::{During, Failure, NotTaken};
 use super::forward::{self, Forwards};
@@ -42,45 +43,10 @@ use crate::wire::survey::{Known, ListedBy};
 mod after;
 mod connection;
 mod feed;
+mod machine;
 
 /// How long the host may take to read the reply to a power-off before the power goes.
 const POWER_OFF_FAREWELL: Duration = Duration::from_millis(500);
-
-/// What not every place the agent runs in can do: identity, the hand-over to the image's init, power.
-pub trait Machine: Send + Sync + 'static {
-    /// Gives the guest its identity. Blocks.
-    ///
-    /// # Errors
-    /// Names what could not be done.
-    fn identify(&self, setup: &Setup) -> Result<(), Failure>;
-
-    /// Hands over to the image's own init, where there is one. Blocks.
-    ///
-    /// # Errors
-    /// When it is there but does not start.
-    fn hand_over(&self) -> Result<(), Failure>;
-
-    /// The login user. Blocks.
-    fn login(&self) -> Login;
-
-    /// A folder for what is needed for a moment, in which nobody else writes. It need not be there yet.
-    fn own_folder(&self) -> PathBuf;
-
-    /// Milliseconds since the kernel started.
-    fn uptime_ms(&self) -> u64;
-
-    /// Grows the work disk's file system to its device of at least so many bytes. Blocks.
-    ///
-    /// # Errors
-    /// When the device or the file system does not grow.
-    fn grow_work_disk(&self, bytes: u64) -> Result<(), Failure>;
-
-    /// Syncs the disks. Blocks.
-    fn sync(&self);
-
-    /// Ends the machine. Blocks.
-    fn power_off(&self);
-}
 
 pub(super) type Frames<S> = Framed<S, FrameCodec>;
 
@@ -175,6 +141,10 @@ impl<M: Machine> Server<M> {
                 let grow = move || machine.grow_work_disk(bytes);
                 reply(blocking("grow the work disk", grow).await)
             }
+            (None, Request::SetClock { unix_ms }) => {
+                let machine = self.machine.clone();
+                reply(blocking("set the clock", move || machine.set_clock(unix_ms)).await)
+            }
             (None, Request::PowerOff) => return self.power_off(frames).await.map(|()| None),
         };
         frames.send(Frame::control(&reply)?).await?;
@@ -212,6 +182,7 @@ impl<M: Machine> Server<M> {
             | Request::Stats
             | Request::Listening
             | Request::GrowWorkDisk { .. }
+            | Request::SetClock { .. }
             | Request::PowerOff => self.not_ready(request),
         }
     }

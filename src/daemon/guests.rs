@@ -89,6 +89,10 @@ impl GuestSystem for AgentGuest {
     async fn grow_work_disk(&self, bytes: u64) -> PortResult<()> {
         self.0.grow_work_disk(bytes).await.map_err(report)
     }
+
+    async fn set_clock(&self) -> PortResult<()> {
+        self.0.set_clock().await.map_err(report)
+    }
 }
 
 #[async_trait]

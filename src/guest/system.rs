@@ -1,5 +1,7 @@
 //! What the agent does to the guest's system, and tells of it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::{Agent, GuestError, LONG, SHORT, reply, unexpected};
 use crate::wire::guest::{GuestStats, Listening, Reply, Request};
 
@@ -36,6 +38,20 @@ impl Agent {
     pub async fn grow_work_disk(&self, bytes: u64) -> Result<(), GuestError> {
         let mut frames = self.request(&Request::GrowWorkDisk { bytes }).await?;
         match reply(&mut frames, "grow its work disk", LONG).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sets the guest's wall clock to the host's, but for the time that the way there takes.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or its kernel does not take it.
+    pub async fn set_clock(&self) -> Result<(), GuestError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let mut frames = self.request(&Request::SetClock { unix_ms }).await?;
+        match reply(&mut frames, "set its clock", SHORT).await? {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -13,7 +13,7 @@ use self::device::{Device, one_way_at_a_time, straight};
 use super::*;
 use crate::agent::exec::login::Login;
 use crate::agent::failure::Failure;
-use crate::agent::server::{Machine, Server};
+use crate::agent::server::{Clock, Machine, Server};
 use crate::id::VmId;
 use crate::task::Tasks;
 use crate::vm::plan::{Content, PlannedStep};
@@ -25,12 +25,24 @@ mod detached;
 mod device;
 mod exec;
 mod forward;
+mod system;
 mod tree;
 
 /// A machine without a kernel of its own.
 struct Pretend {
     home: PathBuf,
     off: Arc<AtomicBool>,
+    clock: Arc<AtomicU64>,
+}
+
+impl Clock for Pretend {
+    fn uptime_ms(&self) -> u64 {
+        7
+    }
+    fn set_clock(&self, unix_ms: u64) -> Result<(), Failure> {
+        self.clock.store(unix_ms, Ordering::SeqCst);
+        Ok(())
+    }
 }
 
 impl Machine for Pretend {
@@ -50,9 +62,6 @@ impl Machine for Pretend {
     fn own_folder(&self) -> PathBuf {
         self.home.with_file_name("run")
     }
-    fn uptime_ms(&self) -> u64 {
-        7
-    }
     fn grow_work_disk(&self, bytes: u64) -> Result<(), Failure> {
         match bytes {
             0 => Err(Failure::new("see the work disk grow", "it has 1 bytes, not 0")),
@@ -70,6 +79,8 @@ pub(crate) struct Guest {
     folder: tempfile::TempDir,
     pub(crate) agent: Agent,
     off: Arc<AtomicBool>,
+    /// What its wall clock was set to, in milliseconds since 1970.
+    clock: Arc<AtomicU64>,
     dialed: Arc<AtomicUsize>,
 }
 
@@ -102,8 +113,8 @@ impl Guest {
         let home = folder.path().join("home");
         fs::create_dir(&home).expect("made");
         let (key, boot_id) = (BootKey::random(), BootId::random());
-        let off = Arc::new(AtomicBool::new(false));
-        let machine = Pretend { home, off: off.clone() };
+        let (off, clock) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let machine = Pretend { home, off: off.clone(), clock: clock.clone() };
         let server = Arc::new(Server::new(key.clone(), boot_id.clone(), machine));
         let tasks = Tasks::default();
         let (serving, dialed) = (tasks.clone(), Arc::new(AtomicUsize::new(0)));
@@ -117,7 +128,7 @@ impl Guest {
         });
         announce(folder.path(), &tasks);
         let agent = Agent::new(dial(folder.path()), key, boot_id);
-        Self { folder, agent, off, dialed }
+        Self { folder, agent, off, clock, dialed }
     }
 }
 
@@ -336,45 +347,4 @@ async fn garbage_from_a_guest_is_an_error() {
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("there").permissions().mode() & 0o7777
-}
-
-#[tokio::test]
-async fn a_guest_tells_how_it_is_and_who_listens() {
-    let guest = Guest::new();
-    guest.agent.stats().await.expect_err("not set up");
-    let guest = Guest::ready().await;
-    let stats = guest.agent.stats().await.expect("told");
-    assert_eq!(stats.uptime_ms, 7);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
-    let port = listener.local_addr().expect("bound").port();
-    let told = guest.agent.listening().await.expect("told");
-    let own = told.sockets.iter().find(|socket| socket.port == port).expect("it listens");
-    assert_eq!(own.pid, i32::try_from(std::process::id()).ok());
-}
-
-#[test]
-fn a_guest_cannot_tell_without_end() {
-    let socket = crate::wire::guest::ListeningSocket {
-        protocol: crate::wire::guest::Protocol::Tcp,
-        port: 80,
-        address: std::net::Ipv4Addr::UNSPECIFIED.into(),
-        pid: Some(1),
-        program: Some("ä".repeat(1000)),
-    };
-    let told = crate::wire::guest::Listening { sockets: vec![socket; 5000], more: false };
-    let told = told.bounded();
-    assert_eq!((told.sockets.len(), told.more), (crate::wire::guest::MAX_SOCKETS, true));
-    let name = told.sockets[0].program.as_deref().expect("a name");
-    assert_eq!(name.chars().count(), crate::wire::guest::MAX_PROGRAM);
-}
-
-#[tokio::test]
-async fn a_disk_grows_in_a_guest_that_is_set_up() {
-    let guest = Guest::new();
-    let early = guest.agent.grow_work_disk(1).await.expect_err("not set up");
-    assert!(early.to_string().contains("has not been set up"), "{early}");
-    let guest = Guest::ready().await;
-    guest.agent.grow_work_disk(1).await.expect("grown");
-    let failed = guest.agent.grow_work_disk(0).await.expect_err("it fails").to_string();
-    assert!(failed.contains("see the work disk grow: it has 1 bytes"), "{failed}");
 }

@@ -232,6 +232,8 @@ pub trait GuestSystem: Send + Sync {
     async fn listening(&self) -> PortResult<Listening>;
     /// Grows the work disk's file system to its device, which is about to have so many bytes.
     async fn grow_work_disk(&self, bytes: u64) -> PortResult<()>;
+    /// Sets its wall clock to the host's.
+    async fn set_clock(&self) -> PortResult<()>;
 }
 
 /// What a guest's agent does with files and trees.

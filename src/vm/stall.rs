@@ -6,7 +6,7 @@
 //!
 //! | what is asked of such a VM | what happens |
 //! |---|---|
-//! | start | it goes on where it was; when there is still no room it stands still again, and start says so |
+//! | start | it goes on where it was, and its clock is set; when there is still no room it stands still again, and start says so |
 //! | stop, restart | it is tried to let it go on and power off; when it cannot, its power is cut at once: waiting would help nobody, and the VM's cause says that what it had not written is lost |
 //! | kill, delete | as ever |
 //! | exec, stats, ports, growing its disk | refused, with what to do: the guest cannot answer |
@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::command::Begin;
+use super::operation::Running;
 use super::owner::{Owner, Shared, cancelled};
 use super::ports::{PortResult, Stall, Stalls};
 use super::record::VmRecord;
@@ -167,8 +168,13 @@ impl Owner {
             let stillness = self.shared.stillness(&self.record);
             let mut interrupts = self.interrupts.clone();
             // Whatever is dropped here, the machine goes on or not, and shows it.
+            let go_on = async {
+                stillness.end().await?;
+                self.set_clock(operation, &stillness).await;
+                Ok(())
+            };
             tokio::select! {
-                went_on = stillness.end() => went_on,
+                went_on = go_on => went_on,
                 () = operation.cancelled() => Err(cancelled("it was cancelled")),
                 _ = interrupts.wait_for(|count| *count > 0) => {
                     Err(cancelled("the VM is being killed or deleted"))
@@ -185,6 +191,18 @@ impl Owner {
                 let error = error.in_operation(operation.id.clone());
                 operation.end(OperationEnd::Failed { error, vm_kept: true, console_saved: None });
             }
+        }
+    }
+
+    /// Sets the clock of a guest, which has stood still with it.
+    async fn set_clock(&self, operation: &Running, stillness: &Stillness) {
+        let boot = self.record.state.boot();
+        let guest = boot.and_then(|boot| self.shared.ports.guest_of(&self.folder, boot));
+        let Some(guest) = guest else { return };
+        if let Err(error) = stillness.unless(guest.set_clock()).await {
+            let error = error.one_line();
+            operation
+                .note(format!("the guest's clock is late by as long as it stood still: {error}"));
         }
     }
 

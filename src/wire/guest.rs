@@ -152,6 +152,11 @@ pub enum Request {
         /// The bytes.
         bytes: u64,
     },
+    /// Set the wall clock, which has stood still with the machine. Answer: [`Reply::Done`] or [`Reply::Failed`].
+    SetClock {
+        /// Milliseconds since 1970, UTC.
+        unix_ms: u64,
+    },
     /// Sync the disks and power off. Answer: [`Reply::Done`] after the sync, before the power goes.
     PowerOff,
 }

@@ -19,7 +19,8 @@ host = "~/.tools"
 guest = "~/.tools"
 "#;
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::files::now;
 use crate::harness::{BOOT, SmallDisk, Who, World, as_everybody, skipped, tool};
 use crate::watch::{self, until};
 
@@ -17,6 +18,9 @@ const TOO_LITTLE: u64 = 8 << 20;
 
 /// What the guest writes: some 23 MB, of which every byte is known.
 const WRITTEN: &str = "seq 1 3000000";
+
+/// How long it stands still at least: later than this its clock would be noticed to be.
+const LATE: Duration = Duration::from_secs(5);
 
 const FULL: &str = "the host's disk is full";
 
@@ -42,8 +46,13 @@ fn a_guest_that_fills_the_hosts_disk_stands_still_and_goes_on(who: Who) {
     world.cove(["start", "web"]).status(1).says(FULL).says("make room");
     assert_eq!(show(&world)["stalled"], FULL, "as it was");
 
+    // So long that a clock which stands still with the guest is late.
+    std::thread::sleep(LATE);
     disk.leave(ROOM);
     world.cove(["start", "web"]).success().prints("web\n");
+    let (before, guest) = (now(), world.guest("web", "date +%s"));
+    let guest: u64 = guest.trim().parse().expect("a number");
+    assert!((before - 2..=now() + 1).contains(&guest), "{guest} is not {before}");
     let shown = show(&world);
     assert_eq!((&shown["stalled"], &shown["boot_id"]), (&Value::Null, &first["boot_id"]));
     world.cove(["start", "web"]).status(4).says("is running");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime, clock_settime};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Semaphore;
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
@@ -16,7 +16,7 @@ use super::super::beneath::Beneath;
 use super::super::exec::login::Login;
 use super::super::failure::{During, Failure};
 use super::super::forward::MAX_FORWARDS;
-use super::super::server::{Connection, Machine, Server};
+use super::super::server::{Clock, Connection, Machine, Server};
 use super::super::{grow, identity, network};
 use super::disks::Disks;
 use super::power;
@@ -148,6 +148,18 @@ impl Guest {
     }
 }
 
+impl Clock for Guest {
+    fn uptime_ms(&self) -> u64 {
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn set_clock(&self, unix_ms: u64) -> Result<(), Failure> {
+        let time = Duration::from_millis(unix_ms).into();
+        clock_settime(ClockId::CLOCK_REALTIME, time).during("set the clock")
+    }
+}
+
 impl Machine for Guest {
     fn identify(&self, setup: &Setup) -> Result<(), Failure> {
         identity::kernel(setup)?;
@@ -166,11 +178,6 @@ impl Machine for Guest {
 
     fn own_folder(&self) -> PathBuf {
         OWN_FOLDER.into()
-    }
-
-    fn uptime_ms(&self) -> u64 {
-        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
-        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn grow_work_disk(&self, bytes: u64) -> Result<(), Failure> {

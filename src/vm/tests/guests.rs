@@ -103,6 +103,11 @@ impl GuestSystem for SimGuest {
         };
         self.sim.call("guest.grow_work_disk", grow).await
     }
+
+    async fn set_clock(&self) -> PortResult<()> {
+        let set = async { self.monitor().await.map(|_| ()) };
+        self.sim.call("guest.set_clock", set).await
+    }
 }
 
 #[async_trait]

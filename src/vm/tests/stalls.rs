@@ -65,6 +65,30 @@ fn a_vm_that_stands_still_runs_and_says_why() {
     });
 }
 
+/// The clock of a guest stands still with it.
+#[test]
+fn a_clock_that_is_not_set_is_said_and_ends_nothing() {
+    let set = |planned| {
+        run(async move {
+            let world = World::default();
+            let daemon = daemon(&world, planned);
+            daemon.vms.create(wish("web"), None).await.expect("created");
+            world.fill();
+            world.make_room();
+            let operation = daemon.vms.start("web", ClientContext::default(), true).await;
+            let operation = operation.expect("an operation");
+            assert!(matches!(operation.end, Some(OperationEnd::Done { .. })), "{operation:?}");
+            let calls = daemon.faults.calls();
+            let at = calls.iter().position(|call| *call == "guest.set_clock").expect("it is set");
+            (at, operation.notes)
+        })
+    };
+    let (at, notes) = set(None);
+    assert_eq!(notes, Vec::<String>::new());
+    let (_, notes) = set(Some((at, Fault::Error)));
+    assert!(notes[0].starts_with("the guest's clock is late by as long as it stood still: "));
+}
+
 #[test]
 fn it_is_told_when_a_vm_comes_to_stand_still_and_when_it_goes_on() {
     run(async {
